@@ -1,0 +1,1 @@
+"""Carry out a plan: each action is idempotent, compares before it writes, and fails alone."""

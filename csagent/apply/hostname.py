@@ -1,0 +1,117 @@
+"""The machine's name: /etc/hostname, the running kernel, and our line in /etc/hosts."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+from csagent.errors import ApplyError
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+HOSTNAME = "/etc/hostname"
+HOSTS = "/etc/hosts"
+OUR_MARK = "# csagent"
+OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
+
+
+def current(system: "System") -> str:
+    """The name that /etc/hostname gives, "" where there is none."""
+    return _first_line(system.tree.read_text(HOSTNAME) or "")
+
+
+def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
+    """Make `name` the machine's name, now and at the next boot.
+
+    Raises:
+        ApplyError: a file could not be written or the kernel refused.
+    """
+    try:
+        system.tree.write(HOSTNAME, name.encode() + b"\n", 0o644, keep=True)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise ApplyError(f"cannot write {system.tree.shown(HOSTNAME)}: {error.strerror}") from None
+        _write_in_place(system, name)
+    if system.live and socket.gethostname() != name:
+        try:
+            socket.sethostname(name)
+        except OSError as error:
+            raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
+    try:
+        raw = system.tree.read(HOSTS, 4 << 20).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        raw = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
+    except OSError as error:
+        raise ApplyError(f"cannot read {system.tree.shown(HOSTS)}: {error.strerror}") from None
+    text = with_our_line(raw, name, domain)
+    try:
+        system.tree.write(HOSTS, text.encode("utf-8", "surrogateescape"), 0o644, keep=True)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
+
+
+def _write_in_place(system: "System", name: str) -> None:
+    """Container engines bind-mount /etc/hostname: it can be written and not replaced."""
+    import os
+
+    from csagent.system import write_all
+
+    try:
+        descriptor = system.tree.open(HOSTNAME, os.O_WRONLY | os.O_TRUNC)
+        try:
+            write_all(descriptor, name.encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ApplyError(f"cannot write {system.tree.shown(HOSTNAME)}: {error.strerror}") from None
+
+
+def with_our_line(hosts: str, name: str, domain: Optional[str]) -> str:
+    """The text of /etc/hosts with our one line in it, all others as they were."""
+    names = name
+    if domain and "." not in name:
+        names = f"{name}.{domain} {name}"
+    elif "." in name:
+        names = f"{name} {name.split('.', 1)[0]}"
+    ours = f"{OUR_ADDRESS}\t{names}\t{OUR_MARK}"
+    lines = hosts.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    result: List[str] = []
+    placed = False
+    for line in lines:
+        if line.rstrip().endswith(OUR_MARK):
+            if not placed:
+                result.append(ours)
+                placed = True
+            continue
+        result.append(line)
+    if not placed:
+        result.insert(_place_for(result), ours)
+    return "\n".join(result) + "\n"
+
+
+def _place_for(lines: List[str]) -> int:
+    """After the last line of 127.0.0.1, before another 127.0.1.1: the first match is what resolvers take."""
+    position = 0
+    for number, line in enumerate(lines):
+        words = line.split()
+        if words and words[0] == "127.0.0.1":
+            position = number + 1
+    return position
+
+
+def _first_line(text: str) -> str:
+    for line in text.split("\n"):
+        if line.strip() and not line.lstrip().startswith("#"):
+            return line.strip()
+    return ""
+
+
+def preview(system: "System", name: str) -> Tuple[str, str]:
+    """(now, afterwards), for `plan`."""
+    return current(system), name

@@ -1,0 +1,71 @@
+"""Set a password and verify that it took. Nobody is told anything here: that comes last, elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from csagent.apply import libcrypt
+from csagent.apply.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
+from csagent.errors import ApplyError
+from csagent.model import Secret
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+CHPASSWD_TIMEOUT = 30.0
+DAY = 86400
+
+
+def is_set(system: "System", account: Account, secret: Secret) -> bool:
+    """Whether the shadow entry is this password's already: a pass that was killed before it remembered."""
+    return libcrypt.matches(secret, shadow_hash(system, account.name)) is True
+
+
+def set_password(system: "System", account: Account, secret: Secret) -> None:
+    """Set it, with the distribution's own `chpasswd` (PAM picks the method), or in a tree's etc/shadow.
+
+    Raises:
+        ApplyError: it was not set, or the shadow entry is not this password's afterwards. The message
+            never carries the password.
+    """
+    before = shadow_hash(system, account.name)
+    if system.live:
+        _chpasswd(system, account, secret)
+    else:
+        _edit_shadow(system, account, libcrypt.make_hash(system, secret))
+    after = shadow_hash(system, account.name)
+    if after == before:
+        raise ApplyError(f"the shadow entry of {account.name} did not change: the password was not set")
+    if libcrypt.matches(secret, after) is False:
+        raise ApplyError(f"the shadow entry of {account.name} changed, but not to the new password")
+
+
+def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
+    line = account.name.encode() + b":" + secret.reveal() + b"\n"
+    done = system.runner.run(["chpasswd"], stdin=line, timeout=CHPASSWD_TIMEOUT)
+    if done.code == 0:
+        return
+    if done.code is None:
+        raise ApplyError(f"chpasswd: {done.error.decode('utf-8', 'replace')}")
+    words = done.error.decode("utf-8", "replace").strip().replace("\n", "; ")[:200]
+    shown = secret.reveal().decode("utf-8", "replace")
+    if shown in words:
+        words = "(its message is not shown: the password is in it)"
+    raise ApplyError(f"chpasswd failed with {done.code}: {words}")
+
+
+def _edit_shadow(system: "System", account: Account, value: str) -> None:
+    shown = system.tree.shown(SHADOW)
+    try:
+        raw = system.tree.read(SHADOW, FILE_LIMIT)
+        lines = raw.split(b"\n")
+        name = account.name.encode()
+        for number, line in enumerate(lines):
+            fields = line.split(b":")
+            if fields[0] == name and len(fields) >= 3:
+                fields[1] = value.encode("ascii")
+                fields[2] = str(int(system.clock.now()) // DAY).encode()
+                lines[number] = b":".join(fields)
+        system.tree.write(SHADOW, b"\n".join(lines), 0o640, keep=True)
+    except OSError as error:
+        raise ApplyError(f"cannot write {shown}: {error.strerror}") from None

@@ -1,0 +1,325 @@
+"""Commands to functions, no logic. What a command needs is imported when it is run: start-up is budgeted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+
+from csagent import __version__
+from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
+
+if TYPE_CHECKING:
+    from csagent.observe import Observed, Options
+    from csagent.settings import Settings
+    from csagent.show.console import Console
+    from csagent.system import System
+
+EPILOG = """\
+exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
+3 some data applied and some failed, 4 no CloudStack source found"""
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run one command; every failure is one line on standard error and an exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parsed = build_parser("lab" in words).parse_args(words)
+        return int(parsed.run(parsed))
+    except SystemExit as error:  # argparse: --help, --version, usage
+        return error.code if isinstance(error.code, int) else EXIT_FAILED
+    except CsagentError as error:
+        print(f"csagent: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+# --- the parser -------------------------------------------------------------------------------
+
+
+def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
+    """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
+    parser = argparse.ArgumentParser(
+        prog="csagent",
+        description="The guest agent for Apache CloudStack: makes hostname, SSH keys and\n"
+        "password what CloudStack says, and explains what it did.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"csagent {__version__}")
+    _global_options(parser, "/", None, 0, False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    # Also accepted behind the command; SUPPRESS keeps a value given before it.
+    _global_options(shared, *[argparse.SUPPRESS] * 4)
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    _json(add("discover", _discover, "where csagent would look and why; contacts nobody"))
+    fetch = _json(add("fetch", _fetch, "what CloudStack says about this VM, never acknowledging"))
+    _places(fetch)
+    fetch.add_argument("--show-secrets", action="store_true", help="show the password (root only)")
+    fetch.add_argument("--save", metavar="DIR", help="write what was read below DIR, mode 0600")
+    plan = _json(add("plan", _plan, "what apply would do and why, as a diff; changes nothing"))
+    _places(plan)
+    apply = _json(
+        add("apply", _apply, "one pass, now: hostname, SSH keys and password; tells CloudStack last")
+    )
+    _places(apply)
+    for command in (plan, apply):
+        command.add_argument(
+            "--force-password", action="store_true", help="set an offered password even if it is an older one"
+        )
+    daemon = add("daemon", _daemon, "a pass at start, then whenever there is something new; for systemd")
+    _places(daemon)
+    status = _json(add("status", _status, "what the last pass did, per datum, and why"))
+    status.add_argument(
+        "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="wait so long for the first pass to end"
+    )
+    query = add("query", _query, "one value of the last pass, for scripts")
+    query.add_argument(
+        "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data or a metadata key"
+    )
+    lab = add("lab", None, "a virtual router and config drives to try csagent on, no cloud needed")
+    if with_lab:
+        from csagent.lab import command as lab_command
+
+        lab_command.add_arguments(lab)
+    return parser
+
+
+def _global_options(
+    parser: argparse.ArgumentParser, root: Any, config: Any, verbose: Any, quiet: Any
+) -> None:
+    parser.add_argument(
+        "--root", metavar="DIR", default=root, help="work on the tree below DIR, touching nothing outside it"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", default=config, help="settings, instead of /etc/csagent (see README)"
+    )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=verbose, help="say more")
+    volume.add_argument("-q", "--quiet", action="store_true", default=quiet, help="say only what failed")
+
+
+def _json(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    command.add_argument("--json", action="store_true", help="for programs; documented, only grows")
+    return command
+
+
+def _places(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("places", "naming a router or a drive looks at nothing else")
+    group.add_argument("--router", metavar="HOST[:PORT]", type=_router, help="this virtual router")
+    group.add_argument(
+        "--password-port", metavar="PORT", type=_port, default=8080, help="of its password server (8080)"
+    )
+    group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
+    group.add_argument("--source", choices=("router", "drive"), help="only this one of the two")
+    group.add_argument("--wait", metavar="SECONDS", type=_seconds, help="wait so long for a source")
+
+
+def _router(text: str) -> Tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, "80"
+    if not host or any(char.isspace() or char == "/" for char in host):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
+    return host, _port(port)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
+    return value
+
+
+# --- the commands -----------------------------------------------------------------------------
+
+
+def _load(parsed: argparse.Namespace) -> Tuple["System", "Settings"]:
+    from csagent import settings
+    from csagent.system import System
+
+    system = System.at(parsed.root)
+    return system, settings.load(system, parsed.config)
+
+
+def _options(parsed: argparse.Namespace) -> "Options":
+    from csagent.observe import Options
+
+    if parsed.source == "drive" and parsed.router is not None:
+        raise UsageError("--router and --source drive contradict each other")
+    if parsed.source == "router" and parsed.drive is not None:
+        raise UsageError("--drive and --source router contradict each other")
+    return Options(
+        router=parsed.router,
+        password_port=parsed.password_port,
+        drive=None if parsed.drive is None else os.path.abspath(parsed.drive),
+        source=parsed.source,
+        force_password=getattr(parsed, "force_password", False),
+    )
+
+
+def _console() -> "Console":
+    from csagent.show.console import Console
+
+    return Console.of()
+
+
+def _print_json(document: Any) -> None:
+    import json
+
+    print(json.dumps(document, indent=1))
+
+
+def _wait(parsed: argparse.Namespace, settings: "Settings") -> float:
+    return float(settings.wait if parsed.wait is None else parsed.wait)
+
+
+def _discover(parsed: argparse.Namespace) -> int:
+    from csagent import observe
+    from csagent.show import discover
+
+    system, settings = _load(parsed)
+    found = observe.discover(system, settings)
+    if parsed.json:
+        _print_json(discover.as_json(found))
+    else:
+        console = _console()
+        sys.stdout.write(discover.as_text(found, console.width, console.colour))
+    return EXIT_OK
+
+
+def _observe(parsed: argparse.Namespace) -> Tuple["System", "Settings", "Observed"]:
+    from csagent.observe import observe
+
+    system, settings = _load(parsed)
+    options = _options(parsed)
+    return system, settings, observe(system, settings, options, wait=_wait(parsed, settings))
+
+
+def _fetch(parsed: argparse.Namespace) -> int:
+    from csagent.show import fetch
+
+    if parsed.show_secrets and os.geteuid() != 0:
+        raise UsageError("--show-secrets is for root only")
+    _system, _settings, observed = _observe(parsed)
+    observation = observed.observation
+    if parsed.json:
+        _print_json(fetch.as_json(observation, show_secrets=parsed.show_secrets))
+    elif observation.source_found or parsed.verbose:
+        sys.stdout.write(fetch.as_text(observation, _console(), show_secrets=parsed.show_secrets))
+    if not observation.source_found:
+        raise SourceNotFound(no_source(observed))
+    if parsed.save is not None:
+        fetch.save(observation, parsed.save)
+    return EXIT_OK
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    from csagent import agent
+    from csagent.show import plan
+
+    system, settings, observed = _observe(parsed)
+    if not observed.observation.source_found:
+        if parsed.json:
+            _print_json({"schema": 1, "changes": False, "actions": []})
+        raise SourceNotFound(no_source(observed))
+    made = agent.make_plan(system, settings, observed, force_password=parsed.force_password)
+    if parsed.json:
+        _print_json(plan.as_json(system, made))
+    else:
+        sys.stdout.write(plan.as_text(system, made, _console()))
+    return EXIT_OK
+
+
+def _apply(parsed: argparse.Namespace) -> int:
+    from csagent import agent
+    from csagent.log import Log
+    from csagent.show import record, status
+
+    system, settings = _load(parsed)
+    log = Log(_verbosity(parsed))
+    report = agent.run_pass(system, settings, _options(parsed), wait=_wait(parsed, settings), log=log.debug)
+    if parsed.json:
+        _print_json(record.status_json(report))
+    elif not parsed.quiet and report.exit_code != EXIT_NO_SOURCE:
+        sys.stdout.write(status.as_text(record.status_json(report), _console()))
+    if report.exit_code == EXIT_NO_SOURCE:
+        raise SourceNotFound(no_source(report.observed))
+    for outcome in report.outcomes:
+        if outcome.state == "failed" or outcome.wrong:
+            log.error(f"{outcome.datum}: {outcome.reason}")
+    return report.exit_code
+
+
+def _daemon(parsed: argparse.Namespace) -> int:
+    from csagent import settings as settings_module
+    from csagent.daemon import Daemon
+    from csagent.log import Log
+
+    system, settings = _load(parsed)
+    log = Log(_verbosity(parsed))
+    options = _options(parsed)
+    return Daemon(
+        system, settings, options, log, lambda: settings_module.load(system, parsed.config), parsed.wait
+    ).run()
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    from csagent.show import status
+
+    document = status.wait_for(parsed.root, status.STATUS, parsed.wait)
+    if parsed.json:
+        _print_json(document)
+    else:
+        sys.stdout.write(status.as_text(document, _console()))
+    return EXIT_OK
+
+
+def _query(parsed: argparse.Namespace) -> int:
+    from csagent.show import status
+
+    instance = status.wait_for(parsed.root, status.INSTANCE, 0.0)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(status.query(parsed.root, parsed.key, instance))
+    sys.stdout.flush()
+    return EXIT_OK
+
+
+def _verbosity(parsed: argparse.Namespace) -> int:
+    return 0 if parsed.quiet else 1 + int(parsed.verbose or 0)
+
+
+def no_source(observed: "Observed") -> str:
+    """One line that says what was tried and what came of it."""
+    tried: List[str] = []
+    for place in observed.observation.places:
+        tried.append(f"{place.place}: {place.outcome}{f' ({place.detail})' if place.detail else ''}")
+    summary = "; ".join(tried[:6]) + ("; ..." if len(tried) > 6 else "")
+    return f"no CloudStack source found. Tried {summary or 'nothing: both sources are off'}"

@@ -1,0 +1,155 @@
+"""What to do: a pure function of what CloudStack says, what was applied before, and the settings.
+
+It is total: whatever the observation, each datum gets exactly one action with a reason. We act when the
+source changes, not at every boot, so that a choice made inside the VM stays (DESIGN, promise 3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional, Tuple
+
+from csagent.model import (
+    Acknowledge,
+    Action,
+    KeepUserData,
+    Leave,
+    Observation,
+    Plan,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
+
+if TYPE_CHECKING:
+    from csagent.memory import Memory
+    from csagent.settings import Settings
+
+OVERRIDE = "csagent apply --force-password sets it all the same"
+
+
+def decide(
+    observation: Observation, memory: "Memory", settings: "Settings", *, force_password: bool = False
+) -> Plan:
+    """The plan of one pass.
+
+    Args:
+        observation: what was read, merged and checked.
+        memory: what was applied for this instance id.
+        settings: what the operator turned off, and the account that gets keys and password.
+        force_password: set an offered password even if it was applied before.
+    """
+    return Plan(
+        (
+            _hostname(observation, memory, settings),
+            _ssh_keys(observation, memory, settings),
+            _password(observation, memory, settings, force_password),
+            _user_data(observation, memory),
+        )
+    )
+
+
+def _refusal(observation: Observation, datum: str) -> Optional[Tuple[str, str]]:
+    for refusal in observation.refusals:
+        if refusal.datum == datum:
+            return refusal.place, refusal.reason
+    return None
+
+
+def _nothing(observation: Observation, datum: str, absent: str) -> Action:
+    refused = _refusal(observation, datum)
+    if refused is not None:
+        place, reason = refused
+        return Leave(datum, reason, place, state="refused", wrong=True)
+    return Leave(datum, absent, state="absent")
+
+
+def _off(datum: str) -> Action:
+    return Leave(datum, f"left alone: the setting {datum} is false", state="off")
+
+
+def _hostname(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+    if not settings.hostname:
+        return _off("hostname")
+    name = observation.hostname
+    source = observation.provenance.get("hostname", "")
+    if name is None:
+        return _nothing(observation, "hostname", "no source gave a host name")
+    if name == memory.hostname:
+        return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
+    why = "first pass for this instance" if memory.hostname is None else f"it was {memory.hostname} before"
+    return SetHostname("hostname", f"CloudStack says {name}; {why}", source, name, observation.domain)
+
+
+def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+    if not settings.ssh_keys:
+        return _off("ssh_keys")
+    keys = observation.ssh_keys
+    source = observation.provenance.get("ssh_keys", "")
+    if not keys:
+        kept = "; those given before stay" if memory.ssh_keys else ""
+        return _nothing(observation, "ssh_keys", f"no source gave a key: nothing is revoked{kept}")
+    known = memory.ssh_keys
+    if known == keys and memory.ssh_user == settings.user:
+        return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
+    previous = known or ()
+    if known is None:
+        reason = f"first pass for this instance: {_count(keys)} for {settings.user}"
+    elif memory.ssh_user != settings.user:
+        reason = f"the account is now {settings.user}, it was {memory.ssh_user}: {_count(keys)}"
+        previous = ()
+    else:
+        new = sum(key not in previous for key in keys)
+        gone = sum(key not in keys for key in previous)
+        reason = f"the key set changed: {new} new, {gone} revoked, for {settings.user}"
+    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous)
+
+
+def _count(keys: Tuple[str, ...]) -> str:
+    return "1 key" if len(keys) == 1 else f"{len(keys)} keys"
+
+
+def _password(observation: Observation, memory: "Memory", settings: "Settings", force: bool) -> Action:
+    if not settings.password:
+        return _off("password")
+    offer = observation.password
+    source = observation.provenance.get("password", offer.place)
+    if offer.state != "offered" or offer.value is None:
+        if offer.state == "none":
+            return _nothing(observation, "password", offer.reason or "no password is waiting")
+        refused = _refusal(observation, "password")
+        if refused is not None:
+            return Leave("password", refused[1], refused[0], state="refused", wrong=True)
+        return Leave("password", offer.reason or "no password server answered", state="unknown")
+    value, endpoints = offer.value, offer.endpoints
+    if force:
+        reason = "set because --force-password says so"
+        return SetPassword("password", reason, source, settings.user, value, endpoints)
+    age = memory.age_of(value)
+    if age == "newest":
+        told = "acknowledge again, do not set" if endpoints else "do not set"
+        return Acknowledge("password", f"already applied: {told}", source, value, endpoints)
+    if age == "older":
+        reason = f"a stale copy: an older password than the one applied last; not set ({OVERRIDE})"
+        return Leave("password", reason, source, state="refused")
+    if not memory.passwords and memory.set_by_script(value):
+        reason = "already applied by an older guest script (its MD5 marker says so): do not set"
+        return Acknowledge("password", reason, source, value, endpoints, remember=True)
+    reason = (
+        "a password is offered that was not applied before"
+        if memory.passwords
+        else "first password offered to this instance"
+    )
+    return SetPassword(
+        "password", f"{reason}: set for {settings.user}", source, settings.user, value, endpoints
+    )
+
+
+def _user_data(observation: Observation, memory: "Memory") -> Action:
+    data = observation.user_data
+    if data is None:
+        return _nothing(observation, "user_data", "no source gave user-data")
+    source = observation.provenance.get("user_data", "")
+    what = f"{data.size} bytes, {data.kind}"
+    if data.sha256 == memory.user_data:
+        return Leave("user_data", f"{what}: a copy is kept already", source)
+    return KeepUserData("user_data", f"{what}: keep a copy (csagent does not run it)", source, data)

@@ -1,0 +1,101 @@
+"""What can go wrong, as a tree.
+
+CsagentError                 one line for the operator, with the exit code it leads to
+├── UsageError               the command line asks for something impossible        (2)
+│   └── SettingsError        a settings file says something we do not understand   (2)
+├── SourceNotFound           no CloudStack source answered                         (4)
+├── ProbeError               one place gave nothing: recorded, never fatal
+│   ├── Absent               the place is there, the thing asked for is not
+│   ├── Refused              somebody said no: a TCP reset, a 403
+│   ├── TimedOut             nobody said anything in time
+│   ├── Unreachable          there is no way to get there
+│   ├── Malformed            an answer that means nothing to us
+│   └── Foreign              an answer for somebody else: another VM, another cloud
+├── ApplyError               the machine could not be changed                      (1)
+└── JailError                a reading child died, overran its limits or lied      (1)
+    └── JailTimeout          it was still running at its deadline                  (1)
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_PARTIAL = 3
+EXIT_NO_SOURCE = 4
+
+
+class CsagentError(Exception):
+    """An error an operator can act on; ``str()`` of it is one line."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(CsagentError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = EXIT_USAGE
+
+
+class SettingsError(UsageError):
+    """A settings file is unreadable, malformed or names an unknown key."""
+
+
+class SourceNotFound(CsagentError):
+    """No virtual router and no config drive of CloudStack was found."""
+
+    exit_code = EXIT_NO_SOURCE
+
+
+class ProbeError(CsagentError):
+    """One place gave nothing. ``outcome`` is the word that `fetch --json` uses for it."""
+
+    outcome = "failed"
+
+
+class Absent(ProbeError):
+    """The place answered: what was asked for is not there."""
+
+    outcome = "absent"
+
+
+class Refused(ProbeError):
+    """The place refused to answer."""
+
+    outcome = "refused"
+
+
+class TimedOut(ProbeError):
+    """The place did not answer before the deadline."""
+
+    outcome = "timeout"
+
+
+class Unreachable(ProbeError):
+    """No route, no such host, no such device."""
+
+    outcome = "unreachable"
+
+
+class Malformed(ProbeError):
+    """The answer cannot be what it should be."""
+
+    outcome = "malformed"
+
+
+class Foreign(ProbeError):
+    """The answer is well formed and belongs to another VM or another cloud."""
+
+    outcome = "foreign"
+
+
+class ApplyError(CsagentError):
+    """The machine could not be changed, or the change did not take."""
+
+
+class JailError(CsagentError):
+    """A reading child failed; the message never carries anything it read."""
+
+
+class JailTimeout(JailError):
+    """A reading child was killed at its deadline."""

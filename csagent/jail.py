@@ -1,0 +1,368 @@
+"""Run a function in a child that has lost its rights, with limits and a deadline.
+
+The child starts as a fork, so nothing is imported or executed anew. It runs in two steps:
+
+- `prepare()`, with the rights of the parent: open the few files and devices that need root, and import
+  whatever will be needed (a checkout or a virtual environment may be unreadable afterwards);
+- `work(prepared, say)`, after everything is gone: user, groups, capabilities, the right to gain any
+  (PR_SET_NO_NEW_PRIVS), core dumps, and most of CPU, memory, files and processes (setrlimit(2)).
+
+It answers with JSON documents, one a line, of a bounded size in all; `say` sends one ahead of the end.
+What comes back is only as trustworthy as an attacker's own text: `csagent.wire` checks it field by field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, TypeVar
+
+from csagent.errors import CsagentError, JailError, JailTimeout
+from csagent.model import SLOTS
+from csagent.system import write_all
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+T = TypeVar("T")
+Say = Callable[[Any], None]
+
+MIB = 1 << 20
+NOBODY = 65534
+
+# linux/prctl.h and linux/capability.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+M_ARENA_MAX = -8  # malloc.h
+
+
+@dataclass(frozen=True, **SLOTS)
+class Limits:
+    """What a child may use. There to stop the hostile, not the slow: emulated guests are 20 times slower."""
+
+    cpu: int  # seconds
+    memory: int  # bytes of address space
+    descriptors: int
+    processes: int  # of its user, threads included; kept only where the user is ours
+    answer: int  # bytes of JSON
+    file_size: int = 0  # bytes a file may grow to
+
+
+READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=12 * MIB)
+DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 * MIB)
+WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
+
+
+class Identity(NamedTuple):
+    """Who a child becomes."""
+
+    uid: int
+    gid: int
+    groups: Sequence[int] = ()
+
+
+def unprivileged() -> Optional[Identity]:
+    """The account that reading children run as: `csagent`, else `nobody`; None where we are not root."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in ("csagent", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return Identity(entry.pw_uid, entry.pw_gid)
+    return Identity(NOBODY, NOBODY)
+
+
+class Child:
+    """A running child: its pipe can be waited for with select, its answer is collected as it comes."""
+
+    def __init__(self, pid: int, descriptor: int, limit: int, name: str) -> None:
+        self.pid = pid
+        self.name = name
+        self._descriptor = descriptor
+        self._limit = limit
+        self._buffer = bytearray()
+        self._status: Optional[int] = None
+        self.finished = False
+        os.set_blocking(descriptor, False)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when there is news."""
+        return self._descriptor
+
+    def collect(self) -> bool:
+        """Take what has arrived; True once the child is done (and reaped)."""
+        while not self.finished:
+            try:
+                piece = os.read(self._descriptor, 65536)
+            except BlockingIOError:
+                return False
+            self._buffer += piece
+            if not piece:
+                self._reap()
+            elif len(self._buffer) > self._limit:
+                self.kill()
+                raise JailError(f"{self.name}: answered more than {self._limit} bytes")
+        return True
+
+    def _reap(self) -> None:
+        os.close(self._descriptor)
+        self.finished = True
+        self._end_group()
+        self._status = os.waitpid(self.pid, 0)[1]
+
+    def _end_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def kill(self) -> None:
+        """End the child and everything it started, at once."""
+        if not self.finished:
+            self._reap()
+
+    def documents(self) -> List[Any]:
+        """The documents said so far, oldest first; a last line that is not whole is left out.
+
+        Raises:
+            JailError: one of them is not JSON.
+        """
+        lines = bytes(self._buffer).split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            raise JailError(f"{self.name}: answered something that is not JSON") from None
+
+    def result(self) -> Any:
+        """The last document of a child that is done.
+
+        Raises:
+            JailError: it died, or `work` raised; the message carries nothing it read.
+        """
+        documents = self.documents()
+        if documents and isinstance(documents[-1], dict) and set(documents[-1]) == {"died"}:
+            raise JailError(f"{self.name}: {str(documents[-1]['died'])[:200]}")
+        if documents and isinstance(documents[-1], dict) and set(documents[-1]) == {"done"}:
+            return documents[-1]["done"]
+        raise JailError(f"{self.name}: {self._epitaph()}")
+
+    def _epitaph(self) -> str:
+        status = self._status or 0
+        if not os.WIFSIGNALED(status):
+            return "ended without an answer"
+        number = os.WTERMSIG(status)
+        known = {
+            signal.SIGXCPU: "used up its CPU time",
+            signal.SIGKILL: "was killed",
+            signal.SIGSEGV: "crashed",
+            signal.SIGXFSZ: "tried to write a file",
+        }
+        return known.get(signal.Signals(number), f"died of signal {number}")
+
+
+def start(
+    system: "System",
+    name: str,
+    prepare: Callable[[], T],
+    work: Callable[[T, Say], Any],
+    limits: Limits,
+    identity: Optional[Identity] = None,
+) -> Child:
+    """Fork the child and return at once.
+
+    Args:
+        system: the seams that `prepare` and `work` use.
+        name: what to call it in messages.
+        prepare: runs with our rights.
+        work: runs without; its result must be JSON.
+        limits: what it may use.
+        identity: who it becomes; None keeps the user (only where we are not root).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _live_and_die(system, writing, parent, prepare, work, limits, identity)
+    os.close(writing)
+    try:
+        os.setpgid(pid, pid)
+    except (ProcessLookupError, PermissionError):
+        pass  # it has done so itself, or is gone
+    return Child(pid, reading, limits.answer, name)
+
+
+def run(
+    system: "System",
+    name: str,
+    prepare: Callable[[], T],
+    work: Callable[[T, Say], Any],
+    limits: Limits,
+    identity: Optional[Identity] = None,
+    timeout: float = 10.0,
+) -> Any:
+    """Fork the child, wait for it, and return its answer.
+
+    Raises:
+        JailTimeout: it was killed after `timeout` seconds.
+        JailError: it died or said nonsense.
+    """
+    child = start(system, name, prepare, work, limits, identity)
+    end = time.monotonic() + timeout
+    try:
+        while not child.collect():
+            left = end - time.monotonic()
+            if left <= 0:
+                raise JailTimeout(f"{name}: no answer within {timeout:g} s")
+            select.select([child], [], [], left)
+    finally:
+        child.kill()
+    return child.result()
+
+
+# --- inside the child -----------------------------------------------------------------------------
+
+
+def _live_and_die(
+    system: "System",
+    writing: int,
+    parent: int,
+    prepare: Callable[[], T],
+    work: Callable[[T, Say], Any],
+    limits: Limits,
+    identity: Optional[Identity],
+) -> NoReturn:
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        system.runner.grouped = True
+        _forget_the_parent(writing)
+
+        def say(document: Any) -> None:
+            write_all(writing, json.dumps(document).encode("ascii") + b"\n")
+
+        try:
+            libc = _libc()
+            prepared = prepare()
+            _limit(limits, libc, ours=identity is not None)
+            if identity is not None:
+                _become(identity, libc)
+            _harden(libc, parent)
+            say({"done": work(prepared, say)})
+            code = 0
+        except CsagentError as error:
+            say({"died": str(error)})
+        except MemoryError:
+            say({"died": "ran out of memory"})
+        except Exception as error:
+            # Its text may carry what was being read: the class is all that leaves.
+            say({"died": f"failed ({type(error).__name__})"})
+    except BaseException:  # noqa: S110  the pipe is gone or memory is: the exit status has to do
+        pass
+    finally:
+        os._exit(code)
+
+
+def _forget_the_parent(keep: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor != keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+
+
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
+    size = _address_space()
+    memory = max(limits.memory, size + limits.memory // 2)  # a large parent must not starve its child
+    libc.mallopt(M_ARENA_MAX, 2)  # an arena a thread would reserve 64 MiB each
+    import threading
+
+    threading.stack_size(512 * 1024)
+    wanted = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, limits.file_size),
+        (resource.RLIMIT_NOFILE, limits.descriptors),
+    ]
+    if ours:
+        wanted.append((resource.RLIMIT_NPROC, limits.processes))
+    for kind, value in wanted:
+        hard = resource.getrlimit(kind)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY:
+            hard = value + 1  # SIGXCPU at the soft limit says why it ended; SIGKILL follows
+        else:
+            hard = value
+        resource.setrlimit(kind, (value, hard))
+
+
+def _address_space() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as stream:
+            return int(stream.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _become(identity: Identity, libc: Any) -> None:
+    os.setgroups(list(identity.groups))
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    if identity.uid != 0:
+        if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
+            raise JailError("could not give up root")
+        _drop_capabilities(libc)
+
+
+def _drop_capabilities(libc: Any) -> None:
+    import ctypes
+
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if libc.capset(ctypes.byref(header), ctypes.byref(nothing)) != 0:
+        raise JailError("could not give up capabilities")
+
+
+def _harden(libc: Any, parent: int) -> None:
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise JailError("PR_SET_NO_NEW_PRIVS is not available")
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above could tell us

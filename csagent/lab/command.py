@@ -1,0 +1,20 @@
+"""`csagent lab`: the router, the drive builder, and the demo."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The lab's own commands."""
+    from csagent.lab import demo, drive, router
+
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module, text in (
+        ("router", router, "a virtual router on loopback, fed from one YAML or JSON file"),
+        ("drive", drive, "build a config drive, laid out as CloudStack's"),
+        ("demo", demo, "the main job on a router and a drive of its own, shown step by step"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)

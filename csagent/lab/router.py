@@ -1,0 +1,329 @@
+"""A virtual router to try csagent on, no cloud needed: ``csagent lab router``.
+
+Metadata as Apache on a VR serves it (facts/cloudstack.md, section 2) and the password server in each of
+the shapes that are still met (section 4). Both listen on loopback.
+"""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import socketserver
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from urllib.parse import unquote
+
+from csagent import plausible
+from csagent.lab.cloud import Cloud
+from csagent.lab.shapes import SHAPES
+
+__all__ = ["SHAPES", "Cloud", "LabRouter", "Request"]
+
+if TYPE_CHECKING:
+    import argparse
+
+READ_SECONDS = 30.0
+HEADER_LINES = 200
+
+# Apache's 404, an HTML page that careless clients have taken for a key (facts, 2.7 and 9.1).
+_ERROR_PAGE = (
+    '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">\n<html><head>\n<title>404 Not Found</title>\n'
+    "</head><body>\n<h1>Not Found</h1>\n<p>The requested URL was not found on this server.</p>\n"
+    "<hr>\n<address>Apache Server</address>\n</body></html>\n"
+)
+
+
+class Request(NamedTuple):
+    """One request as it came: to which server, for what, from where. Never a password."""
+
+    server: str  # metadata | password
+    what: str  # a path, or the value of DomU_Request
+    source: str
+    status: str = ""  # the HTTP status, or the word for what was answered
+
+
+class LabRouter:
+    """Two servers on one address. Start it, or use it as a context manager.
+
+    Args:
+        cloud: what it knows.
+        address: where it listens; other loopback addresses stand in for other routers.
+        port: of the metadata, 0 for a free one; afterwards `port` is the real one.
+        password_port: of the passwords, in the same way.
+        shape: of the password server's replies, one of `SHAPES`.
+        latency: seconds before each reply.
+        style: flat, as a VR, or directory, as EC2 and newer providers (facts, 2.8).
+        log: called with one line for each request.
+    """
+
+    def __init__(
+        self,
+        cloud: Optional[Cloud] = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        password_port: int = 0,
+        shape: str = "python3",
+        latency: float = 0.0,
+        *,
+        style: str = "flat",
+        log: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        self.address = address
+        self.port = port
+        self.password_port = password_port
+        self.shape = shape
+        self.latency = latency
+        self.style = style
+        self.requests: List[Request] = []
+        self.acknowledged: List[str] = []  # the sources, in the order in which they did
+        self._cloud = cloud if cloud is not None else Cloud()
+        self._done: Set[Tuple[str, str]] = set()
+        self._log = log
+        self._lock = threading.RLock()
+        self._servers: List[socketserver.TCPServer] = []
+        self._threads: List[threading.Thread] = []
+
+    # --- what it knows --------------------------------------------------------------------------
+
+    @property
+    def cloud(self) -> Cloud:
+        """What it knows; assign another `Cloud` at any time. A password that is new is waiting again."""
+        with self._lock:
+            return self._cloud
+
+    @cloud.setter
+    def cloud(self, cloud: Cloud) -> None:
+        with self._lock:
+            before, self._cloud = self._cloud, cloud
+            self._done = {
+                (source, password)
+                for source, password in self._done
+                if before.seen_from(source).password == cloud.seen_from(source).password
+            }
+
+    def change(self, **changes: Any) -> None:
+        """Replace fields of the cloud, as a reset in the management server does."""
+        with self._lock:
+            self.cloud = replace(self._cloud, **changes)
+
+    def waiting(self, source: str) -> Optional[str]:
+        """The password that waits for a source."""
+        with self._lock:
+            password = self._cloud.seen_from(source).password
+            return None if password is None or (source, password) in self._done else password
+
+    def answer(self, request: str, source: str) -> Tuple[str, str]:
+        """(kind, body) for a request of the password protocol (facts, 4.2)."""
+        with self._lock:
+            password = self.waiting(source)
+            if request == "send_my_password":
+                return ("password", password) if password is not None else ("nothing", "saved_password")
+            if request == "saved_password":
+                self.acknowledged.append(source)
+                if password is not None:
+                    self._done.add((source, password))
+                return "acknowledged", "saved_password"
+            return "bad request", "bad_request"
+
+    def record(self, request: Request) -> None:
+        """Keep a request for who is interested, and log it."""
+        with self._lock:
+            self.requests.append(request)
+        if self._log is not None:
+            what = plausible.excerpt(request.what, 200)
+            self._log(f"{request.server} {what} from {request.source}: {request.status}")
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        """Status and body for a path below /latest (facts, 2.2 and 2.3)."""
+        vm = self.cloud.seen_from(source)
+        if path == "/latest/user-data":
+            return 200, vm.user_data
+        tree = vm.tree()
+        if self.style == "directory":
+            tree = _as_directories(tree)
+        for base in ("/latest/meta-data/", "/latest/"):
+            if path.startswith(base):
+                name = path[len(base) :]
+                break
+        else:
+            return 404, b""
+        if name == "" and base == "/latest/meta-data/":
+            return 200, listing(tree, self.style)
+        if name in tree:
+            return 200, tree[name]
+        inside = {key[len(name) :]: value for key, value in tree.items() if key.startswith(name)}
+        if name.endswith("/") and inside:
+            if name == "public-keys/":
+                numbers = sorted({key.split("/")[0] for key in inside})
+                return 200, "\n".join(f"{number}=key{number}" for number in numbers).encode()
+            return 200, listing(inside, self.style)
+        return 404, b""
+
+    # --- its servers ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen and serve, in threads.
+
+        Raises:
+            OSError: an address or a port cannot be had.
+        """
+        try:
+            metadata = _Server((self.address, self.port), _Metadata, self)
+            self._servers.append(metadata)
+            passwords = _Server((self.address, self.password_port), _Password, self)
+            self._servers.append(passwords)
+        except OSError:
+            self.stop()
+            raise
+        self.port, self.password_port = metadata.server_address[1], passwords.server_address[1]
+        for server in self._servers:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Stop serving; connections that are kept alive are cut."""
+        for server in self._servers[: len(self._threads)]:
+            server.shutdown()
+        for thread in self._threads:
+            thread.join()
+        for server in self._servers:
+            server.server_close()
+        self._servers, self._threads = [], []
+
+    def __enter__(self) -> "LabRouter":
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+
+def listing(tree: Dict[str, bytes], style: str) -> bytes:
+    """The listing: a key whose name is part of the text so far is left out, as the VR does (facts, 2.3)."""
+    if style == "directory":
+        entries = sorted({key.split("/")[0] + ("/" if "/" in key else "") for key in tree})
+        return "".join(f"{entry}\n" for entry in entries).encode()
+    text = ""
+    for key in tree:
+        if key not in text:
+            text += f"{key}\n"
+    return text.encode()
+
+
+def _as_directories(tree: Dict[str, bytes]) -> Dict[str, bytes]:
+    """As the providers that list directories have it: public keys in one each, the other spelling."""
+    made = dict(tree)
+    for number, line in enumerate(made.pop("public-keys", b"").split(b"\n")):
+        if line:
+            made[f"public-keys/{number}/openssh-key"] = line + b"\n"
+    if "hypervisor-host-name" in made:
+        made["hypervisor-hostname"] = made.pop("hypervisor-host-name")
+    return made
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, address: Tuple[str, int], handler: Any, lab: LabRouter) -> None:
+        self.lab = lab
+        self._open: Set[socket.socket] = set()
+        self._guard = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: a client that goes away is no event, and a traceback could show what was sent."""
+
+    def server_close(self) -> None:
+        super().server_close()
+        with self._guard:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the other side was faster
+
+
+class _Metadata(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "Apache"
+    sys_version = ""
+    timeout = READ_SECONDS
+    disable_nagle_algorithm = True  # else each reply waits for the client's delayed ACK
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer from the tree; the source address says who asks."""
+        lab = self.server.lab
+        path = unquote(self.path.split("?")[0])
+        if lab.latency:
+            time.sleep(lab.latency)
+        status, body = lab.page(path, self.client_address[0])
+        lab.record(Request("metadata", path, self.client_address[0], str(status)))
+        kind = "text/plain"
+        if status == 404:
+            kind, body = "text/html; charset=iso-8859-1", _ERROR_PAGE.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Nothing: `LabRouter.record` logs."""
+
+
+class _Password(socketserver.StreamRequestHandler):
+    timeout = READ_SECONDS
+    server: _Server
+
+    def handle(self) -> None:
+        """Read one request, answer in the shape of the server that is simulated, close."""
+        lab = self.server.lab
+        source = self.client_address[0]
+        word = ""
+        for _ in range(HEADER_LINES):
+            line = self.rfile.readline(4096)
+            if line in (b"\r\n", b"\n", b""):
+                break
+            name, _, value = line.decode("latin-1").partition(":")
+            if name.strip().lower() == "domu_request":
+                word = value.strip()
+        if lab.latency:
+            time.sleep(lab.latency)
+        kind, body = lab.answer(word, source)
+        asked = word if word in ("send_my_password", "saved_password") else "another request"
+        lab.record(Request("password", asked, source, kind))
+        self.wfile.write(SHAPES[lab.shape](kind, body.encode("utf-8", "surrogateescape")))
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Declare the arguments of ``csagent lab router``."""
+    from csagent.lab import serve
+
+    serve.add_arguments(parser)
+
+
+def run(args: "argparse.Namespace") -> int:
+    """``csagent lab router``; see `csagent.lab.serve.run`."""
+    from csagent.lab import serve
+
+    return serve.run(args)

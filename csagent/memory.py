@@ -1,0 +1,189 @@
+"""What was applied, durably: `/var/lib/csagent/instances/ID.json`, one file per instance id.
+
+A template or a clone that carries another VM's memory is thus no danger (edge 48), and what the old
+guest scripts remembered is read from where they kept it (facts, section 7 and edge 45). Passwords are
+remembered as scrypt fingerprints under one random salt per instance, the newest last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+from csagent.errors import ApplyError
+from csagent.model import SLOTS, Secret
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+STATE = "/var/lib/csagent"
+INSTANCES = STATE + "/instances"
+SCHEMA = 1
+PASSWORDS_KEPT = 8
+NO_INSTANCE = "unknown"
+SIZE_LIMIT = 1 << 20
+
+# One fingerprint costs 8 MiB for the time of about 25 ms (measured on this project's 2-core machine);
+# six characters of CloudStack's alphabet (facts, 4.7) then take an attacker core-centuries, not seconds.
+SCRYPT = {"n": 1 << 13, "r": 8, "p": 1, "dklen": 32}
+
+# Markers of the scripts that csagent replaces: MD5 of the password plus a newline.
+SCRIPT_MARKERS = ("/var/vmpasswordmd5sum",)
+SCRIPT_MARKER_IN_HOME = ".password.md5"
+
+
+@dataclass(frozen=True, **SLOTS)
+class Memory:
+    """What was applied to this machine for one instance id. None: never applied anything of the kind."""
+
+    instance_id: str = NO_INSTANCE
+    salt: bytes = b""
+    passwords: Tuple[str, ...] = ()
+    hostname: Optional[str] = None
+    ssh_keys: Optional[Tuple[str, ...]] = None
+    ssh_user: Optional[str] = None
+    user_data: Optional[str] = None  # sha256 of the copy that is kept
+    script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
+    note: str = ""  # why an existing memory could not be used
+    rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
+
+    def fingerprint(self, secret: Secret) -> str:
+        """The fingerprint of a password under this memory's salt."""
+        return hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
+
+    def age_of(self, secret: Secret) -> Optional[str]:
+        """`newest` or `older` for a password that was applied before, None for one that never was."""
+        if not self.passwords:
+            return None
+        mark = self.fingerprint(secret)
+        if mark == self.passwords[-1]:
+            return "newest"
+        return "older" if mark in self.passwords else None
+
+    def set_by_script(self, secret: Secret) -> bool:
+        """Whether an older guest script says that it has set this very password."""
+        digest = hashlib.md5(secret.reveal() + b"\n").hexdigest()  # noqa: S324  the scripts' own format
+        return digest in self.script_markers
+
+    def with_password(self, secret: Secret) -> "Memory":
+        """The memory after this password was applied: it becomes the newest."""
+        mark = self.fingerprint(secret)
+        others = tuple(known for known in self.passwords if known != mark)
+        return replace(self, passwords=(*others, mark)[-PASSWORDS_KEPT:])
+
+
+def load(system: "System", instance_id: Optional[str], home: Optional[str] = None) -> Memory:
+    """The memory of an instance; an empty one, with a fresh salt, where there is none.
+
+    Args:
+        system: whose state directory.
+        instance_id: None where no source told it.
+        home: the account's home directory, where a script's marker may lie.
+    """
+    key = instance_id or NO_INSTANCE
+    markers = _script_markers(system, home)
+    fresh = Memory(instance_id=key, salt=os.urandom(16), script_markers=markers)
+    try:
+        raw = system.tree.read(_path(key), SIZE_LIMIT)
+    except FileNotFoundError:
+        return fresh
+    except OSError as error:
+        return replace(fresh, note=f"memory unreadable ({error.strerror}): taken for a first run")
+    try:
+        return _parse(raw, fresh)
+    except (ValueError, RecursionError):
+        return replace(fresh, note="memory damaged: taken for a first run")
+
+
+def save(system: "System", memory: Memory) -> None:
+    """Write it down, durably, before anyone is told.
+
+    Raises:
+        ApplyError: it could not be written.
+    """
+    document = {
+        **memory.rest,
+        "schema": memory.rest.get("schema", SCHEMA),
+        "instance_id": memory.instance_id,
+        "salt": memory.salt.hex(),
+        "passwords": list(memory.passwords),
+        "hostname": memory.hostname,
+        "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
+        "ssh_user": memory.ssh_user,
+        "user_data": memory.user_data,
+    }
+    path = _path(memory.instance_id)
+    try:
+        prepare(system)
+        system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
+    except OSError as error:
+        raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
+
+
+def prepare(system: "System") -> None:
+    """Make the state directories, private to root."""
+    system.tree.mkdir(STATE, 0o700)
+    system.tree.mkdir(INSTANCES, 0o700)
+
+
+def user_data_path(instance_id: Optional[str]) -> str:
+    """Where the user-data of an instance is kept, 0600."""
+    return _path(instance_id or NO_INSTANCE)[: -len(".json")] + ".user-data"
+
+
+def _path(key: str) -> str:
+    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in key)[:128]
+    return f"{INSTANCES}/{name}.json"
+
+
+def _parse(raw: bytes, fresh: Memory) -> Memory:
+    document = json.loads(raw)
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise ValueError("not a memory")
+    keys = document.pop("ssh_keys", None)
+    document.pop("instance_id", None)
+    if document["schema"] <= SCHEMA:
+        del document["schema"]
+    return Memory(
+        instance_id=fresh.instance_id,
+        script_markers=fresh.script_markers,
+        salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
+        passwords=tuple(_str(mark) for mark in _list(document.pop("passwords", []))),
+        hostname=_optional(document.pop("hostname", None)),
+        ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
+        ssh_user=_optional(document.pop("ssh_user", None)),
+        user_data=_optional(document.pop("user_data", None)),
+        rest=document,
+    )
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    return value
+
+
+def _optional(value: Any) -> Optional[str]:
+    return None if value is None else _str(value)
+
+
+def _list(value: Any) -> List[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
+    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too."""
+    paths = list(SCRIPT_MARKERS)
+    if home:
+        paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
+    found = []
+    for path in paths:
+        words = (system.tree.read_text(path, 4096) or "").split()
+        if words and len(words[0]) == 32 and all(char in "0123456789abcdefABCDEF" for char in words[0]):
+            found.append(words[0].lower())
+    return tuple(found)

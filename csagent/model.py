@@ -1,0 +1,358 @@
+"""The nouns. Facts are parsed once, at the edge, into these; past the edge there are no loose dicts.
+
+Addresses are dotted-quad strings, times are seconds since the epoch (UTC) unless they are said to be
+durations, and ``None`` always means "not known", never "empty".
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple, Union
+
+SLOTS: Dict[str, bool] = {"slots": True} if sys.version_info >= (3, 10) else {}
+"""`dataclass(slots=True)` came with Python 3.10; on 3.9 facts merely lack the saving."""
+
+Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
+
+HTTP_PORT = 80
+PASSWORD_PORT = 8080
+
+
+class Secret:
+    """Bytes that must not be shown: a password, or a document that carries one.
+
+    Everything that turns an object into text masks it, and it refuses to be pickled. Only code that
+    hands the value to the operating system or to a pipe between our own processes calls `reveal`.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """Return the value itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+
+# --- find -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, **SLOTS)
+class Nic:
+    """A network interface as the kernel has it now (loopback left out)."""
+
+    name: str
+    index: int
+    mac: Optional[str] = None
+    addresses: Tuple[str, ...] = ()  # IPv4, all of them
+
+
+@dataclass(frozen=True, **SLOTS)
+class Route:
+    """One IPv4 default route that has a gateway."""
+
+    interface: str
+    gateway: str
+    metric: int = 0
+
+
+@dataclass(frozen=True, **SLOTS)
+class Lease:
+    """What a DHCP client remembers of one lease.
+
+    `server_identifier` is option 54 and nothing else: siaddr and its many spellings are `next_server`
+    (facts/dhcp-leases.md, rule 5). It is None where the client does not record it.
+    """
+
+    interface: str
+    client: str
+    address: str
+    server_identifier: Optional[str] = None
+    routers: Tuple[str, ...] = ()
+    domain_name: Optional[str] = None
+    name_servers: Tuple[str, ...] = ()
+    next_server: Optional[str] = None
+    expires: Optional[float] = None  # None: never, or not recorded in absolute time
+    path: str = ""  # the file, or the command line, that said so
+
+
+@dataclass(frozen=True, **SLOTS)
+class Rejected:
+    """A lease that was seen and not believed, or a client that records nothing, and why."""
+
+    path: str
+    client: str
+    interface: Optional[str]
+    reason: str
+
+
+@dataclass(frozen=True, **SLOTS)
+class Candidate:
+    """An address that may be a virtual router, and the NIC whose lease address identifies us there."""
+
+    address: str  # an IPv4 address, or the name "data-server."
+    kind: str  # server-identifier | next-server | data-server | gateway | given
+    why: str
+    interface: Optional[str] = None
+    source: Optional[str] = None  # the address to bind to; None: let the kernel choose
+    default: bool = False  # on the default NIC
+    port: int = HTTP_PORT
+    password_port: int = PASSWORD_PORT
+    name_servers: Tuple[str, ...] = ()  # of that NIC's lease; only "data-server." needs them
+
+
+@dataclass(frozen=True, **SLOTS)
+class Drive:
+    """A block device, image file or directory that may be a config drive."""
+
+    device: str
+    label: Optional[str]
+    why: str
+
+
+@dataclass(frozen=True, **SLOTS)
+class Platform:
+    """What DMI says. `cloudstack` is None where DMI proves nothing (facts, section 8)."""
+
+    vendor: Optional[str] = None
+    product: Optional[str] = None
+    uuid: Optional[str] = None
+    cloudstack: Optional[bool] = None
+
+
+@dataclass(frozen=True, **SLOTS)
+class Found:
+    """Everything that `find` knows. Nobody has been contacted yet."""
+
+    nics: Tuple[Nic, ...] = ()
+    routes: Tuple[Route, ...] = ()
+    default_interface: Optional[str] = None
+    leases: Tuple[Lease, ...] = ()
+    rejected: Tuple[Rejected, ...] = ()
+    candidates: Tuple[Candidate, ...] = ()
+    drives: Tuple[Drive, ...] = ()
+    platform: Platform = field(default_factory=Platform)
+    notes: Tuple[str, ...] = ()  # what had to be guessed, one sentence each
+
+
+# --- read -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, **SLOTS)
+class Place:
+    """One place that was looked at, and what came of it."""
+
+    place: str  # "router 10.1.1.1", "password server 10.1.1.1:8080", "drive /dev/sr1"
+    why: str
+    outcome: str  # ok | absent | refused | timeout | unreachable | malformed | foreign | failed
+    detail: str = ""
+    seconds: Optional[float] = None
+
+
+@dataclass(frozen=True, **SLOTS)
+class Endpoint:
+    """A password server that offered a password, so that the same one can be acknowledged there."""
+
+    address: str
+    port: int
+    source: Optional[str] = None
+
+
+@dataclass(frozen=True, **SLOTS)
+class PasswordOffer:
+    """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
+
+    state: str = "unknown"
+    value: Optional[Secret] = None
+    place: str = ""
+    reason: str = ""
+    endpoints: Tuple[Endpoint, ...] = ()  # empty for a drive: it cannot be told
+
+
+@dataclass(frozen=True, **SLOTS)
+class Refusal:
+    """A value that was read and not believed. `value` is never part of the reason of a password."""
+
+    datum: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, **SLOTS)
+class Reading:
+    """What one channel (a router, or a drive) gave, before anything is merged.
+
+    `metadata` maps key to value with the virtual router's spelling of the keys. `ssh_keys` holds only
+    lines that are well-formed public keys. `user_data` is raw bytes; b"" and None both mean there is
+    none, None also where it could not be read.
+    """
+
+    channel: str  # router | drive
+    place: str
+    instance_id: Optional[str] = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: Tuple[str, ...] = ()
+    password: PasswordOffer = field(default_factory=PasswordOffer)
+    user_data: Optional[bytes] = None
+    network: Optional[Mapping[str, Any]] = None
+    interface: Optional[str] = None
+    domain: Optional[str] = None
+    refusals: Tuple[Refusal, ...] = ()
+    complete: bool = True  # False: a later look may find more (a key timed out, a router still starting)
+
+
+@dataclass(frozen=True, **SLOTS)
+class UserData:
+    """User-data as it came, and what it seems to be."""
+
+    content: Secret
+    kind: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, **SLOTS)
+class Observation:
+    """What CloudStack says about this VM, merged per datum, each with where it came from."""
+
+    instance_id: Optional[str] = None
+    hostname: Optional[str] = None
+    domain: Optional[str] = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: Tuple[str, ...] = ()
+    password: PasswordOffer = field(default_factory=PasswordOffer)
+    user_data: Optional[UserData] = None
+    network: Optional[Mapping[str, Any]] = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    places: Tuple[Place, ...] = ()
+    refusals: Tuple[Refusal, ...] = ()
+    source_found: bool = False  # at least one place was believed
+    complete: bool = True
+
+
+# --- decide -----------------------------------------------------------------------------------
+
+DATA = ("hostname", "ssh_keys", "password", "user_data")
+"""What a pass decides about, in the order in which it is done and shown."""
+
+
+@dataclass(frozen=True, **SLOTS)
+class Action:
+    """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine."""
+
+    datum: str  # one of DATA
+    reason: str  # one line
+    source: str = ""  # the place the value came from
+
+    changes = False
+
+
+@dataclass(frozen=True, **SLOTS)
+class Leave(Action):
+    """Nothing is done: unchanged, absent, unknown, off or refused.
+
+    `wrong` marks a refusal that an operator should look at, as opposed to an expected one.
+    """
+
+    state: str = "unchanged"
+    wrong: bool = False
+
+
+@dataclass(frozen=True, **SLOTS)
+class SetHostname(Action):
+    """Make this the machine's name; `domain` completes it in /etc/hosts."""
+
+    name: str = ""
+    domain: Optional[str] = None
+
+    changes = True
+
+
+@dataclass(frozen=True, **SLOTS)
+class WriteKeys(Action):
+    """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now."""
+
+    user: str = ""
+    keys: Tuple[str, ...] = ()
+    previous: Tuple[str, ...] = ()
+
+    changes = True
+
+
+@dataclass(frozen=True, **SLOTS)
+class SetPassword(Action):
+    """Set, verify, remember; then tell the endpoints that it is saved."""
+
+    user: str = ""
+    value: Secret = field(default_factory=lambda: Secret(b""))
+    endpoints: Tuple[Endpoint, ...] = ()
+
+    changes = True
+
+
+@dataclass(frozen=True, **SLOTS)
+class Acknowledge(Action):
+    """The password was applied before: only tell the endpoints; `remember` where an older script set it."""
+
+    value: Secret = field(default_factory=lambda: Secret(b""))
+    endpoints: Tuple[Endpoint, ...] = ()
+    remember: bool = False
+
+
+@dataclass(frozen=True, **SLOTS)
+class KeepUserData(Action):
+    """Keep a copy of the user-data for what will run it."""
+
+    user_data: Optional[UserData] = None
+
+    changes = True
+
+
+@dataclass(frozen=True, **SLOTS)
+class Plan:
+    """Exactly one action for each datum."""
+
+    actions: Tuple[Action, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether carrying it out changes the machine."""
+        return any(action.changes for action in self.actions)
+
+
+# --- apply ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, **SLOTS)
+class Outcome:
+    """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
+
+    datum: str
+    state: str
+    reason: str
+    source: str = ""
+    wrong: bool = False  # counts as a failure for the exit code
+    acknowledged: Optional[str] = None  # password only: yes | no | not needed

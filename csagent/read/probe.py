@@ -1,0 +1,125 @@
+"""Stage one for one candidate: is it the virtual router of this VM?"""
+
+from __future__ import annotations
+
+import threading
+from typing import Optional, Tuple
+
+from csagent import plausible
+from csagent.errors import Absent, Foreign, Malformed, ProbeError, TimedOut
+from csagent.model import HTTP_PORT, Candidate, Place, Platform
+from csagent.read.http import Http
+from csagent.read.metadata import LEGACY, LISTING_LIMIT, MODERN, THREADS, Result
+from csagent.read.names import Name, pick
+from csagent.read.parallel import start
+from csagent.system import System
+
+INSTANCE_ID_LIMIT = 1024
+DATA_SERVER = "data-server."
+
+
+def identify(body: bytes, platform: Platform) -> str:
+    """The instance id in a body that claims to be one, where it can be ours.
+
+    Raises:
+        Absent: it is empty: a router that does not know us yet.
+        Malformed: it is no instance id.
+        Foreign: DMI, where it is CloudStack's, names another VM (facts, 8; edges 22 and 23).
+    """
+    if plausible.is_html(body):
+        raise Malformed("HTML where the instance id should be")
+    found = plausible.instance_id(plausible.metadata_value(body))
+    uuid = (platform.uuid or "").strip().lower()
+    comparable = platform.cloudstack is True and plausible.is_uuid(uuid) and plausible.is_uuid(found)
+    if comparable and found.lower() != uuid:
+        raise Foreign(f"instance id {found} is another VM's: DMI says {uuid}")
+    return found
+
+
+class Probe:
+    """One candidate and what is known about it. Attempts run in threads and report through `attempt`."""
+
+    def __init__(
+        self, system: System, rank: int, candidate: Candidate, deadline: float, taken: Tuple[str, ...]
+    ) -> None:
+        self.system = system
+        self.rank = rank
+        self.candidate = candidate
+        self.deadline = deadline
+        self.address: Optional[str] = None if candidate.address == DATA_SERVER else candidate.address
+        self.http: Optional[Http] = None
+        self.pending = False
+        self.began = 0.0
+        self.attempts = 0
+        self.retry_at: Optional[float] = None
+        self.folded = False
+        self.instance_id: Optional[str] = None
+        self.legacy = False
+        self.problem: ProbeError = TimedOut("no answer so far")
+        self.seconds: Optional[float] = None
+        self._taken = taken
+        self._listing: Optional[Result] = None
+        self._listed = threading.Event()
+
+    @property
+    def place(self) -> str:
+        """What reports call it."""
+        port = "" if self.candidate.port == HTTP_PORT else f":{self.candidate.port}"
+        return f"router {self.address or self.candidate.address}{port}"
+
+    def attempt(self, platform: Platform, name: Name) -> None:
+        """Ask once; afterwards `instance_id` is set, or `problem` says why not, or `folded` is True."""
+        try:
+            if self.address is None:
+                address, self.folded = pick(name, self._taken)
+                if self.folded:
+                    return
+                self.address = address
+            if self.http is None:
+                candidate = self.candidate
+                self.http = Http(
+                    self.system,
+                    self.address,
+                    candidate.port,
+                    candidate.source,
+                    deadline=self.deadline,
+                    connections=THREADS + 1,
+                )
+            http = self.http
+            if not start(lambda: self._fetch_listing(http)):
+                self._fetch_listing(http)
+            self.instance_id = self._fetch_identity(http, platform)
+        except ProbeError as error:
+            self.problem = error
+        finally:
+            self.seconds = round(self.system.clock.monotonic() - self.began, 3)
+
+    def _fetch_identity(self, http: Http, platform: Platform) -> str:
+        try:
+            body = http.get(f"{MODERN}instance-id", INSTANCE_ID_LIMIT).body
+            self.legacy = False
+        except Absent:
+            body = http.get(f"{LEGACY}instance-id", INSTANCE_ID_LIMIT).body
+            self.legacy = True
+        return identify(body, platform)
+
+    def _fetch_listing(self, http: Http) -> None:
+        try:
+            self._listing = http.get(MODERN, LISTING_LIMIT)
+        except ProbeError as error:
+            self._listing = error
+        self._listed.set()
+
+    def listing(self, patience: float) -> Result:
+        """The listing of the last attempt, which ran beside it."""
+        self._listed.wait(max(0.0, patience))
+        return self._listing or TimedOut("no answer in time")
+
+    def report(self, detail: str, outcome: str = "ok") -> Place:
+        """As a place of the report."""
+        return Place(self.place, self.candidate.why, outcome, detail, self.seconds)
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        if self.http is not None:
+            self.http.close()

@@ -1,0 +1,350 @@
+"""Find the virtual router among the candidates and read everything it has for this VM.
+
+    look    once, now
+    read    again and again, until a router is believed or the time is over
+
+Both ask all candidates at once and believe only positive evidence; neither acknowledges anything.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+from dataclasses import dataclass, replace
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading
+from csagent.read import passwords
+from csagent.read.metadata import Reader, Tree
+from csagent.read.names import Lookup, Name, lookup
+from csagent.read.parallel import SLACK_SECONDS, start
+from csagent.read.password_reply import PasswordServer, nic_of
+from csagent.read.probe import DATA_SERVER, Probe
+from csagent.system import System
+
+GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
+LISTING_SECONDS = 2.0  # for the listing, once the instance id is there
+PASSWORD_SECONDS = 3.0  # for a password server that starts later than its router's metadata
+BACKOFF = (0.3, 0.8, 10.0)  # seconds: the first pause, the longest of the first two minutes, the longest
+EARLY_SECONDS = 120.0
+
+
+@dataclass(frozen=True, **SLOTS)
+class RouterAnswer:
+    """What the routers gave: at most one reading, and one place per candidate and port."""
+
+    readings: Tuple[Reading, ...] = ()
+    places: Tuple[Place, ...] = ()
+
+
+Progress = Callable[[RouterAnswer], None]
+
+
+def look(
+    system: System,
+    candidates: Sequence[Candidate],
+    platform: Platform,
+    *,
+    deadline: float,
+    resolve: Lookup = lookup,
+) -> RouterAnswer:
+    """Ask every candidate once and read the best-ranked that is believed.
+
+    Args:
+        system: its dialer opens every connection, its clock measures.
+        candidates: best first.
+        platform: DMI; where it is CloudStack's, its UUID must be the instance id.
+        deadline: on the monotonic clock. Nothing waits past it.
+        resolve: how "data-server." is resolved; raises OSError.
+    """
+    return _Search(system, candidates, platform, deadline, resolve).run(deadline, repeat=False)
+
+
+def read(
+    system: System,
+    candidates: Sequence[Candidate],
+    platform: Platform,
+    *,
+    deadline: float,
+    patience: Optional[float] = None,
+    progress: Optional[Progress] = None,
+    resolve: Lookup = lookup,
+) -> RouterAnswer:
+    """As `look`, but a candidate that gave nothing is asked again until one is believed.
+
+    Args:
+        system: its dialer opens every connection, its clock measures.
+        candidates: best first.
+        platform: DMI; where it is CloudStack's, its UUID must be the instance id.
+        deadline: on the monotonic clock. Nothing waits past it.
+        patience: seconds after which no router is waited for any more; one that is believed by then is
+            still read until `deadline`.
+        progress: called with what is known so far each time that changes, in the calling thread.
+        resolve: how "data-server." is resolved; raises OSError.
+    """
+    until = deadline if patience is None else min(deadline, system.clock.monotonic() + patience)
+    search = _Search(system, candidates, platform, deadline, resolve)
+    search.progress = progress
+    return search.run(until, repeat=True)
+
+
+def pause_after(attempts: int, elapsed: float, jitter: float) -> float:
+    """Seconds between the starts of two attempts: exponential, and short enough early on that a router
+    is noticed within a second of appearing.
+
+    Args:
+        attempts: how many there have been, at least 1.
+        elapsed: seconds since the first.
+        jitter: 0 to 1.
+    """
+    first, early, late = BACKOFF
+    longest = early if elapsed < EARLY_SECONDS else late
+    steps = min(attempts - 1, 64) if elapsed < EARLY_SECONDS else int((elapsed - EARLY_SECONDS) / 10) + 4
+    return min(longest, first * 1.3 ** min(steps, 64)) * (0.75 + 0.25 * jitter)
+
+
+class _Search:
+    def __init__(
+        self,
+        system: System,
+        candidates: Sequence[Candidate],
+        platform: Platform,
+        deadline: float,
+        resolve: Lookup,
+    ) -> None:
+        self._system = system
+        self._platform = platform
+        self._deadline = deadline
+        self._name = Name(system.clock, DATA_SERVER, resolve)
+        unique: Dict[Tuple[str, int, Optional[str]], Candidate] = {}
+        for candidate in candidates:
+            unique.setdefault((candidate.address, candidate.port, candidate.source), candidate)
+        taken = tuple(one.address for one in unique.values() if one.address != DATA_SERVER)
+        self._probes = [
+            Probe(system, rank, candidate, deadline, taken) for rank, candidate in enumerate(unique.values())
+        ]
+        self._reports: queue.SimpleQueue[Probe] = queue.SimpleQueue()
+        self._desk = passwords.Desk(system, deadline)
+        self._began = system.clock.monotonic()
+        self.progress: Optional[Progress] = None
+        self._told: Tuple[Tuple[str, str, str], ...] = ()
+
+    def run(self, until: float, *, repeat: bool) -> RouterAnswer:
+        if not self._probes:
+            return RouterAnswer()
+        from csagent.read import transport  # noqa: F401  # once, here, rather than in many threads at once
+
+        try:
+            chosen = self._choose(until, repeat=repeat)
+            if chosen is None:
+                return self._nothing()
+            return self._answer(chosen, *self._read(chosen, repeat=repeat))
+        finally:
+            for probe in self._probes:
+                probe.close()
+
+    def _answer(self, chosen: Probe, tree: Tree, offer: PasswordOffer) -> RouterAnswer:
+        reading = Reading(
+            channel="router",
+            place=chosen.place,
+            instance_id=chosen.instance_id,
+            metadata=dict(tree.metadata),
+            ssh_keys=tree.ssh_keys,
+            password=offer,
+            user_data=tree.user_data,
+            interface=chosen.candidate.interface,
+            refusals=tuple(tree.refusals),
+            complete=tree.complete and offer.state != "unknown",
+        )
+        return RouterAnswer((reading,), (*self._router_places(chosen, tree), *self._password_places(chosen)))
+
+    def _nothing(self) -> RouterAnswer:
+        return RouterAnswer((), (*self._router_places(None, None), *self._password_places()))
+
+    def _tell(self) -> None:
+        """Report to who waits that nothing is believed yet, and why, where that is news."""
+        if self.progress is not None:
+            answer = self._nothing()
+            told = tuple((place.place, place.outcome, place.detail) for place in answer.places)
+            if told != self._told:
+                self._told = told
+                self.progress(answer)
+
+    # --- stage one: who is it? ---------------------------------------------------------------
+
+    def _choose(self, until: float, *, repeat: bool) -> Optional[Probe]:
+        """The best-ranked candidate that is believed; None where there is none by `until`."""
+        clock = self._system.clock
+        first_believed: Optional[float] = None
+        for probe in self._probes:
+            self._launch(probe)
+        while True:
+            now = clock.monotonic()
+            believed = [probe for probe in self._probes if probe.instance_id and not probe.pending]
+            if believed:
+                first_believed = first_believed or now
+                best = believed[0]
+                better = [one for one in self._probes[: best.rank] if one.pending]
+                if not better or now >= min(first_believed + GRACE_SECONDS, self._deadline):
+                    return best
+            waking = [until + SLACK_SECONDS]
+            if first_believed is not None:
+                waking.append(first_believed + GRACE_SECONDS)
+            for probe in self._probes:
+                if probe.retry_at is not None and now < until:
+                    if probe.retry_at <= now:
+                        self._launch(probe)
+                    else:
+                        waking.append(probe.retry_at)
+            idle = not any(probe.pending for probe in self._probes)
+            if not believed and ((idle and not repeat) or now >= until + SLACK_SECONDS):
+                return None
+            if idle and repeat and now >= until:
+                return None
+            if not believed:
+                self._tell()
+            self._collect(min(waking) - clock.monotonic(), repeat=repeat)
+
+    def _launch(self, probe: Probe) -> None:
+        probe.pending, probe.retry_at = True, None
+        probe.began = self._system.clock.monotonic()
+        probe.attempts += 1
+        first, _ = passwords.groups(self._servers())
+        mine = PasswordServer.of(probe.candidate, probe.address)
+        self._desk.ask([one for one in first if one.endpoint == mine.endpoint])
+
+        def work() -> None:
+            try:
+                probe.attempt(self._platform, self._name)
+            finally:
+                self._reports.put(probe)
+
+        if not start(work):
+            work()
+
+    def _collect(self, patience: float, *, repeat: bool) -> None:
+        """Take in reports: one if it comes within `patience`, and whatever else is there."""
+        clock = self._system.clock
+        try:
+            probe = (
+                self._reports.get(timeout=max(0.0, patience)) if patience > 0 else self._reports.get_nowait()
+            )
+            while True:
+                probe.pending = False
+                if repeat and probe.instance_id is None and not probe.folded:
+                    now = clock.monotonic()
+                    pause = pause_after(probe.attempts, now - self._began, random.random())
+                    probe.retry_at = max(probe.began + pause, now + 0.02)
+                probe = self._reports.get_nowait()
+        except queue.Empty:
+            return
+
+    # --- stages two to four, and the password beside them -------------------------------------
+
+    def _read(self, chosen: Probe, *, repeat: bool) -> Tuple[Tree, PasswordOffer]:
+        clock = self._system.clock
+        settled: queue.SimpleQueue[PasswordOffer] = queue.SimpleQueue()
+        if not start(lambda: settled.put(self._settle(chosen, repeat=repeat))):
+            settled.put(self._settle(chosen, repeat=repeat))
+        http = chosen.http
+        if http is None or chosen.instance_id is None:
+            raise AssertionError("a candidate is believed only after it answered")
+        reader = Reader(http.get, chosen.place, self._deadline)
+        listing = chosen.listing(min(LISTING_SECONDS, self._deadline - clock.monotonic()))
+        tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
+        if self.progress is not None and settled.empty():
+            self.progress(self._answer(chosen, tree, PasswordOffer(reason="no answer so far")))
+        try:
+            offer = settled.get(timeout=max(0.0, self._deadline + SLACK_SECONDS - clock.monotonic()))
+        except queue.Empty:
+            offer = PasswordOffer(reason="no answer in time")
+        return tree, offer
+
+    def _settle(self, chosen: Probe, *, repeat: bool) -> PasswordOffer:
+        """What the password servers come to, now that metadata is believed."""
+        end = self._system.clock.monotonic() + PASSWORD_SECONDS
+        while True:
+            first, rest = passwords.groups(self._servers())
+            self._desk.ask(first if repeat else [one for one in first if not self._desk.answers([one])])
+            self._desk.wait(first, self._deadline)
+            answers = self._desk.answers(first)
+            if rest and not any(reply.answered for _, reply in answers):
+                self._desk.ask(rest if repeat else [one for one in rest if not self._desk.answers([one])])
+                self._desk.wait(rest, self._deadline)
+                answers = (*answers, *self._desk.answers(rest))
+            offer = passwords.offers(answers, self._trust(chosen))
+            now = self._system.clock.monotonic()
+            if offer.state != "unknown" or not repeat or now >= min(end, self._deadline):
+                return offer
+            self._desk.pause(passwords.RETRY_SECONDS)
+
+    def _servers(self) -> List[PasswordServer]:
+        """The candidates in their second role, best first; a name that is not resolved has none yet."""
+        return [
+            PasswordServer.of(probe.candidate, probe.address)
+            for probe in self._probes
+            if probe.address is not None
+        ]
+
+    def _trust(self, chosen: Optional[Probe]) -> passwords.Trust:
+        believed: Set[passwords.Nic] = set()
+        foreign: Set[passwords.Nic] = set()
+        addresses: Set[str] = set()
+        for probe in self._probes:
+            nic = nic_of(probe.candidate)
+            ours = chosen is not None and probe.instance_id == chosen.instance_id
+            if probe.instance_id is not None and ours:
+                believed.add(nic)
+            elif probe.problem.outcome == "foreign" or (probe.instance_id is not None and chosen):
+                foreign.add(nic)
+                addresses.add(probe.address or "")
+        return passwords.Trust(frozenset(believed), frozenset(foreign), frozenset(addresses))
+
+    # --- the report ---------------------------------------------------------------------------
+
+    def _router_places(self, chosen: Optional[Probe], tree: Optional[Tree]) -> Tuple[Place, ...]:
+        places: List[Place] = []
+        folded = [probe for probe in self._probes if probe.folded]
+        for probe in self._probes:
+            if probe.folded:
+                continue
+            if probe is chosen and tree is not None:
+                size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
+                place = probe.report(f"{len(tree.metadata)} metadata keys{size}")
+            elif probe.instance_id is not None and chosen is not None:
+                if probe.instance_id == chosen.instance_id:
+                    place = probe.report(f"the same VM as at {chosen.place}, which ranks higher")
+                else:
+                    reason = f"instance id {probe.instance_id}, but {chosen.place} ranks higher"
+                    place = probe.report(f"{reason} and says {chosen.instance_id}", "foreign")
+            else:
+                place = probe.report(str(probe.problem), probe.problem.outcome)
+            places.append(place)
+        if folded:
+            places = self._name_folded(places)
+        return tuple(places)
+
+    def _name_folded(self, places: List[Place]) -> List[Place]:
+        """Say at the candidate with the address of "data-server." that it is that, too."""
+        try:
+            addresses = self._name.addresses()
+        except Exception:  # it resolved before, so this cannot be reached with an unresolved name
+            return places
+        names = {f"router {address}" for address in addresses}
+        return [
+            replace(place, why=f"{place.why}; also {DATA_SERVER}")
+            if place.place.split(":")[0] in names
+            else place
+            for place in places
+        ]
+
+    def _password_places(self, chosen: Optional[Probe] = None) -> Tuple[Place, ...]:
+        first, rest = passwords.groups(self._servers())
+        answers = self._desk.answers((*first, *rest))
+        asked = {server for server, _ in answers}
+        skipped = tuple(
+            Place(server.place, server.why, "skipped", "not asked: the default NIC comes first")
+            for server in (*first, *rest)
+            if server not in asked
+        )
+        return (*passwords.places(answers, self._trust(chosen)), *skipped)

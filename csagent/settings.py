@@ -1,0 +1,207 @@
+"""What the operator configured: `/etc/csagent/csagent.yaml` and `/etc/csagent/conf.d/*.yaml`.
+
+All keys are optional and other programs rely on their names. A file in which nothing is said (it is
+missing, empty, or all comments, as the packages ship it) does not even cost the import of PyYAML.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+from csagent.errors import SettingsError
+from csagent.model import SLOTS
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+MAIN_FILE = "/etc/csagent/csagent.yaml"
+DROP_INS = "/etc/csagent/conf.d/*.yaml"
+SIZE_LIMIT = 1 << 20
+EVENT_LIMIT = 50_000
+DEPTH_LIMIT = 64
+SCALAR_LIMIT = 4_000
+MAX_WAIT = 3600.0
+MAX_POLL = 7 * 24 * 3600.0
+
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
+
+
+@dataclass(frozen=True, **SLOTS)
+class Settings:
+    """The settings, at their defaults."""
+
+    user: str = "root"
+    sources: Tuple[str, ...] = ("router", "drive")
+    hostname: bool = True
+    ssh_keys: bool = True
+    password: bool = True
+    drive_labels: Tuple[str, ...] = ("config-2",)
+    wait: float = 10.0  # seconds
+    poll: float = 300.0  # seconds; 0: never
+
+
+def load(system: "System", config: Optional[str] = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        system: whose `/etc/csagent` to read.
+        config: a file given on the command line, read instead of the two usual places.
+
+    Raises:
+        SettingsError: names the file, the line, and for an unknown key the nearest known one.
+    """
+    settings = Settings()
+    for shown, raw in _files(system, config):
+        if _says_something(raw):
+            settings = _merge(settings, _mapping(raw, shown), shown)
+    return settings
+
+
+def _files(system: "System", config: Optional[str]) -> List[Tuple[str, bytes]]:
+    if config is not None:
+        try:
+            with open(config, "rb") as stream:
+                return [(config, stream.read(SIZE_LIMIT + 1))]
+        except OSError as error:
+            raise SettingsError(f"--config {config}: {error.strerror}") from None
+    found = []
+    for path in [MAIN_FILE, *system.tree.glob(DROP_INS)]:
+        try:
+            found.append((system.tree.shown(path), system.tree.read(path, SIZE_LIMIT + 1)))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SettingsError(f"{system.tree.shown(path)}: cannot be read ({error.strerror})") from None
+    return found
+
+
+def _says_something(raw: bytes) -> bool:
+    return any(
+        line.strip() and not line.lstrip().startswith((b"#", b"---", b"...")) for line in raw.splitlines()
+    ) or any(line.startswith(b"--- ") for line in raw.splitlines())
+
+
+def _mapping(raw: bytes, shown: str) -> Dict[str, Tuple[Any, int]]:
+    """Parse one file into key -> (value, line), after a budget has been kept.
+
+    The budget is the one of DESIGN ("Dependencies", PyYAML): 434 bytes of merge keys cost 17 seconds
+    in `safe_load`, and deep nesting crashes the C loader.
+    """
+    import yaml
+
+    if len(raw) > SIZE_LIMIT:
+        raise SettingsError(f"{shown}: larger than {SIZE_LIMIT} bytes")
+    depth = 0
+    try:
+        for count, event in enumerate(yaml.parse(raw, Loader=yaml.SafeLoader)):
+            if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+                depth += 1
+            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+                depth -= 1
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.AliasEvent):
+                raise SettingsError(f"{shown}, line {line}: aliases (*name) are not for settings")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > SCALAR_LIMIT:
+                raise SettingsError(f"{shown}, line {line}: a value of more than {SCALAR_LIMIT} characters")
+            if count > EVENT_LIMIT or depth > DEPTH_LIMIT:
+                raise SettingsError(f"{shown}, line {line}: too large or too deep for settings")
+        node = yaml.compose(raw, Loader=yaml.SafeLoader)
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise SettingsError(f'{shown}, line {node.start_mark.line + 1}: expected lines like "user: root"')
+        loader = yaml.SafeLoader(b"")
+        result: Dict[str, Tuple[Any, int]] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = loader.construct_object(key_node, deep=True)
+            value = loader.construct_object(value_node, deep=True)
+            if not isinstance(key, str):
+                raise SettingsError(f"{shown}, line {line}: a key must be a word")
+            if key in result:
+                raise SettingsError(f'{shown}, line {line}: "{key}" is there twice')
+            result[key] = (value, line)
+        return result
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{shown}{where}: {error.problem or 'not YAML'}") from None
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, MemoryError) as error:
+        raise SettingsError(f"{shown}: not YAML that we can read ({type(error).__name__})") from None
+
+
+def _merge(settings: Settings, mapping: Dict[str, Tuple[Any, int]], shown: str) -> Settings:
+    known = {field.name for field in fields(Settings)}
+    changes: Dict[str, Any] = {}
+    for key, (value, line) in mapping.items():
+        if key not in known:
+            import difflib
+
+            nearest = difflib.get_close_matches(key, sorted(known), 1, 0.5)
+            hint = f'did you mean "{nearest[0]}"?' if nearest else f"known keys: {', '.join(sorted(known))}"
+            raise SettingsError(f'{shown}, line {line}: unknown key "{key[:60]}"; {hint}')
+        try:
+            changes[key] = _CONVERTERS[key](value)
+        except ValueError as error:
+            raise SettingsError(f"{shown}, line {line}: {key}: {error}") from None
+    return replace(settings, **changes)
+
+
+def _account(value: Any) -> str:
+    if not isinstance(value, str) or not _ACCOUNT.match(value):
+        raise ValueError("must be the name of an account, such as root")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _sources(value: Any) -> Tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(name in ("router", "drive") for name in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ValueError("must be a list of router and drive, each at most once, at least one of them")
+    return tuple(names)
+
+
+def _labels(value: Any) -> Tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or not 0 < len(names) <= 16
+        or not all(isinstance(name, str) and 0 < len(name) <= 32 for name in names)
+    ):
+        raise ValueError("must be a list of volume labels, such as [config-2], of at most 32 characters each")
+    return tuple(names)
+
+
+def seconds_between(low: float, high: float) -> Callable[[Any], float]:
+    """A converter to a number of seconds; raises ValueError outside of the range."""
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return float(value)
+
+    return convert
+
+
+_CONVERTERS: Dict[str, Callable[[Any], Any]] = {
+    "user": _account,
+    "sources": _sources,
+    "hostname": _switch,
+    "ssh_keys": _switch,
+    "password": _switch,
+    "drive_labels": _labels,
+    "wait": seconds_between(0, MAX_WAIT),
+    "poll": seconds_between(0, MAX_POLL),
+}

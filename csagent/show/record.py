@@ -1,0 +1,108 @@
+"""What a pass leaves in /run/csagent for everybody to read: status.json and instance.json, no secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from csagent import __version__
+from csagent.errors import EXIT_NO_SOURCE
+
+if TYPE_CHECKING:
+    from csagent.agent import Report
+    from csagent.model import Observation, Outcome
+    from csagent.system import System
+
+RUN = "/run/csagent"
+STATUS = RUN + "/status.json"
+INSTANCE = RUN + "/instance.json"
+
+
+def write(system: "System", report: "Report") -> None:
+    """Replace both files; a full or read-only /run does not undo what the pass has done."""
+    previous = _previous(system)
+    status = status_json(report, previous)
+    try:
+        system.tree.mkdir(RUN, 0o755)
+        system.tree.write(STATUS, _dump(status), 0o644)
+        if report.exit_code != EXIT_NO_SOURCE:
+            system.tree.write(INSTANCE, _dump(instance_json(report.observed.observation)), 0o644)
+    except OSError:
+        # The exit code and the log carry the same outcome; there is nowhere else to put it.
+        pass
+
+
+def _dump(document: Dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=False).encode() + b"\n"
+
+
+def _previous(system: "System") -> Dict[str, Any]:
+    try:
+        document = json.loads(system.tree.read_text(STATUS) or "{}")
+    except ValueError:
+        return {}
+    data = document.get("data") if isinstance(document, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The layout of status.json and of `csagent status --json`.
+
+    `data` maps each datum to its state, reason, source, and `applied_at`, the time of the last pass since
+    boot that changed it.
+    """
+    observation = report.observed.observation
+    return {
+        "schema": 1,
+        "version": __version__,
+        "instance_id": observation.instance_id,
+        "source_found": observation.source_found,
+        "started": round(report.started, 3),
+        "finished": round(report.finished, 3),
+        "seconds": round(max(0.0, report.finished - report.started), 3),
+        "exit_code": report.exit_code,
+        "data": {
+            outcome.datum: _datum(outcome, report, (previous or {}).get(outcome.datum))
+            for outcome in report.outcomes
+        },
+        "places": [place_json(place) for place in observation.places],
+        "refusals": [
+            {"datum": refusal.datum, "place": refusal.place, "reason": refusal.reason}
+            for refusal in observation.refusals
+        ],
+    }
+
+
+def _datum(outcome: "Outcome", report: "Report", previous: Any) -> Dict[str, Any]:
+    applied_at = previous.get("applied_at") if isinstance(previous, dict) else None
+    if outcome.state == "applied":
+        applied_at = round(report.finished, 3)
+    document: Dict[str, Any] = {
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "source": outcome.source or None,
+        "applied_at": applied_at,
+    }
+    if outcome.acknowledged is not None:
+        document["acknowledged"] = outcome.acknowledged
+    return document
+
+
+def place_json(place: Any) -> Dict[str, Any]:
+    """One place, as in `fetch --json`."""
+    return {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
+
+
+def instance_json(observation: "Observation") -> Dict[str, Any]:
+    """What `query` answers from. No password, no user-data."""
+    data = observation.user_data
+    return {
+        "schema": 1,
+        "instance_id": observation.instance_id,
+        "hostname": observation.hostname,
+        "metadata": dict(observation.metadata),
+        "ssh_keys": list(observation.ssh_keys),
+        "user_data": None if data is None else {"size": data.size, "sha256": data.sha256, "kind": data.kind},
+        "network": observation.network,
+        "provenance": dict(observation.provenance),
+    }

@@ -1,0 +1,133 @@
+"""`status` and `query`: read what the last pass left in /run/csagent. Started often, so it imports little."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, Optional
+
+from csagent.errors import CsagentError
+from csagent.show.console import Console
+
+STATUS = "/run/csagent/status.json"
+INSTANCE = "/run/csagent/instance.json"
+USER_DATA = "/var/lib/csagent/instances/{}.user-data"
+LOOK_AGAIN = 0.2  # seconds
+SIZE_LIMIT = 16 << 20
+
+
+def load(root: str, path: str) -> Optional[Dict[str, Any]]:
+    """One of the two files; None where no pass has written it yet.
+
+    Raises:
+        CsagentError: it cannot be read, or is not ours.
+    """
+    shown = path if root == "/" else root.rstrip("/") + path
+    try:
+        with open(shown, "rb") as stream:
+            document = json.loads(stream.read(SIZE_LIMIT))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CsagentError(f"cannot read {shown}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise CsagentError(f"{shown} is damaged; the next pass of csagent writes it anew") from None
+    if not isinstance(document, dict):
+        raise CsagentError(f"{shown} is damaged; the next pass of csagent writes it anew")
+    return document
+
+
+def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
+    """The same, waiting for the first pass at most so long.
+
+    Raises:
+        CsagentError: no pass has ended by then.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        document = load(root, path)
+        if document is not None:
+            return document
+        left = end - time.monotonic()
+        if left <= 0:
+            waited = f" within {seconds:g} s" if seconds else " yet"
+            raise CsagentError(
+                f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply"
+            )
+        time.sleep(min(LOOK_AGAIN, left))
+
+
+def as_text(status: Dict[str, Any], console: Console) -> str:
+    """For an operator at a console."""
+    finished = status.get("finished")
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(finished)) if _number(finished) else "?"
+    seconds = status.get("seconds")
+    took = f", took {seconds:.1f} s" if _number(seconds) else ""
+    lines = console.wrap(f"last pass {when}{took}")
+    lines += console.wrap(f"instance {status.get('instance_id') or 'not known'}")
+    if not status.get("source_found"):
+        lines.append(console.paint("no CloudStack source was found", "bad"))
+    data = status.get("data")
+    for datum, entry in (data if isinstance(data, dict) else {}).items():
+        state = str(entry.get("state"))
+        lines.append(f"{console.paint(f'{datum}:', 'head')} {console.paint(state, state)}")
+        source = f" ({entry['source']})" if entry.get("source") else ""
+        lines += console.wrap(f"{entry.get('reason', '')}{source}", 4)
+        acknowledged = entry.get("acknowledged")
+        if acknowledged in ("yes", "no"):
+            lines += console.wrap(f"password server told: {acknowledged}", 4)
+    places = status.get("places")
+    lines.append(console.paint("looked at", "head"))
+    for place in places if isinstance(places, list) else []:
+        outcome = str(place.get("outcome"))
+        lines += console.wrap(f"{place.get('place')}: {outcome}", 4, "  ")
+        if place.get("detail"):
+            lines += console.wrap(str(place["detail"]), 6)
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11
+
+
+def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
+    """The value of a key as bytes to print, lists one item a line.
+
+    Keys are the metadata's own names, and `hostname`, `instance_id`, `ssh_keys`, `user_data`, `network`.
+
+    Raises:
+        CsagentError: the last pass has no such value; the message names those it has.
+    """
+    metadata = instance.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = key.replace("-", "_").lower()
+    if name == "user_data":
+        return _user_data(root, instance)
+    value: Any = metadata.get(key)
+    if value is None and name in ("hostname", "instance_id", "ssh_keys", "network"):
+        value = instance.get(name)
+    if value is None:
+        value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
+    if value is None:
+        known = [word for word in ("hostname", "instance_id", "ssh_keys", "user_data") if instance.get(word)]
+        raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
+    if isinstance(value, list):
+        return "".join(f"{item}\n" for item in value).encode()
+    if isinstance(value, dict):
+        return json.dumps(value).encode() + b"\n"
+    return f"{value}\n".encode()
+
+
+def _user_data(root: str, instance: Dict[str, Any]) -> bytes:
+    if not instance.get("user_data"):
+        raise CsagentError("the last pass knows no user-data")
+    identity = str(instance.get("instance_id") or "unknown")
+    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in identity)[:128]
+    path = USER_DATA.format(name) if root == "/" else root.rstrip("/") + USER_DATA.format(name)
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        hint = "; user-data is for root only" if os.geteuid() != 0 else ""
+        raise CsagentError(f"cannot read {path}: {error.strerror}{hint}") from None

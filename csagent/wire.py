@@ -1,0 +1,149 @@
+"""Facts as JSON between a reading child and its parent, checked as if an attacker had written them.
+
+The form follows the dataclasses: objects with exactly the fields' names, tuples as arrays, bytes and
+secrets as base64. `decode` raises `JailError` at the first thing that does not fit, and names the field,
+never the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections.abc
+from dataclasses import fields, is_dataclass
+from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from csagent.errors import JailError
+from csagent.model import Secret
+
+T = TypeVar("T")
+
+TEXT_LIMIT = 256 * 1024
+BYTES_LIMIT = 4 << 20
+ITEMS_LIMIT = 8192
+DEPTH_LIMIT = 16
+
+_hints: Dict[type, Dict[str, Any]] = {}
+
+
+def encode(value: Any) -> Any:
+    """A fact, or anything that facts are made of, as JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Secret):
+        return base64.b64encode(value.reveal()).decode("ascii")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, collections.abc.Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    return value
+
+
+def decode(kind: Type[T], document: Any) -> T:
+    """A fact of the given class from what `encode` made of it.
+
+    Raises:
+        JailError: a field is missing, unknown, of another type, or larger than a fact may be.
+    """
+    result: T = _decode(kind, document, kind.__name__)
+    return result
+
+
+def _wrong(where: str) -> JailError:
+    return JailError(f"the reading child answered with a wrong {where}")
+
+
+def _decode(kind: Any, document: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin is Union:
+        return _decode_union(kind, document, where)
+    if origin is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(document, list) or len(document) > ITEMS_LIMIT:
+            raise _wrong(where)
+        return tuple(_decode(item, entry, where) for entry in document)
+    if origin is collections.abc.Mapping or origin is dict:
+        return _decode_mapping(get_args(kind), document, where)
+    if kind is Any:
+        return _plain(document, where, 0)
+    if kind is bytes or kind is Secret:
+        raw = _decode_bytes(document, where)
+        return Secret(raw) if kind is Secret else raw
+    if kind in (bool, str):
+        if not isinstance(document, kind):
+            raise _wrong(where)
+        return _text(document, where) if kind is str else document
+    if kind in (int, float):
+        if isinstance(document, bool) or not isinstance(document, (int, float)):
+            raise _wrong(where)
+        if kind is int and not isinstance(document, int):
+            raise _wrong(where)
+        if not abs(document) < 1e15:  # not NaN either
+            raise _wrong(where)
+        return kind(document)
+    return _decode_fact(kind, document, where)
+
+
+def _decode_union(kind: Any, document: Any, where: str) -> Any:
+    choices = [choice for choice in get_args(kind) if choice is not type(None)]
+    if document is None:
+        if len(choices) == len(get_args(kind)):
+            raise _wrong(where)
+        return None
+    return _decode(choices[0], document, where)
+
+
+def _decode_mapping(arguments: Tuple[Any, ...], document: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(document, dict) or len(document) > ITEMS_LIMIT:
+        raise _wrong(where)
+    return {_text(key, where): _decode(arguments[1], value, where) for key, value in document.items()}
+
+
+def _decode_fact(kind: Any, document: Any, where: str) -> Any:
+    if kind not in _hints:
+        _hints[kind] = get_type_hints(kind)
+    hints = _hints[kind]
+    if not isinstance(document, dict) or set(document) != set(hints):
+        raise _wrong(where)
+    return kind(**{name: _decode(hints[name], document[name], f"{where}.{name}") for name in hints})
+
+
+def _decode_bytes(document: Any, where: str) -> bytes:
+    if not isinstance(document, str) or len(document) > BYTES_LIMIT * 2:
+        raise _wrong(where)
+    try:
+        raw = base64.b64decode(document.encode("ascii"), validate=True)
+    except (binascii.Error, ValueError):
+        raise _wrong(where) from None
+    if len(raw) > BYTES_LIMIT:
+        raise _wrong(where)
+    return raw
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
+        raise _wrong(where)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _wrong(where) from None
+    return value
+
+
+def _plain(value: Any, where: str, depth: int) -> Any:
+    """JSON of free form (network_data): only its size, depth and text are checked."""
+    if depth > DEPTH_LIMIT:
+        raise _wrong(where)
+    if isinstance(value, dict):
+        if len(value) > ITEMS_LIMIT:
+            raise _wrong(where)
+        return {_text(key, where): _plain(item, where, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        if len(value) > ITEMS_LIMIT:
+            raise _wrong(where)
+        return [_plain(item, where, depth + 1) for item in value]
+    if isinstance(value, str):
+        return _text(value, where)
+    return value

@@ -1,0 +1,455 @@
+"""look() and read() against virtual routers on loopback: whom they believe, and how long they take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Tuple
+
+import pytest
+
+from csagent import wire
+from csagent.lab.cloud import Cloud
+from csagent.lab.router import LabRouter
+from csagent.model import Candidate, Place, Platform, Reading
+from csagent.read import router
+from csagent.system import System
+
+UUID = Cloud().instance_id
+OTHER = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1eff"
+OK = b"HTTP/1.1 200 OK\r\n"
+PLATFORM = Platform()
+Make = Callable[..., Candidate]
+Soon = Callable[[float], float]
+
+
+def outcomes(answer: router.RouterAnswer) -> Dict[str, str]:
+    return {place.place: place.outcome for place in answer.places}
+
+
+def metadata_places(answer: router.RouterAnswer) -> List[Place]:
+    return [place for place in answer.places if place.place.startswith("router ")]
+
+
+def test_everything_a_router_has_is_read(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """Id, host name, keys, user-data and password of an ordinary VR arrive in one complete reading."""
+    lab = servers.lab(Cloud(hostname="web-01", user_data=b"\0\xff\r\n", password="marker-EXAMPLE"))
+    answer = router.look(live, [candidate(lab, interface="eth0")], PLATFORM, deadline=soon(5))
+    (reading,) = answer.readings
+    assert (reading.instance_id, reading.metadata["local-hostname"]) == (UUID, "web-01")
+    assert reading.ssh_keys == Cloud().ssh_keys
+    assert reading.user_data == b"\0\xff\r\n"
+    assert reading.password.value is not None and reading.password.value.reveal() == b"marker-EXAMPLE"
+    assert (reading.interface, reading.complete, reading.refusals) == ("eth0", True, ())
+    assert "hypervisor-host-name" not in reading.metadata  # an empty file is no value
+    assert outcomes(answer) == {
+        f"router 127.0.0.1:{lab.port}": "ok",
+        f"password server 127.0.0.1:{lab.password_port}": "ok",
+    }
+    assert lab.acknowledged == []
+    assert "marker" not in repr(answer)
+
+
+def test_the_answer_crosses_the_wire(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """What the child found is the same after its way to the parent."""
+    lab = servers.lab(Cloud(user_data=b"\0\xff"))
+    answer = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(5))
+    assert wire.decode(Reading, wire.encode(answer.readings[0])) == answer.readings[0]
+    for place in answer.places:
+        assert wire.decode(Place, wire.encode(place)) == place
+
+
+def test_requests_come_from_the_lease_address(
+    live: System, servers: Any, candidate: Make, soon: Soon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source address is our identity, on both ports, and a proxy in the environment is no way round."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    lab = servers.lab(Cloud(vms={"127.0.0.2": Cloud(instance_id=OTHER)}))
+    answer = router.look(live, [candidate(lab, source="127.0.0.2")], PLATFORM, deadline=soon(5))
+    assert answer.readings[0].instance_id == OTHER
+    assert {request.source for request in lab.requests} == {"127.0.0.2"}
+    assert {request.server for request in lab.requests} == {"metadata", "password"}
+
+
+class Legacy(LabRouter):
+    """Knows only /latest/KEY."""
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        return (404, b"") if path.startswith("/latest/meta-data") else super().page(path, source)
+
+
+class HalfLegacy(LabRouter):
+    """Has the id and a listing where they should be, the rest only at the older paths."""
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        if path.startswith("/latest/meta-data/") and path[18:] not in ("", "instance-id"):
+            return 404, b""
+        return super().page(path, source)
+
+
+@pytest.mark.parametrize("kind", [Legacy, HalfLegacy])
+def test_the_older_paths_are_used_where_the_newer_are_missing(
+    live: System, candidate: Make, soon: Soon, kind: Any
+) -> None:
+    """A router that knows only /latest/KEY gives the same metadata."""
+    with kind(latency=0.1) as lab:
+        began = time.monotonic()
+        (reading,) = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+        assert time.monotonic() - began < 0.45
+    assert reading.metadata["local-hostname"] == "vm-1"
+    assert reading.metadata["public-ipv4"] == "192.0.2.10"
+    assert reading.ssh_keys == Cloud().ssh_keys
+
+
+@pytest.mark.parametrize("style", ["flat", "directory"])
+def test_at_most_four_round_trips(
+    live: System, servers: Any, candidate: Make, soon: Soon, style: str
+) -> None:
+    """A slow router costs a handful of round trips, not one per key; the password runs beside them."""
+    latency = 0.2
+    lab = servers.lab(latency=latency, style=style)
+    began = time.monotonic()
+    (reading,) = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+    trips = (time.monotonic() - began) / latency
+    assert reading.complete and reading.ssh_keys == Cloud().ssh_keys
+    assert 3.0 <= trips < 4.0
+
+
+def test_sixty_more_keys_do_not_take_long(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """60 keys at 50 ms each arrive well within 1.5 s."""
+    extra = {f"role-{number}": f"value {number}" for number in range(60)}
+    lab = servers.lab(Cloud(metadata=extra), latency=0.05)
+    began = time.monotonic()
+    (reading,) = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+    assert time.monotonic() - began < 1.5
+    assert {key: reading.metadata[key] for key in extra} == extra
+
+
+# --- whom to believe --------------------------------------------------------------------------------
+
+IMPOSTORS = {
+    "html": b"<!DOCTYPE html><html><body>Welcome</body></html>",
+    "text": b"it works",
+    "empty": b"",
+    "binary": b"\xff\xfe\x00",
+    "many lines": b"5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1e01\nmore",
+}
+
+
+@pytest.mark.parametrize("name", list(IMPOSTORS))
+def test_another_web_server_is_not_believed(
+    live: System, servers: Any, candidate: Make, soon: Soon, name: str
+) -> None:
+    """A router's own web page on port 80 is no metadata (edge 3); the true one is found beside it."""
+    body = IMPOSTORS[name]
+
+    def behaviour(connection: Any, _request: bytes) -> None:
+        connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    peer = servers.peer(behaviour, "127.0.0.3")
+    lab = servers.lab()
+    answer = router.look(live, [candidate(peer), candidate(lab)], PLATFORM, deadline=soon(5))
+    assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
+    first = answer.places[0]
+    assert first.outcome in ("malformed", "absent") and first.detail and "\n" not in first.detail
+
+
+@pytest.mark.parametrize(
+    ("platform", "believed"),
+    [
+        (Platform(uuid=OTHER, cloudstack=True), False),
+        (Platform(uuid=UUID.upper(), cloudstack=True), True),
+        (Platform(uuid=OTHER, cloudstack=None), True),
+        (Platform(uuid=None, cloudstack=True), True),
+        (Platform(uuid="not a uuid", cloudstack=True), True),
+    ],
+)
+def test_dmi_tells_another_vms_metadata(
+    live: System, servers: Any, candidate: Make, soon: Soon, platform: Platform, believed: bool
+) -> None:
+    """A UUID that is not CloudStack's DMI UUID is another VM's (edges 22 and 23); its password, too."""
+    lab = servers.lab()
+    answer = router.look(live, [candidate(lab, interface="eth0")], platform, deadline=soon(5))
+    assert bool(answer.readings) is believed
+    assert set(outcomes(answer).values()) == {"ok" if believed else "foreign"}
+
+
+def test_an_old_instance_name_is_not_compared_with_dmi(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """i-2-3-VM says nothing about the UUID."""
+    lab = servers.lab(Cloud(instance_id="i-2-3-VM"))
+    platform = Platform(uuid=OTHER, cloudstack=True)
+    (reading,) = router.look(live, [candidate(lab)], platform, deadline=soon(5)).readings
+    assert reading.instance_id == "i-2-3-VM"
+
+
+def test_the_better_ranked_of_two_vms_wins(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """Where two routers disagree about who we are, the rank decides and the report says so."""
+    first = servers.lab(latency=0.3)
+    second = servers.lab(Cloud(instance_id=OTHER), "127.0.0.3")
+    answer = router.look(live, [candidate(first), candidate(second)], PLATFORM, deadline=soon(5))
+    assert [reading.instance_id for reading in answer.readings] == [UUID]
+    assert outcomes(answer)[f"router 127.0.0.3:{second.port}"] == "foreign"
+    assert OTHER in metadata_places(answer)[1].detail
+
+
+def test_a_silent_better_candidate_is_not_waited_for(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """One second after another router has answered, a silent one is out."""
+    silent = servers.peer(lambda *_: time.sleep(10), "127.0.0.3")
+    lab = servers.lab()
+    began = time.monotonic()
+    answer = router.look(
+        live, [candidate(silent, password_port=1), candidate(lab)], PLATFORM, deadline=soon(8)
+    )
+    assert 0.9 < time.monotonic() - began < 1.9
+    assert answer.readings[0].place.endswith(f":{lab.port}")
+    assert answer.places[0].outcome == "timeout"
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_nobody_holds_a_look_past_its_deadline(
+    live: System, servers: Any, candidate: Make, soon: Soon, repeat: bool
+) -> None:
+    """Silent, dripping and flooding peers on every port: no answer, and no second more than allowed."""
+    head = OK + b"\r\n"
+    peers = [
+        servers.peer(lambda *_: time.sleep(10)),
+        servers.peer(lambda connection, _: servers.drip(connection, head + UUID.encode())),
+        servers.peer(lambda connection, _: servers.flood(connection, b"x" * 65536, head)),
+        servers.peer(lambda connection, _: servers.flood(connection, b"HTTP/1.1 100 C\r\n\r\n" * 99)),
+        servers.peer(lambda connection, _: servers.reset(connection)),
+    ]
+    given = [candidate(peer, password_port=peer.port) for peer in peers]
+    began = time.monotonic()
+    answer = (router.read if repeat else router.look)(live, given, PLATFORM, deadline=soon(1.5))
+    assert time.monotonic() - began < 2.2
+    assert answer.readings == ()
+    assert len(answer.places) == 10
+    assert "ok" not in set(outcomes(answer).values())
+
+
+def test_keys_that_never_end_do_not_cost_the_others(live: System, candidate: Make, soon: Soon) -> None:
+    """One key that hangs is a recorded reason, the reading says that it is not complete."""
+
+    class Hanging(LabRouter):
+        def page(self, path: str, source: str) -> Tuple[int, bytes]:
+            if path.endswith("/vm-id"):
+                time.sleep(3)
+            return super().page(path, source)
+
+    with Hanging() as lab:
+        (reading,) = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(1.2)).readings
+    assert reading.metadata["local-hostname"] == "vm-1"
+    assert not reading.complete
+    assert [(one.datum, one.reason) for one in reading.refusals] == [("vm-id", "no answer in time")]
+
+
+def test_no_candidates_no_work(live: System, soon: Soon) -> None:
+    """Without a candidate the answer is empty, at once."""
+    began = time.monotonic()
+    assert router.read(live, [], PLATFORM, deadline=soon(5)) == router.RouterAnswer()
+    assert time.monotonic() - began < 0.1
+
+
+# --- data-server. -----------------------------------------------------------------------------------
+
+
+def test_data_server_is_resolved_and_asked(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """The name leads to a router, by the one look-up of its read."""
+    lab = servers.lab()
+    asked = []
+
+    def resolve(name: str) -> Tuple[str, ...]:
+        asked.append(name)
+        return ("127.0.0.1",)
+
+    given = candidate(lab, address="data-server.", kind="data-server")
+    answer = router.look(live, [given], PLATFORM, deadline=soon(5), resolve=resolve)
+    assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
+    assert answer.readings[0].password.state == "offered"
+    assert asked == ["data-server."]
+
+
+def test_data_server_folds_into_the_candidate_with_its_address(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """One address is asked once and reported once, with both reasons."""
+    lab = servers.lab(latency=0.1)
+    named = candidate(lab, address="data-server.", kind="data-server", why="its name")
+    answer = router.look(
+        live,
+        [candidate(lab, why="its lease"), named],
+        PLATFORM,
+        deadline=soon(5),
+        resolve=lambda _: ("127.0.0.1",),
+    )
+    (place,) = metadata_places(answer)
+    assert place.why == "its lease; also data-server."
+    assert sum(request.what.endswith("/instance-id") for request in lab.requests) == 1
+
+
+def test_data_server_that_does_not_resolve_is_absent(live: System, candidate: Make, soon: Soon) -> None:
+    """No such name is a reason, not an error."""
+
+    def resolve(_name: str) -> Tuple[str, ...]:
+        raise OSError("no such name")
+
+    given = candidate(address="data-server.", kind="data-server")
+    answer = router.look(live, [given], PLATFORM, deadline=soon(5), resolve=resolve)
+    (place,) = answer.places
+    assert (place.outcome, place.detail) == ("absent", "data-server. does not resolve")
+
+
+def test_resolvers_that_hang_hold_up_nobody(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """A look-up without an end costs two seconds where there is nobody else, and nothing where there is."""
+    release = threading.Event()
+
+    def resolve(_name: str) -> Tuple[str, ...]:
+        release.wait(20)
+        return ()
+
+    given = candidate(address="data-server.", kind="data-server")
+    began = time.monotonic()
+    answer = router.look(live, [given], PLATFORM, deadline=soon(8), resolve=resolve)
+    assert 1.8 < time.monotonic() - began < 2.6
+    assert answer.places[0].outcome == "timeout"
+    began = time.monotonic()
+    answer = router.look(live, [candidate(servers.lab()), given], PLATFORM, deadline=soon(8), resolve=resolve)
+    assert time.monotonic() - began < 0.8
+    assert len(answer.readings) == 1
+    release.set()
+
+
+# --- waiting ----------------------------------------------------------------------------------------
+
+
+def later(lab: LabRouter, seconds: float) -> Tuple[threading.Thread, List[float]]:
+    """Start a router some time from now, in a thread; the list gets the moment."""
+    started: List[float] = []
+
+    def work() -> None:
+        time.sleep(seconds)
+        lab.start()
+        started.append(time.monotonic())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, started
+
+
+@pytest.mark.parametrize("hanging", [False, True])
+def test_a_late_router_is_caught_within_a_second(
+    live: System, servers: Any, candidate: Make, soon: Soon, hanging: bool
+) -> None:
+    """Also while another candidate accepts connections and says nothing."""
+    lab = LabRouter(port=servers.free_port(), password_port=servers.free_port())
+    given = [candidate(lab)]
+    if hanging:
+        silent = servers.peer(lambda *_: time.sleep(20), "127.0.0.3")
+        given.append(candidate(silent, password_port=1))
+    thread, started = later(lab, 2.0)
+    try:
+        answer = router.read(live, given, PLATFORM, deadline=soon(12))
+        assert answer.readings[0].complete
+        assert answer.readings[0].password.state == "offered"
+        thread.join()
+        assert time.monotonic() - started[0] < 1.2
+    finally:
+        thread.join()
+        lab.stop()
+
+
+def test_a_router_that_does_not_know_us_yet_is_asked_again(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """404 for everything, then metadata: the VR's DHCP answers before its web server is ready (1.6)."""
+
+    class Deferred(LabRouter):
+        ready = 0.0
+
+        def page(self, path: str, source: str) -> Tuple[int, bytes]:
+            return super().page(path, source) if time.monotonic() > self.ready else (404, b"")
+
+    with Deferred() as lab:
+        lab.ready = time.monotonic() + 0.7
+        answer = router.read(live, [candidate(lab)], PLATFORM, deadline=soon(8))
+        assert answer.readings[0].instance_id == UUID
+        assert time.monotonic() - lab.ready < 1.2
+
+
+def test_a_late_password_server_is_waited_for_a_little(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """Metadata is there, :8080 still refuses: only the password is asked for again, for three seconds."""
+    lab = servers.lab()
+    second = LabRouter(password_port=servers.free_port())
+    thread, _ = later(second, 1.0)
+    try:
+        given = candidate(lab, password_port=second.password_port)
+        answer = router.read(live, [given], PLATFORM, deadline=soon(9))
+        assert answer.readings[0].password.state == "offered"
+        assert sum(request.what.endswith("/local-hostname") for request in lab.requests) == 1
+    finally:
+        thread.join()
+        second.stop()
+
+
+def test_no_password_server_at_all_ends_in_an_incomplete_reading(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """read() gives up on the password after three seconds, look() at once; both keep the metadata."""
+    lab = servers.lab()
+    given = candidate(lab, password_port=servers.free_port())
+    began = time.monotonic()
+    (reading,) = router.read(live, [given], PLATFORM, deadline=soon(9)).readings
+    assert 2.5 < time.monotonic() - began < 4.0
+    assert (reading.password.state, reading.complete) == ("unknown", False)
+    assert "connection refused" in reading.password.reason
+    began = time.monotonic()
+    (reading,) = router.look(live, [given], PLATFORM, deadline=soon(9)).readings
+    assert time.monotonic() - began < 0.8
+    assert (reading.password.state, reading.complete) == ("unknown", False)
+
+
+def test_patience_ends_the_wait_for_a_router(live: System, candidate: Make, soon: Soon) -> None:
+    """With patience the wait ends long before the deadline, and the places say what was tried."""
+    began = time.monotonic()
+    answer = router.read(live, [candidate()], PLATFORM, deadline=soon(20), patience=0.8)
+    assert 0.6 < time.monotonic() - began < 1.5
+    assert set(outcomes(answer).values()) == {"refused"}
+
+
+def test_progress_tells_what_changes(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+    """Who waits hears each new state once: refusals while nobody is there, the reading before its password."""
+    lab = servers.lab()
+    heard: List[router.RouterAnswer] = []
+    router.read(live, [candidate()], PLATFORM, deadline=soon(1.5), progress=heard.append)
+    assert "refused" in outcomes(heard[-1]).values()
+    assert len(heard) <= 3
+    heard.clear()
+    given = candidate(lab, password_port=servers.free_port())
+    router.read(live, [given], PLATFORM, deadline=soon(2), progress=heard.append)
+    assert heard[-1].readings[0].metadata["local-hostname"] == "vm-1"
+    assert heard[-1].readings[0].password.state == "unknown"
+
+
+def test_pauses_are_short_early_and_longer_later() -> None:
+    """At most 0.8 s in the first two minutes, up to 10 s afterwards, never less than 0.2 s."""
+    early = [router.pause_after(n, n * 0.5, jitter) for n in range(1, 240) for jitter in (0.0, 1.0)]
+    assert min(early) >= 0.2 and max(early) <= 0.8
+    assert router.pause_after(10**6, 10**6, 1.0) == 10.0
+
+
+def test_one_address_for_two_sources_is_two_candidates(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """The same router asked from another NIC's address may know another VM."""
+    lab = servers.lab(Cloud(vms={"127.0.0.2": replace(Cloud(), instance_id=OTHER)}))
+    given = [candidate(lab, source="127.0.0.2"), candidate(lab, source="127.0.0.1")]
+    answer = router.look(live, given, PLATFORM, deadline=soon(5))
+    assert answer.readings[0].instance_id == OTHER
+    assert [place.outcome for place in metadata_places(answer)] == ["ok", "foreign"]

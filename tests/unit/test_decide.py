@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+import pytest
+from conftest import INSTANCE, make_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csagent.decide import decide
+from csagent.memory import Memory
+from csagent.model import (
+    DATA,
+    Acknowledge,
+    Action,
+    Endpoint,
+    KeepUserData,
+    Leave,
+    Observation,
+    PasswordOffer,
+    Refusal,
+    Secret,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
+from csagent.read.userdata import describe
+from csagent.settings import Settings
+
+PASSWORD = Secret(b"EXAMPLE-new")
+OLD = Secret(b"EXAMPLE-old")
+ENDPOINT = Endpoint("10.1.1.1", 8080)
+FRESH = Memory(instance_id=INSTANCE, salt=b"s" * 16)
+
+
+def offer(value: Secret = PASSWORD) -> PasswordOffer:
+    return PasswordOffer("offered", value, "password server 10.1.1.1:8080", "", (ENDPOINT,))
+
+
+def one(
+    datum: str,
+    observation: Observation,
+    memory: Memory = FRESH,
+    settings: Optional[Settings] = None,
+    force: bool = False,
+) -> Action:
+    plan = decide(observation, memory, settings or Settings(), force_password=force)
+    assert tuple(action.datum for action in plan.actions) == DATA
+    return {action.datum: action for action in plan.actions}[datum]
+
+
+def test_nothing_seen_nothing_done() -> None:
+    """Without any value every datum is left alone with a reason, and the plan changes nothing."""
+    plan = decide(Observation(), FRESH, Settings())
+    assert not plan.changes
+    assert all(isinstance(action, Leave) and action.reason for action in plan.actions)
+
+
+def test_hostname_once_per_change() -> None:
+    """Set at first, left alone while the source says the same, set again when it changes."""
+    seen = Observation(hostname="web01", domain="x.example", provenance={"hostname": "router 10.1.1.1"})
+    first = one("hostname", seen)
+    assert first == SetHostname("hostname", first.reason, "router 10.1.1.1", "web01", "x.example")
+    assert isinstance(one("hostname", seen, replace(FRESH, hostname="web01")), Leave)
+    assert isinstance(one("hostname", seen, replace(FRESH, hostname="old")), SetHostname)
+
+
+def test_refused_hostname_says_why() -> None:
+    """A host name that cannot be set is refused with its reason, and counts as wrong."""
+    seen = Observation(refusals=(Refusal("hostname", "router 10.1.1.1", "an address"),))
+    action = one("hostname", seen)
+    assert action == Leave("hostname", "an address", "router 10.1.1.1", "refused", True)
+
+
+@pytest.mark.parametrize("datum", ["hostname", "ssh_keys", "password"])
+def test_settings_turn_a_datum_off(datum: str) -> None:
+    """A datum whose setting is false is left alone, and says so."""
+    seen = Observation(hostname="web01", ssh_keys=(make_key(1),), password=offer())
+    action = one(datum, seen, settings=replace(Settings(), **{datum: False}))
+    assert isinstance(action, Leave) and action.state == "off" and datum in action.reason
+
+
+def test_keys_written_once_and_revoked_on_change() -> None:
+    """The same set is left alone; another one replaces it as a whole."""
+    keys = (make_key(1), make_key(2))
+    seen = Observation(ssh_keys=keys)
+    first = one("ssh_keys", seen)
+    assert isinstance(first, WriteKeys) and first.keys == keys and first.previous == ()
+    known = replace(FRESH, ssh_keys=keys, ssh_user="root")
+    assert isinstance(one("ssh_keys", seen, known), Leave)
+    reset = one("ssh_keys", Observation(ssh_keys=(make_key(3),)), known)
+    assert isinstance(reset, WriteKeys) and reset.previous == keys
+    assert "1 new, 2 revoked" in reset.reason
+
+
+def test_an_empty_answer_never_revokes() -> None:
+    """No keys is no order to remove any (edges 16, 53)."""
+    known = replace(FRESH, ssh_keys=(make_key(1),), ssh_user="root")
+    action = one("ssh_keys", Observation(), known)
+    assert isinstance(action, Leave) and action.state == "absent" and "nothing is revoked" in action.reason
+
+
+def test_another_account_gets_the_keys() -> None:
+    """When the setting user changes, the keys are written for the new account."""
+    known = replace(FRESH, ssh_keys=(make_key(1),), ssh_user="root")
+    action = one("ssh_keys", Observation(ssh_keys=(make_key(1),)), known, Settings(user="alice"))
+    assert isinstance(action, WriteKeys) and action.user == "alice"
+
+
+def test_a_new_password_is_set() -> None:
+    """One that was never applied is set for the configured account and can be acknowledged."""
+    action = one("password", Observation(password=offer()), settings=Settings(user="alice"))
+    assert isinstance(action, SetPassword)
+    assert (action.user, action.value, action.endpoints) == ("alice", PASSWORD, (ENDPOINT,))
+
+
+def test_the_newest_again_is_only_acknowledged() -> None:
+    """A lost acknowledgement is repeated; the password is not set again (edge 36)."""
+    known = FRESH.with_password(OLD).with_password(PASSWORD)
+    action = one("password", Observation(password=offer()), known)
+    assert isinstance(action, Acknowledge) and not action.changes and action.endpoints == (ENDPOINT,)
+
+
+def test_a_stale_copy_is_refused() -> None:
+    """An older password offered again is neither set nor acknowledged (edges 37, 38)."""
+    known = FRESH.with_password(OLD).with_password(PASSWORD)
+    action = one("password", Observation(password=offer(OLD)), known)
+    assert isinstance(action, Leave) and action.state == "refused" and not action.wrong
+    assert "--force-password" in action.reason
+
+
+def test_force_sets_it_all_the_same() -> None:
+    """--force-password overrides what memory says."""
+    known = FRESH.with_password(OLD).with_password(PASSWORD)
+    for value in (OLD, PASSWORD):
+        assert isinstance(one("password", Observation(password=offer(value)), known, force=True), SetPassword)
+
+
+def test_eight_passwords_are_remembered() -> None:
+    """The last eight applied are recognised as stale; the ninth is new again."""
+    known = FRESH
+    for number in range(10):
+        known = known.with_password(Secret(f"EXAMPLE-{number}".encode()))
+    assert len(known.passwords) == 8
+    assert isinstance(one("password", Observation(password=offer(Secret(b"EXAMPLE-2"))), known), Leave)
+    assert isinstance(one("password", Observation(password=offer(Secret(b"EXAMPLE-1"))), known), SetPassword)
+
+
+def test_an_old_scripts_marker_is_honoured() -> None:
+    """The MD5 with a newline that the old scripts left keeps a password from being put back (edge 45)."""
+    import hashlib
+
+    marker = hashlib.md5(PASSWORD.reveal() + b"\n").hexdigest()
+    known = replace(FRESH, script_markers=(marker,))
+    action = one("password", Observation(password=offer()), known)
+    assert isinstance(action, Acknowledge) and action.remember
+    assert isinstance(one("password", Observation(password=offer(OLD)), known), SetPassword)
+
+
+def test_password_states_without_an_offer() -> None:
+    """None waiting, nobody answering and a refused value are three different things."""
+    none = Observation(password=PasswordOffer("none", reason="saved_password"))
+    assert one("password", none) == Leave("password", "saved_password", "", "absent")
+    assert one("password", Observation()).state == "unknown"  # type: ignore[attr-defined]
+    bad = Observation(refusals=(Refusal("password", "drive x", "md5 mismatch"),))
+    assert one("password", bad) == Leave("password", "md5 mismatch", "drive x", "refused", True)
+
+
+def test_user_data_is_kept_once() -> None:
+    """A copy is kept when its content changes, whatever the instance id says (edge 29)."""
+    data = describe(b"#!/bin/sh\n")
+    action = one("user_data", Observation(user_data=data))
+    assert isinstance(action, KeepUserData) and action.user_data == data
+    assert isinstance(one("user_data", Observation(user_data=data), replace(FRESH, user_data=data.sha256)), Leave)
+
+
+def test_no_reason_carries_a_secret() -> None:
+    """Plans can be printed: neither the plan's text nor any reason has the password in it."""
+    marker = Secret(b"marker-EXAMPLE-secret")
+    for memory in (FRESH, FRESH.with_password(marker), FRESH.with_password(marker).with_password(OLD)):
+        plan = decide(Observation(password=offer(marker)), memory, Settings())
+        assert "marker-EXAMPLE" not in repr(plan)
+
+
+@given(
+    st.builds(
+        Observation,
+        hostname=st.none() | st.just("web01"),
+        ssh_keys=st.sampled_from([(), (make_key(1),), (make_key(1), make_key(2))]),
+        password=st.sampled_from(
+            [PasswordOffer(), PasswordOffer("none"), PasswordOffer("offered"), offer(), offer(OLD)]
+        ),
+        refusals=st.lists(
+            st.builds(Refusal, st.sampled_from(DATA), st.just("p"), st.just("r")), max_size=3
+        ).map(tuple),
+    ),
+    st.sampled_from([FRESH, FRESH.with_password(OLD), replace(FRESH, hostname="web01", ssh_keys=(make_key(1),))]),
+    st.booleans(),
+)
+def test_decide_is_total(observation: Observation, memory: Memory, force: bool) -> None:
+    """Whatever is seen and remembered, each datum gets one action with a one-line reason; twice the same."""
+    plan = decide(observation, memory, Settings(), force_password=force)
+    assert tuple(action.datum for action in plan.actions) == DATA
+    assert all(action.reason and "\n" not in action.reason for action in plan.actions)
+    assert decide(observation, memory, Settings(), force_password=force) == plan

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable
+
+import pytest
+
+from csagent import jail
+from csagent.errors import JailError, JailTimeout
+from csagent.jail import MIB, Limits
+from csagent.system import System
+
+SMALL = Limits(cpu=2, memory=96 * MIB, descriptors=16, processes=64, answer=64 * 1024)
+
+
+def run(work: Callable[[], Any], timeout: float = 10.0, prepare: Callable[[], Any] = lambda: None) -> Any:
+    identity = jail.unprivileged()
+    return jail.run(System(), "test", prepare, lambda _p, _say: work(), SMALL, identity, timeout)
+
+
+def test_it_answers() -> None:
+    """The result of the work comes back as JSON."""
+    assert run(lambda: {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (lambda: 1 // 0, "ZeroDivisionError"),
+        (lambda: bytearray(10**9), "memory"),
+        (spin, "CPU time"),
+        (lambda: "x" * 10**6, "answered more than"),
+        (lambda: os._exit(0), "without an answer"),
+        (lambda: os.abort(), "signal"),
+        (lambda: object(), "TypeError"),
+    ],
+)
+def test_what_it_must_not_do_ends_it(work: Callable[[], Any], words: str) -> None:
+    """An exception, a memory or CPU hog, a flood, a crash: each is one JailError."""
+    with pytest.raises(JailError, match=words):
+        run(work)
+
+
+def test_an_exceptions_text_does_not_leave() -> None:
+    """What was being read may stand in an exception's text; only its class is told."""
+
+    def work() -> None:
+        raise ValueError("marker-EXAMPLE")
+
+    with pytest.raises(JailError) as caught:
+        run(work)
+    assert "marker" not in str(caught.value)
+
+
+def test_the_deadline_kills_it_and_what_it_started(tmp_path: Any) -> None:
+    """At the deadline the child and its own children are gone."""
+    tmp_path.chmod(0o777)
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        if os.fork() == 0:
+            time.sleep(60)
+        time.sleep(60)
+
+    start = time.monotonic()
+    with pytest.raises(JailTimeout):
+        run(work, timeout=0.5)
+    assert time.monotonic() - start < 3
+    os.close(writing)
+    os.close(reading)
+
+
+def test_descriptors_do_not_leak_into_it() -> None:
+    """It inherits nothing but its pipe, and standard input and output lead nowhere."""
+    reading, writing = os.pipe()
+    try:
+        assert run(lambda: len(os.listdir("/proc/self/fd"))) <= 5
+        assert run(lambda: os.readlink("/proc/self/fd/1")) == "/dev/null"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has anything to give up")
+def test_it_has_no_rights() -> None:
+    """Not root, no groups, no capabilities, none to be had, no core, no files to write."""
+
+    def work() -> Any:
+        status = dict(
+            line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line
+        )
+        try:
+            open("/etc/shadow").close()
+            shadow = "open"
+        except PermissionError:
+            shadow = "denied"
+        return [os.getresuid()[0] != 0, os.getgroups(), status["CapEff"], status["CapPrm"], status["NoNewPrivs"], shadow]
+
+    zero = "0" * 16
+    assert run(work) == [True, [], zero, zero, "1", "denied"]
+
+
+def test_it_writes_no_file(tmp_path: Any) -> None:
+    """The file size limit holds even where the directory would let it write."""
+    tmp_path.chmod(0o777)
+    for parent in list(tmp_path.parents)[:3]:
+        if parent.stat().st_uid == os.getuid() and parent != parent.parent and str(parent) != "/tmp":
+            parent.chmod(0o755)
+
+    def work() -> str:
+        try:
+            with open(tmp_path / "x", "wb") as stream:
+                stream.write(b"x")
+        except OSError as error:
+            return type(error).__name__
+        return "written"
+
+    try:
+        assert run(work) != "written"
+    except JailError as error:
+        assert "write a file" in str(error)
+
+
+def test_what_it_says_ahead_counts() -> None:
+    """Documents said before the end can be read while it runs."""
+    system = System()
+
+    def work(_prepared: None, say: jail.Say) -> None:
+        say({"so_far": 1})
+        time.sleep(60)
+
+    child = jail.start(system, "test", lambda: None, work, SMALL, jail.unprivileged())
+    end = time.monotonic() + 10
+    while not child.documents() and time.monotonic() < end:
+        child.collect()
+        time.sleep(0.01)
+    assert child.documents() == [{"so_far": 1}]
+    child.kill()
+    with pytest.raises(JailError):
+        child.result()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from csagent import settings
+from csagent.errors import SettingsError
+from csagent.settings import Settings
+from csagent.system import System
+
+
+def load(tree: Path, text: str) -> Settings:
+    (tree / "etc/csagent").mkdir(exist_ok=True)
+    (tree / "etc/csagent/csagent.yaml").write_text(text)
+    return settings.load(System.at(str(tree)))
+
+
+def test_defaults_without_files(system: System) -> None:
+    """No file at all is the normal case."""
+    assert settings.load(system) == Settings()
+
+
+def test_comments_only_do_not_import_yaml(tree: Path) -> None:
+    """A file in which nothing is said costs no import of PyYAML."""
+    import subprocess
+
+    (tree / "etc/csagent").mkdir()
+    (tree / "etc/csagent/csagent.yaml").write_text("# user: root\n\n---\n")
+    code = (
+        "import sys; from csagent import settings; from csagent.system import System;"
+        f"settings.load(System.at({str(tree)!r})); print('yaml' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_every_setting(tree: Path) -> None:
+    """All keys of DESIGN's table are read; a drop-in wins over the main file."""
+    (tree / "etc/csagent/conf.d").mkdir(parents=True)
+    (tree / "etc/csagent/conf.d/50-site.yaml").write_text("poll: 0\nhostname: false\n")
+    read = load(
+        tree,
+        "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\ndrive_labels: [config-2, MY-CD]\n"
+        "wait: 2.5\npoll: 60\n",
+    )
+    assert read == Settings("alice", ("drive",), False, False, False, ("config-2", "MY-CD"), 2.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("usr: root\n", ["line 1", '"usr"', '"user"']),
+        ("user: root\n\nhostnames: true\n", ["line 3", '"hostname"']),
+        ("xyzzy: 1\n", ["known keys"]),
+        ("user: [a]\n", ["line 1", "user"]),
+        ("user: 'a:b'\n", ["user"]),
+        ("hostname: maybe\n", ["true or false"]),
+        ("sources: [router, cloud]\n", ["router and drive"]),
+        ("sources: []\n", ["router and drive"]),
+        ("wait: -1\n", ["seconds"]),
+        ("wait: true\n", ["seconds"]),
+        ("poll: .nan\n", ["seconds"]),
+        ("drive_labels: []\n", ["labels"]),
+        ("- a\n", ["line 1"]),
+        ("user: a\nuser: b\n", ["line 2", "twice"]),
+        ("user: {\n", ["line"]),
+        ("a: &x 1\nb: *x\n", ["aliases"]),
+        ("user: !!python/object/apply:os.system ['true']\n", ["line 1"]),
+        ("wait: " + "1:" * 1500 + "1\n", ["seconds"]),
+        ("a: " + "[" * 70 + "]" * 70 + "\n", ["deep"]),
+        ("user: " + "x" * 5000 + "\n", ["characters"]),
+    ],
+)
+def test_bad_settings_are_one_line(tree: Path, text: str, words: list[str]) -> None:
+    """A mistake names the file, the line and what to write instead."""
+    with pytest.raises(SettingsError) as caught:
+        load(tree, text)
+    message = str(caught.value)
+    assert "csagent.yaml" in message and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {k: 1}\n" + "".join(f"b{n}: &b{n} {{<<: [*a, *a]}}\n" for n in range(20)),
+        "a:\n" + "".join(" " * n + "- \n" for n in range(1, 3000)),
+        "- " * 26000,
+        "[" * 30000,
+        "a: " + "x" * (2 << 20),
+        "\n".join(f"k{n}: {n}" for n in range(40000)),
+    ],
+)
+def test_yaml_bombs_end_soon(tree: Path, text: str) -> None:
+    """What takes PyYAML seconds, gigabytes or a crash is refused within two seconds."""
+    start = time.monotonic()
+    with pytest.raises(SettingsError):
+        load(tree, text)
+    assert time.monotonic() - start < 5
+
+
+def test_config_option_replaces_both_places(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """--config FILE is read instead of /etc/csagent, and must be there."""
+    load(tree, "user: alice\n")
+    other = tmp_path_factory.mktemp("x") / "other.yaml"
+    other.write_text("wait: 3\n")
+    assert settings.load(System.at(str(tree)), str(other)) == Settings(wait=3.0)
+    with pytest.raises(SettingsError, match="No such file"):
+        settings.load(System.at(str(tree)), str(other) + "x")

@@ -1,0 +1,248 @@
+"""QEMU machines as CloudStack's KVM hosts make them, on a network that leads nowhere.
+
+Every machine runs in a network namespace of the test: QEMU's user network maps the guest's 10.1.1.1 to
+the namespace's loopback, where the virtual router of the lab listens on ports 80 and 8080. Nothing
+that a guest sends can leave the namespace, and the ports are always free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+from image import Installed, run
+from netns import Namespace
+
+QEMU = "qemu-system-x86_64"
+KVM_DEADLINE = 5.0
+BOOT_DEADLINE = 240.0
+MEMORY = "640M"
+END_OF_REPORT = b"\nend of report"
+SERIAL_TAIL = 6000
+
+
+@functools.lru_cache(maxsize=None)
+def accelerator() -> Sequence[str]:
+    """KVM where a machine under it answers within a few seconds; opening /dev/kvm proves nothing."""
+    if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_works():
+        return ("-accel", "kvm", "-cpu", "host")
+    return ("-accel", "tcg,thread=multi", "-cpu", "max")
+
+
+def _kvm_works() -> bool:
+    # SeaBIOS without a disk writes "No bootable device" to the serial console (sercon) in under a second.
+    command = [QEMU, "-accel", "kvm", "-cpu", "host", "-m", "64M", "-nodefaults", "-display", "none"]
+    command += ["-no-user-config", "-machine", "pc,graphics=off", "-serial", "stdio", "-no-reboot"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], KVM_DEADLINE)
+        return bool(ready and os.read(process.stdout.fileno(), 1))
+    finally:
+        process.kill()
+        process.stdout.close()
+        # A process stuck in the kernel's KVM may not even die; it is not waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+
+
+class Qmp:
+    """QEMU's control socket: one command at a time, events skipped."""
+
+    def __init__(self, path: Path, deadline: float = 10.0) -> None:
+        end = time.monotonic() + deadline
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(deadline)
+        while True:
+            try:
+                self._socket.connect(str(path))
+                break
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+        self._stream = self._socket.makefile("rw", encoding="utf-8")
+        self._stream.readline()
+        self.execute("qmp_capabilities")
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        """Execute one command; what it returns, or RuntimeError with QEMU's words."""
+        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._stream.flush()
+        while True:
+            answer = json.loads(self._stream.readline())
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise RuntimeError(f"QMP {command}: {answer['error'].get('desc')}")
+
+    def insert(self, drive: str, image: Path) -> None:
+        """Put an image into a CD drive ("cd0" or "cd1"), as CloudStack attaches an ISO."""
+        self.execute("blockdev-change-medium", id=drive, filename=str(image), format="raw")
+
+    def eject(self, drive: str) -> None:
+        """Take the medium out without asking the guest."""
+        self.execute("eject", id=drive, force=True)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+
+@dataclass
+class Boot:
+    """One boot: from power-on until the machine has switched itself off."""
+
+    report: Dict[str, Any]
+    seconds: float
+    serial: str
+    clock: Dict[str, float] = field(default_factory=dict)
+
+    def unit(self, name: str = "unit") -> Dict[str, str]:
+        """Properties of csagent.service, as `systemctl show` prints them."""
+        return dict(line.split("=", 1) for line in self.report[name].splitlines() if "=" in line)
+
+
+class Machine:
+    """A virtual machine with a disk of its own that keeps what earlier boots wrote."""
+
+    def __init__(
+        self,
+        installed: Installed,
+        directory: Path,
+        namespace: Namespace,
+        *,
+        uuid: str,
+        network: bool = True,
+        drive: Optional[Path] = None,
+        product: str = "CloudStack KVM Hypervisor",
+    ) -> None:
+        self.directory = directory
+        self.namespace = namespace
+        self.disk = directory / "disk.qcow2"
+        self.boots = 0
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._began = 0.0
+        self._fixed = self._hardware(installed, uuid, network, drive, product)
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", installed.disk, self.disk], 30)
+
+    def _hardware(
+        self, installed: Installed, uuid: str, network: bool, drive: Optional[Path], product: str
+    ) -> List[str]:
+        maker = "Apache Software Foundation"
+        words = ["-machine", "pc,graphics=off", "-m", MEMORY, "-nodefaults", "-no-user-config"]
+        words += ["-display", "none", "-no-reboot", "-rtc", "base=utc"]
+        words += ["-smbios", f"type=1,manufacturer={maker},product={product},uuid={uuid}", "-uuid", uuid]
+        words += ["-kernel", str(installed.kernel), "-initrd", str(installed.initrd), "-append"]
+        words += ["root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"]
+        words += ["-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
+        # hdc, for the user's ISOs, empty; hdd, the config drive (facts, section 6.6).
+        words += ["-drive", "if=none,id=cd0,media=cdrom", "-device", "ide-cd,bus=ide.1,unit=0,drive=cd0"]
+        second = "if=none,id=cd1,media=cdrom" + (f",format=raw,readonly=on,file={drive}" if drive else "")
+        words += ["-drive", second, "-device", "ide-cd,bus=ide.1,unit=1,drive=cd1"]
+        if network:
+            lan = "user,id=lan,net=10.1.1.0/24,host=10.1.1.1,dhcpstart=10.1.1.42,dns=10.1.1.3,ipv6=off"
+            words += ["-netdev", f"{lan},domainname=cs2cloud.internal", "-device"]
+            words += ["virtio-net-pci,netdev=lan,mac=02:00:4c:9f:00:05,romfile="]
+        else:
+            words += ["-nic", "none"]
+        return words
+
+    def start(self) -> None:
+        """Switch it on. It is killed at BOOT_DEADLINE whatever becomes of this process."""
+        self.boots += 1
+        for path in (self._path("report"), self._path("serial")):
+            path.unlink(missing_ok=True)
+        limit = ["timeout", "--signal=KILL", str(int(BOOT_DEADLINE) + 15), QEMU]
+        command = [*limit, *accelerator(), *self._fixed]
+        command += ["-serial", f"file:{self._path('serial')}", "-serial", f"file:{self._path('report')}"]
+        command += ["-qmp", f"unix:{self._path('qmp')},server=on,wait=off"]
+        with open(self._path("qemu"), "wb") as errors:
+            self._process = subprocess.Popen(
+                self.namespace.command(command),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._began = time.monotonic()
+
+    def qmp(self) -> Qmp:
+        """Connect to QEMU's control socket."""
+        return Qmp(self._path("qmp"))
+
+    def finish(self) -> Boot:
+        """Wait for the report and the power-off.
+
+        Raises:
+            AssertionError: no report by the deadline; the end of the console is in it.
+        """
+        assert self._process is not None
+        end = self._began + BOOT_DEADLINE
+        try:
+            while self._process.poll() is None and time.monotonic() < end:
+                time.sleep(0.1)
+            seconds = time.monotonic() - self._began
+        finally:
+            self.kill()
+        serial = self._text("serial")
+        raw = self._path("report").read_bytes() if self._path("report").exists() else b""
+        if END_OF_REPORT not in raw:
+            tail = serial[-SERIAL_TAIL:]
+            raise AssertionError(
+                f"no report from the guest after {seconds:.0f} s ({' '.join(accelerator())})\n"
+                f"{self._text('qemu')}\n--- end of its console:\n{tail}"
+            )
+        return Boot(json.loads(raw.split(END_OF_REPORT)[0]), seconds, serial)
+
+    def boot(self) -> Boot:
+        """Start and finish."""
+        self.start()
+        return self.finish()
+
+    def kill(self) -> None:
+        """Cut the power, if it is on."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+
+    def disk_holds(self, text: bytes) -> bool:
+        """Whether anything was written to the disk, by whatever boot, that contains this."""
+        previous = b""
+        with open(self.disk, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                if text in previous[-len(text) :] + block:
+                    return True
+                previous = block
+        return False
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}-{self.boots}"
+
+    def _text(self, name: str) -> str:
+        try:
+            return self._path(name).read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+
+@contextlib.contextmanager
+def killed_at_end(*machines: Machine) -> Iterator[None]:
+    """No machine outlives the block."""
+    try:
+        yield
+    finally:
+        for machine in machines:
+            machine.kill()

@@ -1,0 +1,233 @@
+"""Two machines as CloudStack makes them, booted twice each: what csagent has done, seen from inside."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import pytest
+from cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
+from image import Installed
+from machine import Boot, Machine, killed_at_end
+from netns import Namespace
+
+from csagent.lab.router import LabRouter
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+NOT_HELD_UP = (
+    "ssh.service",
+    "systemd-networkd.service",
+    "systemd-user-sessions.service",
+    "serial-getty@ttyS0.service",
+    "multi-user.target",
+)
+
+
+@dataclass
+class Story:
+    """A machine's first two boots, and what the virtual router heard in each."""
+
+    cloud: Any
+    boots: List[Boot] = field(default_factory=list)
+    acknowledged: List[int] = field(default_factory=list)  # times, after each boot
+    told_after_change: bool = False
+    password_on_disk: bool = False
+    failure: Optional[BaseException] = None
+
+
+@pytest.fixture(scope="module")
+def stories(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dict[str, Story]]:
+    """Both machines, side by side: a boot is one busy processor."""
+    told = {"router": Story(describe("web-01", 1)), "drive": Story(describe("db-01", 2))}
+    threads = []
+    for name, story in told.items():
+        directory = tmp_path_factory.mktemp(name)
+        tell = _with_router if name == "router" else _with_drive
+        threads.append(threading.Thread(target=_keep_failure, args=(tell, image, directory, story)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    yield told
+
+
+def _keep_failure(tell: Any, image: Installed, directory: Path, story: Story) -> None:
+    try:
+        tell(image, directory, story)
+    except BaseException as error:  # raised again by the tests of this machine
+        story.failure = error
+
+
+def _with_router(image: Installed, directory: Path, story: Story) -> None:
+    """DHCP and a virtual router, no config drive."""
+    with Namespace() as namespace:
+        router = LabRouter(story.cloud, address="127.0.0.1", port=80, password_port=8080)
+        namespace.call(router.start)
+        machine = Machine(image, directory, namespace, uuid=story.cloud.instance_id)
+        try:
+            with killed_at_end(machine):
+                for _ in range(2):
+                    story.boots.append(machine.boot())
+                    story.acknowledged.append(len(router.acknowledged))
+        finally:
+            router.stop()
+        story.told_after_change = told_after_change(router)
+        story.password_on_disk = machine.disk_holds(PASSWORD.encode())
+
+
+def _with_drive(image: Installed, directory: Path, story: Story) -> None:
+    """No network card at all; the config drive is in the second CD drive, the first is empty."""
+    drive = make_drive(directory, story.cloud)
+    with Namespace() as namespace:
+        machine = Machine(
+            image, directory, namespace, uuid=story.cloud.instance_id, network=False, drive=drive
+        )
+        with killed_at_end(machine):
+            for _ in range(2):
+                story.boots.append(machine.boot())
+        story.password_on_disk = machine.disk_holds(PASSWORD.encode())
+
+
+@pytest.fixture(params=["router", "drive"])
+def story(request: pytest.FixtureRequest, stories: Dict[str, Story]) -> Story:
+    """One machine's story; its failure, if it ended in one."""
+    told = stories[request.param]
+    if told.failure is not None:
+        raise told.failure
+    return told
+
+
+@pytest.fixture
+def router_story(stories: Dict[str, Story]) -> Story:
+    """The story of the machine with a virtual router."""
+    if stories["router"].failure is not None:
+        raise stories["router"].failure
+    return stories["router"]
+
+
+def test_hostname_is_cloudstacks_in_kernel_and_files(story: Story) -> None:
+    """The kernel, /etc/hostname and /etc/hosts carry the name that CloudStack gave."""
+    name = story.cloud.hostname
+    for boot in story.boots:
+        assert boot.report["kernel_hostname"] == name
+        assert boot.report["etc_hostname"] == name + "\n"
+        assert any(name in line.split() for line in boot.report["etc_hosts"].splitlines())
+        assert boot.report["files"]["/etc/hostname"]["mode"] == "0644"
+
+
+def test_new_password_verifies_against_shadow(story: Story) -> None:
+    """Root was locked in the image; now the hash in /etc/shadow is of the password that was offered."""
+    field_value = story.boots[0].report["shadow"][0]
+    assert field_value.startswith("$y$"), "chpasswd and PAM make yescrypt on Debian 12"
+    assert hash_verifies(PASSWORD, field_value)
+    assert not hash_verifies(PASSWORD + "x", field_value)
+    assert story.boots[0].report["files"]["/etc/shadow"]["mode"] == "0640"
+
+
+def test_authorized_keys_hold_the_keys_with_strict_modes(story: Story) -> None:
+    """Every key of CloudStack's is there, and sshd's StrictModes is content."""
+    report = story.boots[0].report
+    lines = report["authorized_keys"].splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == list(story.cloud.ssh_keys)
+    assert report["files"]["/root/.ssh/authorized_keys"]["mode"] == "0600"
+    assert report["files"]["/root/.ssh"]["mode"] == "0700"
+    assert {report["files"][path]["uid"] for path in report["files"] if path.startswith("/root")} == {0}
+
+
+def test_status_tells_what_was_applied(story: Story) -> None:
+    """`csagent status` succeeds and says of each datum that it was applied, and from where."""
+    status = story.boots[0].report["status"]
+    assert status["code"] == 0, status
+    assert status["json"]["instance_id"] == story.cloud.instance_id
+    for name in ("hostname", "ssh_keys", "password"):
+        datum = status["json"]["data"][name]
+        # A later pass may have looked again; the time of the application stays.
+        assert datum["state"] in ("applied", "unchanged") and datum["applied_at"], (name, datum)
+        assert datum["source"], (name, datum)
+
+
+def test_discover_knows_the_platform_and_the_place(story: Story) -> None:
+    """DMI says CloudStack, and the lease or the drive is where it should be."""
+    found = story.boots[0].report["discover"]["json"]
+    assert found["platform"]["cloudstack"] is True
+    assert found["platform"]["uuid"] == story.cloud.instance_id
+    if story.cloud.hostname == "web-01":
+        (lease,) = found["leases"]
+        assert (lease["client"], lease["server_identifier"]) == ("systemd-networkd", "10.1.1.1")
+        assert found["candidates"][0]["address"] == "10.1.1.1"
+        assert found["drives"] == []
+    else:
+        assert [drive["device"] for drive in found["drives"]] == ["/dev/sr1"]
+
+
+def test_password_was_set_before_the_router_was_told(router_story: Story) -> None:
+    """The router hears of the new shadow entry first, and of the saved password once, after it."""
+    assert router_story.acknowledged[0] == 1
+    assert router_story.told_after_change
+
+
+def test_second_boot_of_the_same_disk_changes_nothing(story: Story) -> None:
+    """Same hash, same files down to inode and mtime; every datum is reported unchanged."""
+    first, second = (boot.report for boot in story.boots)
+    assert second["shadow"] == first["shadow"]
+    for path in ("/etc/shadow", "/etc/hostname", "/etc/hosts", "/root/.ssh/authorized_keys"):
+        assert second["files"][path] == first["files"][path], path
+    assert second["state"] == first["state"]
+    data = second["status"]["json"]["data"]
+    assert {name: (data[name]["state"], data[name]["applied_at"]) for name in ("hostname", "ssh_keys")} == {
+        "hostname": ("unchanged", None),
+        "ssh_keys": ("unchanged", None),
+    }
+    assert data["password"]["state"] != "applied" and data["password"]["applied_at"] is None
+    assert second["status"]["code"] == 0
+
+
+def test_second_boot_does_not_acknowledge_again(router_story: Story) -> None:
+    """After one acknowledgement the router offers nothing, and is not told a second time."""
+    assert router_story.acknowledged == [1, 1]
+
+
+def test_unit_is_up_and_nothing_failed(story: Story) -> None:
+    """The service is active, has never been restarted, and no unit of the machine failed."""
+    for boot in story.boots:
+        unit = boot.unit()
+        assert (unit["ActiveState"], unit["SubState"]) == ("active", "running"), boot.report["journal"]
+        assert unit["NRestarts"] == "0"
+        assert boot.report["failed"].strip() == ""
+
+
+def test_sshd_logins_and_the_network_do_not_wait(story: Story) -> None:
+    """No unit that an operator needs is ordered after csagent, and csagent after no network."""
+    report = story.boots[0].report
+    blocks = [
+        dict(line.split("=", 1) for line in text.splitlines()) for text in report["ordering"].split("\n\n")
+    ]
+    known = {block["Id"]: block for block in blocks}
+    assert set(known) == set(NOT_HELD_UP)
+    for block in blocks:
+        assert "csagent.service" not in block["After"].split(), block["Id"]
+        assert block["ActiveState"] == "active", block["Id"]
+    ours = story.boots[0].unit()
+    assert not [name for name in ours["After"].split() if "network" in name or "basic" in name]
+    assert set(ours["Before"].split()) == {"shutdown.target"}
+
+
+def test_password_is_nowhere_but_in_shadow(story: Story) -> None:
+    """Not in the journal, the status, a command line, nor in any block that was written to the disk."""
+    for boot in story.boots:
+        assert PASSWORD not in json.dumps(boot.report)
+        assert PASSWORD not in boot.serial
+    assert not story.password_on_disk
+
+
+def test_state_is_private_and_status_is_public(story: Story) -> None:
+    """/var/lib/csagent is root's alone; /run/csagent can be read by anybody."""
+    files = story.boots[0].report["files"]
+    assert files["/var/lib/csagent"]["mode"] == "0700"
+    assert files["/run/csagent"]["mode"] == "0755"
+    assert files["/run/csagent/status.json"]["mode"] == "0644"
+    assert files["/run/csagent/instance.json"]["mode"] == "0644"
