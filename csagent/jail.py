@@ -324,10 +324,8 @@ def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
         hard = resource.getrlimit(kind)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
-        if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY:
-            hard = value + 1  # SIGXCPU at the soft limit says why it ended; SIGKILL follows
-        else:
-            hard = value
+        # SIGXCPU at the soft limit says why it ended; SIGKILL follows.
+        hard = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
         resource.setrlimit(kind, (value, hard))
 
 

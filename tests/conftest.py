@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from pathlib import Path
 from typing import Callable
 
 import pytest
 from hypothesis import settings
+from samples import make_key
 
 from csagent.system import System
 
 settings.register_profile("csagent", deadline=None)  # a loaded CI machine is slow, not wrong
 settings.load_profile("csagent")
-
-INSTANCE = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
-
-
-def make_key(number: int, comment: str = "ops@example") -> str:
-    """A well-formed ed25519 public key; the same number gives the same key."""
-    kind = b"ssh-ed25519"
-    body = bytes([number]) * 32
-    blob = len(kind).to_bytes(4, "big") + kind + len(body).to_bytes(4, "big") + body
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}".strip()
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
             (device.device_node, {key: device.properties.get(key, "") for key in _PROPERTIES})
             for device in pyudev.Context().list_devices(subsystem="block")
         ]
-    except (ImportError, OSError, UnicodeDecodeError):  # no pyudev, no libudev, an unreadable database
+    except (ImportError, OSError, LookupError, ValueError):  # no pyudev or libudev, a device just gone
         listed = udev_database(system)
     return tuple(rank(listed, wanted))
 

@@ -424,7 +424,7 @@ def test_patience_ends_the_wait_for_a_router(live: System, candidate: Make, soon
 
 
 def test_progress_tells_what_changes(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
-    """Who waits hears each new state once: refusals while nobody is there, the reading before its password."""
+    """Who waits hears each new state once: first the refusals, later the reading without its password."""
     lab = servers.lab()
     heard: List[router.RouterAnswer] = []
     router.read(live, [candidate()], PLATFORM, deadline=soon(1.5), progress=heard.append)

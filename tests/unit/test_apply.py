@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import pytest
-from conftest import make_key
+from samples import make_key
 
 from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
@@ -97,7 +97,9 @@ class FakeChpasswd(Runner):
         if self.behaviour != "lies":
             value = SECRET if self.behaviour == "works" else Secret(b"EXAMPLE-else")
             shadow = self.tree / "etc/shadow"
-            shadow.write_text(shadow.read_text().replace("root:*:", f"root:{libcrypt.make_hash(System(), value)}:"))
+            shadow.write_text(
+                shadow.read_text().replace("root:*:", f"root:{libcrypt.make_hash(System(), value)}:")
+            )
         return Completed(0, b"", b"")
 
 
@@ -239,7 +241,8 @@ def spoil(tree: Path, how: str) -> Optional[Path]:
 
 
 @pytest.mark.parametrize(
-    "how", ["no-home", "ssh-is-a-link", "ssh-is-a-file", "symlinked-authorized-keys", "fifo", "directory", "huge"]
+    "how",
+    ["no-home", "ssh-is-a-link", "ssh-is-a-file", "symlinked-authorized-keys", "fifo", "directory", "huge"],
 )
 def test_what_is_not_ours_to_follow_is_refused(system: System, tree: Path, how: str) -> None:
     """Links, FIFOs and the like are a failure with the path and a reason; nothing else is written."""

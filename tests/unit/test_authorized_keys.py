@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from conftest import make_key
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import make_key
 
 from csagent.apply.authorized_keys import BEGIN, END, merge, ours
 
@@ -62,7 +62,8 @@ def test_no_final_newline() -> None:
 
 
 LINES = st.lists(
-    st.sampled_from([OWN, A, B, C, BEGIN, END, "", "# note", "garbage", f"{C} cloudstack@apache.org"]), max_size=12
+    st.sampled_from([OWN, A, B, C, BEGIN, END, "", "# note", "garbage", f"{C} cloudstack@apache.org"]),
+    max_size=12,
 )
 
 

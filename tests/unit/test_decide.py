@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Optional
 
 import pytest
-from conftest import INSTANCE, make_key
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import INSTANCE, make_key
 
 from csagent.decide import decide
 from csagent.memory import Memory
@@ -172,7 +172,9 @@ def test_user_data_is_kept_once() -> None:
     data = describe(b"#!/bin/sh\n")
     action = one("user_data", Observation(user_data=data))
     assert isinstance(action, KeepUserData) and action.user_data == data
-    assert isinstance(one("user_data", Observation(user_data=data), replace(FRESH, user_data=data.sha256)), Leave)
+    assert isinstance(
+        one("user_data", Observation(user_data=data), replace(FRESH, user_data=data.sha256)), Leave
+    )
 
 
 def test_no_reason_carries_a_secret() -> None:
@@ -195,7 +197,9 @@ def test_no_reason_carries_a_secret() -> None:
             st.builds(Refusal, st.sampled_from(DATA), st.just("p"), st.just("r")), max_size=3
         ).map(tuple),
     ),
-    st.sampled_from([FRESH, FRESH.with_password(OLD), replace(FRESH, hostname="web01", ssh_keys=(make_key(1),))]),
+    st.sampled_from(
+        [FRESH, FRESH.with_password(OLD), replace(FRESH, hostname="web01", ssh_keys=(make_key(1),))]
+    ),
     st.booleans(),
 )
 def test_decide_is_total(observation: Observation, memory: Memory, force: bool) -> None:

@@ -422,3 +422,20 @@ def test_clients_have_names_of_their_own():
     assert len({client.NAME for client in CLIENTS}) == len(CLIENTS)
     for one in (cloud_init, networkd, networkmanager, wicked):
         assert all(pattern.startswith("/") for pattern in one.FILES)
+
+
+def test_option_cut_short_is_left_out():
+    """An option that promises more bytes than there are is none, so a cut domain name is no domain."""
+    content = b"\0" * 236 + dhcpcd.MAGIC + b"\x36\x04\x0a\x01\x01\x0c" + b"\x0f\x11cs2cloud.int"
+    assert dhcpcd.options(content) == {54: b"\x0a\x01\x01\x0c"}
+
+
+def test_wicked_file_without_its_end():
+    """wicked's XML counts only as a whole: what is missing may be what makes it no lease."""
+    path = "/var/lib/wicked/lease-eth0-dhcp-ipv4.xml"
+    content = (CAPTURES / "wicked-0.6.80/stale-early" / path[1:]).read_bytes()
+    assert isinstance(say({path: content})[0], Lease)
+    (statement,) = say({path: content.replace(b"</lease>", b"")})
+    assert isinstance(statement, Rejected)
+    (statement,) = say({path: content.replace(b"granted", b"released")})
+    assert isinstance(statement, Rejected)

@@ -12,7 +12,6 @@ from csagent.model import Candidate, Drive, Found, Lease, Nic, Platform, Rejecte
 from csagent.show.discover import as_json, as_text
 from csagent.system import System
 
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +76,7 @@ def test_something_happened(machine, happening):
 
 def test_import_stays_light():
     """The root parent imports csagent.find for the watchmarks: no parsing or network library comes along."""
-    heavy = "netifaces pyudev requests pycdlib yaml email socket subprocess tempfile ipaddress xml csagent.find.links"
+    heavy = "netifaces pyudev requests pycdlib yaml email socket subprocess tempfile xml csagent.find.links"
     code = (
         "import sys, csagent.find; from csagent.system import System\n"
         "csagent.find.watchmarks(System(), ['config-2'])\n"

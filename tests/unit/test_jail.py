@@ -100,7 +100,14 @@ def test_it_has_no_rights() -> None:
             shadow = "open"
         except PermissionError:
             shadow = "denied"
-        return [os.getresuid()[0] != 0, os.getgroups(), status["CapEff"], status["CapPrm"], status["NoNewPrivs"], shadow]
+        return [
+            os.getresuid()[0] != 0,
+            os.getgroups(),
+            status["CapEff"],
+            status["CapPrm"],
+            status["NoNewPrivs"],
+            shadow,
+        ]
 
     zero = "0" * 16
     assert run(work) == [True, [], zero, zero, "1", "denied"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import INSTANCE, make_key
+from samples import INSTANCE, make_key
 
 from csagent import memory
 from csagent.errors import ApplyError
@@ -46,8 +46,19 @@ def test_no_password_and_no_fast_hash_on_disk(system: System, tree: Path) -> Non
     assert secret.decode() not in text
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema": "x"}', b'{"schema": 1, "salt": "zz"}',
-                                 b'{"schema": 1, "passwords": 5}', b"[" * 100000])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"schema": "x"}',
+        b'{"schema": 1, "salt": "zz"}',
+        b'{"schema": 1, "passwords": 5}',
+        b"[" * 100000,
+    ],
+)
 def test_damage_is_a_first_run(system: System, tree: Path, raw: bytes) -> None:
     """A memory that cannot be read is replaced, and the note says so."""
     path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
@@ -85,7 +96,9 @@ def test_script_markers_are_found(system: System, tree: Path) -> None:
 def test_odd_instance_ids_stay_inside(system: System, tree: Path) -> None:
     """An id is never a path."""
     memory.save(system, memory.load(system, "../../../etc/passwd"))
-    assert [path.name for path in (tree / "var/lib/csagent/instances").iterdir()] == ["_________etc_passwd.json"]
+    assert [path.name for path in (tree / "var/lib/csagent/instances").iterdir()] == [
+        "_________etc_passwd.json"
+    ]
 
 
 def test_a_failed_save_is_an_error(system: System, tree: Path) -> None:

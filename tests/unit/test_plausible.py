@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_key
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import make_key
 
 from csagent import plausible
 from csagent.errors import Absent, Malformed, ProbeError
@@ -33,7 +33,9 @@ def test_password_loses_one_line_end(end: bytes) -> None:
     assert plausible.password(b" EXAMPLE " + end).reveal() == b" EXAMPLE "
 
 
-@pytest.mark.parametrize("raw", [b"", b"\n", b"  ", b"saved_password", b"saved_password\n", b"bad_request", b"bad_request\r\n"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n", b"  ", b"saved_password", b"saved_password\n", b"bad_request", b"bad_request\r\n"]
+)
 def test_no_password_is_waiting(raw: bytes) -> None:
     """The server's words for "nothing for you" are no password and no error (edges 16, 31, 41)."""
     with pytest.raises(Absent):
@@ -60,7 +62,9 @@ def test_what_is_not_a_password(raw: bytes) -> None:
     """Every row of DESIGN's "what is not a password" is refused, without a byte of it in the reason."""
     with pytest.raises(Malformed) as caught:
         plausible.password(raw)
-    assert raw.decode("latin-1").strip()[:8] not in str(caught.value).replace("HTTP status", "").replace("HTML", "")
+    assert raw.decode("latin-1").strip()[:8] not in str(caught.value).replace("HTTP status", "").replace(
+        "HTML", ""
+    )
 
 
 @given(st.binary(max_size=400))
@@ -75,7 +79,9 @@ def test_password_is_total(raw: bytes) -> None:
     assert not any(byte < 0x20 or byte == 0x7F for byte in value)
 
 
-@pytest.mark.parametrize("name", ["web01", "Web-01", "a", "x" * 63, "a.b.example", "0day", "i-2-3-VM", "123abc"])
+@pytest.mark.parametrize(
+    "name", ["web01", "Web-01", "a", "x" * 63, "a.b.example", "0day", "i-2-3-VM", "123abc"]
+)
 def test_good_hostnames(name: str) -> None:
     """RFC 1123 names are taken as they are."""
     assert plausible.hostname(name) == name
@@ -83,8 +89,26 @@ def test_good_hostnames(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["10.1.1.42", "203.0.113.9", "1234", "fe80::1", "-a", "a-", "a..b", "a_b", "a b", "x" * 65, "x" * 64, "a/b",
-     "é", "localhost", "<html>", "a\nb", "02:00:4c:9f:00:05", "."],
+    [
+        "10.1.1.42",
+        "203.0.113.9",
+        "1234",
+        "fe80::1",
+        "-a",
+        "a-",
+        "a..b",
+        "a_b",
+        "a b",
+        "x" * 65,
+        "x" * 64,
+        "a/b",
+        "é",
+        "localhost",
+        "<html>",
+        "a\nb",
+        "02:00:4c:9f:00:05",
+        ".",
+    ],
 )
 def test_bad_hostnames(name: str) -> None:
     """Addresses, long names and anything that is no RFC 1123 name are refused with a reason (edges 19, 21)."""
@@ -100,9 +124,20 @@ def test_empty_hostname_is_absent() -> None:
 
 def test_instance_ids() -> None:
     """UUIDs in any case and the old instance names are ids; nothing else is (edge 22)."""
-    assert plausible.instance_id("3F0C9A52-7c1e-4a55-9f0e-6d1b2c3d4e5f\n") == "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
+    assert (
+        plausible.instance_id("3F0C9A52-7c1e-4a55-9f0e-6d1b2c3d4e5f\n")
+        == "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
+    )
     assert plausible.instance_id("i-2-3-VM") == "i-2-3-VM"
-    for text in ("", "web01", "3f0c9a52", "<html>", "../../etc", "i-2-VM", "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f/x"):
+    for text in (
+        "",
+        "web01",
+        "3f0c9a52",
+        "<html>",
+        "../../etc",
+        "i-2-VM",
+        "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f/x",
+    ):
         with pytest.raises(ProbeError):
             plausible.instance_id(text)
 
@@ -164,7 +199,9 @@ def test_metadata_keys(name: str) -> None:
     assert plausible.metadata_key(name)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", ".hidden", "", "a\nb", "a\0b", "x" * 200, "é", "a..b", "-x"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/b", "..", ".hidden", "", "a\nb", "a\0b", "x" * 200, "é", "a..b", "-x"]
+)
 def test_hostile_metadata_keys(name: str) -> None:
     """Paths and odd characters are never asked for (edge 24)."""
     assert not plausible.metadata_key(name)

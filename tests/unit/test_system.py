@@ -102,8 +102,19 @@ def test_recorded_tree_replays(tree: Path) -> None:
     assert system.runner.available("tool") and not system.runner.available("ls")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"now": "x"}', '{"now": 1, "commands": []}', "[" * 100000,
-                                  '{"now": 1, "commands": {"a": 1}}', " " * (1 << 20) + "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"now": "x"}',
+        '{"now": 1, "commands": []}',
+        "[" * 100000,
+        '{"now": 1, "commands": {"a": 1}}',
+        " " * (1 << 20) + "{}",
+    ],
+)
 def test_a_bad_recording_is_one_line(tree: Path, text: str) -> None:
     """Bombs and nonsense in recorded.json are a usage error, not a traceback."""
     (tree / "recorded.json").write_text(text)

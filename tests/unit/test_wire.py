@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from conftest import INSTANCE, make_key
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import INSTANCE, make_key
 
 from csagent import wire
 from csagent.errors import JailError
@@ -92,7 +92,10 @@ def test_decode_is_total(document: Any) -> None:
             wire.decode(kind, document)
 
 
-@given(st.sampled_from(sorted(wire.encode(READING))), st.none() | st.integers() | st.text() | st.lists(st.integers()))
+@given(
+    st.sampled_from(sorted(wire.encode(READING))),
+    st.none() | st.integers() | st.text() | st.lists(st.integers()),
+)
 def test_a_mutated_reading_never_gets_through_broken(name: str, value: Any) -> None:
     """One field replaced by anything: refused, or a reading that keeps the rules."""
     try:

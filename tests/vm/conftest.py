@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Iterator
-
 import pytest
 from gate import require
+from image import TOOLS as IMAGE_TOOLS
 from image import Installed, build_package, installed
 
-TOOLS = (
-    "mmdebstrap dpkg-buildpackage dh dh_python3 qemu-system-x86_64 qemu-img mke2fs genisoimage "
-    "unshare nsenter ip timeout"
-).split()
+TOOLS = (*IMAGE_TOOLS, "qemu-system-x86_64", "qemu-img", "genisoimage", "unshare", "nsenter", "ip", "timeout")
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Debian 12 with the package of this checkout in it."""
     require(TOOLS, "boots virtual machines")
-    yield installed(build_package(tmp_path_factory.mktemp("deb")))
+    return installed(build_package(tmp_path_factory.mktemp("deb")))

@@ -31,7 +31,7 @@ END_OF_REPORT = b"\nend of report"
 SERIAL_TAIL = 6000
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def accelerator() -> Sequence[str]:
     """KVM where a machine under it answers within a few seconds; opening /dev/kvm proves nothing."""
     if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_works():

@@ -1,0 +1,645 @@
+"""The whole agent from its command line, on scratch trees against real servers and real drives."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import pytest
+from samples import INSTANCE, make_key
+
+from csagent.apply import libcrypt
+from csagent.lab import drive
+from csagent.lab.cloud import Cloud
+from csagent.lab.router import LabRouter
+from csagent.model import Secret
+
+PASSWORD = "EXAMPLE-marker-1"
+CLOUD = Cloud(
+    instance_id=INSTANCE,
+    hostname="web01",
+    ssh_keys=(make_key(1), make_key(2)),
+    password=PASSWORD,
+    user_data=b"#!/bin/sh\necho marker-EXAMPLE\n",
+)
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Guest:
+    """A scratch tree and the command line that works on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *words: str, columns: int = 80, env: Optional[Dict[str, str]] = None) -> Done:
+        command = [sys.executable, "-m", "csagent", "--root", str(self.root), *words]
+        environment = {**os.environ, "COLUMNS": str(columns), **(env or {})}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr or "--show-secrets" in words
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def keys(self) -> str:
+        return self.text("root/.ssh/authorized_keys")
+
+    def password_is(self, password: str) -> bool:
+        return bool(libcrypt.matches(Secret(password.encode()), self.text("etc/shadow").split(":")[1]))
+
+    def state(self) -> Dict[str, Any]:
+        paths = ("etc/hostname", "etc/hosts", "etc/shadow", "root/.ssh/authorized_keys")
+        found = {path: (self.root / path).stat() for path in paths}
+        return {path: (one.st_ino, one.st_mtime_ns, one.st_mode) for path, one in found.items()}
+
+
+def places(router: Any) -> List[str]:
+    return ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
+
+
+def data(done: Done) -> Dict[str, str]:
+    return {datum: entry["state"] for datum, entry in done.json["data"].items()}
+
+
+@pytest.fixture
+def guest(tree: Path) -> Guest:
+    return Guest(tree)
+
+
+@pytest.fixture
+def router(servers: Any) -> LabRouter:
+    lab: LabRouter = servers.lab(CLOUD)
+    return lab
+
+
+# --- the main job ---
+
+
+def test_first_boot_second_boot_and_reset(guest: Guest, router: LabRouter) -> None:
+    """All is set and acknowledged once; again changes nothing; a reset changes only what was reset."""
+    first = guest.run("apply", "--json", *places(router))
+    assert first.code == 0, first
+    assert data(first) == dict.fromkeys(("hostname", "ssh_keys", "password", "user_data"), "applied")
+    assert first.json["data"]["password"]["acknowledged"] == "yes"
+    assert guest.text("etc/hostname") == "web01\n"
+    assert guest.password_is(PASSWORD)
+    assert make_key(1) in guest.keys() and make_key(2) in guest.keys()
+    assert len(router.acknowledged) == 1
+
+    before = guest.state()
+    second = guest.run("apply", "--json", *places(router))
+    assert second.code == 0 and data(second)["password"] == "absent"
+    assert guest.state() == before and len(router.acknowledged) == 1
+
+    with (guest.root / "root/.ssh/authorized_keys").open("a") as stream:
+        stream.write(make_key(9, "owner") + "\n")
+    router.change(password="EXAMPLE-reset", ssh_keys=(make_key(3),))
+    third = guest.run("apply", "--json", *places(router))
+    assert data(third) == {
+        "hostname": "unchanged",
+        "ssh_keys": "applied",
+        "password": "applied",
+        "user_data": "unchanged",
+    }
+    assert guest.password_is("EXAMPLE-reset")
+    keys = guest.keys()
+    assert make_key(3) in keys and make_key(9, "owner") in keys
+    assert make_key(1) not in keys and make_key(2) not in keys
+
+
+def test_the_owners_choices_stay(guest: Guest, router: LabRouter) -> None:
+    """A hostname, a password and a removed key of the owner's are not put back while the source is the same."""
+    guest.run("apply", *places(router))
+    (guest.root / "etc/hostname").write_text("mine\n")
+    (guest.root / "etc/shadow").write_text("root:$6$x$y:1:0:99999:7:::\n")
+    (guest.root / "root/.ssh/authorized_keys").write_text("# all gone\n")
+    done = guest.run("apply", *places(router))
+    assert done.code == 0
+    assert guest.text("etc/hostname") == "mine\n"
+    assert guest.text("etc/shadow").startswith("root:$6$x$y:")
+    assert guest.keys() == "# all gone\n"
+
+
+def test_acknowledgement_comes_after_the_change(guest: Guest, router: LabRouter) -> None:
+    """When the router is told, the shadow entry is the new password's and memory is on the disk."""
+    seen: List[bool] = []
+
+    def log(line: str) -> None:
+        if '"saved_password"' in line or "saved_password" in line:
+            remembered = list((guest.root / "var/lib/csagent/instances").glob("*.json"))
+            seen.append(guest.password_is(PASSWORD) and len(remembered) == 1)
+
+    router._log = log
+    guest.run("apply", *places(router))
+    assert seen and all(seen)
+
+
+def test_fetch_and_plan_acknowledge_and_change_nothing(guest: Guest, router: LabRouter) -> None:
+    """They read; the password stays offered and the tree stays as it was."""
+    before = sorted(str(path) for path in guest.root.rglob("*"))
+    assert guest.run("fetch", *places(router)).code == 0
+    assert guest.run("plan", *places(router)).code == 0
+    assert router.acknowledged == []
+    assert {request.what for request in router.requests if request.server == "password"} == {
+        "send_my_password"
+    }
+    assert sorted(str(path) for path in guest.root.rglob("*")) == before
+
+
+def test_lost_acknowledgement_is_repeated_without_setting(guest: Guest, router: LabRouter) -> None:
+    """The newest password offered again is acknowledged and not set: the owner may have changed it (36)."""
+    guest.run("apply", *places(router))
+    (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
+    router._done.clear()
+    done = guest.run("apply", "--json", *places(router))
+    assert data(done)["password"] == "unchanged" and done.json["data"]["password"]["acknowledged"] == "yes"
+    assert guest.text("etc/shadow").startswith("root:$6$owner$x") and len(router.acknowledged) == 2
+
+
+def test_stale_password_is_refused_until_forced(guest: Guest, router: LabRouter) -> None:
+    """An older password after a failover is neither set nor acknowledged; --force-password sets it (37, 38)."""
+    guest.run("apply", *places(router))
+    router.change(password="EXAMPLE-second")
+    guest.run("apply", *places(router))
+    router.change(password=PASSWORD)
+    acknowledged = len(router.acknowledged)
+    done = guest.run("apply", "--json", *places(router))
+    assert done.code == 0 and data(done)["password"] == "refused"
+    assert guest.password_is("EXAMPLE-second") and len(router.acknowledged) == acknowledged
+    assert guest.run("apply", "--force-password", *places(router)).code == 0
+    assert guest.password_is(PASSWORD) and len(router.acknowledged) == acknowledged + 1
+
+
+def test_reset_between_fetch_and_acknowledgement(guest: Guest, router: LabRouter) -> None:
+    """A password that arrives meanwhile is not acknowledged unseen: one more round sets it (edge 40)."""
+    asked = []
+
+    def log(line: str) -> None:
+        if "send_my_password" in line:
+            asked.append(line)
+            if len(asked) == 1:
+                router.change(password="EXAMPLE-meanwhile")
+
+    router._log = log
+    assert guest.run("apply", *places(router)).code == 0
+    assert guest.password_is("EXAMPLE-meanwhile") and len(router.acknowledged) == 1
+
+
+def test_markers_of_the_old_scripts(guest: Guest, router: LabRouter) -> None:
+    """A password that an old script has set is not set again, but remembered and acknowledged (45)."""
+    marker = hashlib.md5(PASSWORD.encode() + b"\n").hexdigest()
+    (guest.root / "root/.password.md5").write_text(marker + "\n")
+    done = guest.run("apply", "--json", *places(router))
+    assert data(done)["password"] == "unchanged" and guest.text("etc/shadow").startswith("root:*:")
+    assert len(router.acknowledged) == 1
+    (guest.root / "root/.password.md5").unlink()
+    router._done.clear()
+    assert data(guest.run("apply", "--json", *places(router)))["password"] == "unchanged"
+
+
+def test_another_account(guest: Guest, router: LabRouter) -> None:
+    """The setting user says who gets the password and the keys."""
+    (guest.root / "etc/csagent").mkdir()
+    (guest.root / "etc/csagent/csagent.yaml").write_text("user: alice\n")
+    assert guest.run("apply", *places(router)).code == 0
+    assert guest.text("etc/shadow").startswith("root:*:")
+    assert make_key(1) in guest.text("home/alice/.ssh/authorized_keys")
+    assert not (guest.root / "root/.ssh").exists()
+
+
+def test_settings_turn_things_off(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """hostname, ssh_keys and password set to false are left alone, and status says so."""
+    config = tmp_path / "x.yaml"
+    config.write_text("hostname: false\nssh_keys: false\npassword: false\n")
+    done = guest.run("--config", str(config), "apply", "--json", *places(router))
+    assert done.code == 0
+    assert [data(done)[datum] for datum in ("hostname", "ssh_keys", "password")] == ["off"] * 3
+    assert guest.text("etc/hostname") == "debian\n" and router.acknowledged == []
+
+
+# --- the drive ---
+
+
+def make_drive(path: Path, cloud: Cloud = CLOUD, **changes: Any) -> Path:
+    files = {**drive.files_for(cloud), **changes.pop("files", {})}
+    for name in changes.pop("without", ()):
+        files.pop(name)
+    drive.build(str(path), files)
+    return path
+
+
+def test_drive_first_and_second_boot(guest: Guest, tmp_path: Path) -> None:
+    """The same from a config drive; seen again at each boot, its password is set once (edge 42)."""
+    image = make_drive(tmp_path / "drive.iso")
+    first = guest.run("apply", "--json", "--drive", str(image))
+    assert first.code == 0 and set(data(first).values()) == {"applied"}
+    assert guest.password_is(PASSWORD) and make_key(2) in guest.keys()
+    before = guest.state()
+    second = guest.run("apply", "--json", "--drive", str(image))
+    assert second.code == 0 and set(data(second).values()) == {"unchanged"} and guest.state() == before
+
+
+def test_drive_as_a_directory(guest: Guest, tmp_path: Path) -> None:
+    """A mounted or copied drive is read too."""
+    drive.build_tree(str(tmp_path / "copy"), drive.files_for(CLOUD))
+    done = guest.run("fetch", "--json", "--drive", str(tmp_path / "copy"))
+    assert done.code == 0 and done.json["hostname"] == "web01" and len(done.json["ssh_keys"]) == 2
+
+
+@pytest.mark.parametrize("name", ["vm-password-md5checksum.txt", "vm_password_md5checksum.txt"])
+@pytest.mark.parametrize(("digest", "good"), [("right", True), ("short", True), ("wrong", False)])
+def test_md5_of_the_drive(guest: Guest, tmp_path: Path, name: str, digest: str, good: bool) -> None:
+    """The checksum file is compared as a number, both spellings; a mismatch refuses the password."""
+    password = next(
+        f"EXAMPLE{number}"
+        for number in range(1000)
+        if hashlib.md5(f"EXAMPLE{number}".encode()).hexdigest()[0] == "0"
+    )
+    right = hashlib.md5(password.encode()).hexdigest()
+    text = {"right": right, "short": right.lstrip("0"), "wrong": "f" + right[1:]}[digest]
+    from dataclasses import replace
+
+    cloud = replace(CLOUD, password=password)
+    files = {f"cloudstack/password/{name}": text.encode()}
+    done = guest.run("apply", "--json", "--drive", str(make_drive(tmp_path / "d.iso", cloud, files=files)))
+    assert guest.password_is(password) is good
+    assert done.code == (0 if good else 3)
+    assert data(done)["password"] == ("applied" if good else "refused")
+    assert guest.text("etc/hostname") == "web01\n"
+
+
+def test_both_channels_each_with_a_part(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """Values are merged per datum, the router first, each with where it came from (#4809)."""
+    from dataclasses import replace
+
+    router = servers.lab(replace(CLOUD, password=None, user_data=b"", ssh_keys=()))
+    image = make_drive(tmp_path / "d.iso", replace(CLOUD, hostname="other"))
+    done = guest.run("fetch", "--json", *places(router), "--drive", str(image))
+    came = done.json["provenance"]
+    assert done.json["hostname"] == "web01" and came["hostname"].startswith("router")
+    assert done.json["password"]["state"] == "offered" and came["password"].startswith("drive")
+    assert len(done.json["ssh_keys"]) == 2 and came["ssh_keys"].startswith("drive")
+    assert done.json["user_data"]["kind"] == "script"
+
+
+def test_order_of_trust_is_a_setting(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """With sources [drive, router] the drive's host name wins; leaving one out turns it off."""
+    from dataclasses import replace
+
+    image = make_drive(tmp_path / "d.iso", replace(CLOUD, hostname="fromdrive"))
+    both = [*places(router), "--drive", str(image)]
+    config = tmp_path / "x.yaml"
+    config.write_text("sources: [drive, router]\n")
+    assert guest.run("--config", str(config), "fetch", "--json", *both).json["hostname"] == "fromdrive"
+    config.write_text("sources: [router]\n")
+    done = guest.run("--config", str(config), "fetch", "--json", *both)
+    assert done.json["hostname"] == "web01" and not any(
+        "drive" in one["place"] for one in done.json["places"]
+    )
+    assert guest.run("fetch", "--json", *both[:4], "--source", "router").json["hostname"] == "web01"
+
+
+def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """What a previous owner of the address left on the router is not ours: the drive says who we are (23)."""
+    from dataclasses import replace
+
+    other = servers.lab(
+        replace(CLOUD, instance_id="aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f", hostname="stranger")
+    )
+    image = make_drive(tmp_path / "d.iso", replace(CLOUD, hostname="mine", password=None))
+    done = guest.run("apply", "--json", *places(other), "--drive", str(image))
+    assert done.code == 0 and guest.text("etc/hostname") == "mine\n"
+    assert {one["outcome"] for one in done.json["places"] if one["place"].startswith("router")} == {"foreign"}
+    assert other.acknowledged == [] and guest.text("etc/shadow").startswith("root:*:")
+
+
+def test_grace_for_a_dead_router_beside_a_drive(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """With a drive in place the router gets three seconds, not the whole wait."""
+    port = servers.free_port()
+    image = make_drive(tmp_path / "d.iso")
+    start = time.monotonic()
+    done = guest.run("apply", "--router", f"127.0.0.1:{port}", "--drive", str(image), "--wait", "30")
+    assert done.code == 0 and 2.5 < time.monotonic() - start < 8
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("cloud", "datum", "words"),
+    [
+        ({"hostname": "203.0.113.7"}, "hostname", "address"),
+        ({"hostname": "<html>x"}, "hostname", "HTML"),
+        ({"hostname": "a\x1b[31mb"}, "hostname", "control"),
+        ({"hostname": "x" * 70}, "hostname", "64"),
+        ({"password": "two\nlines"}, "password", "several lines"),
+        ({"password": "<html><body>x"}, "password", "HTML"),
+        ({"password": "x" * 300}, "password", "256"),
+        ({"password": "a\tb"}, "password", "control"),
+        ({"password": "HTTP/1.0 400"}, "password", "HTTP"),
+    ],
+)
+def test_one_bad_value_beside_good_ones(
+    guest: Guest, servers: Any, cloud: Dict[str, Any], datum: str, words: str
+) -> None:
+    """It is refused with a reason and exit code 3; the rest is applied."""
+    from dataclasses import replace
+
+    router = servers.lab(replace(CLOUD, **cloud))
+    done = guest.run("apply", "--json", *places(router))
+    states = data(done)
+    assert done.code == 3 and states[datum] == "refused", done
+    assert words in done.json["data"][datum]["reason"]
+    assert {state for name, state in states.items() if name != datum} == {"applied"}
+    assert router.acknowledged == ([] if datum == "password" else ["127.0.0.1"])
+
+
+def test_html_among_the_keys(guest: Guest, servers: Any) -> None:
+    """A line that is no key is left out with a reason; the keys beside it are written (52)."""
+    from dataclasses import replace
+
+    router = servers.lab(replace(CLOUD, ssh_keys=("garbage <b>", make_key(5))))
+    done = guest.run("apply", "--json", *places(router))
+    assert done.code == 0 and make_key(5) in guest.keys() and "garbage" not in guest.keys()
+    assert any(refusal["datum"] == "ssh_keys" for refusal in done.json["refusals"])
+
+
+def test_hostile_metadata_keys(guest: Guest, servers: Any) -> None:
+    """A key named like a path is never asked for, and is on record; a listed key that is missing is too."""
+    from dataclasses import replace
+
+    router = servers.lab(
+        replace(CLOUD, metadata={**CLOUD.metadata, "../../etc/passwd": "x", "tier": "a\x1bb"})
+    )
+    done = guest.run("fetch", "--json", *places(router))
+    assert done.code == 0 and "tier" not in done.json["metadata"]
+    assert not any("passwd" in request.what for request in router.requests)
+    assert len(done.json["refusals"]) >= 2
+    assert done.json["hostname"] == "web01"
+
+
+def test_mac_where_an_address_should_be(guest: Guest, tmp_path: Path) -> None:
+    """local-ipv4 of a rebuilt drive can be a MAC (edge 20): it is left out and the rest is used."""
+    files = {"cloudstack/metadata/local-ipv4.txt": b"02:00:4c:9f:00:05"}
+    done = guest.run("fetch", "--json", "--drive", str(make_drive(tmp_path / "d.iso", files=files)))
+    assert done.code == 0 and "local-ipv4" not in done.json["metadata"]
+    assert any(refusal["datum"] == "local-ipv4" for refusal in done.json["refusals"])
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "text", "truncated", "fifo"])
+def test_a_drive_that_is_none(guest: Guest, tmp_path: Path, what: str) -> None:
+    """One line, exit code 4, and the place's outcome says why."""
+    path = tmp_path / "d.iso"
+    if what == "empty":
+        path.write_bytes(b"")
+    elif what == "text":
+        path.write_bytes(b"hello\n" * 20000)
+    elif what == "truncated":
+        make_drive(path)
+        path.write_bytes(path.read_bytes()[:40000])
+    elif what == "fifo":
+        os.mkfifo(path)
+    done = guest.run("apply", "--drive", str(path))
+    assert done.code == 4 and done.err.count("\n") == 1 and str(path) in done.err, done
+
+
+def test_a_bad_drive_does_not_cost_the_router(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """The good data beside a broken drive is applied."""
+    (tmp_path / "d.iso").write_bytes(b"x" * 100000)
+    done = guest.run("apply", "--json", *places(router), "--drive", str(tmp_path / "d.iso"))
+    assert done.code == 0 and guest.password_is(PASSWORD)
+
+
+def test_dead_router(guest: Guest, servers: Any) -> None:
+    """Refused until the time is up: exit code 4 and one line that says what was tried."""
+    port = servers.free_port()
+    start = time.monotonic()
+    done = guest.run("apply", "--router", f"127.0.0.1:{port}", "--wait", "1")
+    assert done.code == 4 and done.err.count("\n") == 1 and "refused" in done.err
+    assert time.monotonic() - start < 5
+
+
+def test_silent_router(guest: Guest) -> None:
+    """One that accepts and says nothing does not hold anything past the wait."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        start = time.monotonic()
+        done = guest.run("fetch", "--router", f"127.0.0.1:{listener.getsockname()[1]}", "--wait", "1.5")
+        assert done.code == 4 and time.monotonic() - start < 6 and "timeout" in done.err
+
+
+def test_no_source_at_all(guest: Guest) -> None:
+    """A tree without anything to ask ends at once, with 4 and one line."""
+    start = time.monotonic()
+    done = guest.run("apply")
+    assert done.code == 4 and done.err.count("\n") == 1 and time.monotonic() - start < 5
+    status = guest.run("status")
+    assert status.code == 0 and "no CloudStack source" in status.out
+
+
+def test_somebodys_web_interface(guest: Guest, servers: Any) -> None:
+    """A gateway that answers everything with a page is not believed, on either port (edge 3)."""
+    page = b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<html><title>Router login</title></html>"
+    web = servers.says(page)
+    plain = servers.says(b"HTTP/1.0 200 OK\r\n\r\nadmin-EXAMPLE")
+    for peer in (web, plain):
+        words = ["--router", f"127.0.0.1:{peer.port}", "--password-port", str(peer.port), "--wait", "1"]
+        done = guest.run("apply", *words)
+        assert done.code == 4, done
+    assert guest.text("etc/shadow").startswith("root:*:")
+
+
+def test_one_thing_fails_alone(guest: Guest, router: LabRouter) -> None:
+    """With ~/.ssh a symbolic link the keys fail; host name and password are set, and it is exit code 3."""
+    (guest.root / "elsewhere").mkdir()
+    (guest.root / "root/.ssh").symlink_to("/elsewhere")
+    done = guest.run("apply", "--json", *places(router))
+    assert done.code == 3 and data(done)["ssh_keys"] == "failed" and data(done)["password"] == "applied"
+    assert "links are not followed" in done.err and not list((guest.root / "elsewhere").iterdir())
+    (guest.root / "root/.ssh").unlink()
+    again = guest.run("apply", "--json", *places(router))
+    assert again.code == 0 and data(again)["ssh_keys"] == "applied"
+
+
+def test_all_fails(guest: Guest, router: LabRouter) -> None:
+    """When nothing could be done the exit code is 1 and nothing is acknowledged."""
+    (guest.root / "etc/csagent").mkdir()
+    (guest.root / "etc/csagent/csagent.yaml").write_text("user: nobody-here\nhostname: false\n")
+    (guest.root / "var/lib").mkdir(exist_ok=True)
+    (guest.root / "var/lib/csagent").write_text("in the way")
+    done = guest.run("apply", *places(router))
+    assert done.code == 1 and router.acknowledged == [], done
+
+
+def test_unremembered_is_unacknowledged(guest: Guest, router: LabRouter) -> None:
+    """If the password cannot be remembered it is not acknowledged, and the next pass finishes the job."""
+    (guest.root / "var/lib").mkdir(exist_ok=True)
+    (guest.root / "var/lib/csagent").write_text("in the way")
+    assert guest.run("apply", *places(router)).code == 1
+    assert router.acknowledged == []
+    (guest.root / "var/lib/csagent").unlink()
+    assert guest.run("apply", *places(router)).code == 0
+    assert len(router.acknowledged) == 1 and guest.password_is(PASSWORD)
+
+
+# --- usage ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["apply", "--router", "a b"],
+        ["apply", "--router", "x:99999"],
+        ["fetch", "--password-port", "0"],
+        ["fetch", "--wait", "-1"],
+        ["fetch", "--router", "127.0.0.1:1", "--source", "drive"],
+        ["frobnicate"],
+        [],
+        ["--config", "/nonexistent.yaml", "plan"],
+        ["--root", "/nonexistent-EXAMPLE", "status", "--wait", "x"],
+    ],
+)
+def test_usage_errors(guest: Guest, words: List[str]) -> None:
+    """Wrong words are exit code 2 and say what is wrong."""
+    done = guest.run(*words)
+    assert done.code == 2 and done.err
+
+
+def test_broken_settings_are_exit_code_2(guest: Guest, router: LabRouter) -> None:
+    """One line with file, line and the nearest key; nothing is read or changed."""
+    (guest.root / "etc/csagent").mkdir()
+    (guest.root / "etc/csagent/csagent.yaml").write_text("hostnam: true\n")
+    done = guest.run("apply", *places(router))
+    assert done.code == 2 and done.err.count("\n") == 1 and '"hostname"' in done.err
+    assert router.requests == []
+
+
+# --- output ---
+
+
+def test_fetch_json_layout(guest: Guest, router: LabRouter) -> None:
+    """The parts of DESIGN that other programs rely on are there, with the password masked."""
+    document = guest.run("fetch", "--json", *places(router)).json
+    assert document["schema"] == 1 and document["instance_id"] == INSTANCE and document["hostname"] == "web01"
+    assert document["ssh_keys"] == [make_key(1), make_key(2)]
+    assert document["password"]["state"] == "offered" and document["password"]["value"] == "***"
+    assert document["user_data"] == {
+        "size": len(CLOUD.user_data),
+        "sha256": hashlib.sha256(CLOUD.user_data).hexdigest(),
+        "kind": "script",
+    }
+    assert document["metadata"]["service-offering"] == "Small Instance"
+    assert document["network"] is None
+    assert document["provenance"]["hostname"] == f"router 127.0.0.1:{router.port}"
+    assert {"place", "why", "outcome", "detail"} <= set(document["places"][0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="--show-secrets is for root")
+def test_show_secrets_and_save(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """Root can see the password; --save writes what was read, mode 0600."""
+    done = guest.run("fetch", "--json", "--show-secrets", "--save", str(tmp_path / "out"), *places(router))
+    assert done.json["password"]["value"] == PASSWORD
+    saved = {path.name: path for path in (tmp_path / "out").iterdir()}
+    assert saved["user-data"].read_bytes() == CLOUD.user_data and saved["password"].read_text() == PASSWORD
+    assert {path.stat().st_mode & 0o777 for path in saved.values()} == {0o600}
+
+
+def test_plan_is_a_diff_with_secrets_masked(guest: Guest, router: LabRouter) -> None:
+    """What goes and what comes, per datum, and nothing of the password."""
+    text = guest.run("plan", *places(router)).out
+    assert "-debian" in text and "+web01" in text and "+root:***" in text
+    document = guest.run("plan", "--json", *places(router)).json
+    assert document["changes"] is True
+    assert [action["datum"] for action in document["actions"]] == [
+        "hostname",
+        "ssh_keys",
+        "password",
+        "user_data",
+    ]
+    guest.run("apply", *places(router))
+    assert guest.run("plan", "--json", *places(router)).json["changes"] is False
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_output_fits_the_console(guest: Guest, router: LabRouter, columns: int) -> None:
+    """No line is longer than the console, and nothing is coloured where it is no terminal."""
+    outputs = [
+        guest.run(command, *places(router), columns=columns).out for command in ("fetch", "plan", "apply")
+    ]
+    outputs += [guest.run(command, columns=columns).out for command in ("status", "discover")]
+    for output in outputs:
+        assert output and "\033" not in output
+        assert max(len(line) for line in output.split("\n")) <= columns, output
+
+
+def test_status_and_query(guest: Guest, router: LabRouter) -> None:
+    """Both answer from the last pass; before one they say so, and --wait waits for it."""
+    early = guest.run("status")
+    assert early.code == 1 and "no pass has ended yet" in early.err and early.err.count("\n") == 1
+    thread = threading.Timer(0.7, lambda: guest.run("apply", *places(router)))
+    thread.start()
+    waited = guest.run("status", "--wait", "20", "--json")
+    thread.join()
+    assert waited.code == 0 and waited.json["instance_id"] == INSTANCE
+    assert waited.json["data"]["hostname"]["source"].startswith("router")
+    assert guest.run("query", "hostname").out == "web01\n"
+    assert guest.run("query", "service-offering").out == "Small Instance\n"
+    assert guest.run("query", "ssh_keys").out == f"{make_key(1)}\n{make_key(2)}\n"
+    assert guest.run("query", "instance-id").out == f"{INSTANCE}\n"
+    assert guest.run("query", "user-data").out.encode() == CLOUD.user_data
+    wrong = guest.run("query", "nothing-like-it")
+    assert wrong.code == 1 and "service-offering" in wrong.err and wrong.err.count("\n") == 1
+
+
+def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter) -> None:
+    """status.json and instance.json are 0644 without password or user-data; memory is root's alone."""
+    guest.run("apply", *places(router))
+    forms = [
+        PASSWORD,
+        hashlib.md5(PASSWORD.encode()).hexdigest(),
+        base64.b64encode(PASSWORD.encode()).decode(),
+    ]
+    for name in ("status.json", "instance.json"):
+        path = guest.root / "run/csagent" / name
+        text = path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert not any(form in text for form in [*forms, "marker-EXAMPLE"])
+    for path in guest.root.rglob("*"):
+        if path.is_file() and "user-data" not in path.name:
+            assert not any(form.encode() in path.read_bytes() for form in forms), path
+    assert (guest.root / "var/lib/csagent").stat().st_mode & 0o777 == 0o700
+
+
+def test_two_passes_at_once_take_turns(guest: Guest, router: LabRouter) -> None:
+    """Side by side they do not run into each other: the password is acknowledged once, both end with 0."""
+    router.latency = 0.05
+    codes: List[int] = []
+    threads = [
+        threading.Thread(target=lambda: codes.append(guest.run("apply", *places(router)).code))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [0, 0, 0] and len(router.acknowledged) == 1

@@ -1,0 +1,488 @@
+"""The password protocol: every shape of reply, every way to go wrong, who is believed and who is told."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csagent.errors import Malformed, ProbeError
+from csagent.lab.cloud import Cloud
+from csagent.lab.router import SHAPES, LabRouter
+from csagent.model import Candidate, Endpoint, Platform, Secret
+from csagent.read import passwords, router
+from csagent.read.password_reply import PasswordReply, PasswordServer, ask, parse
+from csagent.system import System
+
+MARKER = "marker-Pw1EXAMPLE"
+SECRET = MARKER.encode()
+UUID = Cloud().instance_id
+OTHER = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1eff"
+HEAD = (
+    b"HTTP/1.0 200 OK\r\nServer: CloudStack Password Server 4.x\r\nContent-type: text/plain\r\n"
+    b"Server: CloudStack Password Server\r\n\r\n"
+)
+PLAIN = b"HTTP/1.0 200 OK\r\n\r\n"
+PLATFORM = Platform()
+Make = Callable[..., Candidate]
+Soon = Callable[[float], float]
+
+
+def ask_peer(
+    live: System, peer: Any, seconds: float = 1.0, request: bytes = b"send_my_password"
+) -> PasswordReply:
+    return ask(live, peer.address, peer.port, None, time.monotonic() + seconds, request)
+
+
+# --- one reply --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_every_historical_shape_is_understood(live: System, servers: Any, shape: str) -> None:
+    """Offered, acknowledged, nothing left: in each shape that VRs have had (4.1 to 4.3)."""
+    lab = servers.lab(Cloud(password=MARKER), shape=shape)
+    peer = type("P", (), {"address": lab.address, "port": lab.password_port})
+    first = ask_peer(live, peer)
+    assert (first.state, first.value) == ("offered", Secret(SECRET))
+    assert first.signed is (shape in ("python3", "early-python3", "python2"))
+    assert ask_peer(live, peer, request=b"saved_password").confirmed
+    assert ask_peer(live, peer).state == "none"
+    odd = ask_peer(live, peer, request=b"something else")
+    assert (odd.state, odd.value) == ("none", None)
+    assert [request.what for request in lab.requests] == [
+        "send_my_password",
+        "saved_password",
+        "send_my_password",
+        "another request",
+    ]
+
+
+def test_the_request_is_what_old_servers_need(live: System, servers: Any) -> None:
+    """HTTP/1.0, the header with its underscore and its case, and no second request on the connection."""
+    peer = servers.says(HEAD + b"saved_password")
+    ask_peer(live, peer)
+    assert peer.requests == [
+        b"GET / HTTP/1.0\r\nHost: 127.0.0.1:%d\r\nDomU_Request: send_my_password\r\nConnection: close\r\n\r\n"
+        % peer.port
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (HEAD + SECRET, SECRET),
+        (HEAD + SECRET + b"\n", SECRET),
+        (HEAD + SECRET + b"\r\n", SECRET),
+        (HEAD + b" two  words ", b" two  words "),
+        (HEAD + b"-n a=b:c%d#e'\"\\$", b"-n a=b:c%d#e'\"\\$"),
+        (HEAD + "Zürich€".encode(), "Zürich€".encode()),
+        (HEAD + b"x" * 256 + b"\r\n", b"x" * 256),
+        (PLAIN + SECRET, SECRET),
+        (b"HTTP/1.0 200 OK\nDocumentType: text/plain\n\n" + SECRET + b"\n", SECRET),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n" + SECRET, SECRET),
+        (SECRET + b"\n", SECRET),
+        (SECRET, SECRET),
+    ],
+)
+def test_passwords_arrive_byte_by_byte(raw: bytes, value: bytes) -> None:
+    """At most one line end is removed, nothing else (edges 32 to 34)."""
+    reply = parse(raw)
+    assert reply.value is not None
+    assert (reply.state, reply.value.reveal()) == ("offered", value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"saved_password", b"saved_password\n", b"", b"\n", b"bad_request", b"bad_request\n"]
+)
+@pytest.mark.parametrize("head", [HEAD, PLAIN, b"HTTP/1.0 200 OK\nDocumentType: text/plain\n\n"])
+def test_words_of_the_protocol_are_never_passwords(head: bytes, body: bytes) -> None:
+    """saved_password, nothing and bad_request mean that nothing is waiting (edge 31)."""
+    reply = parse(head + body)
+    assert (reply.state, reply.value, reply.outcome) == ("none", None, "ok")
+    assert reply.confirmed is not body.startswith(b"bad")
+
+
+def test_a_polluted_bad_request_is_no_password() -> None:
+    """Python 2 servers write the status line of their 400 into the body (4.2)."""
+    polluted = b"HTTP/1.0 400 Bad Request\r\nServer: CloudStack Password Server 4.x\r\n\r\nbad_request"
+    reply = parse(HEAD + polluted)
+    assert (reply.state, reply.value, reply.confirmed) == ("none", None, False)
+    with pytest.raises(ProbeError) as caught:
+        parse(HEAD + polluted.replace(b"bad_request", SECRET))
+    assert "marker" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "without a reply"),
+        (b"HTTP/1.0 200 OK\r\nServer: x", "header was cut short"),
+        (b"HTT", "header was cut short"),
+        (b"HTTP/1.0 200 OK\r\n" + b"A: marker\r\n" * 3000, "more than 16384 bytes of header"),
+        (b"HTTP/1.0 two hundred\r\n\r\n" + SECRET, "status line"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n" + SECRET, "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + SECRET, "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + SECRET, "Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n" + SECRET, "Content-Length"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nmarker\r\n0\r\n\r\n",
+            "transfer encoding",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nmarker", "compressed"),
+        (HEAD + b"<html><body>marker</body></html>", "HTML"),
+        (HEAD + b"<html>" + b"marker" * 100, "HTML"),
+        (HEAD + b"marker\nmarker", "several lines"),
+        (HEAD + b"marker\n\n", "several lines"),
+        (HEAD + b"mark\0er", "NUL"),
+        (HEAD + b"mark\x1ber", "control characters"),
+        (HEAD + b"m" * 257, "256 bytes"),
+        (HEAD + b"m" * 300, "256 bytes"),
+        (b"marker" * 100, "256 bytes"),
+    ],
+)
+def test_what_cannot_be_a_password_is_a_reason(raw: bytes, reason: str) -> None:
+    """Each wrong body or header is refused in one line that holds nothing of it."""
+    with pytest.raises(ProbeError, match=reason) as caught:
+        parse(raw)
+    assert "marker" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (401, "refused"),
+        (403, "refused"),
+        (404, "absent"),
+        (500, "failed"),
+        (302, "malformed"),
+        (204, "malformed"),
+    ],
+)
+def test_another_status_is_not_a_password(status: int, outcome: str) -> None:
+    """Only 200 carries a password."""
+    reply = parse(b"HTTP/1.0 %d X\r\n\r\n" % status + SECRET)
+    assert (reply.state, reply.outcome, reply.value, reply.answered) == ("unknown", outcome, None, True)
+
+
+BEHAVIOURS: Dict[str, Tuple[Callable[[Any, socket.socket], Any], str]] = {
+    "silent": (lambda s, c: time.sleep(10), "timeout"),
+    "slow header": (lambda s, c: s.drip(c, HEAD + SECRET), "timeout"),
+    "slow body": (lambda s, c: (c.sendall(HEAD), s.drip(c, SECRET)), "timeout"),
+    "endless header": (lambda s, c: s.flood(c, b"A: marker\r\n" * 100, b"HTTP/1.0 200 OK\r\n"), "malformed"),
+    "endless body": (lambda s, c: s.flood(c, b"marker" * 1000, HEAD), "malformed"),
+    "endless header-less": (lambda s, c: s.flood(c, b"marker" * 1000), "malformed"),
+    "1xx flood": (lambda s, c: s.flood(c, b"HTTP/1.1 100 Continue\r\n\r\n"), "malformed"),
+    "reset": (lambda s, c: s.reset(c), "refused"),
+    "reset in the header": (lambda s, c: (c.sendall(HEAD[:9]), time.sleep(0.05), s.reset(c)), "malformed"),
+    "reset in the body": (lambda s, c: (c.sendall(HEAD + SECRET), time.sleep(0.05), s.reset(c)), "malformed"),
+    "reset, no header": (lambda s, c: (c.sendall(SECRET), time.sleep(0.05), s.reset(c)), "malformed"),
+    "closed at once": (lambda s, c: c.shutdown(socket.SHUT_RDWR), "refused"),
+}
+
+
+@pytest.mark.parametrize("name", list(BEHAVIOURS))
+def test_bad_servers_cost_a_deadline_and_give_no_password(live: System, servers: Any, name: str) -> None:
+    """No peer holds the question past its deadline, and a cut reply is never a password."""
+    behaviour, outcome = BEHAVIOURS[name]
+    peer = servers.peer(lambda connection, _: behaviour(servers, connection))
+    began = time.monotonic()
+    reply = ask_peer(live, peer, 1.0)
+    assert time.monotonic() - began < 1.4
+    assert (reply.state, reply.outcome, reply.value) == ("unknown", outcome, None)
+    assert "marker" not in repr(reply)
+
+
+def test_a_length_ends_the_reply_of_a_server_that_does_not_close(live: System, servers: Any) -> None:
+    """With Content-Length nobody has to wait for the close."""
+
+    def behaviour(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n" + SECRET)
+        time.sleep(5)
+
+    began = time.monotonic()
+    reply = ask_peer(live, servers.peer(behaviour), 3.0)
+    assert reply.value == Secret(SECRET)
+    assert time.monotonic() - began < 1.0
+
+
+def test_nobody_listening(live: System, servers: Any) -> None:
+    """A closed port is refused and not an answer (edge 2)."""
+    reply = ask(live, "127.0.0.1", servers.free_port(), None, time.monotonic() + 1)
+    assert (reply.state, reply.outcome, reply.answered) == ("unknown", "refused", False)
+
+
+@given(
+    st.binary(max_size=600), st.sampled_from((b"", HEAD, PLAIN, HEAD[:-2], b"HTTP/1.0 200 OK\n\n", b"HTTP/"))
+)
+def test_any_reply_is_judged(body: bytes, head: bytes) -> None:
+    """Whatever the bytes: a password that obeys the rules, nothing, or a reason without a byte of them."""
+    try:
+        reply = parse(head + body)
+    except ProbeError as error:
+        assert str(error).isprintable()
+        return
+    if reply.value is not None:
+        value = reply.value.reveal()
+        assert 0 < len(value) <= 256
+        assert not any(byte < 32 or byte == 127 for byte in value)
+        assert value not in (b"saved_password", b"bad_request") and not value.startswith(b"HTTP/")
+        assert (head + body).rstrip(b"\r\n").endswith(value.rstrip(b"\r\n"))
+    else:
+        assert reply.state in ("none", "unknown")
+
+
+# --- whom to believe --------------------------------------------------------------------------------
+
+ETH0, ETH1 = ("eth0", None), ("eth1", None)
+OFFER = PasswordReply("offered", "ok", "a password is offered", Secret(SECRET), signed=True)
+NEWER = PasswordReply("offered", "ok", "a password is offered", Secret(b"marker-Pw2EXAMPLE"), signed=True)
+NONE = PasswordReply("none", "ok", "saved_password: no new password is waiting", signed=True)
+REFUSED = PasswordReply("unknown", "refused", "connection refused", answered=False)
+TRUST = passwords.Trust(believed=frozenset((ETH0,)))
+
+
+def server(
+    number: int, nic: Tuple[Optional[str], Optional[str]] = ETH0, default: bool = True
+) -> PasswordServer:
+    return PasswordServer(Endpoint(f"10.1.1.{number}", 8080, "10.1.1.9"), nic, "a test", default)
+
+
+def test_the_same_password_of_two_servers_names_both() -> None:
+    """Every server that offered it is to be told later (edge 39)."""
+    offer = passwords.offers([(server(1), OFFER), (server(2), REFUSED), (server(3), OFFER)], TRUST)
+    assert [endpoint.address for endpoint in offer.endpoints] == ["10.1.1.1", "10.1.1.3"]
+    assert (offer.state, offer.place) == ("offered", "password server 10.1.1.1:8080")
+
+
+def test_the_better_ranked_of_two_passwords_wins() -> None:
+    """Two different passwords: the rank decides, the other server is named and is not to be told."""
+    answers = [(server(1), NEWER), (server(2), OFFER)]
+    offer = passwords.offers(answers, TRUST)
+    assert offer.value == NEWER.value
+    assert [endpoint.address for endpoint in offer.endpoints] == ["10.1.1.1"]
+    assert "10.1.1.2:8080 offered a different one" in offer.reason
+    assert "different password" in passwords.places(answers, TRUST)[1].detail
+
+
+def test_an_offer_outweighs_a_server_with_nothing() -> None:
+    """The backup of a redundant pair has nothing; the primary ranks lower and has it."""
+    assert passwords.offers([(server(1), NONE), (server(2), OFFER)], TRUST).state == "offered"
+    assert passwords.offers([(server(1), NONE), (server(2), REFUSED)], TRUST).state == "none"
+    unknown = passwords.offers([(server(1), REFUSED)], TRUST)
+    assert (unknown.state, unknown.endpoints) == ("unknown", ())
+    assert "10.1.1.1:8080: connection refused" in unknown.reason
+    assert passwords.offers([], TRUST).state == "unknown"
+
+
+def test_an_unsigned_answer_needs_metadata_on_its_network() -> None:
+    """Somebody's web server that says a word is not believed; next to believed metadata it is."""
+    plain = OFFER._replace(signed=False)
+    assert passwords.offers([(server(1), plain)], TRUST).state == "offered"
+    assert passwords.offers([(server(1), plain)], passwords.Trust()).state == "unknown"
+    assert passwords.offers([(server(1), OFFER)], passwords.Trust()).state == "offered"
+    assert passwords.places([(server(1), plain)], passwords.Trust())[0].outcome == "foreign"
+
+
+def test_a_foreign_network_has_no_password_for_us() -> None:
+    """Where the metadata is another VM's, even a signed password is."""
+    foreign = passwords.Trust(frozenset(), frozenset((ETH0,)), frozenset(("10.1.1.1",)))
+    assert passwords.offers([(server(1), OFFER), (server(2), OFFER)], foreign).state == "unknown"
+    mixed = passwords.Trust(frozenset((ETH0,)), frozenset((ETH0,)), frozenset(("10.1.1.1",)))
+    offer = passwords.offers([(server(1), NEWER), (server(2), OFFER)], mixed)
+    assert offer.value == OFFER.value
+
+
+def test_groups_put_the_default_nic_first_and_each_address_once() -> None:
+    """Unique servers; without a default NIC all are one group."""
+    other, twice = server(3, ETH1, default=False), server(1, ETH1, default=False)
+    assert passwords.groups([other, server(1), twice, server(2)]) == ((server(1), server(2)), (other,))
+    assert passwords.groups([other, twice]) == ((other, twice), ())
+
+
+# --- with real routers ------------------------------------------------------------------------------
+
+
+def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) -> router.RouterAnswer:
+    return router.look(live, given, platform, deadline=time.monotonic() + 6)
+
+
+def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
+    """Metadata on the router's own address, password only on the gateway (#13720): it is found, unsigned too."""
+    own = servers.lab(Cloud(), "127.0.0.2")
+    gateway = servers.lab(Cloud(password=MARKER), "127.0.0.3", shape="socat")
+    dead = servers.free_port("127.0.0.2")
+    answer = look(
+        live,
+        [
+            candidate(own, password_port=dead, interface="eth0", default=True),
+            candidate(gateway, port=dead, interface="eth0", default=True, kind="gateway"),
+        ],
+    )
+    offer = answer.readings[0].password
+    assert offer.value == Secret(SECRET)
+    assert offer.endpoints == (Endpoint("127.0.0.3", gateway.password_port, None),)
+    assert answer.readings[0].place == f"router 127.0.0.2:{own.port}"
+
+
+def test_a_rogue_second_nic_is_not_asked(live: System, servers: Any, candidate: Make) -> None:
+    """The default NIC's server answered: whoever offers a password on another NIC is not even asked."""
+    ours = servers.lab(Cloud(password=None), "127.0.0.2")
+    rogue = servers.lab(Cloud(password=MARKER), "127.0.0.3")
+    answer = look(
+        live,
+        [
+            candidate(ours, interface="eth0", default=True),
+            candidate(rogue, interface="eth1"),
+        ],
+    )
+    assert answer.readings[0].password.state == "none"
+    assert not [request for request in rogue.requests if request.server == "password"]
+    assert answer.places[-1].outcome == "skipped"
+
+
+def test_an_unsigned_rogue_is_not_believed_where_it_is_asked(
+    live: System, servers: Any, candidate: Make
+) -> None:
+    """Nobody answers on the default NIC; a page of text on the other is no password."""
+    ours = servers.lab(Cloud(), "127.0.0.2")
+    rogue = servers.says(PLAIN + SECRET, "127.0.0.3")
+    dead = servers.free_port("127.0.0.2")
+    answer = look(
+        live,
+        [
+            candidate(ours, password_port=dead, interface="eth0", default=True),
+            candidate(rogue, port=dead, password_port=rogue.port, interface="eth1"),
+        ],
+    )
+    assert (answer.readings[0].password.state, answer.readings[0].complete) == ("unknown", False)
+    assert answer.places[-1].outcome == "foreign"
+
+
+def test_another_nic_is_asked_where_the_default_has_no_server(
+    live: System, servers: Any, candidate: Make
+) -> None:
+    """Refused on the default NIC: the VR of the other network, whose metadata is ours, has the password."""
+    ours = servers.lab(Cloud(), "127.0.0.2")
+    other = servers.lab(Cloud(password=MARKER), "127.0.0.3", shape="headerless")
+    answer = look(
+        live,
+        [
+            candidate(ours, password_port=servers.free_port(), interface="eth0", default=True),
+            candidate(other, interface="eth1"),
+        ],
+    )
+    assert answer.readings[0].password.value == Secret(SECRET)
+
+
+def test_dmi_mismatch_spoils_the_password_too(live: System, servers: Any, candidate: Make) -> None:
+    """A router with another VM's metadata: no reading, its password server is foreign, nothing is told."""
+    lab = servers.lab(Cloud(password=MARKER))
+    answer = look(live, [candidate(lab, interface="eth0")], Platform(uuid=OTHER, cloudstack=True))
+    assert answer.readings == ()
+    assert [place.outcome for place in answer.places] == ["foreign", "foreign"]
+    assert lab.acknowledged == []
+
+
+def test_looking_never_acknowledges(live: System, servers: Any, candidate: Make) -> None:
+    """However often it is read, the password stays on the server."""
+    lab = servers.lab(Cloud(password=MARKER))
+    for _ in range(3):
+        assert look(live, [candidate(lab)]).readings[0].password.state == "offered"
+    asked = {request.what for request in lab.requests if request.server == "password"}
+    assert asked == {"send_my_password"}
+    assert lab.acknowledged == []
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_all_that_offered_are_told(live: System, servers: Any, shape: str, soon: Soon) -> None:
+    """Each server is asked again, then told, once; a second time finds nothing to do."""
+    labs = [servers.lab(Cloud(password=MARKER), f"127.0.0.{n}", shape=shape) for n in (2, 3)]
+    endpoints = [Endpoint(lab.address, lab.password_port, "127.0.0.9") for lab in labs]
+    told = passwords.acknowledge(live, endpoints, Secret(SECRET), soon(3))
+    assert [(place.outcome, place.detail) for place in told] == [("ok", "acknowledged")] * 2
+    again = passwords.acknowledge(live, endpoints, Secret(SECRET), soon(3))
+    assert [(place.outcome, place.detail) for place in again] == [("ok", "already acknowledged")] * 2
+    assert [lab.acknowledged for lab in labs] == [["127.0.0.9"], ["127.0.0.9"]]
+
+
+def test_a_newer_password_is_not_acknowledged(live: System, servers: Any, soon: Soon) -> None:
+    """A reset between reading and acknowledging is left on the server (edge 40)."""
+    lab = servers.lab(Cloud(password=MARKER))
+    endpoint = Endpoint(lab.address, lab.password_port)
+    lab.change(password="marker-Pw2EXAMPLE")
+    (place,) = passwords.acknowledge(live, [endpoint], Secret(SECRET), soon(3))
+    assert place.outcome == "changed"
+    assert lab.acknowledged == [] and lab.waiting("127.0.0.1") == "marker-Pw2EXAMPLE"
+    assert "marker" not in repr(place)
+
+
+def test_an_acknowledgement_that_fails_says_so(live: System, servers: Any, soon: Soon) -> None:
+    """Refused, silent and not understood are three outcomes, none of them ok, all within the deadline."""
+
+    def forgetful(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(HEAD + (b"bad_request" if b"saved_password" in request else SECRET))
+
+    def dying(connection: socket.socket, request: bytes) -> None:
+        if b"saved_password" in request:
+            servers.reset(connection)
+        else:
+            connection.sendall(HEAD + SECRET)
+
+    peers = [servers.peer(lambda *_: time.sleep(9)), servers.peer(forgetful), servers.peer(dying)]
+    endpoints = [Endpoint(peer.address, peer.port) for peer in peers]
+    endpoints.append(Endpoint("127.0.0.1", servers.free_port()))
+    began = time.monotonic()
+    places = passwords.acknowledge(live, endpoints, Secret(SECRET), soon(1))
+    assert time.monotonic() - began < 1.5
+    assert [place.outcome for place in places] == ["timeout", "failed", "refused", "refused"]
+    assert "marker" not in repr(places)
+
+
+# --- secrecy ----------------------------------------------------------------------------------------
+
+
+def test_the_password_is_in_no_text(
+    live: System, servers: Any, candidate: Make, soon: Soon, caplog: Any, capfd: Any
+) -> None:
+    """Not in an answer, place, log, output or in any exception that is alive, for good and bad replies."""
+    caplog.set_level(logging.DEBUG)
+    lab = servers.lab(Cloud(password=MARKER))
+    given = [candidate(lab)]
+    for raw in (
+        SECRET,
+        SECRET + b"\r\n\r\n",
+        PLAIN + SECRET + b"\nmore",
+        b"HTTP/1.0 500 " + SECRET + b"\r\n\r\n",
+    ):
+        peer = servers.says(raw, "127.0.0.3")
+        given.append(candidate(peer, password_port=peer.port))
+    answer = router.look(live, given, PLATFORM, deadline=soon(4))
+    offer = answer.readings[0].password
+    assert offer.value is not None
+    places = passwords.acknowledge(live, offer.endpoints, offer.value, soon(3))
+    with pytest.raises(Malformed) as caught:
+        parse(HEAD + SECRET + b"\nmore")
+    shown = "".join(traceback.format_exception(caught.type, caught.value, caught.tb))
+    shown = "\n".join(line for line in shown.splitlines() if not line.startswith("    "))
+    captured = capfd.readouterr()
+    for text in (repr(answer), str(answer), repr(places), caplog.text, shown, captured.out, captured.err):
+        assert "marker" not in text
+    for item in gc.get_objects():
+        if isinstance(item, ProbeError):
+            assert "marker" not in "".join(traceback.format_exception_only(type(item), item))
+
+
+def test_a_router_logs_no_password(servers: Any, live: System) -> None:
+    """The lab router's own log names requests and never what was answered."""
+    lines: List[str] = []
+    lab = servers.lab(Cloud(password=MARKER), log=lines.append)
+    assert isinstance(lab, LabRouter)
+    ask(live, lab.address, lab.password_port, None, time.monotonic() + 2)
+    assert lines == ['password "send_my_password" from 127.0.0.1: password']

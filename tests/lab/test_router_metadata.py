@@ -1,0 +1,301 @@
+"""The metadata tree: which keys are asked for, which values are believed, what is said of the rest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, Mapping, Tuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csagent.errors import Absent, Malformed, ProbeError
+from csagent.lab.cloud import Cloud
+from csagent.lab.drive import escape
+from csagent.lab.router import LabRouter
+from csagent.model import Candidate, Platform, Reading
+from csagent.read import metadata, router
+from csagent.read.http import Answer
+from csagent.system import System
+
+Read = Callable[..., Reading]
+KEY = Cloud().ssh_keys[0]
+
+
+@pytest.fixture
+def read_lab(live: System, candidate: Callable[..., Candidate]) -> Read:
+    """Start a lab router of a kind and read it once."""
+
+    def read(cloud: Cloud, kind: Any = LabRouter, **fields: Any) -> Tuple[Reading, LabRouter]:
+        with kind(cloud, **fields) as lab:
+            deadline = time.monotonic() + 8
+            answer = router.look(live, [candidate(lab)], Platform(), deadline=deadline)
+            return answer.readings[0], lab
+
+    return read
+
+
+def reasons(reading: Reading) -> Dict[str, str]:
+    return {refusal.datum: refusal.reason for refusal in reading.refusals}
+
+
+class Listing(LabRouter):
+    """Lists what it is told to list."""
+
+    names = b""
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        return (200, self.names) if path == "/latest/meta-data/" else super().page(path, source)
+
+
+def test_hostile_key_names_are_never_requested(read_lab: Read) -> None:
+    """Paths, control characters and overlong names are recorded, and not one byte of them is sent."""
+
+    class Hostile(Listing):
+        names = (
+            b"../../etc/passwd\nrole\n..\na/b\nb\x07ell\n/abs\nsp ace\nq?x=y\n%2e%2e\n\xff\xfe\n"
+            + b"x" * 256
+            + b"\nok\r\n\x1b[2J\n"
+        )
+
+    reading, lab = read_lab(Cloud(metadata={"role": "web", "ok": "1", "sp ace": "2"}), Hostile)
+    asked = {request.what for request in lab.requests if request.server == "metadata"}
+    assert not any(
+        mark in path for path in asked for mark in ("..", "passwd", "\x07", "?", "%", "xxx", "\x1b", "abs")
+    )
+    assert (reading.metadata["role"], reading.metadata["ok"], reading.metadata["sp ace"]) == ("web", "1", "2")
+    refused = [refusal.reason for refusal in reading.refusals]
+    assert len(refused) >= 8
+    assert any("../../etc/passwd" in reason for reason in refused)
+    assert all(reason.isprintable() for reason in refused)
+
+
+def test_keys_are_found_though_they_are_not_listed(read_lab: Read) -> None:
+    """A well-known key that the listing leaves out (2.3) is read; a custom one cannot be known."""
+    cloud = Cloud(metadata={"my-cloud-name": "a", "cloud-name": "b", "host": "c"})
+    reading, lab = read_lab(cloud)
+    assert (
+        "cloud-name\n"
+        not in lab.page("/latest/meta-data/", "127.0.0.1")[1]
+        .decode()
+        .replace("my-", "")[: -len("my-cloud-name\n")]
+    )
+    assert reading.metadata["cloud-name"] == "b"
+    assert "host" not in reading.metadata
+
+
+def test_a_listed_key_that_is_gone_is_a_reason(read_lab: Read) -> None:
+    """Deleting a key leaves its name in the listing (2.3): recorded, and the reading is complete."""
+
+    class Gone(Listing):
+        names = b"gone\nrole\n"
+
+    reading, _ = read_lab(Cloud(metadata={"role": "web"}), Gone)
+    assert reasons(reading) == {"gone": "listed, but HTTP 404"}
+    assert reading.complete and reading.metadata["role"] == "web"
+
+
+@pytest.mark.parametrize("names", [b"<html><body>nothing here</body></html>", b"", b"\n\n\r\n", b"x" * 70000])
+def test_without_a_listing_the_known_keys_are_read(read_lab: Read, names: bytes) -> None:
+    """A page, nothing, or far too much where the listing should be costs only the custom keys."""
+    kind = type("Odd", (Listing,), {"names": names})
+    reading, _ = read_lab(Cloud(metadata={"availability-zone": "zone-9"}), kind)
+    assert reading.metadata["availability-zone"] == "zone-9"
+    assert bool(reading.refusals) is (len(names) > 10)
+
+
+def raw(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (raw(b"\xff\xfe"), "not UTF-8"),
+        ("a\0b", "control characters"),
+        ("a\x1b[2Jb", "control characters"),
+        ("<!DOCTYPE html><html>404</html>", "HTML"),
+        ("x" * 65537, "more than 65536 bytes"),
+    ],
+)
+def test_a_value_that_is_none_costs_only_itself(read_lab: Read, value: str, reason: str) -> None:
+    """Not UTF-8, control characters, HTML, too long: recorded with its key; the others are used."""
+    reading, _ = read_lab(Cloud(metadata={"role": value, "rank": "7"}))
+    assert "role" not in reading.metadata
+    assert reading.metadata["rank"] == "7"
+    assert reason in reasons(reading)["role"]
+
+
+@pytest.mark.parametrize("name", ["10.1.1.1", "-bad-", "a b", "x" * 65, "localhost"])
+def test_a_host_name_that_cannot_be_set_is_refused(read_lab: Read, name: str) -> None:
+    """local-hostname is checked where it is read (edge 21)."""
+    reading, _ = read_lab(Cloud(hostname=name))
+    assert "local-hostname" not in reading.metadata
+    assert "local-hostname" in reasons(reading)
+
+
+def test_empty_values_are_no_values(read_lab: Read) -> None:
+    """200 with an empty body is how the VR says null (2.5): not a value and not a fault."""
+    reading, _ = read_lab(Cloud(ssh_keys=(), metadata={"role": "", "service-offering": ""}))
+    assert set(reading.metadata) == {"instance-id", "local-hostname", "vm-id"}
+    assert (reading.ssh_keys, reading.refusals, reading.complete) == ((), (), True)
+    assert not reading.user_data
+
+
+def test_names_are_unescaped_and_custom_values_are_not(read_lab: Read) -> None:
+    r"""The VR writes zone and offering with \uXXXX, surrogate pairs included; custom keys are verbatim."""
+    zone = "Zürich \U0001f3d4"
+    reading, lab = read_lab(Cloud(metadata={"availability-zone": zone, "role": "a\\u00FCb"}))
+    assert b"\\u00FC" in lab.page("/latest/availability-zone", "127.0.0.1")[1]
+    assert reading.metadata["availability-zone"] == zone
+    assert reading.metadata["role"] == "a\\u00FCb"
+
+
+@pytest.mark.parametrize("value", ["a\\uD83Cb", "a\\u0007b", "a\\uDF54\\uD83C"])
+def test_escapes_that_make_no_text_are_refused(value: str) -> None:
+    """Half a surrogate pair or an escaped control character is no name."""
+    with pytest.raises(Malformed):
+        metadata.parse_value("service-offering", value.encode())
+
+
+def test_both_spellings_of_the_hypervisor_are_one_key(read_lab: Read) -> None:
+    """hypervisor-hostname (2.8) is kept as hypervisor-host-name, which wins where both are there."""
+    reading, _ = read_lab(Cloud(metadata={"hypervisor-host-name": "kvm-7"}), style="directory")
+    assert reading.metadata["hypervisor-host-name"] == "kvm-7"
+    reading, _ = read_lab(Cloud(metadata={"hypervisor-host-name": "a", "hypervisor-hostname": "b"}))
+    assert reading.metadata["hypervisor-host-name"] == "a"
+    assert "hypervisor-hostname" not in reading.metadata
+
+
+def test_directories_are_read_one_level_deep(read_lab: Read) -> None:
+    """EC2-style trees: children of a directory, public keys in one file each (2.8)."""
+    second = KEY.replace("RVhB", "RVhC")
+    cloud = Cloud(ssh_keys=(KEY, second), metadata={"placement/zone": "z1", "placement/deep/er": "no"})
+    reading, lab = read_lab(cloud, style="directory")
+    assert reading.ssh_keys == (KEY, second)
+    assert reading.metadata["placement/zone"] == "z1"
+    assert not any("deep" in request.what for request in lab.requests)
+    assert reading.complete
+
+
+def test_key_numbers_in_a_flat_file_lead_to_the_keys(read_lab: Read) -> None:
+    """public-keys listed without a slash, whose body is EC2's list of names."""
+
+    class Ec2(LabRouter):
+        def page(self, path: str, source: str) -> Tuple[int, bytes]:
+            if path == "/latest/meta-data/public-keys":
+                return 200, b"0=my-key\n"
+            return super().page(path, source)
+
+    reading, _ = read_lab(Cloud(metadata={"public-keys/0/openssh-key": KEY}), Ec2)
+    assert reading.ssh_keys == (KEY,)
+
+
+class Rewriting(LabRouter):
+    """Is rewriting the file of public keys when it is first asked for it."""
+
+    cut = 30
+    times = 1
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        status, body = super().page(path, source)
+        if path.endswith("/public-keys") and self.times:
+            self.times -= 1
+            return status, body[: self.cut]
+        return status, body
+
+
+def test_cut_public_keys_are_asked_for_again(read_lab: Read) -> None:
+    """A partial line is caught in mid-write (2.6): the second answer is used, without a complaint."""
+    reading, _ = read_lab(Cloud(), Rewriting)
+    assert (reading.ssh_keys, reading.refusals) == ((KEY,), ())
+
+
+def test_public_keys_that_stay_cut_are_a_reason(read_lab: Read) -> None:
+    """The whole keys beside the cut one are used; it is asked for twice, not for ever."""
+    second = KEY.replace("RVhB", "RVhC")
+    kind = type("Broken", (Rewriting,), {"cut": len(KEY) + 40, "times": 9})
+    reading, lab = read_lab(Cloud(ssh_keys=(KEY, second)), kind)
+    assert reading.ssh_keys == (KEY,)
+    assert "public-keys" in reasons(reading)
+    assert sum(request.what.endswith("/public-keys") for request in lab.requests) == 2
+
+
+def test_html_is_never_a_key(read_lab: Read) -> None:
+    """Status 200 with a page where keys should be gives no keys (edge 52)."""
+    reading, _ = read_lab(Cloud(ssh_keys=("<html><body>", "Not found", "</body></html>")))
+    assert reading.ssh_keys == ()
+    assert "HTML" in reasons(reading)["public-keys"]
+
+
+def test_user_data_is_raw_bytes_with_a_cap(read_lab: Read) -> None:
+    """Every byte arrives as it was; more than 1 MiB is a reason, and the rest of the reading stands."""
+    whole = bytes(range(256)) * 4096
+    assert read_lab(Cloud(user_data=whole))[0].user_data == whole
+    reading, _ = read_lab(Cloud(user_data=whole + b"x"))
+    assert reading.user_data is None
+    assert reasons(reading) == {"user-data": "more than 1048576 bytes"}
+    assert reading.metadata["local-hostname"] == "vm-1"
+
+
+def test_too_many_keys_and_bytes_are_cut(read_lab: Read) -> None:
+    """1,000 keys and 2 MiB are read; what is over is a reason, and the well-known keys come first."""
+    reading, _ = read_lab(Cloud(metadata={f"k{number:04}-": "v" for number in range(1100)}))
+    assert 980 <= len(reading.metadata) <= 1020
+    assert "more than 1000 keys" in reasons(reading)["metadata"]
+    reading, _ = read_lab(Cloud(metadata={f"big{number:02}-": "v" * 60000 for number in range(60)}))
+    total = sum(map(len, reading.metadata.values()))
+    assert (2 << 20) <= total <= (2 << 20) + 20 * 60000
+    assert reading.metadata["local-hostname"] == "vm-1"
+    assert any("2097152 bytes" in refusal.reason for refusal in reading.refusals)
+    assert len(reading.refusals) <= 65
+
+
+def test_trouble_and_absence_differ() -> None:
+    """A key that fails with 503 makes the reading incomplete; one that is not there does not."""
+    answers: Mapping[str, Any] = {
+        "/latest/meta-data/vm-id": ProbeError("HTTP 503"),
+        "/latest/meta-data/local-hostname": Answer(200, b"web-01\n", ""),
+    }
+
+    def get(path: str, _cap: int) -> Answer:
+        found = answers.get(path, Absent("HTTP 404"))
+        if isinstance(found, ProbeError):
+            raise found
+        return found
+
+    reader = metadata.Reader(get, "router x", time.monotonic() + 5)
+    tree = reader.read("i-2-3-VM", Absent("HTTP 404"), legacy=False)
+    assert tree.metadata == {"instance-id": "i-2-3-VM", "local-hostname": "web-01"}
+    assert not tree.complete
+    assert {one.datum: one.reason for one in tree.refusals} == {"listing": "HTTP 404", "vm-id": "HTTP 503"}
+
+
+@given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
+def test_any_listing_gives_askable_names_and_printable_reasons(body: bytes) -> None:
+    """Whatever the bytes, what may be asked for is a plain name, and each reason is one line."""
+    found = metadata.parse_listing(body)
+    for name in (*found.keys, *found.directories):
+        assert "/" not in name and ".." not in name and name.isprintable() and 0 < len(name) < 256
+    for problem in found.problems:
+        assert problem.isprintable()
+
+
+@given(st.text(max_size=60))
+def test_unescape_undoes_what_the_management_server_does(text: str) -> None:
+    """Any name that is text survives the escaping of CloudStack, unless it has escapes of its own."""
+    if "\\" not in text and text.encode("utf-8", "replace").decode() == text:
+        assert metadata.unescape(escape(text)) == text
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(("local-hostname", "availability-zone", "role", "vm-id")), st.binary(max_size=80))
+def test_any_value_is_clean_text_or_a_reason(key: str, body: bytes) -> None:
+    """No bytes lead to anything but encodable text or a `ProbeError`."""
+    try:
+        value = metadata.parse_value(key, body)
+    except ProbeError as error:
+        assert "\n" not in str(error)
+    else:
+        value.encode("utf-8")
+        assert "\0" not in value
