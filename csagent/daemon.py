@@ -112,7 +112,8 @@ class Daemon:
                 done = self._pass(wait=self._first_wait(left), grace=GRACE if self.last is None else left)
                 self._be_ready()
                 if not done:
-                    self._pause(PAUSE)
+                    if not (self.signals.stop or self.signals.reload):
+                        self._pause(PAUSE)
                     continue
                 start -= self.close_look  # everything answered: the close look is over
             else:
@@ -133,6 +134,8 @@ class Daemon:
     def _pass(self, *, wait: float, grace: float) -> bool:
         """One pass; True where there is nothing more to wait for."""
         self._reload_if_asked()
+        if self.signals.stop:
+            return False
         try:
             report = agent.run_pass(
                 self.system,

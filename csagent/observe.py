@@ -337,8 +337,7 @@ class Observer:
             from csagent.read import drive
 
             opened = drive.open_place(system, device, given=given, why=why)
-            if opened.image:
-                drive.warm_up()
+            drive.warm_up(opened)
             return opened
 
         def work(opened: Any, _say: jail.Say) -> Any:

@@ -124,13 +124,13 @@ def load(path: str) -> Cloud:
 def _document(raw: bytes, path: str) -> Any:
     """JSON where it is JSON, which spares the import of yaml."""
     try:
-        return json.loads(raw) if raw.strip() else {}
+        return json.loads(raw)
     except (ValueError, RecursionError):
         pass
     import yaml
 
     try:
-        return yaml.safe_load(raw) or {}
+        return yaml.safe_load(raw)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
@@ -145,6 +145,7 @@ def describe(document: Any, where: str, *, nested: bool = False) -> Cloud:
     Raises:
         UsageError: a key that is unknown, or a value that is of the wrong kind.
     """
+    document = {} if document is None else document
     if not isinstance(document, dict):
         raise UsageError(f"{where}: must be a mapping such as `csagent lab router --example` prints")
     cloud = Cloud(hostname="vm-2") if nested else Cloud()
@@ -204,6 +205,6 @@ def _vms(value: Any, where: str) -> Dict[str, Cloud]:
         if plausible.address(str(address)) is None:
             raise UsageError(f"{where}: vms: {plausible.excerpt(str(address))} is not an IPv4 address")
     return {
-        str(address): describe(entry or {}, f"{where}: vms {address}", nested=True)
+        str(address): describe(entry, f"{where}: vms {address}", nested=True)
         for address, entry in value.items()
     }

@@ -15,6 +15,7 @@ from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, 
 from csagent.read.userdata import describe
 
 HOSTNAME_KEY = "local-hostname"
+DATUM_OF_KEY = {"local-hostname": "hostname", "public-keys": "ssh_keys", "user-data": "user_data"}
 
 
 def merge(
@@ -36,7 +37,11 @@ def merge(
         key=lambda reading: sources.index(reading.channel),
     )
     believed, foreign = _same_instance(ordered, platform)
-    refusals: List[Refusal] = [refusal for reading in believed for refusal in reading.refusals]
+    refusals: List[Refusal] = [
+        replace(refusal, datum=DATUM_OF_KEY.get(refusal.datum, refusal.datum))
+        for reading in believed
+        for refusal in reading.refusals
+    ]
     provenance: Dict[str, str] = {}
     hostname = _hostname(believed, provenance, refusals)
     return Observation(

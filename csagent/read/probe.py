@@ -28,12 +28,25 @@ def identify(body: bytes, platform: Platform) -> str:
     """
     if plausible.is_html(body):
         raise Malformed("HTML where the instance id should be")
-    found = plausible.instance_id(plausible.metadata_value(body))
+    text = plausible.metadata_value(body)
+    if not text.strip():
+        raise Absent("empty instance id")
+    found = _instance_id(text)
+    if found is None:
+        # Without an excerpt: where --router names the wrong port, this may be a password server.
+        raise Malformed("the answer is neither a UUID nor like i-2-3-VM")
     uuid = (platform.uuid or "").strip().lower()
     comparable = platform.cloudstack is True and plausible.is_uuid(uuid) and plausible.is_uuid(found)
     if comparable and found.lower() != uuid:
         raise Foreign(f"instance id {found} is another VM's: DMI says {uuid}")
     return found
+
+
+def _instance_id(text: str) -> Optional[str]:
+    try:
+        return plausible.instance_id(text)
+    except ProbeError:
+        return None
 
 
 class Probe:
@@ -49,6 +62,7 @@ class Probe:
         self.address: Optional[str] = None if candidate.address == DATA_SERVER else candidate.address
         self.http: Optional[Http] = None
         self.pending = False
+        self.done = threading.Event()  # at least one attempt has come to its end
         self.began = 0.0
         self.attempts = 0
         self.retry_at: Optional[float] = None
@@ -93,6 +107,7 @@ class Probe:
             self.problem = error
         finally:
             self.seconds = round(self.system.clock.monotonic() - self.began, 3)
+            self.done.set()
 
     def _fetch_identity(self, http: Http, platform: Platform) -> str:
         try:
@@ -111,8 +126,13 @@ class Probe:
         self._listed.set()
 
     def listing(self, patience: float) -> Result:
-        """The listing of the last attempt, which ran beside it."""
+        """The listing of the last attempt, which ran beside it.
+
+        A router that was just starting may have refused that one and answered the other.
+        """
         self._listed.wait(max(0.0, patience))
+        if self.http is not None and isinstance(self._listing, ProbeError) and not self.legacy:
+            self._fetch_listing(self.http)
         return self._listing or TimedOut("no answer in time")
 
     def report(self, detail: str, outcome: str = "ok") -> Place:

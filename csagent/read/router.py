@@ -9,24 +9,24 @@ Both ask all candidates at once and believe only positive evidence; neither ackn
 from __future__ import annotations
 
 import queue
-import random
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Callable, List, Optional, Sequence, Set, Tuple
 
+from csagent.errors import ProbeError
 from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading
 from csagent.read import passwords
 from csagent.read.metadata import Reader, Tree
-from csagent.read.names import Lookup, Name, lookup
+from csagent.read.names import Lookup, lookup
 from csagent.read.parallel import SLACK_SECONDS, start
 from csagent.read.password_reply import PasswordServer, nic_of
 from csagent.read.probe import DATA_SERVER, Probe
+from csagent.read.search import Search
 from csagent.system import System
 
-GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
+EVIDENCE_SECONDS = 1.0  # for the metadata beside an offered password
 LISTING_SECONDS = 2.0  # for the listing, once the instance id is there
 PASSWORD_SECONDS = 3.0  # for a password server that starts later than its router's metadata
-BACKOFF = (0.3, 0.8, 10.0)  # seconds: the first pause, the longest of the first two minutes, the longest
-EARLY_SECONDS = 120.0
+LAST_WORD_SECONDS = 0.5  # for password servers, so that the report of a look without a router is whole
 
 
 @dataclass(frozen=True, **SLOTS)
@@ -57,7 +57,7 @@ def look(
         deadline: on the monotonic clock. Nothing waits past it.
         resolve: how "data-server." is resolved; raises OSError.
     """
-    return _Search(system, candidates, platform, deadline, resolve).run(deadline, repeat=False)
+    return _Reading(system, candidates, platform, deadline, resolve).run(deadline, repeat=False)
 
 
 def read(
@@ -83,27 +83,14 @@ def read(
         resolve: how "data-server." is resolved; raises OSError.
     """
     until = deadline if patience is None else min(deadline, system.clock.monotonic() + patience)
-    search = _Search(system, candidates, platform, deadline, resolve)
-    search.progress = progress
-    return search.run(until, repeat=True)
+    reading = _Reading(system, candidates, platform, deadline, resolve)
+    reading.progress = progress
+    return reading.run(until, repeat=True)
 
 
-def pause_after(attempts: int, elapsed: float, jitter: float) -> float:
-    """Seconds between the starts of two attempts: exponential, and short enough early on that a router
-    is noticed within a second of appearing.
+class _Reading:
+    """One look or read in progress."""
 
-    Args:
-        attempts: how many there have been, at least 1.
-        elapsed: seconds since the first.
-        jitter: 0 to 1.
-    """
-    first, early, late = BACKOFF
-    longest = early if elapsed < EARLY_SECONDS else late
-    steps = min(attempts - 1, 64) if elapsed < EARLY_SECONDS else int((elapsed - EARLY_SECONDS) / 10) + 4
-    return min(longest, first * 1.3 ** min(steps, 64)) * (0.75 + 0.25 * jitter)
-
-
-class _Search:
     def __init__(
         self,
         system: System,
@@ -113,19 +100,10 @@ class _Search:
         resolve: Lookup,
     ) -> None:
         self._system = system
-        self._platform = platform
         self._deadline = deadline
-        self._name = Name(system.clock, DATA_SERVER, resolve)
-        unique: Dict[Tuple[str, int, Optional[str]], Candidate] = {}
-        for candidate in candidates:
-            unique.setdefault((candidate.address, candidate.port, candidate.source), candidate)
-        taken = tuple(one.address for one in unique.values() if one.address != DATA_SERVER)
-        self._probes = [
-            Probe(system, rank, candidate, deadline, taken) for rank, candidate in enumerate(unique.values())
-        ]
-        self._reports: queue.SimpleQueue[Probe] = queue.SimpleQueue()
         self._desk = passwords.Desk(system, deadline)
-        self._began = system.clock.monotonic()
+        self._search = Search(system, candidates, platform, deadline, resolve, self._ask_beside)
+        self._probes = self._search.probes
         self.progress: Optional[Progress] = None
         self._told: Tuple[Tuple[str, str, str], ...] = ()
 
@@ -135,13 +113,16 @@ class _Search:
         from csagent.read import transport  # noqa: F401  # once, here, rather than in many threads at once
 
         try:
-            chosen = self._choose(until, repeat=repeat)
+            chosen = self._search.choose(until, repeat=repeat, tell=self._tell)
             if chosen is None:
+                first, _ = passwords.groups(self._servers())
+                self._desk.wait(
+                    first, min(self._deadline, self._system.clock.monotonic() + LAST_WORD_SECONDS)
+                )
                 return self._nothing()
             return self._answer(chosen, *self._read(chosen, repeat=repeat))
         finally:
-            for probe in self._probes:
-                probe.close()
+            self._search.close()
 
     def _answer(self, chosen: Probe, tree: Tree, offer: PasswordOffer) -> RouterAnswer:
         reading = Reading(
@@ -170,75 +151,6 @@ class _Search:
                 self._told = told
                 self.progress(answer)
 
-    # --- stage one: who is it? ---------------------------------------------------------------
-
-    def _choose(self, until: float, *, repeat: bool) -> Optional[Probe]:
-        """The best-ranked candidate that is believed; None where there is none by `until`."""
-        clock = self._system.clock
-        first_believed: Optional[float] = None
-        for probe in self._probes:
-            self._launch(probe)
-        while True:
-            now = clock.monotonic()
-            believed = [probe for probe in self._probes if probe.instance_id and not probe.pending]
-            if believed:
-                first_believed = first_believed or now
-                best = believed[0]
-                better = [one for one in self._probes[: best.rank] if one.pending]
-                if not better or now >= min(first_believed + GRACE_SECONDS, self._deadline):
-                    return best
-            waking = [until + SLACK_SECONDS]
-            if first_believed is not None:
-                waking.append(first_believed + GRACE_SECONDS)
-            for probe in self._probes:
-                if probe.retry_at is not None and now < until:
-                    if probe.retry_at <= now:
-                        self._launch(probe)
-                    else:
-                        waking.append(probe.retry_at)
-            idle = not any(probe.pending for probe in self._probes)
-            if not believed and ((idle and not repeat) or now >= until + SLACK_SECONDS):
-                return None
-            if idle and repeat and now >= until:
-                return None
-            if not believed:
-                self._tell()
-            self._collect(min(waking) - clock.monotonic(), repeat=repeat)
-
-    def _launch(self, probe: Probe) -> None:
-        probe.pending, probe.retry_at = True, None
-        probe.began = self._system.clock.monotonic()
-        probe.attempts += 1
-        first, _ = passwords.groups(self._servers())
-        mine = PasswordServer.of(probe.candidate, probe.address)
-        self._desk.ask([one for one in first if one.endpoint == mine.endpoint])
-
-        def work() -> None:
-            try:
-                probe.attempt(self._platform, self._name)
-            finally:
-                self._reports.put(probe)
-
-        if not start(work):
-            work()
-
-    def _collect(self, patience: float, *, repeat: bool) -> None:
-        """Take in reports: one if it comes within `patience`, and whatever else is there."""
-        clock = self._system.clock
-        try:
-            probe = (
-                self._reports.get(timeout=max(0.0, patience)) if patience > 0 else self._reports.get_nowait()
-            )
-            while True:
-                probe.pending = False
-                if repeat and probe.instance_id is None and not probe.folded:
-                    now = clock.monotonic()
-                    pause = pause_after(probe.attempts, now - self._began, random.random())
-                    probe.retry_at = max(probe.began + pause, now + 0.02)
-                probe = self._reports.get_nowait()
-        except queue.Empty:
-            return
-
     # --- stages two to four, and the password beside them -------------------------------------
 
     def _read(self, chosen: Probe, *, repeat: bool) -> Tuple[Tree, PasswordOffer]:
@@ -260,6 +172,12 @@ class _Search:
             offer = PasswordOffer(reason="no answer in time")
         return tree, offer
 
+    def _ask_beside(self, probe: Probe) -> None:
+        """Ask for the password at the same time as for the metadata, where it is this one's turn."""
+        first, _ = passwords.groups(self._servers())
+        mine = PasswordServer.of(probe.candidate, probe.address)
+        self._desk.ask([one for one in first if one.endpoint == mine.endpoint])
+
     def _settle(self, chosen: Probe, *, repeat: bool) -> PasswordOffer:
         """What the password servers come to, now that metadata is believed."""
         end = self._system.clock.monotonic() + PASSWORD_SECONDS
@@ -272,11 +190,26 @@ class _Search:
                 self._desk.ask(rest if repeat else [one for one in rest if not self._desk.answers([one])])
                 self._desk.wait(rest, self._deadline)
                 answers = (*answers, *self._desk.answers(rest))
+            self._await_evidence(answers, chosen)
             offer = passwords.offers(answers, self._trust(chosen))
             now = self._system.clock.monotonic()
             if offer.state != "unknown" or not repeat or now >= min(end, self._deadline):
                 return offer
             self._desk.pause(passwords.RETRY_SECONDS)
+
+    def _await_evidence(self, answers: Sequence[passwords.Answered], chosen: Probe) -> None:
+        """Before a password is judged, let the metadata of its address, or of its network, be known."""
+        end = min(self._deadline, self._system.clock.monotonic() + EVIDENCE_SECONDS)
+        for server, reply in answers:
+            if reply.state != "offered":
+                continue
+            for probe in self._probes:
+                nearby = probe.address == server.endpoint.address
+                unknown = (
+                    server.nic not in self._trust(chosen).believed and nic_of(probe.candidate) == server.nic
+                )
+                if nearby or unknown:
+                    probe.done.wait(max(0.0, end - self._system.clock.monotonic()))
 
     def _servers(self) -> List[PasswordServer]:
         """The candidates in their second role, best first; a name that is not resolved has none yet."""
@@ -327,8 +260,8 @@ class _Search:
     def _name_folded(self, places: List[Place]) -> List[Place]:
         """Say at the candidate with the address of "data-server." that it is that, too."""
         try:
-            addresses = self._name.addresses()
-        except Exception:  # it resolved before, so this cannot be reached with an unresolved name
+            addresses = self._search.name.addresses()
+        except ProbeError:
             return places
         names = {f"router {address}" for address in addresses}
         return [

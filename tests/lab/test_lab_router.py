@@ -95,7 +95,9 @@ def test_json_needs_no_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[]", None),
+        ("", None),
+        ("# nothing", None),
+        ("{}", None),
         ("[1]", "must be a mapping"),
         ("hostnam: x", "unknown key"),
         ("ssh_keys: x", "must be a list"),

@@ -18,7 +18,7 @@ from csagent.lab.cloud import Cloud
 from csagent.lab.router import SHAPES, LabRouter
 from csagent.model import Candidate, Endpoint, Platform, Secret
 from csagent.read import passwords, router
-from csagent.read.password_reply import PasswordReply, PasswordServer, ask, parse
+from csagent.read.password_reply import PasswordReply, PasswordServer, ask, failure, parse
 from csagent.system import System
 
 MARKER = "marker-Pw1EXAMPLE"
@@ -226,8 +226,8 @@ def test_any_reply_is_judged(body: bytes, head: bytes) -> None:
     try:
         reply = parse(head + body)
     except ProbeError as error:
-        assert str(error).isprintable()
-        return
+        reply = failure(error)
+    assert reply.reason.isprintable()
     if reply.value is not None:
         value = reply.value.reveal()
         assert 0 < len(value) <= 256
@@ -314,7 +314,7 @@ def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) ->
 
 
 def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
-    """Metadata on the router's own address, password only on the gateway (#13720): it is found, unsigned too."""
+    """Metadata on the router's own address, password only on the gateway (#13720), and unsigned."""
     own = servers.lab(Cloud(), "127.0.0.2")
     gateway = servers.lab(Cloud(password=MARKER), "127.0.0.3", shape="socat")
     dead = servers.free_port("127.0.0.2")

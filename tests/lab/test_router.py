@@ -13,7 +13,7 @@ from csagent import wire
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Place, Platform, Reading
-from csagent.read import router
+from csagent.read import router, search
 from csagent.system import System
 
 UUID = Cloud().instance_id
@@ -439,9 +439,9 @@ def test_progress_tells_what_changes(live: System, servers: Any, candidate: Make
 
 def test_pauses_are_short_early_and_longer_later() -> None:
     """At most 0.8 s in the first two minutes, up to 10 s afterwards, never less than 0.2 s."""
-    early = [router.pause_after(n, n * 0.5, jitter) for n in range(1, 240) for jitter in (0.0, 1.0)]
+    early = [search.pause_after(n, n * 0.5, jitter) for n in range(1, 240) for jitter in (0.0, 1.0)]
     assert min(early) >= 0.2 and max(early) <= 0.8
-    assert router.pause_after(10**6, 10**6, 1.0) == 10.0
+    assert search.pause_after(10**6, 10**6, 1.0) == 10.0
 
 
 def test_one_address_for_two_sources_is_two_candidates(

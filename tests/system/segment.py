@@ -55,7 +55,7 @@ class Guest:
     def __init__(self, installed: Installed, directory: Path) -> None:
         for name in ("upper", "work", "root"):
             (directory / name).mkdir(parents=True)
-        flags = "--net --mount --uts --ipc --pid --fork --kill-child".split()
+        flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
         self._holder = subprocess.Popen(
             ["unshare", *flags, "sh", "-c", GUEST, "guest", str(installed.tree), str(directory)],
             stdin=subprocess.PIPE,

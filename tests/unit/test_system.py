@@ -118,7 +118,7 @@ def test_recorded_tree_replays(tree: Path) -> None:
 def test_a_bad_recording_is_one_line(tree: Path, text: str) -> None:
     """Bombs and nonsense in recorded.json are a usage error, not a traceback."""
     (tree / "recorded.json").write_text(text)
-    with pytest.raises(UsageError, match="recorded.json"):
+    with pytest.raises(UsageError, match=r"recorded\.json"):
         System.at(str(tree))
 
 

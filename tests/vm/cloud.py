@@ -16,7 +16,10 @@ PASSWORD = "marker-Pw1EXAMPLE"
 NEXT_PASSWORD = "marker-Pw2EXAMPLE"
 MARKER = "/marker/shadow-changed"  # requested by tests/vm/guest/csagent-test-shadow
 # CloudStack's own arguments (facts, section 6.1).
-GENISOIMAGE = "-ldots -allow-lowercase -allow-multidot -cache-inodes -l -quiet -J -r -V config-2".split()
+GENISOIMAGE = (
+    *("-ldots", "-allow-lowercase", "-allow-multidot", "-cache-inodes", "-l"),
+    *("-quiet", "-J", "-r", "-V", "config-2"),
+)
 
 
 def ed25519(seed: int, comment: str) -> str:

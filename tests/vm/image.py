@@ -29,13 +29,22 @@ SUITE = "bookworm"
 DISK_SIZE = "1G"
 KEEP_LAYERS_FOR = 24 * 3600  # seconds
 
+TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unshare")
+
 PACKAGES = (
-    # The cloud kernel has what CloudStack's guests have: virtio, IDE (ata_piix) CD drives, iso9660.
-    "linux-image-cloud-amd64 systemd-sysv udev dbus openssh-server iproute2 passwd adduser busybox "
+    "linux-image-cloud-amd64",  # has what CloudStack's guests have: virtio, IDE (ata_piix), iso9660
+    *("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "passwd", "adduser"),
     # DHCP clients for tests/system; in the VM it is systemd-networkd, which comes with systemd.
-    "isc-dhcp-client dhcpcd-base udhcpc "
-    "python3 python3-netifaces python3-pycdlib python3-pyudev python3-requests python3-yaml"
-).split()
+    *("isc-dhcp-client", "dhcpcd-base", "udhcpc"),
+    *(
+        "python3",
+        "python3-netifaces",
+        "python3-pycdlib",
+        "python3-pyudev",
+        "python3-requests",
+        "python3-yaml",
+    ),
+)
 
 # The initramfs needs to find one disk; without MODULES=list it takes longer to build, load and unpack.
 SETUP = r"""

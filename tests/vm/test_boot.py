@@ -6,7 +6,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 from cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
@@ -40,7 +40,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def stories(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dict[str, Story]]:
+def stories(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Story]:
     """Both machines, side by side: a boot is one busy processor."""
     told = {"router": Story(describe("web-01", 1)), "drive": Story(describe("db-01", 2))}
     threads = []
@@ -52,7 +52,7 @@ def stories(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Itera
         thread.start()
     for thread in threads:
         thread.join()
-    yield told
+    return told
 
 
 def _keep_failure(tell: Any, image: Installed, directory: Path, story: Story) -> None:
@@ -95,18 +95,23 @@ def _with_drive(image: Installed, directory: Path, story: Story) -> None:
 @pytest.fixture(params=["router", "drive"])
 def story(request: pytest.FixtureRequest, stories: Dict[str, Story]) -> Story:
     """One machine's story; its failure, if it ended in one."""
-    told = stories[request.param]
-    if told.failure is not None:
-        raise told.failure
-    return told
+    return _finished(stories[request.param])
 
 
 @pytest.fixture
 def router_story(stories: Dict[str, Story]) -> Story:
     """The story of the machine with a virtual router."""
-    if stories["router"].failure is not None:
-        raise stories["router"].failure
-    return stories["router"]
+    return _finished(stories["router"])
+
+
+def _finished(told: Story) -> Story:
+    if told.failure is not None:
+        raise told.failure
+    for boot in told.boots:
+        assert boot.report["settled"], (
+            f"csagent found nothing; its journal:\n{boot.report['journal'][-4000:]}"
+        )
+    return told
 
 
 def test_hostname_is_cloudstacks_in_kernel_and_files(story: Story) -> None:

@@ -1,0 +1,169 @@
+"""The daemon in the foreground, on a scratch tree against a router on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+from samples import INSTANCE, make_key
+
+from csagent.lab.cloud import Cloud
+
+CLOUD = Cloud(instance_id=INSTANCE, hostname="web01", ssh_keys=(make_key(1),), password="EXAMPLE-first")
+PATIENCE = 20.0
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
+    """Seconds until it holds; fails after `seconds`."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "it did not happen"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+class Running:
+    """A daemon and what it tells systemd."""
+
+    def __init__(self, tree: Path, words: List[str]) -> None:
+        self.tree = tree
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(tree / "notify"))
+        self.socket.setblocking(False)
+        self.heard: List[str] = []
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tree / "notify")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "csagent", "--root", str(tree), *words],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(self, word: str) -> bool:
+        """Whether systemd was told so."""
+        try:
+            while True:
+                self.heard += self.socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return any(line.startswith(word) for line in self.heard)
+
+    def hostname(self) -> str:
+        return (self.tree / "etc/hostname").read_text().strip()
+
+    def stop(self) -> float:
+        """SIGTERM, and seconds until it has ended."""
+        start = time.monotonic()
+        self.process.terminate()
+        assert self.process.wait(10) == 0
+        return time.monotonic() - start
+
+
+@pytest.fixture
+def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
+    """Start daemons that end with the test."""
+    started: List[Running] = []
+
+    def start(port: int, password_port: int, settings: str = "", *words: str) -> Running:
+        (tree / "settings.yaml").write_text(settings)
+        given = ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port), *words]
+        started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given]))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+        running.process.stderr.close()  # type: ignore[union-attr]
+        running.socket.close()
+
+
+def test_a_pass_at_start_then_it_stays(daemon: Any, servers: Any) -> None:
+    """It applies at once, tells systemd READY and STATUS, stays, and ends within a second of SIGTERM."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port)
+    until(lambda: running.told("READY=1"))
+    assert running.hostname() == "web01" and len(router.acknowledged) == 1
+    assert running.told("STATUS=instance") and running.process.poll() is None
+    assert running.stop() < 1.0
+    assert running.told("STOPPING=1")
+
+
+def test_a_late_router_is_caught_within_a_second(daemon: Any, servers: Any) -> None:
+    """A router that starts after the daemon is applied from within a second of appearing."""
+    port, password_port = servers.free_port(), servers.free_port()
+    running = daemon(port, password_port)
+    time.sleep(2.0)
+    servers.lab(CLOUD, port=port, password_port=password_port)
+    assert until(lambda: running.hostname() == "web01") < 1.5  # a second, and this machine's own pass
+    until(lambda: running.told("READY=1"))
+
+
+def test_sigterm_in_the_middle_of_a_read(daemon: Any, servers: Any) -> None:
+    """While a silent router keeps it waiting, SIGTERM still ends it within a second."""
+    port = servers.free_port()
+    running = daemon(port, port)
+    time.sleep(1.0)
+    assert running.stop() < 1.0
+
+
+def test_reload_rereads_settings_and_runs_a_pass(daemon: Any, servers: Any, tree: Path) -> None:
+    """SIGHUP: the settings are read again and a pass runs now; broken ones are reported only."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port, "poll: 0\nhostname: false\n")
+    until(lambda: running.told("READY=1"))
+    assert running.hostname() == "debian"
+    (tree / "settings.yaml").write_text("poll: 0\n")
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: running.hostname() == "web01")
+    (tree / "settings.yaml").write_text("pol: 0\n")
+    router.change(hostname="web02")
+    running.process.send_signal(signal.SIGHUP)
+    until(lambda: running.hostname() == "web02")
+    running.stop()
+    assert "old settings stay" in running.process.stderr.read()  # type: ignore[union-attr]
+
+
+def test_the_poll_notices_a_change(daemon: Any, servers: Any) -> None:
+    """With a short poll a new host name and a new password are applied while it runs; 0 turns it off."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port, "poll: 1\n")
+    until(lambda: len(router.acknowledged) == 1)
+    router.change(hostname="web02", password="EXAMPLE-second")
+    until(lambda: running.hostname() == "web02" and len(router.acknowledged) == 2)
+
+
+def test_without_systemd_it_just_runs(tree: Path, servers: Any) -> None:
+    """Without NOTIFY_SOCKET it works in the foreground and logs decisions, no secrets, to standard error."""
+    router = servers.lab(CLOUD)
+    environment: Dict[str, str] = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+    command = [sys.executable, "-m", "csagent", "--root", str(tree), "daemon"]
+    command += ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    until(lambda: len(router.acknowledged) == 1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "hostname applied" in err and "password applied" in err and "EXAMPLE-first" not in err
+
+
+def test_no_child_is_left(daemon: Any, servers: Any) -> None:
+    """Between passes the daemon has no child, and its descriptors do not grow."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port, "poll: 0.3\n")
+    asked = lambda: sum(request.what == "send_my_password" for request in router.requests)  # noqa: E731
+    until(lambda: asked() >= 3)
+    pid = running.process.pid
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    passes = asked()
+    until(lambda: asked() >= passes + 4)
+    until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text().strip())
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= before + 2
