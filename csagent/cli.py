@@ -11,7 +11,8 @@ from csagent import __version__
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
 
 if TYPE_CHECKING:
-    from csagent.observe import Observed, Options
+    from csagent.children import Options
+    from csagent.observe import Observed
     from csagent.settings import Settings
     from csagent.show.console import Console
     from csagent.system import System
@@ -170,7 +171,7 @@ def _load(parsed: argparse.Namespace) -> Tuple["System", "Settings"]:
 
 
 def _options(parsed: argparse.Namespace) -> "Options":
-    from csagent.observe import Options
+    from csagent.children import Options
 
     if parsed.source == "drive" and parsed.router is not None:
         raise UsageError("--router and --source drive contradict each other")
@@ -202,11 +203,11 @@ def _wait(parsed: argparse.Namespace, settings: "Settings") -> float:
 
 
 def _discover(parsed: argparse.Namespace) -> int:
-    from csagent import observe
+    from csagent import children
     from csagent.show import discover
 
     system, settings = _load(parsed)
-    found = observe.discover(system, settings)
+    found = children.discover(system, settings.drive_labels)
     if parsed.json:
         _print_json(discover.as_json(found))
     else:

@@ -13,9 +13,11 @@ import select
 import signal
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from csagent import agent, find
+from csagent import agent
+from csagent.children import Options
 from csagent.errors import EXIT_NO_SOURCE, CsagentError, SettingsError
-from csagent.observe import GRACE, Interrupted, Options
+from csagent.find import finder
+from csagent.observe import GRACE, Interrupted
 
 if TYPE_CHECKING:
     from csagent.agent import Report
@@ -205,12 +207,12 @@ class Daemon:
         end = clock.monotonic() + poll * spread if poll > 0 else None
         watching = self.system.live and not self.options.given
         labels = self.settings.drive_labels
-        marks = find.watchmarks(self.system, labels) if watching else {}
+        marks = finder.watchmarks(self.system, labels) if watching else {}
         while True:
             left = end - clock.monotonic() if end is not None else SLOW_LOOK
             if left <= 0:
                 return
             if self._pause(min(left, SLOW_LOOK) if watching or end is None else left):
                 return
-            if watching and find.watchmarks(self.system, labels) != marks:
+            if watching and finder.watchmarks(self.system, labels) != marks:
                 return

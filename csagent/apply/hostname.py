@@ -57,7 +57,7 @@ def _write_in_place(system: "System", name: str) -> None:
     """Container engines bind-mount /etc/hostname: it can be written and not replaced."""
     import os
 
-    from csagent.system import write_all
+    from csagent.tree import write_all
 
     try:
         descriptor = system.tree.open(HOSTNAME, os.O_WRONLY | os.O_TRUNC)

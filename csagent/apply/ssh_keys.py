@@ -15,7 +15,7 @@ from csagent import jail
 from csagent.apply.accounts import Account
 from csagent.apply.authorized_keys import merge
 from csagent.errors import ApplyError, JailError
-from csagent.system import read_all, replace_at
+from csagent.tree import read_all, replace_at
 
 if TYPE_CHECKING:
     from csagent.system import System

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Set
 
 from csagent import plausible
 from csagent.errors import EXIT_OK, CsagentError, UsageError
-from csagent.system import replace_at
+from csagent.tree import replace_at
 
 if TYPE_CHECKING:
     import argparse

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.server
 import socket
 import socketserver
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -131,9 +132,13 @@ class LabRouter:
         """Keep a request for who is interested, and log it."""
         with self._lock:
             self.requests.append(request)
+        what = plausible.excerpt(request.what, 200)
+        self.say(f"{request.server} {what} from {request.source}: {request.status}")
+
+    def say(self, line: str) -> None:
+        """Log a line, where anybody reads the log."""
         if self._log is not None:
-            what = plausible.excerpt(request.what, 200)
-            self._log(f"{request.server} {what} from {request.source}: {request.status}")
+            self._log(line)
 
     def page(self, path: str, source: str) -> Tuple[int, bytes]:
         """Status and body for a path below /latest (facts, 2.2 and 2.3)."""
@@ -247,7 +252,10 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client that goes away is no event, and a traceback could show what was sent."""
+        """A client that goes away is no event; of all else the kind is logged, not what was sent."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            self.lab.say(f"a reply failed: {type(error).__name__}")
 
     def server_close(self) -> None:
         super().server_close()

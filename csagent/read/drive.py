@@ -21,7 +21,7 @@ from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
 from csagent.model import SLOTS, Place, Reading
 from csagent.read import drive_names
 from csagent.read.drive_names import Contents, Entry, Path
-from csagent.system import read_all
+from csagent.tree import read_all
 
 if TYPE_CHECKING:
     from csagent.system import System

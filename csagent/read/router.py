@@ -20,7 +20,7 @@ from csagent.read.names import Lookup, lookup
 from csagent.read.parallel import SLACK_SECONDS, start
 from csagent.read.password_reply import PasswordServer, nic_of
 from csagent.read.probe import DATA_SERVER, Probe
-from csagent.read.search import Search
+from csagent.read.search import CANDIDATES_LIMIT, Search
 from csagent.system import System
 
 EVIDENCE_SECONDS = 1.0  # for the metadata beside an offered password
@@ -255,6 +255,9 @@ class _Reading:
             places.append(place)
         if folded:
             places = self._name_folded(places)
+        reason = f"not asked: {CANDIDATES_LIMIT} candidates rank higher"
+        left_out = self._search.left_out
+        places.extend(Place(f"router {one.address}", one.why, "skipped", reason) for one in left_out)
         return tuple(places)
 
     def _name_folded(self, places: List[Place]) -> List[Place]:

@@ -19,6 +19,7 @@ from csagent.system import System
 GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
 BACKOFF = (0.3, 0.8, 10.0)  # seconds: the first pause, the longest of the first two minutes, the longest
 EARLY_SECONDS = 120.0
+CANDIDATES_LIMIT = 12  # three sockets each while they are asked, and the child may open 64 files
 
 
 def pause_after(attempts: int, elapsed: float, jitter: float) -> float:
@@ -41,7 +42,7 @@ class Search:
 
     Args:
         system: its dialer and clock are used.
-        candidates: best first; repeats are left out.
+        candidates: best first; repeats, and those past `CANDIDATES_LIMIT`, are left out.
         platform: what DMI says.
         deadline: on the monotonic clock.
         resolve: how "data-server." is resolved.
@@ -65,9 +66,11 @@ class Search:
         unique: Dict[Tuple[str, int, Optional[str]], Candidate] = {}
         for candidate in candidates:
             unique.setdefault((candidate.address, candidate.port, candidate.source), candidate)
-        taken = tuple(one.address for one in unique.values() if one.address != DATA_SERVER)
+        asked = tuple(unique.values())[:CANDIDATES_LIMIT]
+        self.left_out = tuple(unique.values())[CANDIDATES_LIMIT:]
+        taken = tuple(one.address for one in asked if one.address != DATA_SERVER)
         self.probes = tuple(
-            Probe(system, rank, candidate, deadline, taken) for rank, candidate in enumerate(unique.values())
+            Probe(system, rank, candidate, deadline, taken) for rank, candidate in enumerate(asked)
         )
         self._reports: queue.SimpleQueue[Probe] = queue.SimpleQueue()
         self._began = system.clock.monotonic()

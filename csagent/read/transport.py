@@ -24,6 +24,7 @@ from csagent.sockets import DeadlineSocket
 
 HEADER_LIMIT = 64 * 1024
 RAW_LIMIT = 8 << 20  # a body with its chunk framing and trailers
+LINES_LIMIT = 10_000  # of that framing; each costs some microseconds
 
 
 class Stale(Exception):
@@ -63,10 +64,11 @@ class _Meter(io.RawIOBase):
 
 
 class _Lines(io.BufferedReader):
-    """While the header is read, a line without its end is an error and not the last line."""
+    """While the header is read, a line without its end is an error; after it, lines are counted."""
 
     heading = True
     _first = True
+    _lines = 0
 
     def readline(self, size: Optional[int] = -1, /) -> bytes:
         line = super().readline(-1 if size is None else size)
@@ -76,6 +78,10 @@ class _Lines(io.BufferedReader):
             ):
                 raise Malformed("headers cut short, or not HTTP at all")
             self._first = False
+        else:
+            self._lines += 1
+            if self._lines > LINES_LIMIT:
+                raise Malformed("a body in too many pieces")
         return line
 
 

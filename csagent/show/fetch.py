@@ -107,7 +107,7 @@ def save(observation: "Observation", directory: str) -> List[str]:
     """
     import os
 
-    from csagent.system import replace_at
+    from csagent.tree import replace_at
 
     files: Dict[str, bytes] = {
         "fetch.json": json.dumps(as_json(observation), indent=1).encode() + b"\n",

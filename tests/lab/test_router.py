@@ -453,3 +453,15 @@ def test_one_address_for_two_sources_is_two_candidates(
     answer = router.look(live, given, PLATFORM, deadline=soon(5))
     assert answer.readings[0].instance_id == OTHER
     assert [place.outcome for place in metadata_places(answer)] == ["ok", "foreign"]
+
+
+def test_no_more_candidates_than_the_child_has_descriptors_for(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """The twelve best are asked; the report names the others."""
+    lab = servers.lab()
+    dead = [candidate(lab, address=f"127.0.1.{number}") for number in range(13)]
+    answer = router.look(live, [candidate(lab), *dead], PLATFORM, deadline=soon(5))
+    assert len(answer.readings) == 1
+    skipped = [place for place in metadata_places(answer) if place.outcome == "skipped"]
+    assert [place.place for place in skipped] == ["router 127.0.1.11", "router 127.0.1.12"]

@@ -8,11 +8,12 @@ runs inside and all that is mounted; so does the end of this process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from image import Installed, run
 from netns import Namespace
@@ -68,11 +69,14 @@ class Guest:
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
         self.pid = int(children[0])
 
+    def _enter(self) -> List[str]:
+        enter = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--ipc", "--pid", "--"]
+        return [*enter, "env", "-i", SEARCH_PATH, "LC_ALL=C.UTF-8"]
+
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run a command inside, and return whatever came of it."""
-        enter = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--ipc", "--pid", "--"]
         return subprocess.run(
-            [*enter, "env", "-i", SEARCH_PATH, "LC_ALL=C.UTF-8", *words],
+            [*self._enter(), *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -91,6 +95,22 @@ class Guest:
         told = f"csagent {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         assert done.returncode == code, told
         return json.loads(done.stdout)
+
+    @contextlib.contextmanager
+    def background(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run a command inside for as long as the block; it then gets SIGTERM."""
+        # nsenter --pid forks, and passes no signals on: the command says who it is.
+        script = 'echo $$ > "$0"; exec "$@"'
+        process = subprocess.Popen(
+            [*self._enter(), "sh", "-c", script, "/run/background.pid", *words], stdin=subprocess.DEVNULL
+        )
+        try:
+            yield process
+            self.do("sh", "-c", "kill $(cat /run/background.pid)")
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
 
     def read(self, path: str) -> str:
         """The text of a file inside."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple
 
@@ -33,6 +34,7 @@ CLIENTS = {
     "udhcpc": ("udhcpc", "-n", "-q", "-i", "eth0"),
 }
 WATCHED = ("/etc/hostname", "/etc/hosts", "/etc/shadow", "/root/.ssh/authorized_keys")
+LATE = 5.0  # seconds; one for the next look, the rest for a busy machine
 OWNERS_KEY = ed25519(77, "owner@laptop")
 
 
@@ -148,6 +150,9 @@ def test_pass_sets_everything_and_tells_the_router_last(shared: Shared) -> None:
     assert router.acknowledged == [GUEST_ADDRESS]
     assert told_after_change(router), router.requests
 
+    places = ("/etc", "/home", "/root", "/run", "/tmp", "/var")
+    assert guest.run("grep", "-rlF", PASSWORD, *places).stdout == "", "the password is nowhere in clear"
+
     stamps, asked = guest.stamp(*WATCHED), len(router.requests)
     again = guest.csagent("apply")
     assert again["exit_code"] == 0
@@ -200,6 +205,24 @@ def test_failed_chpasswd_is_reported_and_never_acknowledged(shared: Shared) -> N
     assert PASSWORD not in str(status)
     assert router.acknowledged == []
     assert router.waiting(GUEST_ADDRESS) == PASSWORD
+
+
+def test_daemon_catches_a_late_lease_and_a_late_router(shared: Shared) -> None:
+    """The daemon starts with no network at all; once there is one, and then a router, it acts in seconds."""
+    guest, router, _ = shared
+    router.stop()
+    with guest.background("csagent", "daemon") as daemon:
+        time.sleep(2.5)
+        guest.do(*DHCLIENT)
+        time.sleep(2.5)
+        assert daemon.poll() is None, "it is patient"
+        appeared = time.monotonic()
+        shared.segment.namespace.call(router.start)
+        while not router.acknowledged:
+            assert time.monotonic() - appeared < LATE, "the router has been there for a while"
+            time.sleep(0.05)
+        assert hash_verifies(PASSWORD, guest.shadow())
+    assert daemon.returncode == 0, "SIGTERM ends it in order"
 
 
 def test_redundant_router_serves_the_password_on_the_gateway_only(image: Installed, tmp_path: Path) -> None:

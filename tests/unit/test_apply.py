@@ -14,7 +14,8 @@ from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
 from csagent.errors import ApplyError
 from csagent.model import Secret
-from csagent.system import Completed, Runner, System, Tree
+from csagent.system import Completed, Runner, System
+from csagent.tree import Tree
 
 SECRET = Secret(b"EXAMPLE: p'a\"s$s=1")
 

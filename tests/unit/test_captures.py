@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csagent.find import look, prepare
+from csagent.find.finder import look, prepare
 from csagent.show.discover import as_json, as_text
 from csagent.system import System
 

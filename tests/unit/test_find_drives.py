@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from csagent.find import drives
 from csagent.find.platform import judge, read_dmi
-from csagent.system import Clock, NoCommands, System, Tree
+from csagent.system import Clock, NoCommands, System
+from csagent.tree import Tree
 
 UUID = "0b5a2f5e-8a0e-4c4d-9a52-2f1e1c0f6a10"
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from csagent.find.leases import CLIENTS, cloud_init, dhclient, dhcpcd, networkd, networkmanager, text, wicked
 from csagent.find.leases.client import Evidence
 from csagent.model import Lease, Nic, Rejected
-from csagent.system import READ_LIMIT, Completed, NoCommands
+from csagent.system import Completed, NoCommands
+from csagent.tree import READ_LIMIT
 
 CAPTURES = Path(__file__).resolve().parents[1] / "fixtures" / "leases"
 NICS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csagent.find import watchmarks
+from csagent.find.finder import watchmarks
 from csagent.model import Candidate, Drive, Found, Lease, Nic, Platform, Rejected
 from csagent.show.discover import as_json, as_text
 from csagent.system import System
@@ -78,8 +78,8 @@ def test_import_stays_light():
     """The root parent imports csagent.find for the watchmarks: no parsing or network library comes along."""
     heavy = "netifaces pyudev requests pycdlib yaml email socket subprocess tempfile xml csagent.find.links"
     code = (
-        "import sys, csagent.find; from csagent.system import System\n"
-        "csagent.find.watchmarks(System(), ['config-2'])\n"
+        "import sys; from csagent.find import finder; from csagent.system import System\n"
+        "finder.watchmarks(System(), ['config-2'])\n"
         f"print([name for name in {heavy.split()} if name in sys.modules])"
     )
     done = subprocess.run(

@@ -10,6 +10,7 @@ from samples import INSTANCE, make_key
 
 from csagent import wire
 from csagent.errors import JailError
+from csagent.hearing import recheck
 from csagent.model import (
     Candidate,
     Endpoint,
@@ -22,7 +23,6 @@ from csagent.model import (
     Refusal,
     Secret,
 )
-from csagent.observe import recheck
 
 READING = Reading(
     "router",

@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -27,7 +26,7 @@ MIRROR = os.environ.get("CSAGENT_TEST_MIRROR", "http://deb.debian.org/debian")
 SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
 SUITE = "bookworm"
 DISK_SIZE = "1G"
-KEEP_LAYERS_FOR = 24 * 3600  # seconds
+IN_USE = 3600.0  # seconds since it was last asked for
 
 TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unshare")
 
@@ -116,6 +115,7 @@ def _base(cache: Path) -> Path:
     key = _key([SUITE, *PACKAGES, SETUP, CUSTOMIZE], [])
     base = cache / f"base-{key}"
     if base.exists():
+        os.utime(base)
         return base
     with _half_made(cache) as new:
         command: List[str] = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
@@ -126,6 +126,7 @@ def _base(cache: Path) -> Path:
         command += [f"deb {MIRROR} {SUITE} main", f"deb {SECURITY} {SUITE}-security main"]
         run(command, 900)
         (new / "tree").rename(base)
+        os.utime(base)
     return base
 
 
@@ -193,7 +194,9 @@ def _half_made(cache: Path) -> Iterator[Path]:
 
 
 def _forget_old(cache: Path) -> None:
-    """Remove the layers of earlier commits, and what a killed run left half made."""
-    for path in cache.iterdir():
-        if re.match(r"(layer|new)-", path.name) and time.time() - path.stat().st_mtime > KEEP_LAYERS_FOR:
-            shutil.rmtree(path, ignore_errors=True)
+    """Keep the newest few of each kind, and what another run may be using; half a gigabyte apiece."""
+    for kind, kept in (("layer", 2), ("base", 1), ("new", 0)):
+        paths = sorted(cache.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in paths[kept:]:
+            if time.time() - path.stat().st_mtime > IN_USE:
+                shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
 from csagent.model import Lease, Nic, Rejected
-from csagent.system import READ_LIMIT, NoCommands, Runner, System, Tree, read_all
+from csagent.system import NoCommands, Runner, System
+from csagent.tree import READ_LIMIT, Tree, read_all
 
 MAX_FILES = 300
 RETRIES = 3

@@ -1,0 +1,214 @@
+"""What the unprivileged children do: find and read the router, list the drives, read one drive.
+
+Each has a `prepare`, which runs with our rights, and a `work`, which runs without any (see `csagent.jail`).
+Everything heavy is imported in here, and so in the children only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+
+from csagent import jail
+from csagent.jail import Child
+from csagent.model import SLOTS, Candidate, Found
+
+if TYPE_CHECKING:
+    from csagent.system import System
+
+ROUTER_JOB = "router reader"
+SCOUT_JOB = "drive scout"
+DRIVE_JOB = "drive reader"
+FINDER_PATIENCE = 20.0  # seconds
+
+
+@dataclass(frozen=True, **SLOTS)
+class Options:
+    """What the command line says about one pass. A place named here replaces discovery of all places."""
+
+    router: Optional[Tuple[str, int]] = None  # host, port
+    password_port: int = 8080
+    drive: Optional[str] = None  # a path on this machine, not below the root
+    source: Optional[str] = None  # router | drive: only this one
+    force_password: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether places were named, so that none are looked for."""
+        return self.router is not None or self.drive is not None
+
+
+def start_router(
+    system: "System", options: Options, labels: Sequence[str], deadline: float, *, once: bool
+) -> Child:
+    """Find the candidates, ask them until one is believed, and read it.
+
+    The answer is {"found", "readings", "places"}; while it goes on, {"so_far": the same} may be said.
+
+    Args:
+        system: the seams.
+        options: a router named there is the only candidate.
+        labels: of drives, for `Found`.
+        deadline: on the monotonic clock.
+        once: ask each candidate once only.
+    """
+    return jail.start(
+        system,
+        ROUTER_JOB,
+        lambda: _prepare_router(system, options),
+        lambda trail, say: _read_router(system, options, labels, deadline, once, trail, say),
+        jail.READER,
+        jail.unprivileged(),
+    )
+
+
+def _prepare_router(system: "System", options: Options) -> Any:
+    if options.router is not None:
+        from csagent.find.platform import read_dmi
+
+        trail: Any = read_dmi(system)
+        hope = True
+    else:
+        from csagent.find import finder
+
+        trail = finder.prepare(system)
+        hope = finder.may_have_candidates(system)
+    if hope:
+        from csagent.read import http, router  # noqa: F401
+
+        http.warm_up()
+    return trail
+
+
+def _read_router(
+    system: "System",
+    options: Options,
+    labels: Sequence[str],
+    deadline: float,
+    once: bool,
+    trail: Any,
+    say: jail.Say,
+) -> Any:
+    from csagent import wire
+
+    if options.router is not None:
+        found = Found(platform=trail, candidates=given_candidates(options))
+    else:
+        from csagent.find import finder
+
+        found = finder.look(system, trail, labels, with_drives=False)
+    if not found.candidates:
+        return {"found": wire.encode(found), "readings": [], "places": []}
+    from csagent.read import router
+
+    def report(answer: "router.RouterAnswer") -> Any:
+        return {
+            "found": wire.encode(found),
+            "readings": wire.encode(answer.readings),
+            "places": wire.encode(answer.places),
+        }
+
+    if once:
+        return report(router.look(system, found.candidates, found.platform, deadline=deadline))
+    return report(
+        router.read(
+            system,
+            found.candidates,
+            found.platform,
+            deadline=deadline,
+            progress=lambda answer: say({"so_far": report(answer)}),
+        )
+    )
+
+
+def given_candidates(options: Options) -> Tuple[Candidate, ...]:
+    """The router named on the command line, as a candidate. Runs in the child: a name is looked up."""
+    from csagent import plausible
+
+    if options.router is None:
+        return ()
+    host, port = options.router
+    address = plausible.address(host) or _look_up(host)
+    if address is None:
+        return ()
+    why = "given by --router"
+    return (Candidate(address, "given", why, default=True, port=port, password_port=options.password_port),)
+
+
+def _look_up(host: str) -> Optional[str]:
+    import socket
+
+    try:
+        answers = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return None
+    return str(answers[0][4][0]) if answers else None
+
+
+def start_scout(system: "System", labels: Sequence[str]) -> Child:
+    """List the block devices that carry a label; the answer is a list of `Drive`."""
+
+    def work(volumes: Any, _say: jail.Say) -> Any:
+        from csagent import wire
+        from csagent.find import drives
+
+        return wire.encode(drives.drives(system, labels, volumes))
+
+    return jail.start(
+        system, SCOUT_JOB, lambda: prepare_scout(system), work, jail.READER, jail.unprivileged()
+    )
+
+
+def prepare_scout(system: "System") -> Any:
+    """What the scout needs root for: libraries that may be unreadable later, and labels without udev."""
+    from csagent import wire  # noqa: F401
+    from csagent.find import drives
+
+    if drives.udev_runs(system):
+        try:
+            import pyudev  # noqa: F401
+        except ImportError:
+            pass  # udev's database is read without it then
+        return None
+    return drives.read_volumes(system) if system.live else None
+
+
+def start_drive(system: "System", device: str, labels: Sequence[str], why: str, *, given: bool) -> Child:
+    """Read one drive, image file or directory; the answer is {"reading", "place"}."""
+
+    def prepare() -> Any:
+        from csagent import wire  # noqa: F401
+        from csagent.read import drive
+
+        opened = drive.open_place(system, device, given=given, why=why)
+        drive.warm_up(opened)
+        return opened
+
+    def work(opened: Any, _say: jail.Say) -> Any:
+        from csagent import wire
+        from csagent.read import drive
+
+        reading, place = drive.read(opened, labels=labels)
+        return {"reading": wire.encode(reading), "place": wire.encode(place)}
+
+    return jail.start(system, DRIVE_JOB, prepare, work, jail.DRIVE, jail.unprivileged())
+
+
+def discover(system: "System", labels: Sequence[str]) -> Found:
+    """Only find, contacting nobody, in a child of its own.
+
+    Raises:
+        JailError: the child died.
+    """
+    from csagent import wire
+    from csagent.find import finder
+
+    def prepare() -> Any:
+        prepare_scout(system)
+        return finder.prepare(system)
+
+    def work(trail: Any, _say: jail.Say) -> Any:
+        return wire.encode(finder.look(system, trail, labels))
+
+    answer = jail.run(system, "finder", prepare, work, jail.READER, jail.unprivileged(), FINDER_PATIENCE)
+    return wire.decode(Found, answer)

@@ -1,0 +1,168 @@
+"""Where could CloudStack's data be? Leases, NICs, default routes, drives, DMI. Contacts nobody."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Hashable, List, Optional, Sequence, Tuple
+
+from csagent.find import leases as dhcp
+from csagent.find.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
+from csagent.find.leases import dhclient
+from csagent.find.leases.client import Evidence, gather, reread
+from csagent.model import Found, Nic, Platform, Route
+from csagent.system import System
+
+MAX_REJECTED = 100  # an appended file can name thousands of interfaces that are gone
+SECOND_LOOKS = 5  # after an address has appeared and before dhclient's block says so
+SECOND_LOOK_PAUSE = 0.1  # seconds
+
+
+@dataclass
+class Trail:
+    """What only root can read: the lease files, DMI's UUID, and the labels of devices without udev."""
+
+    evidence: Evidence = field(default_factory=Evidence)
+    platform: Platform = field(default_factory=Platform)
+    volumes: Optional[Volumes] = None
+
+
+def prepare(system: System) -> Trail:
+    """Collect what needs root; parses nothing but three short DMI strings and ISO labels."""
+    from csagent.find.drives import read_volumes
+    from csagent.find.platform import read_dmi
+
+    without_udev = system.live and not udev_runs(system)
+    return Trail(
+        evidence=gather(system, dhcp.CLIENTS),
+        platform=read_dmi(system),
+        volumes=read_volumes(system) if without_udev else None,
+    )
+
+
+def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bool = True) -> Found:
+    """Judge the evidence, as nobody, and list the places to ask.
+
+    Args:
+        system: the system that the trail is of.
+        trail: what `prepare` has collected.
+        labels: labels of a config drive.
+        with_drives: False leaves the drives out.
+    """
+    from csagent.find import drives, links
+    from csagent.find.candidates import candidates
+
+    nics, routes, belief = _believe(system, trail.evidence)
+    default, guesses = links.default_interface(routes, belief.leases, nics)
+    notes = list(belief.notes + guesses)
+    if belief.leases and not links.addresses_known(system):
+        notes.append(
+            "this tree does not say which addresses its NICs have: leases are taken as they were written"
+        )
+    if default is not None and default not in {lease.interface for lease in belief.leases}:
+        notes.append(
+            f"no DHCP lease holds on {default}: its name servers and its router are all there is to ask"
+        )
+    for path, reason in trail.evidence.unread.items():
+        notes.append(f"{path} could not be read: {reason}")
+    return Found(
+        nics=nics,
+        routes=routes,
+        default_interface=default,
+        leases=belief.leases,
+        rejected=belief.rejected[:MAX_REJECTED],
+        candidates=candidates(nics, routes, belief.leases, default),
+        drives=drives.drives(system, labels, trail.volumes) if with_drives else (),
+        platform=trail.platform,
+        notes=tuple(notes),
+    )
+
+
+def _believe(system: System, evidence: Evidence) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], dhcp.Belief]:
+    from csagent.find import links
+
+    known = links.addresses_known(system)
+    looks = 0
+    while True:
+        nics, routes = links.nics(system), links.routes(system)
+        said = dhcp.statements(evidence, nics)
+        belief = dhcp.believe(said, nics, system.clock.now(), addresses_known=known)
+        late = _late(evidence, nics, belief) if system.live and looks < SECOND_LOOKS else []
+        if not late:
+            return nics, routes, belief
+        system.clock.sleep(SECOND_LOOK_PAUSE)
+        reread(system, evidence, late)
+        looks += 1
+
+
+def _late(evidence: Evidence, nics: Sequence[Nic], belief: dhcp.Belief) -> List[str]:
+    """Files of a running dhclient whose newest block is not about the address that a NIC has now.
+
+    dhclient sets the address about 6 ms before it writes the block: an event for the new address can
+    find yesterday's lease.
+    """
+    from csagent.find.leases.text import routable
+
+    if not dhclient.running(evidence):
+        return []
+    waiting = {nic.name for nic in nics if routable(nic)} - {lease.interface for lease in belief.leases}
+    return [one.path for one in belief.rejected if one.client == dhclient.NAME and one.interface in waiting]
+
+
+def watchmarks(system: System, labels: Sequence[str]) -> Tuple[Hashable, ...]:
+    """A fingerprint that changes when a lease, an address, a NIC or a drive does. No file is parsed."""
+    return network_marks(system) + drive_marks(system, labels)
+
+
+def network_marks(system: System) -> Tuple[Hashable, ...]:
+    """The stat of every lease file, the routing table, and the names of the NICs."""
+    tree = system.tree
+    marks: List[Hashable] = []
+    paths = [path for client in dhcp.CLIENTS for pattern in client.FILES for path in tree.glob(pattern)]
+    for path in (*sorted(set(paths)), "/run/systemd/netif/links", "/run/NetworkManager/devices"):
+        status = tree.stat(path)
+        if status is not None:
+            marks.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
+    marks.append(_proc_routes(system))
+    marks.append(tuple(tree.names("/sys/class/net")))
+    return tuple(marks)
+
+
+def drive_marks(system: System, labels: Sequence[str]) -> Tuple[Hashable, ...]:
+    """What udev says of the labels; without udev, the sizes of the block devices."""
+    tree = system.tree
+    marks: List[Hashable] = []
+    wanted = {label.casefold() for label in labels}
+    for name in tree.names(BY_LABEL):
+        if decoded(name).casefold() in wanted:
+            marks.append((name, *_link(system, f"{BY_LABEL}/{name}")))
+    if system.live and not udev_runs(system):
+        marks.extend((name, tree.read_text(f"{SYS_BLOCK}/{name}/size", 32)) for name in tree.names(SYS_BLOCK))
+    return tuple(marks)
+
+
+def may_have_candidates(system: System) -> bool:
+    """A cheap hint: without a single route no NIC has an address, and so there is nobody to ask."""
+    return len(_proc_routes(system).splitlines()) > 1
+
+
+def _proc_routes(system: System) -> bytes:
+    try:
+        return system.tree.read("/proc/net/route")
+    except OSError:
+        return b""
+
+
+def _link(system: System, path: str) -> Tuple[Hashable, ...]:
+    """Where a symbolic link points, and when udev last wrote it: a new medium may leave the target alone."""
+    try:
+        directory, name = system.tree.resolve(path, follow=False)
+    except OSError:
+        return ()
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return os.readlink(name, dir_fd=directory), status.st_mtime_ns, status.st_ino
+    except OSError:
+        return ()
+    finally:
+        os.close(directory)

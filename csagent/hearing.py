@@ -1,0 +1,119 @@
+"""What the children have said, decoded and held against the rules once more: it may be an attacker's text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple, Optional, Tuple
+
+from csagent import plausible, wire
+from csagent.children import DRIVE_JOB, ROUTER_JOB
+from csagent.errors import JailError, ProbeError
+from csagent.model import Found, Place, Reading
+
+ENDPOINTS_LIMIT = 32
+
+
+class RouterNews(NamedTuple):
+    """What the router's child has said."""
+
+    found: Found
+    readings: Tuple[Reading, ...]
+    places: Tuple[Place, ...]
+
+
+class DriveNews(NamedTuple):
+    """What a drive's child has said."""
+
+    reading: Optional[Reading]
+    place: Place
+
+
+def router_news(document: Any) -> RouterNews:
+    """Decode the answer of `children.start_router`.
+
+    Raises:
+        JailError: it breaks the form or a rule.
+    """
+    if not isinstance(document, dict) or set(document) != {"found", "readings", "places"}:
+        raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
+    found = wire.decode(Found, document["found"])
+    domain = next(
+        (lease.domain_name for lease in found.leases if lease.interface == found.default_interface), None
+    )
+    readings = tuple(
+        replace(recheck(reading), domain=plausible.domain(reading.domain) or plausible.domain(domain))
+        for reading in decode_all(Reading, document["readings"])
+    )
+    return RouterNews(found, readings, decode_all(Place, document["places"]))
+
+
+def drive_news(document: Any) -> DriveNews:
+    """Decode the answer of `children.start_drive`.
+
+    Raises:
+        JailError: it breaks the form or a rule.
+    """
+    if not isinstance(document, dict) or set(document) != {"reading", "place"}:
+        raise JailError(f"{DRIVE_JOB}: answered with a wrong document")
+    place = wire.decode(Place, document["place"])
+    if document["reading"] is None:
+        return DriveNews(None, place)
+    return DriveNews(recheck(wire.decode(Reading, document["reading"])), place)
+
+
+def decode_all(kind: Any, document: Any) -> Tuple[Any, ...]:
+    """A JSON array of facts.
+
+    Raises:
+        JailError: it is not one.
+    """
+    if not isinstance(document, list) or len(document) > wire.ITEMS_LIMIT:
+        raise JailError("the reading child answered with a wrong list")
+    return tuple(wire.decode(kind, item) for item in document)
+
+
+def recheck(reading: Reading) -> Reading:
+    """The same reading, if it keeps the rules that a healthy child keeps.
+
+    Raises:
+        JailError: it does not.
+    """
+    try:
+        _check_values(reading)
+    except ProbeError as error:
+        raise JailError(f"the reading child broke a rule: {type(error).__name__}") from None
+    _check_endpoints(reading)
+    return reading
+
+
+def _check_values(reading: Reading) -> None:
+    offer = reading.password
+    if reading.instance_id is not None and plausible.instance_id(reading.instance_id) != reading.instance_id:
+        raise JailError("the reading child answered with a wrong instance id")
+    for good, what in (
+        (reading.channel in ("router", "drive"), "channel"),
+        (offer.state in ("offered", "none", "unknown"), "password state"),
+        (
+            reading.instance_id in (None, plausible.instance_id(reading.instance_id or "i-0-0-VM")),
+            "instance id",
+        ),
+        (plausible.ssh_keys("\n".join(reading.ssh_keys)) == (reading.ssh_keys, ()), "key"),
+        (all(map(plausible.metadata_key, reading.metadata)), "metadata key"),
+        (offer.value is None or plausible.password(offer.value.reveal()) == offer.value, "password"),
+        (len(reading.user_data or b"") <= plausible.USER_DATA_LIMIT * 4, "user-data"),
+    ):
+        if not good:
+            raise JailError(f"the reading child answered with a wrong {what}")
+    for value in reading.metadata.values():
+        plausible.metadata_value(value.encode("utf-8"))
+
+
+def _check_endpoints(reading: Reading) -> None:
+    """Endpoints are where the acknowledgement will go: addresses and ports only, and few of them."""
+    endpoints = reading.password.endpoints
+    if len(endpoints) > ENDPOINTS_LIMIT:
+        raise JailError("the reading child answered with too many endpoints")
+    for endpoint in endpoints:
+        addresses = (endpoint.address, endpoint.source or endpoint.address)
+        if not all(map(plausible.address, addresses)) or not 0 < endpoint.port < 65536:
+            raise JailError("the reading child answered with a wrong endpoint")
