@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Optional
 
 from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut, Unreachable
 
+# Here, so that it is loaded before the child gives up the right to read it; the dialer would do it later.
+from csagent.sockets import DeadlineSocket
+
 if TYPE_CHECKING:
-    from csagent.sockets import DeadlineSocket
     from csagent.system import System
 
 CONNECT_SECONDS = 2.0

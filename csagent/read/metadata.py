@@ -7,7 +7,6 @@ made no sense, because the VR rewrites files in place (facts, 2.6).
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
@@ -18,25 +17,8 @@ from csagent.errors import Absent, Malformed, ProbeError, TimedOut
 from csagent.model import SLOTS, Refusal
 from csagent.read.http import Answer
 from csagent.read.parallel import in_parallel
+from csagent.read.values import WELL_KNOWN, Listing, key_numbers, parse_listing, parse_value
 
-# Facts, 2.4 and 2.8; a key that is a substring of the listing's text is not listed at all (2.3).
-WELL_KNOWN = (
-    "local-hostname",
-    "public-keys",
-    "vm-id",
-    "service-offering",
-    "availability-zone",
-    "local-ipv4",
-    "public-ipv4",
-    "public-hostname",
-    "cloud-identifier",
-    "hypervisor-host-name",
-    "hypervisor-hostname",
-    "cloud-domain",
-    "cloud-domain-id",
-    "cloud-name",
-)
-ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
 PUBLIC_KEYS = "public-keys"
 MODERN = "/latest/meta-data/"
 LEGACY = "/latest/"
@@ -47,20 +29,8 @@ TOTAL_LIMIT = 2 << 20
 REFUSALS_LIMIT = 64
 TEMPORARY = frozenset(("timeout", "refused", "unreachable", "failed"))
 
-_ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
-_NUMBERED = re.compile(r"([0-9]{1,4})(?:=.{0,255})?/?\Z")
-
 Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
-
-
-@dataclass(frozen=True, **SLOTS)
-class Listing:
-    """The names of a listing: plain keys, directories (without their slash), and what was wrong."""
-
-    keys: Tuple[str, ...] = ()
-    directories: Tuple[str, ...] = ()
-    problems: Tuple[str, ...] = ()
 
 
 @dataclass(**SLOTS)
@@ -86,65 +56,6 @@ class Tree:
         self.refuse(datum, str(error))
         if error.outcome in TEMPORARY:
             self.complete = False
-
-
-def parse_listing(body: bytes) -> Listing:
-    """A listing, one name a line; a name that may not be asked for becomes a problem (edge 24)."""
-    if plausible.is_html(body):
-        return Listing(problems=("HTML where the list of keys should be",))
-    keys: Dict[str, None] = {}
-    directories: Dict[str, None] = {}
-    problems: Dict[str, None] = {}
-    for raw in body.split(b"\n"):
-        line = raw.rstrip(b"\r")
-        if not line:
-            continue
-        try:
-            name = line.decode("utf-8")
-        except UnicodeDecodeError:
-            problems["a key name that is not UTF-8"] = None
-            continue
-        bare = name[:-1] if name.endswith("/") else name
-        if not plausible.metadata_key(bare):
-            problems[f"key name {plausible.excerpt(name)} is not one that can be asked for"] = None
-        elif len(keys) + len(directories) >= plausible.KEYS_LIMIT:
-            problems[f"more than {plausible.KEYS_LIMIT} keys: the rest is left out"] = None
-            break
-        else:
-            (directories if bare != name else keys)[bare] = None
-    return Listing(tuple(keys), tuple(directories), tuple(problems))
-
-
-def unescape(text: str) -> str:
-    r"""Decode literal ``\uXXXX`` sequences, as the VR writes names with, pairs of surrogates included.
-
-    Raises:
-        Malformed: half of a surrogate pair (edge 18).
-    """
-
-    def decode(match: re.Match[str]) -> str:
-        try:
-            return bytes.fromhex(match.group().replace("\\u", "")).decode("utf-16-be")
-        except UnicodeDecodeError:
-            raise Malformed("a \\u sequence that is half of a surrogate pair") from None
-
-    return _ESCAPE.sub(decode, text)
-
-
-def parse_value(key: str, body: bytes) -> str:
-    """A metadata value; one trailing newline is removed, as the VR itself writes none.
-
-    Raises:
-        Absent: a host name of blanks.
-        Malformed: HTML, not UTF-8, control characters, too long, or not what the key needs.
-    """
-    text = plausible.metadata_value(body)
-    text = re.sub(r"\r?\n\Z", "", text)
-    if key in ESCAPED:
-        text = plausible.metadata_value(unescape(text).encode("utf-8"))
-    if key in WELL_KNOWN and re.search(r"[\t\r\n]", text):
-        raise Malformed("control characters in the value")
-    return plausible.hostname(text) if key == "local-hostname" else text
 
 
 class Reader:
@@ -248,7 +159,7 @@ class Reader:
         """The paths of the children of directories, one level deep (facts, 2.8; edge 25)."""
         more: Dict[str, str] = {}
         flat = results.get(PUBLIC_KEYS)
-        if isinstance(flat, Answer) and _key_numbers(flat.body):
+        if isinstance(flat, Answer) and key_numbers(flat.body):
             results[f"{PUBLIC_KEYS}/"] = results.pop(PUBLIC_KEYS)
             names = (*names, PUBLIC_KEYS)
         for name in dict.fromkeys(names):
@@ -258,7 +169,7 @@ class Reader:
             if not isinstance(answer, Answer):
                 continue
             if name == PUBLIC_KEYS:
-                for number in _key_numbers(answer.body)[: plausible.SSH_KEYS_LIMIT]:
+                for number in key_numbers(answer.body)[: plausible.SSH_KEYS_LIMIT]:
                     child = f"{name}/{number}/openssh-key"
                     more[child] = MODERN + child
                 continue
@@ -309,19 +220,6 @@ class Reader:
             self.tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:
             self.tree.refuse(key, str(error))
-
-
-def _key_numbers(body: bytes) -> List[str]:
-    """The numbers of an EC2-style list of keys (``0=name``); empty where a line is something else."""
-    numbers: Dict[str, None] = {}
-    for line in body.decode("latin-1").replace("\r\n", "\n").split("\n"):
-        if not line:
-            continue
-        match = _NUMBERED.match(line)
-        if match is None:
-            return []
-        numbers[match.group(1)] = None
-    return list(numbers)
 
 
 def _bad_lines(result: Result) -> bool:

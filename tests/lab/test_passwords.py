@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import subprocess
+import sys
 import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -486,3 +488,19 @@ def test_a_router_logs_no_password(servers: Any, live: System) -> None:
     assert isinstance(lab, LabRouter)
     ask(live, lab.address, lab.password_port, None, time.monotonic() + 2)
     assert lines == ['password "send_my_password" from 127.0.0.1: password']
+
+
+def test_an_acknowledgement_imports_nothing_late(servers: Any) -> None:
+    """After `import csagent.read.passwords` the child may give up its rights, and needs no requests."""
+    lab = servers.lab(Cloud(password=MARKER))
+    code = (
+        "import sys, time\nfrom csagent.model import Endpoint, Secret\nfrom csagent.system import System\n"
+        "from csagent.read import passwords\nloaded = set(sys.modules)\n"
+        f"ends = [Endpoint('127.0.0.1', {lab.password_port}), Endpoint('127.0.0.1', {servers.free_port()})]\n"
+        f"told = passwords.acknowledge(System(), ends, Secret({SECRET!r}), time.monotonic() + 5)\n"
+        "print([place.outcome for place in told], sorted(set(sys.modules) - loaded), 'requests' in loaded)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "['ok', 'refused'] [] False\n"
