@@ -86,10 +86,21 @@ def load(system: "System", instance_id: Optional[str], home: Optional[str] = Non
     key = instance_id or NO_INSTANCE
     markers = _script_markers(system, home)
     fresh = Memory(instance_id=key, salt=os.urandom(16), script_markers=markers)
+    known = _read(system, key, fresh)
+    if known is not None:
+        return known
+    # A password that was applied before anybody told the id must not be set again once it is known.
+    nameless = _read(system, NO_INSTANCE, fresh) if key != NO_INSTANCE else None
+    if nameless is not None and nameless.passwords:
+        return replace(fresh, salt=nameless.salt, passwords=nameless.passwords)
+    return fresh
+
+
+def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     try:
         raw = system.tree.read(_path(key), SIZE_LIMIT)
     except FileNotFoundError:
-        return fresh
+        return None
     except OSError as error:
         return replace(fresh, note=f"memory unreadable ({error.strerror}): taken for a first run")
     try:

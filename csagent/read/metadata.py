@@ -94,7 +94,12 @@ class Reader:
         results = self._fetch(jobs, with_user_data=True)
         more = self._directories(results, names.directories)
         if not legacy:
-            missing = [key for key in WELL_KNOWN if isinstance(results.get(key), Absent)]
+            modern = any(isinstance(result, Answer) for result in results.values())
+            missing = [
+                key
+                for key in WELL_KNOWN
+                if isinstance(results.get(key), Absent) and (key in names.keys or not modern)
+            ]
             more.update({key: LEGACY + quote(key) for key in missing})
         for key, result in self._fetch(more).items():
             if isinstance(result, Answer) or not isinstance(results.get(key), Absent):

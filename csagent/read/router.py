@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
 from csagent.errors import ProbeError
-from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading
+from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading, Refusal
 from csagent.read import passwords
 from csagent.read.metadata import Reader, Tree
 from csagent.read.names import Lookup, lookup
@@ -119,7 +119,7 @@ class _Reading:
                 self._desk.wait(
                     first, min(self._deadline, self._system.clock.monotonic() + LAST_WORD_SECONDS)
                 )
-                return self._nothing()
+                return self._only_a_password()
             return self._answer(chosen, *self._read(chosen, repeat=repeat))
         finally:
             self._search.close()
@@ -134,10 +134,32 @@ class _Reading:
             password=offer,
             user_data=tree.user_data,
             interface=chosen.candidate.interface,
-            refusals=tuple(tree.refusals),
+            refusals=(*tree.refusals, *self._refused_passwords(chosen, offer)),
             complete=tree.complete and offer.state != "unknown",
         )
         return RouterAnswer((reading,), (*self._router_places(chosen, tree), *self._password_places(chosen)))
+
+    def _refused_passwords(self, chosen: Probe, offer: PasswordOffer) -> Tuple[Refusal, ...]:
+        """What the router's own password server said in place of a password."""
+        if offer.state != "unknown":
+            return ()
+        first, rest = passwords.groups(self._servers())
+        return tuple(
+            Refusal("password", server.place, reply.reason)
+            for server, reply in self._desk.answers((*first, *rest))
+            if reply.outcome == "malformed" and (server.endpoint.address == chosen.address or reply.signed)
+        )
+
+    def _only_a_password(self) -> RouterAnswer:
+        """No metadata anywhere. A password server that signs its reply is evidence of its own (facts, 8)."""
+        answer = self._nothing()
+        first, _ = passwords.groups(self._servers())
+        answers = self._desk.answers(first)
+        offer = passwords.offers(answers, self._trust(None))
+        if offer.state != "offered":
+            return answer
+        reading = Reading(channel="router", place=offer.place, password=offer, complete=False)
+        return RouterAnswer((reading,), answer.places)
 
     def _nothing(self) -> RouterAnswer:
         return RouterAnswer((), (*self._router_places(None, None), *self._password_places()))

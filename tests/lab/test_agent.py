@@ -469,6 +469,19 @@ def test_somebodys_web_interface(guest: Guest, servers: Any) -> None:
     assert guest.text("etc/shadow").startswith("root:*:")
 
 
+def test_password_server_without_metadata(guest: Guest, servers: Any) -> None:
+    """A password server that signs its reply is believed though :80 is dead; an unsigned one is not."""
+    signed, unsigned = servers.lab(CLOUD), servers.lab(CLOUD, shape="socat")
+    dead = servers.free_port()
+    words = ["apply", "--json", "--router", f"127.0.0.1:{dead}", "--wait", "1", "--password-port"]
+    assert guest.run(*words, str(unsigned.password_port)).code == 4 and unsigned.acknowledged == []
+    done = guest.run(*words, str(signed.password_port))
+    assert done.code == 0 and data(done)["password"] == "applied" and len(signed.acknowledged) == 1
+    signed._done.clear()
+    again = guest.run("apply", "--json", *places(signed))
+    assert data(again)["password"] == "unchanged" and data(again)["hostname"] == "applied"
+
+
 def test_one_thing_fails_alone(guest: Guest, router: LabRouter) -> None:
     """With ~/.ssh a symbolic link the keys fail; host name and password are set, and it is exit code 3."""
     (guest.root / "elsewhere").mkdir()

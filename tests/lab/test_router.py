@@ -113,7 +113,7 @@ def test_at_most_four_round_trips(
     (reading,) = router.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
     trips = (time.monotonic() - began) / latency
     assert reading.complete and reading.ssh_keys == Cloud().ssh_keys
-    assert 3.0 <= trips < 4.0
+    assert 1.9 <= trips < 4.0
 
 
 def test_sixty_more_keys_do_not_take_long(live: System, servers: Any, candidate: Make, soon: Soon) -> None:

@@ -107,3 +107,12 @@ def test_a_failed_save_is_an_error(system: System, tree: Path) -> None:
     (tree / "var/lib/csagent").write_text("a file in the way")
     with pytest.raises(ApplyError, match="cannot remember"):
         memory.save(system, memory.load(system, INSTANCE))
+
+
+def test_a_password_applied_before_the_id_was_known(system: System) -> None:
+    """Once the id is told, the fingerprints are carried over; nothing else is."""
+    memory.save(
+        system, replace(memory.load(system, None), hostname="web01").with_password(Secret(b"EXAMPLE-1"))
+    )
+    known = memory.load(system, INSTANCE)
+    assert known.age_of(Secret(b"EXAMPLE-1")) == "newest" and known.hostname is None
