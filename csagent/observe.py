@@ -27,7 +27,7 @@ ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look c
 DRIVE_PATIENCE = 6.0  # seconds; facts/dependencies.md, section 3
 SCOUT_PATIENCE = 20.0
 RESTART_AFTER = 1.0  # seconds a router child may go on after the leases changed under it
-LAST_WORDS = 0.3  # seconds that a child has to say what it found before it is killed
+LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is killed
 MAX_DRIVES = 8
 
 
@@ -231,7 +231,7 @@ class _Observer:
         if self.router is not None:
             self.router.child.kill()
         now = self.system.clock.monotonic()
-        deadline = max(self.end - LAST_WORDS, now + 1.0)
+        deadline = self.end - min(LAST_WORDS, (self.end - now) / 2)
         child = children.start_router(
             self.system, self.options, self.settings.drive_labels, deadline, once=self.once
         )

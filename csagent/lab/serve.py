@@ -84,7 +84,7 @@ def run(args: "argparse.Namespace") -> int:
                 f"cannot listen on {args.listen} port {args.port} and {args.password_port}: {reason}"
             ) from None
         where = f"--router {router.address}:{router.port} --password-port {router.password_port}"
-        sys.stdout.write(f"csagent --root DIR fetch {where}\n")
+        sys.stdout.write(f"listening; try: csagent --root DIR fetch {where}\n")
         sys.stdout.flush()
         stamp = _stamp(args.file)
         while not end.wait(LOOK_SECONDS):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import Absent, TimedOut
+from csagent.model import Candidate
+from csagent.read import dns
 from csagent.read.parallel import start
-from csagent.system import Clock
+from csagent.system import Clock, System
 
-NAME_SECONDS = 2.0
+NAME_SECONDS = 3.0  # two servers and libc
+SERVERS_LIMIT = 2  # of one lease
 AGAIN_SECONDS = 5.0  # a failed look-up is repeated, for a router that serves its own name comes up late
 
 Lookup = Callable[[str], Tuple[str, ...]]
@@ -25,6 +28,21 @@ def lookup(name: str) -> Tuple[str, ...]:
     # As bytes: text would go through the idna codec, an import that the jailed child may not manage.
     found = socket.getaddrinfo(name.encode("ascii"), None, socket.AF_INET, socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def resolver(system: System, candidates: Sequence[Candidate]) -> Lookup:
+    """A look-up that asks the name servers of the candidates' leases first, then libc."""
+    servers = [
+        (server, candidate.source)
+        for candidate in candidates
+        if candidate.kind == "data-server"
+        for server in candidate.name_servers[:SERVERS_LIMIT]
+    ]
+
+    def by_lease(name: str) -> Tuple[str, ...]:
+        return dns.query_all(system, servers, name) or lookup(name)
+
+    return by_lease
 
 
 class Name:

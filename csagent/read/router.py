@@ -16,7 +16,7 @@ from csagent.errors import ProbeError
 from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading, Refusal
 from csagent.read import passwords
 from csagent.read.metadata import Reader, Tree
-from csagent.read.names import Lookup, lookup
+from csagent.read.names import Lookup, resolver
 from csagent.read.parallel import SLACK_SECONDS, start
 from csagent.read.password_reply import PasswordServer, nic_of
 from csagent.read.probe import DATA_SERVER, Probe
@@ -46,7 +46,7 @@ def look(
     platform: Platform,
     *,
     deadline: float,
-    resolve: Lookup = lookup,
+    resolve: Optional[Lookup] = None,
 ) -> RouterAnswer:
     """Ask every candidate once and read the best-ranked that is believed.
 
@@ -55,7 +55,7 @@ def look(
         candidates: best first.
         platform: DMI; where it is CloudStack's, its UUID must be the instance id.
         deadline: on the monotonic clock. Nothing waits past it.
-        resolve: how "data-server." is resolved; raises OSError.
+        resolve: how "data-server." is resolved; raises OSError. None: by the name servers of the leases.
     """
     return _Reading(system, candidates, platform, deadline, resolve).run(deadline, repeat=False)
 
@@ -68,7 +68,7 @@ def read(
     deadline: float,
     patience: Optional[float] = None,
     progress: Optional[Progress] = None,
-    resolve: Lookup = lookup,
+    resolve: Optional[Lookup] = None,
 ) -> RouterAnswer:
     """As `look`, but a candidate that gave nothing is asked again until one is believed.
 
@@ -80,7 +80,7 @@ def read(
         patience: seconds after which no router is waited for any more; one that is believed by then is
             still read until `deadline`.
         progress: called with what is known so far each time that changes, in the calling thread.
-        resolve: how "data-server." is resolved; raises OSError.
+        resolve: how "data-server." is resolved; raises OSError. None: by the name servers of the leases.
     """
     until = deadline if patience is None else min(deadline, system.clock.monotonic() + patience)
     reading = _Reading(system, candidates, platform, deadline, resolve)
@@ -97,11 +97,12 @@ class _Reading:
         candidates: Sequence[Candidate],
         platform: Platform,
         deadline: float,
-        resolve: Lookup,
+        resolve: Optional[Lookup],
     ) -> None:
         self._system = system
         self._deadline = deadline
         self._desk = passwords.Desk(system, deadline)
+        resolve = resolve or resolver(system, candidates)
         self._search = Search(system, candidates, platform, deadline, resolve, self._ask_beside)
         self._probes = self._search.probes
         self.progress: Optional[Progress] = None

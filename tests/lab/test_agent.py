@@ -473,7 +473,7 @@ def test_password_server_without_metadata(guest: Guest, servers: Any) -> None:
     """A password server that signs its reply is believed though :80 is dead; an unsigned one is not."""
     signed, unsigned = servers.lab(CLOUD), servers.lab(CLOUD, shape="socat")
     dead = servers.free_port()
-    words = ["apply", "--json", "--router", f"127.0.0.1:{dead}", "--wait", "1", "--password-port"]
+    words = ["apply", "--json", "--router", f"127.0.0.1:{dead}", "--wait", "3", "--password-port"]
     assert guest.run(*words, str(unsigned.password_port)).code == 4 and unsigned.acknowledged == []
     done = guest.run(*words, str(signed.password_port))
     assert done.code == 0 and data(done)["password"] == "applied" and len(signed.acknowledged) == 1

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
@@ -90,13 +90,25 @@ class Qmp:
 
     def insert(self, drive: str, image: Path) -> None:
         """Put an image into a CD drive ("cd0" or "cd1"), as CloudStack attaches an ISO."""
-        self.execute("blockdev-change-medium", id=drive, filename=str(image), format="raw")
+        self.execute("blockdev-change-medium", device=drive, filename=str(image), format="raw")
 
     def eject(self, drive: str) -> None:
         """Take the medium out without asking the guest."""
-        self.execute("eject", id=drive, force=True)
+        self.execute("eject", device=drive, force=True)
 
-    def close(self) -> None:
+    def media(self) -> Dict[str, Optional[str]]:
+        """What is in each CD drive."""
+        blocks = self.execute("query-block")
+        return {
+            block["device"]: block["inserted"]["file"] if "inserted" in block else None
+            for block in blocks
+            if block["device"].startswith("cd")
+        }
+
+    def __enter__(self) -> "Qmp":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._stream.close()
         self._socket.close()
 
@@ -108,7 +120,6 @@ class Boot:
     report: Dict[str, Any]
     seconds: float
     serial: str
-    clock: Dict[str, float] = field(default_factory=dict)
 
     def unit(self, name: str = "unit") -> Dict[str, str]:
         """Properties of csagent.service, as `systemctl show` prints them."""
@@ -214,7 +225,12 @@ class Machine:
 
     def kill(self) -> None:
         """Cut the power, if it is on."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()  # `timeout` passes it on, QEMU ends at once and is reaped
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
 

@@ -114,6 +114,23 @@ def _finished(told: Story) -> Story:
     return told
 
 
+def test_media_can_be_swapped_while_a_machine_runs(image: Installed, tmp_path: Path) -> None:
+    """A medium goes into the empty first drive and out again, as CloudStack attaches and detaches ISOs."""
+    drive = make_drive(tmp_path, describe("web-03", 3))
+    with Namespace() as namespace:
+        machine = Machine(
+            image, tmp_path, namespace, uuid="3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e03", network=False
+        )
+        with killed_at_end(machine):
+            machine.start()
+            with machine.qmp() as qmp:
+                assert qmp.media() == {"cd0": None, "cd1": None}
+                qmp.insert("cd0", drive)
+                assert qmp.media() == {"cd0": str(drive), "cd1": None}
+                qmp.eject("cd0")
+                assert qmp.media() == {"cd0": None, "cd1": None}
+
+
 def test_hostname_is_cloudstacks_in_kernel_and_files(story: Story) -> None:
     """The kernel, /etc/hostname and /etc/hosts carry the name that CloudStack gave."""
     name = story.cloud.hostname
