@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Tuple
 
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
-from csagent.model import SLOTS, Observation, Outcome, Plan
-from csagent.observe import GRACE, Observed, Wake, observe
+from csagent.model import Observation, Observed, Outcome, Plan, Report
+from csagent.observe import GRACE, Wake, observe
 
 if TYPE_CHECKING:
     from csagent.memory import Memory
@@ -23,17 +22,6 @@ LOCK = RUN + "/lock"
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True, **SLOTS)
-class Report:
-    """What one pass saw, decided and did."""
-
-    observed: Observed
-    outcomes: Tuple[Outcome, ...]
-    started: float
-    finished: float
-    exit_code: int
 
 
 def instance_of(observed: Observed) -> Optional[str]:

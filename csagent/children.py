@@ -72,7 +72,10 @@ def _prepare_router(system: "System", options: Options) -> Any:
         from csagent.find import finder
 
         trail = finder.prepare(system)
+        finder.warm_up()
         hope = finder.may_have_candidates(system)
+    from csagent import plausible, wire  # noqa: F401
+
     if hope:
         from csagent.read import http, router  # noqa: F401
 
@@ -166,8 +169,10 @@ def prepare_scout(system: "System") -> Any:
 
     if drives.udev_runs(system):
         try:
-            import pyudev  # noqa: F401
-        except ImportError:
+            import pyudev
+
+            pyudev.Context()  # loads libudev, by way of ldconfig and half of the standard library
+        except (ImportError, OSError):
             pass  # udev's database is read without it then
         return None
     return drives.read_volumes(system) if system.live else None
@@ -205,6 +210,7 @@ def discover(system: "System", labels: Sequence[str]) -> Found:
 
     def prepare() -> Any:
         prepare_scout(system)
+        finder.warm_up()
         return finder.prepare(system)
 
     def work(trail: Any, _say: jail.Say) -> Any:

@@ -12,7 +12,7 @@ from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, S
 
 if TYPE_CHECKING:
     from csagent.children import Options
-    from csagent.observe import Observed
+    from csagent.model import Observed
     from csagent.settings import Settings
     from csagent.show.console import Console
     from csagent.system import System

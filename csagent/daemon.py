@@ -20,8 +20,8 @@ from csagent.find import finder
 from csagent.observe import GRACE, Interrupted
 
 if TYPE_CHECKING:
-    from csagent.agent import Report
     from csagent.log import Log
+    from csagent.model import Report
     from csagent.settings import Settings
     from csagent.system import System
 

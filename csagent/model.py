@@ -356,3 +356,22 @@ class Outcome:
     source: str = ""
     wrong: bool = False  # counts as a failure for the exit code
     acknowledged: Optional[str] = None  # password only: yes | no | not needed
+
+
+@dataclass(frozen=True, **SLOTS)
+class Observed:
+    """What find found and what read made of it."""
+
+    found: Found
+    observation: Observation
+
+
+@dataclass(frozen=True, **SLOTS)
+class Report:
+    """What one pass saw, decided and did."""
+
+    observed: Observed
+    outcomes: Tuple[Outcome, ...]
+    started: float
+    finished: float
+    exit_code: int

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 from csagent import children
 from csagent.children import Options
 from csagent.errors import JailError
-from csagent.model import SLOTS, Drive, Found, Observation, Place, Reading
+from csagent.model import Drive, Found, Observed, Place, Reading
 
 if TYPE_CHECKING:
     from csagent.jail import Child
@@ -29,14 +29,6 @@ SCOUT_PATIENCE = 20.0
 RESTART_AFTER = 1.0  # seconds a router child may go on after the leases changed under it
 LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is killed
 MAX_DRIVES = 8
-
-
-@dataclass(frozen=True, **SLOTS)
-class Observed:
-    """What find found and what read made of it."""
-
-    found: Found
-    observation: Observation
 
 
 class Interrupted(Exception):

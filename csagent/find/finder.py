@@ -40,6 +40,20 @@ def prepare(system: System) -> Trail:
     )
 
 
+def warm_up() -> None:
+    """Import all that `look` needs: the child may lose the right to read Python's own files."""
+    import json  # noqa: F401
+    import socket  # noqa: F401
+    import subprocess  # noqa: F401
+
+    from csagent.find import candidates, drives, links, rtnetlink  # noqa: F401
+
+    try:
+        import netifaces  # noqa: F401
+    except ImportError:
+        pass  # links reads rtnetlink then
+
+
 def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bool = True) -> Found:
     """Judge the evidence, as nobody, and list the places to ask.
 

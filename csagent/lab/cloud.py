@@ -59,6 +59,13 @@ _DEFAULT_METADATA = {
 }
 
 
+def escape(text: str) -> str:
+    r"""CloudStack's ``\uXXXX`` for every UTF-16 unit that is not ASCII."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    pairs = [units[index : index + 2] for index in range(0, len(units), 2)]
+    return "".join(chr(pair[1]) if pair < b"\0\x80" else f"\\u{pair.hex().upper()}" for pair in pairs)
+
+
 @dataclass(frozen=True, **SLOTS)
 class Cloud:
     """One VM. `metadata` are the keys beside instance id, host name and public keys; "" is an empty key.
@@ -77,8 +84,6 @@ class Cloud:
 
     def tree(self) -> Dict[str, bytes]:
         """The metadata files of the VR by key, in the order in which it first saw them (facts, 2.4)."""
-        from csagent.lab.drive import escape
-
         values: Dict[str, str] = {
             "service-offering": "",
             "availability-zone": "",

@@ -7,11 +7,11 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The lab's own commands."""
-    from csagent.lab import demo, drive, router
+    from csagent.lab import demo, drive, serve
 
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, text in (
-        ("router", router, "a virtual router on loopback, fed from one YAML or JSON file"),
+        ("router", serve, "a virtual router on loopback, fed from one YAML or JSON file"),
         ("drive", drive, "build a config drive, laid out as CloudStack's"),
         ("demo", demo, "the main job on a router and a drive of its own, shown step by step"),
     ):

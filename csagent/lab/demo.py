@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, List
 if TYPE_CHECKING:
     import argparse
 
+    from csagent.lab.cloud import Cloud
+
 STEP_TIMEOUT = 60.0
 INSTANCE = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1e01"
 
@@ -118,13 +120,13 @@ class _Demo:
         self._drive(cloud)
         return self.wrong
 
-    def _drive(self, cloud: "object") -> None:
+    def _drive(self, cloud: "Cloud") -> None:
         from csagent.lab import drive
 
         self._tell("Another machine, in a network without a virtual router: the same from a config drive.")
         self.root = self._machine("vm2")
         image = os.path.join(self.scratch, "config-2.iso")
-        drive.build(image, drive.files_for(cloud))  # type: ignore[arg-type]
+        drive.build(image, drive.files_for(cloud))
         self._csagent(["fetch", "--drive", image])
         self._csagent(["apply", "--drive", image])
         self._check(self._file("etc/hostname") == "web-01\n", "the hostname is web-01")

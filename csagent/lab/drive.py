@@ -11,32 +11,15 @@ import io
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Set
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Set
 
 from csagent import plausible
 from csagent.errors import EXIT_OK, CsagentError, UsageError
+from csagent.lab.cloud import Cloud, escape, load
 from csagent.tree import replace_at
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Protocol
-
-    class CloudLike(Protocol):
-        """What a drive needs to know of the simulated cloud."""
-
-        @property
-        def instance_id(self) -> str: ...
-        @property
-        def hostname(self) -> str: ...
-        @property
-        def ssh_keys(self) -> Sequence[str]: ...
-        @property
-        def password(self) -> Optional[str]: ...
-        @property
-        def user_data(self) -> bytes: ...
-        @property
-        def metadata(self) -> Mapping[str, str]: ...
-
 
 LABEL = "config-2"
 FILE_MODE = 0o100444
@@ -59,14 +42,7 @@ _SAME_NAME = ("cloud-domain", "cloud-domain-id", "cloud-name", "hypervisor-host-
 _NO_MEMBER = _VERBATIM | {"service-offering", "local-hostname", "availability-zone"}
 
 
-def escape(text: str) -> str:
-    r"""CloudStack's ``\uXXXX`` for every UTF-16 unit that is not ASCII."""
-    units = text.encode("utf-16-be", "surrogatepass")
-    pairs = [units[index : index + 2] for index in range(0, len(units), 2)]
-    return "".join(chr(pair[1]) if pair < b"\0\x80" else f"\\u{pair.hex().upper()}" for pair in pairs)
-
-
-def files_for(cloud: "CloudLike") -> Dict[str, bytes]:
+def files_for(cloud: Cloud) -> Dict[str, bytes]:
     """The files of the drive that CloudStack would make for a VM, by path.
 
     A blank value has no file, user-data has one in each tree, and vm_password.txt is there only while a
@@ -260,7 +236,6 @@ def run(args: "argparse.Namespace") -> int:
     """
     if (args.file is None) == (args.tree is None):
         raise UsageError("csagent lab drive: needs either FILE.iso or --tree DIR")
-    from csagent.lab.cloud import Cloud, load
 
     files = files_for(load(args.cloud) if args.cloud is not None else Cloud())
     if args.tree is not None:

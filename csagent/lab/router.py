@@ -19,7 +19,7 @@ from csagent.lab.shapes import SHAPES
 __all__ = ["SHAPES", "Cloud", "LabRouter", "Request"]
 
 if TYPE_CHECKING:
-    import argparse
+    pass
 
 
 class LabRouter:
@@ -207,17 +207,3 @@ def _as_directories(tree: Dict[str, bytes]) -> Dict[str, bytes]:
 
 
 # --- the command ----------------------------------------------------------------------------------
-
-
-def add_arguments(parser: "argparse.ArgumentParser") -> None:
-    """Declare the arguments of ``csagent lab router``."""
-    from csagent.lab import serve
-
-    serve.add_arguments(parser)
-
-
-def run(args: "argparse.Namespace") -> int:
-    """``csagent lab router``; see `csagent.lab.serve.run`."""
-    from csagent.lab import serve
-
-    return serve.run(args)

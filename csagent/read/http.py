@@ -200,8 +200,6 @@ def warm_up() -> None:
     import encodings.idna  # noqa: F401  # by socket.getaddrinfo
     import gc  # noqa: F401  # by weakref, at the end of the process
 
-    from csagent.read import router  # noqa: F401
-
     "x".encode("idna")
     for reply in _CANNED:
         dialer = _Canned(reply)

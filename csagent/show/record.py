@@ -9,8 +9,7 @@ from csagent import __version__
 from csagent.errors import EXIT_NO_SOURCE
 
 if TYPE_CHECKING:
-    from csagent.agent import Report
-    from csagent.model import Observation, Outcome
+    from csagent.model import Observation, Outcome, Report
     from csagent.system import System
 
 RUN = "/run/csagent"

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "EXAMPLE-marker-1"
 CLOUD = Cloud(
     instance_id=INSTANCE,
@@ -641,6 +643,32 @@ def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter
         if path.is_file() and "user-data" not in path.name:
             assert not any(form.encode() in path.read_bytes() for form in forms), path
     assert (guest.root / "var/lib/csagent").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's children lose the right to read")
+def test_code_that_the_children_cannot_read(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """A checkout in root's home: all that a child needs is loaded before it loses its rights."""
+    hidden = tmp_path / "hidden"
+    shutil.copytree(REPOSITORY / "csagent", hidden / "csagent", ignore=shutil.ignore_patterns("__pycache__"))
+    hidden.chmod(0o700)
+    image = make_drive(tmp_path / "d.iso")
+    code = f"import sys; sys.path.insert(0, {str(hidden)!r}); from csagent.cli import main; sys.exit(main())"
+    replay = REPOSITORY / "tests/fixtures/leases/systemd-networkd-262/redundant-rebind"
+    for words in (
+        ["--root", str(guest.root), "apply", *places(router), "--drive", str(image)],
+        ["--root", str(replay), "discover", "--json"],
+        ["discover", "--json"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd="/",
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), words
+    assert guest.password_is(PASSWORD) and len(router.acknowledged) == 1
 
 
 def test_two_passes_at_once_take_turns(guest: Guest, router: LabRouter) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from csagent.errors import CsagentError, UsageError
 from csagent.lab import cloud as clouds
-from csagent.lab import router as lab_router
+from csagent.lab import serve as lab_router
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.plausible import instance_id, ssh_keys
@@ -166,9 +166,9 @@ def test_it_starts_again_on_its_ports(servers: Any) -> None:
 # --- the command ------------------------------------------------------------------------------------
 
 CODE = (
-    "import argparse, sys\nfrom csagent.lab import router\nfrom csagent.errors import CsagentError\n"
-    "parser = argparse.ArgumentParser()\nrouter.add_arguments(parser)\n"
-    "try:\n    sys.exit(router.run(parser.parse_args()))\n"
+    "import argparse, sys\nfrom csagent.lab import serve\nfrom csagent.errors import CsagentError\n"
+    "parser = argparse.ArgumentParser()\nserve.add_arguments(parser)\n"
+    "try:\n    sys.exit(serve.run(parser.parse_args()))\n"
     "except CsagentError as error:\n    print(error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
 )
 
@@ -190,7 +190,7 @@ def command(tmp_path: Path) -> Iterator[Any]:
         running.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
-        words = line.split()
+        words = line.partition("try: ")[2].split()
         assert words[:4] == ["csagent", "--root", "DIR", "fetch"]
         return process, int(words[5].rsplit(":", 1)[1]), int(words[7]), log
 

@@ -243,7 +243,7 @@ def test_a_redirect_is_not_followed(live: System, servers: Any) -> None:
 
 WARM = """
 import sys
-from csagent.read import http
+from csagent.read import http, router
 http.warm_up()
 
 class Closed:
