@@ -1,7 +1,5 @@
 """Lets ``python -m csagent`` do what the console script does."""
 
-import sys
+from csagent.cli import entry
 
-from csagent.cli import main
-
-sys.exit(main())
+entry()

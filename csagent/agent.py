@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Tuple
 
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
-from csagent.model import Observation, Observed, Outcome, Plan, Report
+from csagent.model import Observation, Observed
 from csagent.observe import GRACE, Wake, observe
 
 if TYPE_CHECKING:
     from csagent.memory import Memory
+    from csagent.plan import Outcome, Plan, Report
     from csagent.settings import Settings
     from csagent.system import System
 
@@ -46,7 +47,7 @@ def recall(system: "System", settings: "Settings", observed: Observed) -> "Memor
 
 def make_plan(
     system: "System", settings: "Settings", observed: Observed, *, force_password: bool = False
-) -> Plan:
+) -> "Plan":
     """Decide, for `plan` and for `apply` alike."""
     from csagent.decide import decide
 
@@ -63,7 +64,7 @@ def run_pass(
     grace: float = GRACE,
     wake: Optional[Wake] = None,
     log: Log = lambda _line: None,
-) -> Report:
+) -> "Report":
     """One whole pass, the only one at a time on this machine.
 
     Args:
@@ -95,13 +96,14 @@ def _one_round(
     grace: float,
     wake: Optional[Wake],
     log: Log,
-) -> Tuple[Report, bool]:
+) -> Tuple["Report", bool]:
     """The pass itself, and whether a reset arrived between the fetch and the acknowledgement (edge 40)."""
     started = system.clock.now()
     observed = observe(
         system, settings, options, wait=wait, grace=grace, wake=wake, meanwhile=import_the_rest
     )
     from csagent.decide import decide
+    from csagent.plan import Report
     from csagent.show import record
     from csagent.worker import Worker
 
@@ -126,7 +128,7 @@ def import_the_rest() -> None:
     import csagent.worker  # noqa: F401
 
 
-def exit_code(observation: Observation, outcomes: Sequence[Outcome]) -> int:
+def exit_code(observation: Observation, outcomes: Sequence["Outcome"]) -> int:
     """0 done, 1 all that was to be done failed, 3 some of it did, 4 there was no source."""
     if not observation.source_found:
         return EXIT_NO_SOURCE

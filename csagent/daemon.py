@@ -21,7 +21,7 @@ from csagent.observe import GRACE, Interrupted
 
 if TYPE_CHECKING:
     from csagent.log import Log
-    from csagent.model import Report
+    from csagent.plan import Report
     from csagent.settings import Settings
     from csagent.system import System
 

@@ -8,17 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional, Tuple
 
-from csagent.model import (
-    Acknowledge,
-    Action,
-    KeepUserData,
-    Leave,
-    Observation,
-    Plan,
-    SetHostname,
-    SetPassword,
-    WriteKeys,
-)
+from csagent.model import Observation
+from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
 
 if TYPE_CHECKING:
     from csagent.memory import Memory

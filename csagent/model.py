@@ -1,4 +1,4 @@
-"""The nouns. Facts are parsed once, at the edge, into these; past the edge there are no loose dicts.
+"""The nouns of what is seen. Facts are parsed once, at the edge; past the edge there are no loose dicts.
 
 Addresses are dotted-quad strings, times are seconds since the epoch (UTC) unless they are said to be
 durations, and ``None`` always means "not known", never "empty".
@@ -253,125 +253,9 @@ class Observation:
     complete: bool = True
 
 
-# --- decide -----------------------------------------------------------------------------------
-
-DATA = ("hostname", "ssh_keys", "password", "user_data")
-"""What a pass decides about, in the order in which it is done and shown."""
-
-
-@dataclass(frozen=True, **SLOTS)
-class Action:
-    """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine."""
-
-    datum: str  # one of DATA
-    reason: str  # one line
-    source: str = ""  # the place the value came from
-
-    changes = False
-
-
-@dataclass(frozen=True, **SLOTS)
-class Leave(Action):
-    """Nothing is done: unchanged, absent, unknown, off or refused.
-
-    `wrong` marks a refusal that an operator should look at, as opposed to an expected one.
-    """
-
-    state: str = "unchanged"
-    wrong: bool = False
-
-
-@dataclass(frozen=True, **SLOTS)
-class SetHostname(Action):
-    """Make this the machine's name; `domain` completes it in /etc/hosts."""
-
-    name: str = ""
-    domain: Optional[str] = None
-
-    changes = True
-
-
-@dataclass(frozen=True, **SLOTS)
-class WriteKeys(Action):
-    """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now."""
-
-    user: str = ""
-    keys: Tuple[str, ...] = ()
-    previous: Tuple[str, ...] = ()
-
-    changes = True
-
-
-@dataclass(frozen=True, **SLOTS)
-class SetPassword(Action):
-    """Set, verify, remember; then tell the endpoints that it is saved."""
-
-    user: str = ""
-    value: Secret = field(default_factory=lambda: Secret(b""))
-    endpoints: Tuple[Endpoint, ...] = ()
-
-    changes = True
-
-
-@dataclass(frozen=True, **SLOTS)
-class Acknowledge(Action):
-    """The password was applied before: only tell the endpoints; `remember` where an older script set it."""
-
-    value: Secret = field(default_factory=lambda: Secret(b""))
-    endpoints: Tuple[Endpoint, ...] = ()
-    remember: bool = False
-
-
-@dataclass(frozen=True, **SLOTS)
-class KeepUserData(Action):
-    """Keep a copy of the user-data for what will run it."""
-
-    user_data: Optional[UserData] = None
-
-    changes = True
-
-
-@dataclass(frozen=True, **SLOTS)
-class Plan:
-    """Exactly one action for each datum."""
-
-    actions: Tuple[Action, ...] = ()
-
-    @property
-    def changes(self) -> bool:
-        """Whether carrying it out changes the machine."""
-        return any(action.changes for action in self.actions)
-
-
-# --- apply ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, **SLOTS)
-class Outcome:
-    """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
-
-    datum: str
-    state: str
-    reason: str
-    source: str = ""
-    wrong: bool = False  # counts as a failure for the exit code
-    acknowledged: Optional[str] = None  # password only: yes | no | not needed
-
-
 @dataclass(frozen=True, **SLOTS)
 class Observed:
     """What find found and what read made of it."""
 
     found: Found
     observation: Observation
-
-
-@dataclass(frozen=True, **SLOTS)
-class Report:
-    """What one pass saw, decided and did."""
-
-    observed: Observed
-    outcomes: Tuple[Outcome, ...]
-    started: float
-    finished: float
-    exit_code: int

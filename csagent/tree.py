@@ -199,6 +199,7 @@ class Tree:
         *,
         owner: Optional[Tuple[int, int]] = None,
         keep: bool = False,
+        durable: bool = True,
     ) -> bool:
         """Replace a file as a whole: temporary file, fsync, rename, fsync of the directory.
 
@@ -208,6 +209,7 @@ class Tree:
             mode: its permissions.
             owner: (uid, gid) it shall have; None leaves what creation gives.
             keep: an existing file's mode and owner win over `mode` and `owner`.
+            durable: wait until it is on the disk; pointless for what lives in /run.
 
         Returns:
             False where the file already was so, and was not touched.
@@ -217,7 +219,7 @@ class Tree:
         """
         directory, name = self.resolve(path)
         try:
-            return replace_at(directory, name, content, mode, owner=owner, keep=keep)
+            return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
         finally:
             os.close(directory)
 
@@ -265,6 +267,7 @@ def replace_at(
     *,
     owner: Optional[Tuple[int, int]] = None,
     keep: bool = False,
+    durable: bool = True,
 ) -> bool:
     """`Tree.write` relative to an open directory, following no link at `name`.
 
@@ -303,7 +306,8 @@ def replace_at(
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -313,5 +317,6 @@ def replace_at(
         except OSError:
             pass
         raise
-    os.fsync(directory)
+    if durable:
+        os.fsync(directory)
     return True

@@ -9,16 +9,14 @@ from csagent import jail, memory
 from csagent.apply import accounts, hostname, password, ssh_keys, user_data
 from csagent.errors import ApplyError, JailError
 from csagent.memory import Memory
-from csagent.model import (
+from csagent.model import Endpoint, Place, Secret
+from csagent.plan import (
     Acknowledge,
     Action,
-    Endpoint,
     KeepUserData,
     Leave,
     Outcome,
-    Place,
     Plan,
-    Secret,
     SetHostname,
     SetPassword,
     WriteKeys,

@@ -29,10 +29,13 @@ def set_password(system: "System", account: Account, secret: Secret) -> None:
             never carries the password.
     """
     before = shadow_hash(system, account.name)
-    if system.live:
-        _chpasswd(system, account, secret)
-    else:
-        _edit_shadow(system, account, libcrypt.make_hash(system, secret))
+    if not system.live:
+        made = libcrypt.make_hash(system, secret)
+        _edit_shadow(system, account, made)
+        if shadow_hash(system, account.name) != made:
+            raise ApplyError(f"the shadow entry of {account.name} is not what was written")
+        return
+    _chpasswd(system, account, secret)
     after = shadow_hash(system, account.name)
     if after == before:
         raise ApplyError(f"the shadow entry of {account.name} did not change: the password was not set")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, NamedTuple, Optional, TextIO, Tuple
+
+TYPE_CHECKING = False  # importing typing takes as long as all of this module's work
+if TYPE_CHECKING:
+    from typing import List, Optional, TextIO, Tuple
 
 COLOURS = {"good": "32", "bad": "31", "note": "33", "head": "1", "dim": "2"}
 STATE_COLOURS = {
@@ -21,11 +24,14 @@ STATE_COLOURS = {
 MIN_WIDTH = 40
 
 
-class Console(NamedTuple):
+class Console:
     """How to write for whoever reads it."""
 
-    width: int = 80
-    colour: bool = False
+    __slots__ = ("colour", "width")
+
+    def __init__(self, width: int = 80, colour: bool = False) -> None:
+        self.width = width
+        self.colour = colour
 
     @classmethod
     def of(cls, stream: Optional[TextIO] = None) -> "Console":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List
 
 from csagent.apply import accounts, hostname, ssh_keys
 from csagent.errors import ApplyError
-from csagent.model import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
+from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
 from csagent.show.console import Console, shorten
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from csagent import __version__
 from csagent.errors import EXIT_NO_SOURCE
 
 if TYPE_CHECKING:
-    from csagent.model import Observation, Outcome, Report
+    from csagent.model import Observation
+    from csagent.plan import Outcome, Report
     from csagent.system import System
 
 RUN = "/run/csagent"
@@ -23,9 +24,11 @@ def write(system: "System", report: "Report") -> None:
     status = status_json(report, previous)
     try:
         system.tree.mkdir(RUN, 0o755)
-        system.tree.write(STATUS, _dump(status), 0o644)
+        system.tree.write(STATUS, _dump(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
-            system.tree.write(INSTANCE, _dump(instance_json(report.observed.observation)), 0o644)
+            system.tree.write(
+                INSTANCE, _dump(instance_json(report.observed.observation)), 0o644, durable=False
+            )
     except OSError:
         # The exit code and the log carry the same outcome; there is nowhere else to put it.
         pass

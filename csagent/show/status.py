@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, Optional
 
 from csagent.errors import CsagentError
 from csagent.show.console import Console
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"

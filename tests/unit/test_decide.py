@@ -10,21 +10,8 @@ from samples import INSTANCE, make_key
 
 from csagent.decide import decide
 from csagent.memory import Memory
-from csagent.model import (
-    DATA,
-    Acknowledge,
-    Action,
-    Endpoint,
-    KeepUserData,
-    Leave,
-    Observation,
-    PasswordOffer,
-    Refusal,
-    Secret,
-    SetHostname,
-    SetPassword,
-    WriteKeys,
-)
+from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
+from csagent.plan import DATA, Acknowledge, Action, KeepUserData, Leave, SetHostname, SetPassword, WriteKeys
 from csagent.read.userdata import describe
 from csagent.settings import Settings
 
