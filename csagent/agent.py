@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Tuple
 
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
 from csagent.model import Observation, Observed
-from csagent.observe import GRACE, Wake, observe
+from csagent.observe import GRACE, Interrupted, Wake, observe
 
 if TYPE_CHECKING:
     from csagent.memory import Memory
@@ -20,17 +21,23 @@ if TYPE_CHECKING:
 
 RUN = "/run/csagent"
 LOCK = RUN + "/lock"
+LOCK_PATIENCE = 60.0  # seconds; a pass that changes something takes a few
+LOCK_PAUSE = 0.05
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 Log = Callable[[str], None]
 
 
-def instance_of(observed: Observed) -> Optional[str]:
-    """The id under which things are remembered: the sources', else DMI's where that is CloudStack's."""
+def instance_of(system: "System", observed: Observed) -> Optional[str]:
+    """The id under which things are remembered: the sources', else CloudStack's DMI's, else the last one."""
+    from csagent import memory
+
     platform = observed.found.platform
     if observed.observation.instance_id:
         return observed.observation.instance_id
-    return platform.uuid if platform.cloudstack else None
+    if platform.cloudstack and platform.uuid:
+        return platform.uuid
+    return memory.last_instance(system)
 
 
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":
@@ -42,17 +49,17 @@ def recall(system: "System", settings: "Settings", observed: Observed) -> "Memor
         home: Optional[str] = accounts.find(system, settings.user).home
     except ApplyError:
         home = None
-    return memory.load(system, instance_of(observed), home)
+    return memory.load(system, instance_of(system, observed), home)
 
 
 def make_plan(
     system: "System", settings: "Settings", observed: Observed, *, force_password: bool = False
-) -> "Plan":
-    """Decide, for `plan` and for `apply` alike."""
+) -> Tuple["Plan", str]:
+    """Decide, without changing anything; the plan, and what was wrong with the memory."""
     from csagent.decide import decide
 
     known = recall(system, settings, observed)
-    return decide(observed.observation, known, settings, force_password=force_password)
+    return decide(observed.observation, known, settings, force_password=force_password), known.note
 
 
 def run_pass(
@@ -65,7 +72,7 @@ def run_pass(
     wake: Optional[Wake] = None,
     log: Log = lambda _line: None,
 ) -> "Report":
-    """One whole pass, the only one at a time on this machine.
+    """One whole pass. Several may look at the same time; one at a time decides and changes the machine.
 
     Args:
         system: the machine, or a tree.
@@ -80,12 +87,11 @@ def run_pass(
         CsagentError: the pass could not even start.
         Interrupted: `wake` became readable while it waited.
     """
-    with one_at_a_time(system, wait):
-        for _again in range(ROUNDS - 1):
-            report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
-            if not reset_meanwhile:
-                return report
-        return _one_round(system, settings, options, wait, grace, wake, log)[0]
+    for _again in range(ROUNDS - 1):
+        report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
+        if not reset_meanwhile:
+            return report
+    return _one_round(system, settings, options, wait, grace, wake, log)[0]
 
 
 def _one_round(
@@ -107,16 +113,17 @@ def _one_round(
     from csagent.show import record
     from csagent.worker import Worker
 
-    known = recall(system, settings, observed)
-    if known.note:
-        log(known.note)
-    plan = decide(observed.observation, known, settings, force_password=options.force_password)
-    worker = Worker(system, known, log)
-    outcomes = worker.carry_out(plan)
-    code = exit_code(observed.observation, outcomes)
-    report = Report(observed, outcomes, started, system.clock.now(), code)
-    record.write(system, report)
-    return report, worker.reset_meanwhile
+    with one_at_a_time(system, wake):
+        known = recall(system, settings, observed)
+        if known.note:
+            log(known.note)
+        plan = decide(observed.observation, known, settings, force_password=options.force_password)
+        worker = Worker(system, known, log)
+        outcomes = worker.carry_out(plan)
+        code = exit_code(observed.observation, outcomes)
+        finished = system.clock.now()
+        report = Report(observed, outcomes, started, finished, code, known.instance_id, known.note)
+        return record.write(system, report), worker.reset_meanwhile
 
 
 def import_the_rest() -> None:
@@ -142,11 +149,12 @@ def exit_code(observation: Observation, outcomes: Sequence["Outcome"]) -> int:
 
 
 @contextmanager
-def one_at_a_time(system: "System", wait: float) -> Iterator[None]:
+def one_at_a_time(system: "System", wake: Optional[Wake] = None) -> Iterator[None]:
     """Hold the lock under which the machine is changed.
 
     Raises:
         CsagentError: somebody else held it all the time, or it cannot be made.
+        Interrupted: `wake` became readable while it waited.
     """
     shown = system.tree.shown(LOCK)
     try:
@@ -155,7 +163,7 @@ def one_at_a_time(system: "System", wait: float) -> Iterator[None]:
     except OSError as error:
         raise CsagentError(f"cannot open {shown}: {error.strerror}; csagent apply needs root") from None
     try:
-        end = system.clock.monotonic() + max(wait, 30.0)
+        end = system.clock.monotonic() + LOCK_PATIENCE
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +171,8 @@ def one_at_a_time(system: "System", wait: float) -> Iterator[None]:
             except BlockingIOError:
                 if system.clock.monotonic() >= end:
                     raise CsagentError(f"another csagent holds {shown}; try again when it is done") from None
-                system.clock.sleep(0.05)
+            if select.select([wake] if wake is not None else [], [], [], LOCK_PAUSE)[0]:
+                raise Interrupted
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ Everything heavy is imported in here, and so in the children only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 from csagent import jail
@@ -27,7 +27,7 @@ class Options:
     """What the command line says about one pass. A place named here replaces discovery of all places."""
 
     router: Optional[Tuple[str, int]] = None  # host, port
-    password_port: int = 8080
+    password_port: Optional[int] = None  # None: 8080
     drive: Optional[str] = None  # a path on this machine, not below the root
     source: Optional[str] = None  # router | drive: only this one
     force_password: bool = False
@@ -100,6 +100,9 @@ def _read_router(
         from csagent.find import finder
 
         found = finder.look(system, trail, labels, with_drives=False)
+    if options.password_port is not None:
+        port = options.password_port
+        found = replace(found, candidates=tuple(replace(one, password_port=port) for one in found.candidates))
     if not found.candidates:
         return {"found": wire.encode(found), "readings": [], "places": []}
     from csagent.read import router
@@ -135,7 +138,7 @@ def given_candidates(options: Options) -> Tuple[Candidate, ...]:
     if address is None:
         return ()
     why = "given by --router"
-    return (Candidate(address, "given", why, default=True, port=port, password_port=options.password_port),)
+    return (Candidate(address, "given", why, default=True, port=port),)
 
 
 def _look_up(host: str) -> Optional[str]:

@@ -33,23 +33,40 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except SystemExit as error:  # argparse: --help, --version, usage
         return error.code if isinstance(error.code, int) else EXIT_FAILED
     except CsagentError as error:
-        print(f"csagent: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILED
+    except (OSError, MemoryError, RecursionError) as error:
+        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        _complain(f"{getattr(error, 'strerror', None) or type(error).__name__}{where}")
+        return EXIT_FAILED
+
+
+def _complain(text: str) -> None:
+    if sys.stderr is not None:
+        print(f"csagent: {' '.join(text.split())}", file=sys.stderr)
 
 
 def entry() -> None:
     """The console script: run, flush, and leave without tearing the interpreter down, which takes 8 ms."""
+    for standard in (0, 1, 2):  # started with a closed one: what we open must not take its place
+        try:
+            os.fstat(standard)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     code = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or EXIT_FAILED
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
+                _complain(f"standard output: {error.strerror}")
+            code = code or EXIT_FAILED
     os._exit(code)
 
 
@@ -146,9 +163,7 @@ def _json(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _places(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("places", "naming a router or a drive looks at nothing else")
     group.add_argument("--router", metavar="HOST[:PORT]", type=_router, help="this virtual router")
-    group.add_argument(
-        "--password-port", metavar="PORT", type=_port, default=8080, help="of its password server (8080)"
-    )
+    group.add_argument("--password-port", metavar="PORT", type=_port, help="of the password servers (8080)")
     group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
     group.add_argument("--source", choices=("router", "drive"), help="only this one of the two")
     group.add_argument("--wait", metavar="SECONDS", type=_seconds, help="wait so long for a source")
@@ -190,13 +205,18 @@ def _load(parsed: argparse.Namespace) -> Tuple["System", "Settings"]:
     return system, settings.load(system, parsed.config)
 
 
-def _options(parsed: argparse.Namespace) -> "Options":
+def _options(parsed: argparse.Namespace, sources: "Sequence[str]") -> "Options":
     from csagent.children import Options
 
     if parsed.source == "drive" and parsed.router is not None:
         raise UsageError("--router and --source drive contradict each other")
     if parsed.source == "router" and parsed.drive is not None:
         raise UsageError("--drive and --source router contradict each other")
+    for source, given in (("router", parsed.router), ("drive", parsed.drive)):
+        if given is not None and source not in sources:
+            raise UsageError(f"--{source} is given, but the setting sources leaves {source} out")
+    if parsed.source is not None and parsed.source not in sources:
+        raise UsageError(f"--source {parsed.source}: the setting sources leaves it out")
     return Options(
         router=parsed.router,
         password_port=parsed.password_port,
@@ -240,7 +260,7 @@ def _observe(parsed: argparse.Namespace) -> Tuple["System", "Settings", "Observe
     from csagent.observe import observe
 
     system, settings = _load(parsed)
-    options = _options(parsed)
+    options = _options(parsed, settings.sources)
     return system, settings, observe(system, settings, options, wait=_wait(parsed, settings))
 
 
@@ -251,14 +271,14 @@ def _fetch(parsed: argparse.Namespace) -> int:
         raise UsageError("--show-secrets is for root only")
     _system, _settings, observed = _observe(parsed)
     observation = observed.observation
+    if parsed.save is not None and observation.source_found:
+        fetch.save(observation, parsed.save)
     if parsed.json:
         _print_json(fetch.as_json(observation, show_secrets=parsed.show_secrets))
     elif observation.source_found or parsed.verbose:
         sys.stdout.write(fetch.as_text(observation, _console(), show_secrets=parsed.show_secrets))
     if not observation.source_found:
         raise SourceNotFound(no_source(observed))
-    if parsed.save is not None:
-        fetch.save(observation, parsed.save)
     return EXIT_OK
 
 
@@ -269,28 +289,32 @@ def _plan(parsed: argparse.Namespace) -> int:
     system, settings, observed = _observe(parsed)
     if not observed.observation.source_found:
         if parsed.json:
-            _print_json({"schema": 1, "changes": False, "actions": []})
+            _print_json({"schema": 1, "changes": False, "note": None, "actions": []})
         raise SourceNotFound(no_source(observed))
-    made = agent.make_plan(system, settings, observed, force_password=parsed.force_password)
+    made, note = agent.make_plan(system, settings, observed, force_password=parsed.force_password)
     if parsed.json:
-        _print_json(plan.as_json(system, made))
+        _print_json(plan.as_json(system, made, note))
     else:
-        sys.stdout.write(plan.as_text(system, made, _console()))
+        sys.stdout.write(plan.as_text(system, made, note, _console()))
     return EXIT_OK
 
 
 def _apply(parsed: argparse.Namespace) -> int:
     from csagent import agent
     from csagent.log import Log
-    from csagent.show import record, status
+    from csagent.show import status
 
     system, settings = _load(parsed)
     log = Log(_verbosity(parsed))
-    report = agent.run_pass(system, settings, _options(parsed), wait=_wait(parsed, settings), log=log.debug)
+    options = _options(parsed, settings.sources)
+    report = agent.run_pass(system, settings, options, wait=_wait(parsed, settings), log=log.debug)
+
+    if report.note:
+        log.warning(report.note)
     if parsed.json:
-        _print_json(record.status_json(report))
+        _print_json(report.status)
     elif not parsed.quiet and report.exit_code != EXIT_NO_SOURCE:
-        sys.stdout.write(status.as_text(record.status_json(report), _console()))
+        sys.stdout.write(status.as_text(report.status, _console()))
     if report.exit_code == EXIT_NO_SOURCE:
         raise SourceNotFound(no_source(report.observed))
     for outcome in report.outcomes:
@@ -306,7 +330,7 @@ def _daemon(parsed: argparse.Namespace) -> int:
 
     system, settings = _load(parsed)
     log = Log(_verbosity(parsed))
-    options = _options(parsed)
+    options = _options(parsed, settings.sources)
     return Daemon(
         system, settings, options, log, lambda: settings_module.load(system, parsed.config), parsed.wait
     ).run()

@@ -111,7 +111,9 @@ class Daemon:
         while not self.signals.stop:
             left = start + self.close_look - clock.monotonic()
             if left > 0:
-                done = self._pass(wait=self._first_wait(left), grace=GRACE if self.last is None else left)
+                # A drive that has been applied need not be hurried for again: the rest is for the router.
+                grace = left if self._has_drive() else GRACE
+                done = self._pass(wait=self._first_wait(left), grace=grace)
                 self._be_ready()
                 if not done:
                     if not (self.signals.stop or self.signals.reload):
@@ -124,6 +126,11 @@ class Daemon:
             self._until_the_next()
         notify("STOPPING=1")
         return 0
+
+    def _has_drive(self) -> bool:
+        if self.last is None:
+            return False
+        return any(place.startswith("drive ") for place in self.last.observed.observation.provenance.values())
 
     def _first_wait(self, left: float) -> float:
         return left if self.ready else min(left, FIRST_BUDGET)
@@ -155,6 +162,13 @@ class Daemon:
             self.log.error(str(error))
             notify(f"STATUS=the last pass failed: {error}")
             return False
+        except Exception as error:
+            # A bug, or a machine at its end; either way the next event deserves another pass.
+            self.log.error(f"the pass failed ({type(error).__name__})")
+            notify(f"STATUS=the last pass failed ({type(error).__name__})")
+            return False
+        if report.note:
+            self.log.warning(report.note)
         self.last = report
         self._tell(report)
         observation = report.observed.observation
@@ -194,7 +208,8 @@ class Daemon:
 
     def _pause(self, seconds: float) -> bool:
         """Wait; True where a signal ended it."""
-        ready = select.select([self.signals], [], [], max(0.0, seconds))[0]
+        timeout = None if seconds == float("inf") else max(0.0, seconds)
+        ready = select.select([self.signals], [], [], timeout)[0]
         if ready:
             self.signals.drain()
         return bool(ready)
@@ -204,15 +219,13 @@ class Daemon:
         clock = self.system.clock
         poll = self.settings.poll
         spread = 1.0 + random.uniform(-JITTER, JITTER)
-        end = clock.monotonic() + poll * spread if poll > 0 else None
+        end = clock.monotonic() + poll * spread if poll > 0 else float("inf")
         watching = self.system.live and not self.options.given
         labels = self.settings.drive_labels
-        marks = finder.watchmarks(self.system, labels) if watching else {}
+        marks = finder.watchmarks(self.system, labels) if watching else ()
         while True:
-            left = end - clock.monotonic() if end is not None else SLOW_LOOK
-            if left <= 0:
-                return
-            if self._pause(min(left, SLOW_LOOK) if watching or end is None else left):
+            left = end - clock.monotonic()
+            if left <= 0 or self._pause(min(left, SLOW_LOOK) if watching else left):
                 return
             if watching and finder.watchmarks(self.system, labels) != marks:
                 return

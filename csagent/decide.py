@@ -83,16 +83,17 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") 
     if known == keys and memory.ssh_user == settings.user:
         return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
     previous = known or ()
+    former = None
     if known is None:
         reason = f"first pass for this instance: {_count(keys)} for {settings.user}"
     elif memory.ssh_user != settings.user:
         reason = f"the account is now {settings.user}, it was {memory.ssh_user}: {_count(keys)}"
-        previous = ()
+        former = memory.ssh_user
     else:
         new = sum(key not in previous for key in keys)
         gone = sum(key not in keys for key in previous)
         reason = f"the key set changed: {new} new, {gone} revoked, for {settings.user}"
-    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous)
+    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former)
 
 
 def _count(keys: Tuple[str, ...]) -> str:
@@ -111,27 +112,27 @@ def _password(observation: Observation, memory: "Memory", settings: "Settings", 
         if refused is not None:
             return Leave("password", refused[1], refused[0], state="refused", wrong=True)
         return Leave("password", offer.reason or "no password server answered", state="unknown")
-    value, endpoints = offer.value, offer.endpoints
+    value, endpoints, outranked = offer.value, offer.endpoints, observation.outranked
     if force:
         reason = "set because --force-password says so"
-        return SetPassword("password", reason, source, settings.user, value, endpoints)
+        return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
     age = memory.age_of(value)
     if age == "newest":
         told = "acknowledge again, do not set" if endpoints else "do not set"
-        return Acknowledge("password", f"already applied: {told}", source, value, endpoints)
+        return Acknowledge("password", f"already applied: {told}", source, value, endpoints, outranked)
     if age == "older":
         reason = f"a stale copy: an older password than the one applied last; not set ({OVERRIDE})"
         return Leave("password", reason, source, state="refused")
     if not memory.passwords and memory.set_by_script(value):
         reason = "already applied by an older guest script (its MD5 marker says so): do not set"
-        return Acknowledge("password", reason, source, value, endpoints, remember=True)
+        return Acknowledge("password", reason, source, value, endpoints, outranked, remember=True)
     reason = (
         "a password is offered that was not applied before"
         if memory.passwords
         else "first password offered to this instance"
     )
     return SetPassword(
-        "password", f"{reason}: set for {settings.user}", source, settings.user, value, endpoints
+        "password", f"{reason}: set for {settings.user}", source, settings.user, value, endpoints, outranked
     )
 
 

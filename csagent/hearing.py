@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple, Optional, Tuple
 
 from csagent import plausible, wire
@@ -37,13 +36,7 @@ def router_news(document: Any) -> RouterNews:
     if not isinstance(document, dict) or set(document) != {"found", "readings", "places"}:
         raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
     found = wire.decode(Found, document["found"])
-    domain = next(
-        (lease.domain_name for lease in found.leases if lease.interface == found.default_interface), None
-    )
-    readings = tuple(
-        replace(recheck(reading), domain=plausible.domain(reading.domain) or plausible.domain(domain))
-        for reading in decode_all(Reading, document["readings"])
-    )
+    readings = tuple(recheck(reading) for reading in decode_all(Reading, document["readings"]))
     return RouterNews(found, readings, decode_all(Place, document["places"]))
 
 

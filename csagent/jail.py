@@ -58,7 +58,7 @@ class Limits:
     file_size: int = 0  # bytes a file may grow to
 
 
-READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=12 * MIB)
+READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=24 * MIB)
 DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 * MIB)
 WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
 
@@ -175,7 +175,7 @@ class Child:
             signal.SIGSEGV: "crashed",
             signal.SIGXFSZ: "tried to write a file",
         }
-        return known.get(signal.Signals(number), f"died of signal {number}")
+        return next((word for one, word in known.items() if one == number), f"died of signal {number}")
 
 
 def start(
@@ -196,11 +196,17 @@ def start(
         limits: what it may use.
         identity: who it becomes; None keeps the user (only where we are not root).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     reading, writing = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise JailError(f"{name}: no process for it ({error.strerror})") from None
     if pid == 0:
         _live_and_die(system, writing, parent, prepare, work, limits, identity)
     os.close(writing)
@@ -258,7 +264,8 @@ def _live_and_die(
         _forget_the_parent(writing)
 
         def say(document: Any) -> None:
-            write_all(writing, json.dumps(document).encode("ascii") + b"\n")
+            text = json.dumps(document, ensure_ascii=False)
+            write_all(writing, text.encode("utf-8", "backslashreplace") + b"\n")
 
         try:
             libc = _libc()

@@ -29,6 +29,7 @@ SIZE_LIMIT = 1 << 20
 # One fingerprint costs 8 MiB for the time of about 25 ms (measured on this project's 2-core machine);
 # six characters of CloudStack's alphabet (facts, 4.7) then take an attacker core-centuries, not seconds.
 SCRYPT = {"n": 1 << 13, "r": 8, "p": 1, "dklen": 32}
+PBKDF2_ROUNDS = 100_000
 
 # Markers of the scripts that csagent replaces: MD5 of the password plus a newline.
 SCRIPT_MARKERS = ("/var/vmpasswordmd5sum",)
@@ -48,11 +49,15 @@ class Memory:
     user_data: Optional[str] = None  # sha256 of the copy that is kept
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
+    damaged: bytes = b""  # what stood in its file; kept beside it
     rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
-        return hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
+        try:
+            return hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
+        except (ValueError, AttributeError):  # OpenSSL in FIPS mode, or built without it
+            return hashlib.pbkdf2_hmac("sha256", secret.reveal(), self.salt, PBKDF2_ROUNDS).hex()
 
     def age_of(self, secret: Secret) -> Optional[str]:
         """`newest` or `older` for a password that was applied before, None for one that never was."""
@@ -65,7 +70,9 @@ class Memory:
 
     def set_by_script(self, secret: Secret) -> bool:
         """Whether an older guest script says that it has set this very password."""
-        digest = hashlib.md5(secret.reveal() + b"\n").hexdigest()  # noqa: S324  the scripts' own format
+        if not self.script_markers:
+            return False
+        digest = hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest()
         return digest in self.script_markers
 
     def with_password(self, secret: Secret) -> "Memory":
@@ -73,6 +80,13 @@ class Memory:
         mark = self.fingerprint(secret)
         others = tuple(known for known in self.passwords if known != mark)
         return replace(self, passwords=(*others, mark)[-PASSWORDS_KEPT:])
+
+    def with_older(self, secret: Secret) -> "Memory":
+        """The memory that takes this password for an older one from now on: a better-trusted place won."""
+        mark = self.fingerprint(secret)
+        if mark in self.passwords or not self.passwords:
+            return self
+        return replace(self, passwords=(*self.passwords[:-1], mark, self.passwords[-1])[-PASSWORDS_KEPT:])
 
 
 def load(system: "System", instance_id: Optional[str], home: Optional[str] = None) -> Memory:
@@ -102,11 +116,13 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return replace(fresh, note=f"memory unreadable ({error.strerror}): taken for a first run")
+        where = system.tree.shown(_path(key))
+        return replace(fresh, note=f"{where} cannot be read ({error.strerror}): taken for a first run")
     try:
         return _parse(raw, fresh)
     except (ValueError, RecursionError):
-        return replace(fresh, note="memory damaged: taken for a first run")
+        where = system.tree.shown(_path(key))
+        return replace(fresh, note=f"{where} is damaged: taken for a first run", damaged=raw)
 
 
 def save(system: "System", memory: Memory) -> None:
@@ -129,9 +145,25 @@ def save(system: "System", memory: Memory) -> None:
     path = _path(memory.instance_id)
     try:
         prepare(system)
+        if memory.damaged:
+            system.tree.write(path + ".damaged", memory.damaged, 0o600)
         system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
     except OSError as error:
         raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
+
+
+def last_instance(system: "System") -> Optional[str]:
+    """The id that was remembered last, for a pass in which nobody says whose machine this is."""
+    latest: Tuple[float, Optional[str]] = (-1.0, None)
+    for path in system.tree.glob(INSTANCES + "/*.json"):
+        status = system.tree.stat(path)
+        if status is not None and status.st_mtime > latest[0]:
+            try:
+                document = json.loads(system.tree.read(path, SIZE_LIMIT))
+                latest = (status.st_mtime, _str(document["instance_id"]))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+    return latest[1]
 
 
 def prepare(system: "System") -> None:

@@ -219,7 +219,6 @@ class Reading:
     user_data: Optional[bytes] = None
     network: Optional[Mapping[str, Any]] = None
     interface: Optional[str] = None
-    domain: Optional[str] = None
     refusals: Tuple[Refusal, ...] = ()
     complete: bool = True  # False: a later look may find more (a key timed out, a router still starting)
 
@@ -249,6 +248,7 @@ class Observation:
     provenance: Mapping[str, str] = field(default_factory=dict)
     places: Tuple[Place, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
+    outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
     source_found: bool = False  # at least one place was believed
     complete: bool = True
 

@@ -26,6 +26,7 @@ TICK = 0.5  # seconds between looks for a new lease or drive
 ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look can be
 DRIVE_PATIENCE = 6.0  # seconds; facts/dependencies.md, section 3
 SCOUT_PATIENCE = 20.0
+DRIVE_AT_LEAST = 2.0  # seconds, however short the wait is
 RESTART_AFTER = 1.0  # seconds a router child may go on after the leases changed under it
 LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is killed
 MAX_DRIVES = 8
@@ -143,7 +144,17 @@ class _Observer:
                 job.child.kill()
         places = self._places()
         readings = [*self.router_readings, *self.drive_readings.values()]
-        return Observed(self.found, merge(readings, places, self.found.platform, self.sources))
+        observation = merge(readings, places, self.found.platform, self.sources)
+        return Observed(self.found, replace(observation, domain=self._domain()))
+
+    def _domain(self) -> Optional[str]:
+        """The domain of the default NIC's lease, which completes a host name from any source."""
+        from csagent import plausible
+
+        for lease in self.found.leases:
+            if lease.interface == self.found.default_interface:
+                return plausible.domain(lease.domain_name)
+        return None
 
     def _marks(self) -> Tuple[Any, Any]:
         if not self.discovers:
@@ -159,6 +170,7 @@ class _Observer:
             else:
                 self.router_stale = True
         if self.wants_drive and before[1] != after[1]:
+            self.grace = min(self.grace, GRACE)  # however long a known drive waits, a new one does not
             self._start_drives()
 
     def _jobs(self) -> List[_Job]:
@@ -259,11 +271,11 @@ class _Observer:
     # --- the drives ---
 
     def _start_drives(self) -> None:
-        now = self.system.clock.monotonic()
         for job in self.drives:
             job.child.kill()
         self.drives = []
-        self.drive_places = {}
+        self.drive_places, self.drive_readings = {}, {}
+        self.drive_read_at = None
         labels = self.settings.drive_labels
         if self.options.drive is not None:
             self._start_drive(self.options.drive, "given by --drive", given=True)
@@ -272,11 +284,16 @@ class _Observer:
 
             if drives.worth_a_look(self.system, labels):
                 child = children.start_scout(self.system, labels)
-                self.drives = [_Job(child, now + SCOUT_PATIENCE, "block devices with the label")]
+                self.drives = [_Job(child, self._until(SCOUT_PATIENCE), "block devices with the label")]
 
     def _start_drive(self, device: str, why: str, *, given: bool) -> None:
         child = children.start_drive(self.system, device, self.settings.drive_labels, why, given=given)
-        self.drives.append(_Job(child, self.system.clock.monotonic() + DRIVE_PATIENCE, why, device))
+        self.drives.append(_Job(child, self._until(DRIVE_PATIENCE), why, device))
+
+    def _until(self, patience: float) -> float:
+        """When to give up on a drive: its own patience, and not long after the whole wait is over."""
+        now = self.system.clock.monotonic()
+        return min(now + patience, max(self.end, now + DRIVE_AT_LEAST))
 
     def _hear_drive(self, job: _Job) -> None:
         from csagent import hearing
@@ -297,8 +314,17 @@ class _Observer:
         self.drive_readings.pop(job.device, None)
         if news.reading is not None:
             self.drive_readings[job.device] = news.reading
-            if news.reading.instance_id or news.reading.metadata or news.reading.ssh_keys:
+            if news.reading.instance_id is not None and self._is_ours(news.reading.instance_id):
                 self.drive_read_at = self.system.clock.monotonic()
+
+    def _is_ours(self, instance_id: str) -> bool:
+        """Whether a drive is worth hurrying for: not where DMI says that it is another VM's."""
+        from csagent import plausible
+        from csagent.find.platform import read_dmi
+
+        platform = read_dmi(self.system)
+        comparable = platform.cloudstack and platform.uuid and plausible.is_uuid(instance_id)
+        return not comparable or instance_id == platform.uuid
 
     # --- the places ---
 

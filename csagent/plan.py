@@ -7,7 +7,7 @@ a third of a millisecond to make.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from csagent.model import SLOTS, Endpoint, Observed, Secret, UserData
 
@@ -54,6 +54,7 @@ class WriteKeys(Action):
     user: str = ""
     keys: Tuple[str, ...] = ()
     previous: Tuple[str, ...] = ()
+    former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
 
     changes = True
 
@@ -65,6 +66,7 @@ class SetPassword(Action):
     user: str = ""
     value: Secret = field(default_factory=lambda: Secret(b""))
     endpoints: Tuple[Endpoint, ...] = ()
+    outranked: Tuple[Secret, ...] = ()  # to be known as older ones from now on
 
     changes = True
 
@@ -75,6 +77,7 @@ class Acknowledge(Action):
 
     value: Secret = field(default_factory=lambda: Secret(b""))
     endpoints: Tuple[Endpoint, ...] = ()
+    outranked: Tuple[Secret, ...] = ()
     remember: bool = False
 
 
@@ -116,10 +119,13 @@ class Outcome:
 
 @dataclass(frozen=True, **SLOTS)
 class Report:
-    """What one pass saw, decided and did."""
+    """What one pass saw, decided and did. `status` is the document that it left in /run/csagent."""
 
     observed: Observed
     outcomes: Tuple[Outcome, ...]
     started: float
     finished: float
     exit_code: int
+    memory_id: str = ""  # under which things are remembered
+    note: str = ""  # what was wrong with the memory
+    status: Dict[str, Any] = field(default_factory=dict)

@@ -20,7 +20,7 @@ class Tree:
     """
 
     def __init__(self, root: str = "/") -> None:
-        self.root = os.path.abspath(root)
+        self.root = os.path.realpath(root)
         self.live = self.root == "/"
 
     def __repr__(self) -> str:

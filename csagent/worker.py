@@ -47,7 +47,7 @@ class Worker:
                 outcome = self._one(action)
             except ApplyError as error:
                 outcome = Outcome(action.datum, "failed", str(error), action.source, wrong=True)
-            except (OSError, MemoryError, ValueError) as error:
+            except (OSError, MemoryError, ValueError, RecursionError) as error:
                 reason = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'unexpected'}"
                 outcome = Outcome(action.datum, "failed", reason, action.source, wrong=True)
             outcomes.append(outcome)
@@ -63,6 +63,7 @@ class Worker:
         elif isinstance(action, WriteKeys):
             account = accounts.find(self.system, action.user)
             ssh_keys.write_keys(self.system, account, action.keys, action.previous)
+            self._revoke_from_former(action)
             self._remember(replace(self.memory, ssh_keys=action.keys, ssh_user=action.user))
         elif isinstance(action, KeepUserData) and action.user_data is not None:
             user_data.keep(self.system, self.memory.instance_id, action.user_data)
@@ -71,15 +72,32 @@ class Worker:
             account = accounts.find(self.system, action.user)
             if not password.is_set(self.system, account, action.value):
                 password.set_password(self.system, account, action.value)
-            self._remember(self.memory.with_password(action.value))
+            self._remember_password(action.value, action.outranked)
             return self._acknowledged(action, action.value, action.endpoints, "applied")
         elif isinstance(action, Acknowledge):
-            if action.remember:
-                self._remember(self.memory.with_password(action.value))
+            if action.remember or action.outranked:
+                self._remember_password(action.value, action.outranked)
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
         return Outcome(action.datum, "applied", action.reason, action.source)
+
+    def _revoke_from_former(self, action: WriteKeys) -> None:
+        """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
+        if action.former_user is None:
+            return
+        try:
+            former = accounts.find(self.system, action.former_user)
+        except ApplyError:
+            return  # the account is gone, and its access with it
+        if ssh_keys.current(self.system, former) is not None:
+            ssh_keys.write_keys(self.system, former, (), action.previous)
+
+    def _remember_password(self, value: Secret, outranked: Tuple[Secret, ...]) -> None:
+        changed = self.memory.with_password(value)
+        for other in outranked:
+            changed = changed.with_older(other)
+        self._remember(changed)
 
     def _remember(self, changed: Memory) -> None:
         memory.save(self.system, changed)
@@ -93,9 +111,9 @@ class Worker:
         places = acknowledge(self.system, value, endpoints)
         self.reset_meanwhile = any(place.outcome == "changed" for place in places)
         bad = [place for place in places if place.outcome not in ("ok", "changed")]
-        if not bad and places:
+        if not bad and any(place.outcome == "ok" for place in places):
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="yes")
-        told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad)
+        told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad or places)
         reason = f"{action.reason}; not acknowledged ({told or 'nobody answered'}): the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
 

@@ -12,6 +12,7 @@ from typing import AbstractSet, List, Sequence, Tuple
 from csagent.plausible import key_identity
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
+BEGIN_MARK = "# csagent begin"
 END = "# csagent end"
 SCRIPT_SUFFIX = " cloudstack@apache.org"
 
@@ -22,7 +23,7 @@ def merge(text: str, keys: Sequence[str], previous: Sequence[str] = ()) -> str:
     Args:
         text: the file as it is, "" where there is none.
         keys: the lines that shall be ours; none at all removes the block.
-        previous: the lines that were ours until now; only used where a marker has been damaged.
+        previous: the lines that were ours until now: they go even where the markers have been lost.
     """
     owners, position = _without_ours(text, {key_identity(key) for key in previous} - {None})
     if not keys:
@@ -36,46 +37,30 @@ def _without_ours(text: str, previous: AbstractSet[object]) -> Tuple[List[str], 
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
+    stripped = [line.strip() for line in lines]
+    whole = _has_whole_block(stripped)
     owners: List[str] = []
     position = -1
     inside = False
-    has_end = END in (line.strip() for line in lines)
     for number, line in enumerate(lines):
-        stripped = line.strip()
-        if stripped.startswith("# csagent begin"):
+        text_of_line = stripped[number]
+        if text_of_line.startswith(BEGIN_MARK):
             position = len(owners) if position < 0 else position
-            inside = has_end and END in (later.strip() for later in lines[number:])
-            continue
-        if stripped == END:
+            inside = END in stripped[number:]
+        elif text_of_line == END:
             inside = False
+        elif inside or text_of_line.endswith(SCRIPT_SUFFIX) or (not whole and key_identity(line) in previous):
             continue
-        if inside or stripped.endswith(SCRIPT_SUFFIX):
-            continue
-        if _was_ours(line, previous, damaged=position >= 0 and not has_end):
-            continue
-        owners.append(line)
+        else:
+            owners.append(line)
     return owners, len(owners) if position < 0 else position
 
 
-def _was_ours(line: str, previous: AbstractSet[object], *, damaged: bool) -> bool:
-    """Behind a begin marker that has lost its end, only lines that we remember writing are ours."""
-    return damaged and key_identity(line) in previous
+def _has_whole_block(stripped: Sequence[str]) -> bool:
+    """Whether a begin marker is followed by an end. Where not, only lines that we remember are ours."""
+    begins = [number for number, line in enumerate(stripped) if line.startswith(BEGIN_MARK)]
+    return bool(begins) and END in stripped[begins[0] :]
 
 
 def _joined(lines: Sequence[str]) -> str:
     return "".join(line + "\n" for line in lines)
-
-
-def ours(text: str) -> Tuple[str, ...]:
-    """The lines between our markers."""
-    found: List[str] = []
-    inside = False
-    for line in text.split("\n"):
-        stripped = line.strip()
-        if stripped.startswith("# csagent begin"):
-            inside = True
-        elif stripped == END:
-            inside = False
-        elif inside and stripped:
-            found.append(line)
-    return tuple(found)

@@ -6,6 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
+from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 HOSTNAME = "/etc/hostname"
 HOSTS = "/etc/hosts"
+HOSTS_LIMIT = 16 << 20
 OUR_MARK = "# csagent"
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
@@ -40,7 +42,10 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
         except OSError as error:
             raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
     try:
-        raw = system.tree.read(HOSTS, 4 << 20).decode("utf-8", "surrogateescape")
+        content = system.tree.read(HOSTS, HOSTS_LIMIT + 1)
+        if len(content) > HOSTS_LIMIT:
+            raise ApplyError(f"{system.tree.shown(HOSTS)} is larger than {HOSTS_LIMIT} bytes: not touched")
+        raw = content.decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         raw = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
     except OSError as error:
@@ -51,6 +56,7 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
+    relabel(system, HOSTNAME, HOSTS)
 
 
 def _write_in_place(system: "System", name: str) -> None:

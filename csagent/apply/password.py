@@ -50,17 +50,18 @@ def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
         return
     if done.code is None:
         raise ApplyError(f"chpasswd: {done.error.decode('utf-8', 'replace')}")
+    if secret.reveal() in done.error:
+        raise ApplyError(f"chpasswd failed with {done.code}; its message has the password in it")
     words = done.error.decode("utf-8", "replace").strip().replace("\n", "; ")[:200]
-    shown = secret.reveal().decode("utf-8", "replace")
-    if shown in words:
-        words = "(its message is not shown: the password is in it)"
     raise ApplyError(f"chpasswd failed with {done.code}: {words}")
 
 
 def _edit_shadow(system: "System", account: Account, value: str) -> None:
     shown = system.tree.shown(SHADOW)
     try:
-        raw = system.tree.read(SHADOW, FILE_LIMIT)
+        raw = system.tree.read(SHADOW, FILE_LIMIT + 1)
+        if len(raw) > FILE_LIMIT:
+            raise ApplyError(f"{shown} is larger than {FILE_LIMIT} bytes: not touched")
         lines = raw.split(b"\n")
         name = account.name.encode()
         for number, line in enumerate(lines):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 from csagent import jail
 from csagent.apply.accounts import Account
 from csagent.apply.authorized_keys import merge
+from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError, JailError
 from csagent.tree import read_all, replace_at
 
@@ -24,7 +25,6 @@ DIRECTORY = ".ssh"
 FILE = "authorized_keys"
 SIZE_LIMIT = 1 << 20
 TIMEOUT = 20.0
-RELABEL_TIMEOUT = 10.0
 
 
 def path(account: Account) -> str:
@@ -61,7 +61,7 @@ def write_keys(system: "System", account: Account, keys: Sequence[str], previous
     if not isinstance(answer, dict) or "changed" not in answer:
         problem = answer.get("problem") if isinstance(answer, dict) else None
         raise ApplyError(f"{shown}: {problem or 'the writing child said nothing'}")
-    _relabel(system, account)
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     return bool(answer["changed"])
 
 
@@ -125,13 +125,6 @@ def _read(directory: int) -> bytes:
 
 def _problem(error: OSError) -> str:
     return (error.strerror or type(error).__name__)[:160]
-
-
-def _relabel(system: "System", account: Account) -> None:
-    """Restore the SELinux context of what was made, where SELinux is and has the tool for it."""
-    if system.live and system.tree.exists("/sys/fs/selinux/enforce"):
-        target = f"{account.home.rstrip('/')}/{DIRECTORY}"
-        system.runner.run(["restorecon", "-RF", target], timeout=RELABEL_TIMEOUT)
 
 
 def preview(

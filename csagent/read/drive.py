@@ -90,7 +90,8 @@ def warm_up(opened: Optional[Opened] = None) -> None:
 
     pycdlib is only imported where the opened place is an image (or none is named).
     """
-    import encodings.utf_8_sig  # noqa: F401
+    import encodings.utf_8_sig
+    import encodings.utf_16_be  # noqa: F401
     import hashlib
     import ipaddress  # noqa: F401
 

@@ -38,6 +38,7 @@ _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "de
 # Written with \uXXXX for what is not ASCII; so are the user's own keys, on the drive only (facts, 2.4).
 _ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
 _ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
+_PASSWORD_LINE = re.compile(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
 _CHECKSUM = re.compile(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
 _DATA = {
     drive_names.PASSWORD: "password",
@@ -46,6 +47,7 @@ _DATA = {
     drive_names.OPENSTACK_USER_DATA: "user_data",
     drive_names.META_DATA: "metadata",
     drive_names.NETWORK_DATA: "network",
+    drive_names.VENDOR_DATA: "vendor_data",
     METADATA + "public-keys": "ssh_keys",
     METADATA + "local-hostname": "hostname",
     METADATA + "instance-id": "instance_id",
@@ -89,8 +91,9 @@ class _Interpreter:
         network = self.network()
         if not identity:
             offer = PasswordOffer(reason="the drive has nothing but the network")
-            reading = Reading("drive", self.place, password=offer, network=network, refusals=self.refused())
-            return reading, self.summary(reading)
+            reading = Reading("drive", self.place, password=offer, network=network)
+            summary = self.summary(reading)
+            return _with_refusals(reading, self.refused()), summary
         self.read_metadata()
         keys = self.keys(meta_data)
         self.fill(meta_data)
@@ -105,7 +108,8 @@ class _Interpreter:
             network=network,
             refusals=(),
         )
-        return _with_refusals(reading, self.refused()), self.summary(reading)
+        summary = self.summary(reading)
+        return _with_refusals(reading, self.refused()), summary
 
     def refuse(self, datum: str, reason: str) -> None:
         self.refusals.append(Refusal(datum, self.place, reason))
@@ -300,6 +304,22 @@ class _Interpreter:
             return content
         return None
 
+    def vendor(self) -> str:
+        """What vendor_data.json is: a snippet for cloud-init, with the password where one is waiting.
+
+        It is a secret (facts, 6.5; edge 43) and gives nothing that vm_password.txt does not, so only its
+        kind is told: where cloud-init runs too, it sets that password itself.
+        """
+        if drive_names.VENDOR_DATA not in self.contents.present:
+            return ""
+        document = self.document(drive_names.VENDOR_DATA, "vendor_data")
+        if document is None:
+            return "vendor_data.json, which cannot be read"
+        snippet = document.get("cloud-init")
+        if isinstance(snippet, str) and _PASSWORD_LINE.search(snippet):
+            return "vendor_data.json, which has cloud-init set a password"
+        return "vendor_data.json" if document else "an empty vendor_data.json"
+
     # --- the line about it
 
     def summary(self, reading: Reading) -> str:
@@ -318,8 +338,9 @@ class _Interpreter:
             parts.append("no instance data, and an empty network_data.json")
         if not self.contents.cloudstack:
             parts.append("no cloudstack/ directory")
-        if drive_names.VENDOR_DATA in self.contents.present:
-            parts.append("vendor_data.json is there and was not read")
+        vendor = self.vendor()
+        if vendor:
+            parts.append(vendor)
         if self.contents.note:
             parts.append(self.contents.note)
         return ", ".join(parts)

@@ -167,8 +167,6 @@ def gather(listing: Sequence[Entry], content: Callable[[Entry], bytes], *, empty
     problems = dict(chosen.problems)
     budget = Budget()
     for name, entry in chosen.files.items():
-        if name == VENDOR_DATA:
-            continue  # it carries the password in clear, and nothing that we need (facts, 6.5)
         problem = budget.refuses(entry.length)
         if problem is None:
             try:
@@ -209,6 +207,7 @@ def plan(listing: Iterable[Entry]) -> Plan:
         found[name] = entry
     # What matters most comes first, so that the budget is not eaten by user-data or custom keys.
     order = {PASSWORD: 0, CHECKSUM: 1, META_DATA: 3, NETWORK_DATA: 4, USER_DATA: 6, OPENSTACK_USER_DATA: 7}
+    order[VENDOR_DATA] = 8
     known = {METADATA + key for key in WELL_KNOWN}
     chosen = dict(sorted(found.items(), key=lambda item: order.get(item[0], 2 if item[0] in known else 5)))
     return Plan(chosen, problems, "cloudstack" in tops)

@@ -197,7 +197,8 @@ def warm_up() -> None:
     Called as root before the reading child gives up its rights. The libraries import on first use in
     many places, so each kind of reply is read once, from a socket pair inside this process.
     """
-    import encodings.idna  # noqa: F401  # by socket.getaddrinfo
+    import encodings.idna  # by socket.getaddrinfo
+    import encodings.utf_16_be  # noqa: F401  # by values with \\uXXXX
     import gc  # noqa: F401  # by weakref, at the end of the process
 
     "x".encode("idna")

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import ProbeError
-from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, UserData
+from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
 from csagent.read.userdata import describe
 
 HOSTNAME_KEY = "local-hostname"
@@ -44,13 +44,14 @@ def merge(
     ]
     provenance: Dict[str, str] = {}
     hostname = _hostname(believed, provenance, refusals)
+    offer, outranked = _password(believed, provenance, refusals)
     return Observation(
         instance_id=_first(believed, "instance_id", provenance),
         hostname=hostname,
-        domain=next((reading.domain for reading in believed if reading.domain), None),
         metadata=_metadata(believed, provenance),
         ssh_keys=_first(believed, "ssh_keys", provenance) or (),
-        password=_password(believed, provenance, refusals),
+        password=offer,
+        outranked=outranked,
         user_data=_user_data(believed, provenance),
         network=_first(believed, "network", provenance),
         provenance=provenance,
@@ -130,22 +131,24 @@ def _metadata(readings: Sequence[Reading], provenance: Dict[str, str]) -> Mappin
 
 def _password(
     readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
-) -> PasswordOffer:
-    """The first that offers one; else the first that says there is none; else unknown."""
+) -> Tuple[PasswordOffer, Tuple[Secret, ...]]:
+    """The first that offers one, and the others' values; else that there is none; else unknown."""
     offers = [reading.password for reading in readings if reading.password.state == "offered"]
     if offers:
         chosen = offers[0]
+        outranked: List[Secret] = []
         for other in offers[1:]:
-            if other.value != chosen.value:
+            if other.value is not None and other.value != chosen.value:
+                outranked.append(other.value)
                 reason = f"another password than the one of {chosen.place}, which is asked first"
                 refusals.append(Refusal("other_password", other.place, reason))
         provenance["password"] = chosen.place
-        return chosen
+        return chosen, tuple(outranked)
     for state in ("none", "unknown"):
         for reading in readings:
             if reading.password.state == state and reading.password.reason:
-                return reading.password
-    return PasswordOffer(reason="no place that hands out passwords answered")
+                return reading.password, ()
+    return PasswordOffer(reason="no place that hands out passwords answered"), ()
 
 
 def _user_data(readings: Sequence[Reading], provenance: Dict[str, str]) -> Optional[UserData]:

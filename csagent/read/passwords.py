@@ -31,6 +31,8 @@ class Trust:
     """What the metadata says about networks: where it is believed, and where it is another VM's."""
 
     believed: FrozenSet[Nic] = frozenset()
+    believed_addresses: FrozenSet[str] = frozenset()
+    silent_addresses: FrozenSet[str] = frozenset()  # whose port 80 gives nothing at all
     foreign: FrozenSet[Nic] = frozenset()
     foreign_addresses: FrozenSet[str] = frozenset()
 
@@ -40,7 +42,10 @@ def doubt(server: PasswordServer, reply: PasswordReply, trust: Trust) -> Optiona
     if server.endpoint.address in trust.foreign_addresses:
         return "its own metadata is not this VM's"
     if server.nic in trust.believed:
-        return None
+        address = server.endpoint.address
+        if reply.signed or address in trust.believed_addresses or address in trust.silent_addresses:
+            return None
+        return "not signed by CloudStack, and its port 80 is somebody else's"
     if server.nic in trust.foreign:
         return "the metadata on its network is not this VM's"
     if not reply.signed:

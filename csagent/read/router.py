@@ -37,6 +37,9 @@ class RouterAnswer:
     places: Tuple[Place, ...] = ()
 
 
+NO_CONTENT = ("refused", "timeout", "unreachable")
+"""Outcomes of a port 80 that tells nothing: on some redundant routers only :8080 is on the gateway."""
+
 Progress = Callable[[RouterAnswer], None]
 
 
@@ -246,15 +249,26 @@ class _Reading:
         believed: Set[passwords.Nic] = set()
         foreign: Set[passwords.Nic] = set()
         addresses: Set[str] = set()
+        ours_at: Set[str] = set()
+        silent: Set[str] = set()
         for probe in self._probes:
             nic = nic_of(probe.candidate)
             ours = chosen is not None and probe.instance_id == chosen.instance_id
             if probe.instance_id is not None and ours:
                 believed.add(nic)
+                ours_at.add(probe.address or "")
+            elif probe.problem.outcome in NO_CONTENT and probe.instance_id is None:
+                silent.add(probe.address or "")
             elif probe.problem.outcome == "foreign" or (probe.instance_id is not None and chosen):
                 foreign.add(nic)
                 addresses.add(probe.address or "")
-        return passwords.Trust(frozenset(believed), frozenset(foreign), frozenset(addresses))
+        return passwords.Trust(
+            frozenset(believed),
+            frozenset(ours_at),
+            frozenset(silent),
+            frozenset(foreign),
+            frozenset(addresses),
+        )
 
     # --- the report ---------------------------------------------------------------------------
 

@@ -12,13 +12,14 @@ from csagent.show.record import place_json
 if TYPE_CHECKING:
     from csagent.model import Observation
 
+NAME_LIMIT = 230  # of a file, with what a temporary one needs
 SHOWN_APART = ("public-keys", "local-hostname", "instance-id")
 
 
 def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[str, Any]:
     """DESIGN's layout of `fetch --json`."""
     offer = observation.password
-    password: Dict[str, Any] = {"state": offer.state, "reason": offer.reason}
+    password: Dict[str, Any] = {"state": offer.state, "value": None, "reason": offer.reason}
     if offer.value is not None:
         raw = offer.value.reveal()
         password["value"] = raw.decode("utf-8", "backslashreplace") if show_secrets else "***"
@@ -106,6 +107,7 @@ def save(observation: "Observation", directory: str) -> List[str]:
         ApplyError: it cannot be written there.
     """
     import os
+    from urllib.parse import quote
 
     from csagent.tree import replace_at
 
@@ -118,11 +120,14 @@ def save(observation: "Observation", directory: str) -> List[str]:
     if observation.password.value is not None:
         files["password"] = observation.password.value.reveal()
     for key, value in observation.metadata.items():
-        files[f"metadata.{key.replace('/', '_')}"] = value.encode()
+        files[f"metadata.{quote(key, safe=' ')}"[:NAME_LIMIT]] = value.encode()
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            for name in {"password", "user-data"} - set(files):  # of an earlier save: no longer true
+                if os.path.lexists(os.path.join(directory, name)):
+                    os.unlink(name, dir_fd=descriptor)
             for name, content in files.items():
                 replace_at(descriptor, name, content, 0o600)
         finally:

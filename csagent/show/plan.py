@@ -44,11 +44,12 @@ def diff(system: "System", action: Action) -> List[str]:
     return []
 
 
-def as_json(system: "System", plan: Plan) -> Dict[str, Any]:
+def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:
     """`plan --json`: one entry per datum, with whether it changes the machine."""
     return {
         "schema": 1,
         "changes": plan.changes,
+        "note": note or None,
         "actions": [
             {
                 "datum": action.datum,
@@ -63,9 +64,9 @@ def as_json(system: "System", plan: Plan) -> Dict[str, Any]:
     }
 
 
-def as_text(system: "System", plan: Plan, console: Console) -> str:
+def as_text(system: "System", plan: Plan, note: str, console: Console) -> str:
     """For an operator at a console."""
-    lines: List[str] = []
+    lines: List[str] = [console.paint(line, "note") for line in console.wrap(note)] if note else []
     for action in plan.actions:
         word = verb(action)
         title = f"{action.datum}: "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from csagent import __version__
 from csagent.errors import EXIT_NO_SOURCE
 
 if TYPE_CHECKING:
-    from csagent.model import Observation
     from csagent.plan import Outcome, Report
     from csagent.system import System
 
@@ -18,20 +18,22 @@ STATUS = RUN + "/status.json"
 INSTANCE = RUN + "/instance.json"
 
 
-def write(system: "System", report: "Report") -> None:
-    """Replace both files; a full or read-only /run does not undo what the pass has done."""
+def write(system: "System", report: "Report") -> "Report":
+    """Replace both files, and return the report with its status.
+
+    A full or read-only /run does not undo what the pass has done.
+    """
     previous = _previous(system)
     status = status_json(report, previous)
     try:
         system.tree.mkdir(RUN, 0o755)
         system.tree.write(STATUS, _dump(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
-            system.tree.write(
-                INSTANCE, _dump(instance_json(report.observed.observation)), 0o644, durable=False
-            )
+            system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
     except OSError:
         # The exit code and the log carry the same outcome; there is nowhere else to put it.
         pass
+    return replace(report, status=status)
 
 
 def _dump(document: Dict[str, Any]) -> bytes:
@@ -41,7 +43,7 @@ def _dump(document: Dict[str, Any]) -> bytes:
 def _previous(system: "System") -> Dict[str, Any]:
     try:
         document = json.loads(system.tree.read_text(STATUS) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     data = document.get("data") if isinstance(document, dict) else None
     return data if isinstance(data, dict) else {}
@@ -63,6 +65,7 @@ def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> 
         "finished": round(report.finished, 3),
         "seconds": round(max(0.0, report.finished - report.started), 3),
         "exit_code": report.exit_code,
+        "note": report.note or None,
         "data": {
             outcome.datum: _datum(outcome, report, (previous or {}).get(outcome.datum))
             for outcome in report.outcomes
@@ -95,12 +98,14 @@ def place_json(place: Any) -> Dict[str, Any]:
     return {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
 
 
-def instance_json(observation: "Observation") -> Dict[str, Any]:
-    """What `query` answers from. No password, no user-data."""
+def instance_json(report: "Report") -> Dict[str, Any]:
+    """What `query` answers from. No password, no user-data; that lies under `memory_id`, for root."""
+    observation = report.observed.observation
     data = observation.user_data
     return {
         "schema": 1,
         "instance_id": observation.instance_id,
+        "memory_id": report.memory_id,
         "hostname": observation.hostname,
         "metadata": dict(observation.metadata),
         "ssh_keys": list(observation.ssh_keys),

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from csagent.errors import CsagentError
+from csagent.errors import CsagentError, UsageError
 from csagent.show.console import Console
 
 TYPE_CHECKING = False
@@ -20,24 +20,39 @@ LOOK_AGAIN = 0.2  # seconds
 SIZE_LIMIT = 16 << 20
 
 
+def read(root: str, path: str) -> bytes:
+    """A file of the system below `root`, inside of which its links are resolved.
+
+    Raises:
+        OSError: as from open(2).
+        UsageError: there is no such root.
+    """
+    if os.path.realpath(root) == "/":
+        with open(path, "rb") as stream:
+            return stream.read(SIZE_LIMIT)
+    if not os.path.isdir(root):
+        raise UsageError(f"--root {root}: no such directory")
+    from csagent.tree import Tree
+
+    return Tree(root).read(path, SIZE_LIMIT)
+
+
 def load(root: str, path: str) -> Optional[Dict[str, Any]]:
     """One of the two files; None where no pass has written it yet.
 
     Raises:
         CsagentError: it cannot be read, or is not ours.
     """
-    shown = path if root == "/" else root.rstrip("/") + path
     try:
-        with open(shown, "rb") as stream:
-            document = json.loads(stream.read(SIZE_LIMIT))
+        document = json.loads(read(root, path))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CsagentError(f"cannot read {shown}: {error.strerror}") from None
+        raise CsagentError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise CsagentError(f"{shown} is damaged; the next pass of csagent writes it anew") from None
+        document = None
     if not isinstance(document, dict):
-        raise CsagentError(f"{shown} is damaged; the next pass of csagent writes it anew")
+        raise CsagentError(f"{path} is damaged; the next pass of csagent writes it anew")
     return document
 
 
@@ -71,8 +86,12 @@ def as_text(status: Dict[str, Any], console: Console) -> str:
     lines += console.wrap(f"instance {status.get('instance_id') or 'not known'}")
     if not status.get("source_found"):
         lines.append(console.paint("no CloudStack source was found", "bad"))
+    if status.get("note"):
+        lines += console.wrap(str(status["note"]))
     data = status.get("data")
     for datum, entry in (data if isinstance(data, dict) else {}).items():
+        if not isinstance(entry, dict):
+            continue
         state = str(entry.get("state"))
         lines.append(f"{console.paint(f'{datum}:', 'head')} {console.paint(state, state)}")
         source = f" ({entry['source']})" if entry.get("source") else ""
@@ -83,6 +102,8 @@ def as_text(status: Dict[str, Any], console: Console) -> str:
     places = status.get("places")
     lines.append(console.paint("looked at", "head"))
     for place in places if isinstance(places, list) else []:
+        if not isinstance(place, dict):
+            continue
         outcome = str(place.get("outcome"))
         lines += console.wrap(f"{place.get('place')}: {outcome}", 4, "  ")
         if place.get("detail"):
@@ -107,9 +128,11 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
     name = key.replace("-", "_").lower()
     if name == "user_data":
         return _user_data(root, instance)
-    value: Any = metadata.get(key)
-    if value is None and name in ("hostname", "instance_id", "ssh_keys", "network"):
+    value: Any = None
+    if name in ("hostname", "instance_id", "ssh_keys", "network"):
         value = instance.get(name)
+    if value is None:
+        value = metadata.get(key)
     if value is None:
         value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
     if value is None:
@@ -125,12 +148,11 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
 def _user_data(root: str, instance: Dict[str, Any]) -> bytes:
     if not instance.get("user_data"):
         raise CsagentError("the last pass knows no user-data")
-    identity = str(instance.get("instance_id") or "unknown")
+    identity = str(instance.get("memory_id") or "unknown")
     name = "".join(char if char.isalnum() or char in "-_" else "_" for char in identity)[:128]
-    path = USER_DATA.format(name) if root == "/" else root.rstrip("/") + USER_DATA.format(name)
+    path = USER_DATA.format(name)
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return read(root, path)
     except OSError as error:
         hint = "; user-data is for root only" if os.geteuid() != 0 else ""
         raise CsagentError(f"cannot read {path}: {error.strerror}{hint}") from None

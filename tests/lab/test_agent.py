@@ -315,11 +315,12 @@ def test_order_of_trust_is_a_setting(guest: Guest, router: LabRouter, tmp_path: 
     config.write_text("sources: [drive, router]\n")
     assert guest.run("--config", str(config), "fetch", "--json", *both).json["hostname"] == "fromdrive"
     config.write_text("sources: [router]\n")
-    done = guest.run("--config", str(config), "fetch", "--json", *both)
+    done = guest.run("--config", str(config), "fetch", "--json", *places(router))
     assert done.json["hostname"] == "web01" and not any(
         "drive" in one["place"] for one in done.json["places"]
     )
-    assert guest.run("fetch", "--json", *both[:4], "--source", "router").json["hostname"] == "web01"
+    assert guest.run("--config", str(config), "fetch", *both).code == 2
+    assert guest.run("fetch", "--json", *places(router), "--source", "router").json["hostname"] == "web01"
 
 
 def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp_path: Path) -> None:
@@ -334,6 +335,17 @@ def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp
     assert done.code == 0 and guest.text("etc/hostname") == "mine\n"
     assert {one["outcome"] for one in done.json["places"] if one["place"].startswith("router")} == {"foreign"}
     assert other.acknowledged == [] and guest.text("etc/shadow").startswith("root:*:")
+
+
+def test_an_outranked_password_stays_outranked(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """Two channels, two passwords: the router's is set, and the drive's is stale from then on (edge 44)."""
+    from dataclasses import replace
+
+    router = servers.lab(replace(CLOUD, password="EXAMPLE-router"))
+    both = [*places(router), "--drive", str(make_drive(tmp_path / "d.iso"))]
+    assert guest.run("apply", *both).code == 0 and guest.password_is("EXAMPLE-router")
+    again = guest.run("apply", "--json", *both)
+    assert data(again)["password"] == "refused" and guest.password_is("EXAMPLE-router")
 
 
 def test_grace_for_a_dead_router_beside_a_drive(guest: Guest, servers: Any, tmp_path: Path) -> None:
@@ -484,6 +496,43 @@ def test_password_server_without_metadata(guest: Guest, servers: Any) -> None:
     assert data(again)["password"] == "unchanged" and data(again)["hostname"] == "applied"
 
 
+def test_stale_password_while_metadata_is_down(guest: Guest, servers: Any) -> None:
+    """Nobody tells the id for one pass: what was applied last is still known, the owner's password stays."""
+    router = servers.lab(CLOUD)
+    guest.run("apply", *places(router))
+    (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
+    router._done.clear()
+    dead = f"127.0.0.1:{servers.free_port()}"
+    words = ["--router", dead, "--password-port", str(router.password_port), "--wait", "3"]
+    done = guest.run("apply", "--json", *words)
+    assert data(done)["password"] == "unchanged" and guest.text("etc/shadow").startswith("root:$6$owner$x")
+
+
+def test_another_account_takes_the_keys_along(guest: Guest, router: LabRouter) -> None:
+    """When the setting user changes, the former account's file loses our lines and keeps its owner's."""
+    guest.run("apply", *places(router))
+    with (guest.root / "root/.ssh/authorized_keys").open("a") as stream:
+        stream.write(make_key(9, "owner") + "\n")
+    (guest.root / "etc/csagent").mkdir()
+    (guest.root / "etc/csagent/csagent.yaml").write_text("user: alice\n")
+    assert guest.run("apply", *places(router)).code == 0
+    assert guest.authorized() == make_key(9, "owner") + "\n"
+    assert make_key(1) in guest.text("home/alice/.ssh/authorized_keys")
+
+
+def test_a_damaged_memory_is_told_and_kept(guest: Guest, router: LabRouter) -> None:
+    """plan, apply and status say so; the damaged file lies beside the new one."""
+    guest.run("apply", *places(router))
+    path = guest.root / f"var/lib/csagent/instances/{INSTANCE}.json"
+    path.write_text("{damaged")
+    assert "is damaged" in guest.run("plan", *places(router)).out.replace("\n", " ")
+    assert "is damaged" in guest.run("plan", "--json", *places(router)).json["note"]
+    done = guest.run("apply", *places(router))
+    assert done.code == 0 and "is damaged" in done.err
+    assert "is damaged" in guest.run("status", "--json").json["note"]
+    assert path.with_name(path.name + ".damaged").read_text() == "{damaged"
+
+
 def test_one_thing_fails_alone(guest: Guest, router: LabRouter) -> None:
     """With ~/.ssh a symbolic link the keys fail; host name and password are set, and it is exit code 3."""
     (guest.root / "elsewhere").mkdir()
@@ -622,8 +671,47 @@ def test_status_and_query(guest: Guest, router: LabRouter) -> None:
     assert guest.run("query", "ssh_keys").out == f"{make_key(1)}\n{make_key(2)}\n"
     assert guest.run("query", "instance-id").out == f"{INSTANCE}\n"
     assert guest.run("query", "user-data").out.encode() == CLOUD.user_data
+    router.change(metadata={**CLOUD.metadata, "hostname": "custom", "ssh_keys": "custom"})
+    guest.run("apply", *places(router))
+    assert guest.run("query", "hostname").out == "web01\n"
     wrong = guest.run("query", "nothing-like-it")
     assert wrong.code == 1 and "service-offering" in wrong.err and wrong.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ['{"data": {"a": 1}, "places": [1]}', "[", "[]", '{"data": []}', "[" * 100000]
+)
+def test_a_damaged_status_is_no_traceback(guest: Guest, router: LabRouter, text: str) -> None:
+    """status says what it can, apply replaces it."""
+    (guest.root / "run/csagent").mkdir()
+    (guest.root / "run/csagent/status.json").write_text(text)
+    assert guest.run("status").code in (0, 1)
+    assert guest.run("apply", *places(router)).code == 0
+    assert guest.run("status").code == 0
+
+
+def test_status_stays_inside_the_root(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A link in the tree does not lead status or query to the host's files; a missing root is usage."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "csagent").mkdir()
+    (outside / "csagent/status.json").write_text('{"schema": 1, "instance_id": "outside"}')
+    (guest.root / "run").rmdir()
+    (guest.root / "run").symlink_to(outside)
+    done = guest.run("status")
+    assert done.code == 1 and "outside" not in done.out
+    assert Guest(Path("/nonexistent-EXAMPLE")).run("status").code == 2
+
+
+def test_full_disk_behind_standard_output(guest: Guest, router: LabRouter) -> None:
+    """Output that cannot be written is one line and exit code 1; closed streams are survived."""
+    command = [sys.executable, "-m", "csagent", "--root", str(guest.root), "fetch", *places(router)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+    shell = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *command]
+    assert subprocess.run(shell, timeout=60, check=False).returncode in (0, 1)
 
 
 def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter) -> None:
@@ -651,11 +739,14 @@ def test_code_that_the_children_cannot_read(guest: Guest, router: LabRouter, tmp
     hidden = tmp_path / "hidden"
     shutil.copytree(REPOSITORY / "csagent", hidden / "csagent", ignore=shutil.ignore_patterns("__pycache__"))
     hidden.chmod(0o700)
-    image = make_drive(tmp_path / "d.iso")
+    router.change(metadata={**CLOUD.metadata, "availability-zone": "grün 中 \U0001f600"})
+    image = make_drive(tmp_path / "d.iso", router.cloud)
+    drive.build_tree(str(tmp_path / "copy"), drive.files_for(router.cloud))
     code = f"import sys; sys.path.insert(0, {str(hidden)!r}); from csagent.cli import main; sys.exit(main())"
     replay = REPOSITORY / "tests/fixtures/leases/systemd-networkd-262/redundant-rebind"
     for words in (
         ["--root", str(guest.root), "apply", *places(router), "--drive", str(image)],
+        ["--root", str(guest.root), "fetch", "--drive", str(tmp_path / "copy")],
         ["--root", str(replay), "discover", "--json"],
         ["discover", "--json"],
     ):

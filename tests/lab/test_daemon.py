@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -112,6 +113,32 @@ def test_sigterm_in_the_middle_of_a_read(daemon: Any, servers: Any) -> None:
     running = daemon(port, port)
     time.sleep(1.0)
     assert running.stop() < 1.0
+
+
+def test_sigterm_while_another_pass_holds_the_lock(daemon: Any, servers: Any, tree: Path) -> None:
+    """Waiting for its turn it still ends within a second; what it had to do is left to the next one."""
+    router = servers.lab(CLOUD)
+    (tree / "run/csagent").mkdir()
+    with (tree / "run/csagent/lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        running = daemon(router.port, router.password_port)
+        until(lambda: len(router.requests) > 5)
+        time.sleep(0.5)
+        assert running.hostname() == "debian"
+        assert running.stop() < 1.0
+
+
+def test_apply_by_hand_beside_a_waiting_daemon(daemon: Any, servers: Any, tree: Path) -> None:
+    """While the daemon waits for a router, a pass by hand from a drive does not wait for it."""
+    from csagent.lab import drive
+
+    daemon(servers.free_port(), servers.free_port())
+    drive.build(str(tree / "d.iso"), drive.files_for(CLOUD))
+    time.sleep(1.0)
+    command = [sys.executable, "-m", "csagent", "--root", str(tree), "apply", "--drive", str(tree / "d.iso")]
+    start = time.monotonic()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
+    assert time.monotonic() - start < 5
 
 
 def test_reload_rereads_settings_and_runs_a_pass(daemon: Any, servers: Any, tree: Path) -> None:

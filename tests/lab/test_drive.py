@@ -239,7 +239,7 @@ def test_a_drive_with_only_the_network_gives_only_that(tmp_path: Path) -> None:
     assert reading is not None and place.outcome == "ok"
     assert reading.network is not None and reading.instance_id is None
     assert reading.password.state == "unknown"
-    assert "no cloudstack/ directory" in place.detail and "vendor_data.json is there" in place.detail
+    assert "no cloudstack/ directory" in place.detail and "vendor_data.json" in place.detail
 
 
 def test_a_drive_of_openstack_is_foreign(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_symlinks_are_not_followed(tmp_path: Path, form: str) -> None:
 
 
 def test_only_what_is_wanted_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither vendor_data.json, which carries a password, nor anything that is not CloudStack's."""
+    """Nothing that is not CloudStack's is read, and the password comes first."""
     from csagent.read import iso
 
     asked: List[str] = []
@@ -472,7 +472,7 @@ def test_only_what_is_wanted_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(iso, "_content", recording)
     check_whole(*read(built(tmp_path, {**FILES, "cloudstack/other/x": b"1", "boot/x": b"2"})))
-    assert sorted(asked) == sorted(name for name in FILES if not name.endswith("vendor_data.json"))
+    assert sorted(asked) == sorted(FILES)
     assert asked[0] == "cloudstack/password/vm_password.txt"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
@@ -247,7 +248,7 @@ OFFER = PasswordReply("offered", "ok", "a password is offered", Secret(SECRET), 
 NEWER = PasswordReply("offered", "ok", "a password is offered", Secret(b"marker-Pw2EXAMPLE"), signed=True)
 NONE = PasswordReply("none", "ok", "saved_password: no new password is waiting", signed=True)
 REFUSED = PasswordReply("unknown", "refused", "connection refused", answered=False)
-TRUST = passwords.Trust(believed=frozenset((ETH0,)))
+TRUST = passwords.Trust(believed=frozenset((ETH0,)), believed_addresses=frozenset(("10.1.1.1",)))
 
 
 def server(
@@ -284,9 +285,12 @@ def test_an_offer_outweighs_a_server_with_nothing() -> None:
 
 
 def test_an_unsigned_answer_needs_metadata_on_its_network() -> None:
-    """Somebody's web server that says a word is not believed; next to believed metadata it is."""
+    """Somebody's web server that says a word is not believed; where metadata is, or nothing on :80, it is."""
     plain = OFFER._replace(signed=False)
     assert passwords.offers([(server(1), plain)], TRUST).state == "offered"
+    assert passwords.offers([(server(2), plain)], TRUST).state == "unknown"
+    silent = replace(TRUST, silent_addresses=frozenset(("10.1.1.2",)))
+    assert passwords.offers([(server(2), plain)], silent).state == "offered"
     assert passwords.offers([(server(1), plain)], passwords.Trust()).state == "unknown"
     assert passwords.offers([(server(1), OFFER)], passwords.Trust()).state == "offered"
     assert passwords.places([(server(1), plain)], passwords.Trust())[0].outcome == "foreign"
@@ -294,9 +298,11 @@ def test_an_unsigned_answer_needs_metadata_on_its_network() -> None:
 
 def test_a_foreign_network_has_no_password_for_us() -> None:
     """Where the metadata is another VM's, even a signed password is."""
-    foreign = passwords.Trust(frozenset(), frozenset((ETH0,)), frozenset(("10.1.1.1",)))
+    foreign = passwords.Trust(foreign=frozenset((ETH0,)), foreign_addresses=frozenset(("10.1.1.1",)))
     assert passwords.offers([(server(1), OFFER), (server(2), OFFER)], foreign).state == "unknown"
-    mixed = passwords.Trust(frozenset((ETH0,)), frozenset((ETH0,)), frozenset(("10.1.1.1",)))
+    mixed = passwords.Trust(
+        believed=frozenset((ETH0,)), foreign=frozenset((ETH0,)), foreign_addresses=frozenset(("10.1.1.1",))
+    )
     offer = passwords.offers([(server(1), NEWER), (server(2), OFFER)], mixed)
     assert offer.value == OFFER.value
 
@@ -331,6 +337,16 @@ def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
     assert offer.value == Secret(SECRET)
     assert offer.endpoints == (Endpoint("127.0.0.3", gateway.password_port, None),)
     assert answer.readings[0].place == f"router 127.0.0.2:{own.port}"
+
+
+def test_a_gateways_web_page_on_8080_is_no_password(live: System, servers: Any, candidate: Make) -> None:
+    """The router has none; its network's gateway answers anything on both ports (edge 3): still none."""
+    ours = servers.lab(Cloud(password=None), "127.0.0.2")
+    page = servers.says(b"HTTP/1.0 200 OK\r\n\r\nwelcome-EXAMPLE", "127.0.0.3")
+    gateway = candidate(page, password_port=page.port, interface="eth0", default=True, kind="gateway")
+    answer = look(live, [candidate(ours, interface="eth0", default=True), gateway])
+    assert answer.readings[0].password.state == "none"
+    assert any(place.outcome == "foreign" and "somebody else's" in place.detail for place in answer.places)
 
 
 def test_a_rogue_second_nic_is_not_asked(live: System, servers: Any, candidate: Make) -> None:

@@ -167,6 +167,16 @@ def test_hostname_with_a_domain_of_its_own(system: System, tree: Path) -> None:
     assert "\tweb01.example.org web01\t" in (tree / "etc/hosts").read_text()
 
 
+def test_a_huge_hosts_file_is_not_cut(system: System, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger than we read: not touched, and the reason says so."""
+    monkeypatch.setattr(hostname, "HOSTS_LIMIT", 100)
+    (tree / "etc/hosts").write_text("0.0.0.0 ads.example\n" * 50)
+    before = (tree / "etc/hosts").read_text()
+    with pytest.raises(ApplyError, match="larger than"):
+        hostname.set_hostname(system, "web01", None)
+    assert (tree / "etc/hosts").read_text() == before
+
+
 def test_hostname_without_any_file(system: System, tree: Path) -> None:
     """Missing files are made."""
     (tree / "etc/hostname").unlink()

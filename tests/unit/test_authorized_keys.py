@@ -4,10 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import make_key
 
-from csagent.apply.authorized_keys import BEGIN, END, merge, ours
+from csagent.apply.authorized_keys import BEGIN, END, merge
 
 OWN = make_key(9, "owner@laptop")
 A, B, C = make_key(1, "a"), make_key(2, "b"), make_key(3, "c")
+
+
+def ours(text: str) -> tuple[str, ...]:
+    """The lines between the markers of a file that has just been written."""
+    lines = text.split("\n")
+    if BEGIN not in lines:
+        assert END not in lines
+        return ()
+    assert lines.count(BEGIN) == lines.count(END) == 1
+    return tuple(lines[lines.index(BEGIN) + 1 : lines.index(END)])
 
 
 def test_first_write_keeps_the_owners_lines() -> None:
@@ -46,8 +56,9 @@ def test_a_lost_end_marker_loses_no_line() -> None:
 
 
 def test_a_lost_begin_marker() -> None:
-    """An end marker alone is taken away."""
-    assert merge(f"{OWN}\n{END}\n", [B]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
+    """An end marker alone is taken away, and what we remember writing is revoked without any marker."""
+    for text in (f"{OWN}\n{A}\n{END}\n", f"{A}\n{OWN}\n"):
+        assert merge(text, [B], previous=[A]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
 
 
 def test_two_blocks_become_one() -> None:

@@ -348,12 +348,23 @@ def test_a_drive_with_only_the_network_gives_the_network() -> None:
     assert (reading.instance_id, reading.metadata, reading.password.state) == (None, {}, "unknown")
 
 
-def test_vendor_data_is_mentioned_and_nothing_else() -> None:
-    """It is there, and was not read."""
-    given_contents = Contents(present=frozenset({drive_names.VENDOR_DATA}), cloudstack=True, empty=False)
-    reading, detail = interpret(given_contents, "drive x")
-    assert "vendor_data.json is there and was not read" in detail
-    assert reading.refusals == ()
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"{}", "an empty vendor_data.json"),
+        (b'{"cloud-init": "#cloud-config\\npassword: EXAMPLE-marker\\n"}', "has cloud-init set a password"),
+        (b'{"cloud-init": "#cloud-config\\nruncmd: [true]\\n"}', "vendor_data.json"),
+        (b"{EXAMPLE-marker", "cannot be read"),
+    ],
+)
+def test_of_vendor_data_only_its_kind_is_told(raw: bytes, words: str) -> None:
+    """It may carry a password in clear (edge 43): whatever stands in it, nothing of it is repeated."""
+    reading, detail = interpret(
+        Contents({drive_names.VENDOR_DATA: raw}, frozenset({drive_names.VENDOR_DATA}), {}, True, False),
+        "drive x",
+    )
+    assert words in detail and "marker" not in detail + repr(reading)
+    assert reading.password.state == "none"
 
 
 # --- anything at all

@@ -154,15 +154,18 @@ def test_one_unreadable_file_costs_itself() -> None:
     assert dict(contents.files) == {METADATA + "b": b"1"}
 
 
-def test_vendor_data_is_never_read() -> None:
-    """It carries the password in clear: only that it is there is known."""
+def test_vendor_data_is_read_last() -> None:
+    """It gives nothing that other files do not, so it is what an exhausted budget costs first."""
+    names = ("vendor_data.json", "user_data", "meta_data.json")
+    listing = [*ROOT, *(Entry(("openstack", "latest", name), 9) for name in names)]
+    asked: "list[str]" = []
 
     def content(entry: Entry) -> bytes:
-        raise AssertionError(entry)
+        asked.append(entry.path[-1])
+        return b"{}"
 
-    contents = gather([*ROOT, Entry(("openstack", "latest", "vendor_data.json"), 9)], content, empty=False)
-    assert contents.present == {drive_names.VENDOR_DATA}
-    assert not contents.files and not contents.problems
+    gather(listing, content, empty=False)
+    assert asked == ["meta_data.json", "user_data", "vendor_data.json"]
 
 
 def test_sizes_are_checked_before_reading() -> None:

@@ -34,7 +34,6 @@ READING = Reading(
     b"\x00\x1f\x8b",
     {"links": [{"mtu": 1500, "x": None}]},
     "eth0",
-    None,
     (Refusal("a", "b", "c"),),
     False,
 )
