@@ -733,6 +733,38 @@ def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter
     assert (guest.root / "var/lib/csagent").stat().st_mode & 0o777 == 0o700
 
 
+STEPS = {
+    "before the password is set": "csagent.apply.password.set_password",
+    "before it is remembered": "csagent.memory.save",
+    "before it is acknowledged": "csagent.worker.acknowledge",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_between_two_steps(guest: Guest, router: LabRouter, step: str) -> None:
+    """Killed at any step, the next pass ends with the right password set and acknowledged once (edge 35)."""
+    module, name = STEPS[step].rsplit(".", 1)
+    code = (
+        f"import os, sys, {module} as module; module.{name} = lambda *_: os.kill(os.getpid(), 9);"
+        "from csagent.cli import main; sys.exit(main())"
+    )
+    words = ["--root", str(guest.root), "apply", *places(router)]
+    config = guest.root / "only-password.yaml"
+    config.write_text("hostname: false\nssh_keys: false\n")
+    words = ["--config", str(config), *words]
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, timeout=60, check=False
+    )
+    assert killed.returncode == -9 and router.acknowledged == []
+    assert guest.password_is(PASSWORD) is (step != "before the password is set")
+    before = guest.text("etc/shadow")
+    done = guest.run("apply", "--json", *places(router))
+    assert done.code == 0 and guest.password_is(PASSWORD) and len(router.acknowledged) == 1
+    if step != "before the password is set":
+        assert guest.text("etc/shadow") == before
+    assert not [path for path in guest.root.rglob(".*csagent-new")]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's children lose the right to read")
 def test_code_that_the_children_cannot_read(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
     """A checkout in root's home: all that a child needs is loaded before it loses its rights."""

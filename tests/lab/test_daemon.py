@@ -159,7 +159,7 @@ def test_reload_rereads_settings_and_runs_a_pass(daemon: Any, servers: Any, tree
 
 
 def test_the_poll_notices_a_change(daemon: Any, servers: Any) -> None:
-    """With a short poll a new host name and a new password are applied while it runs; 0 turns it off."""
+    """With a short poll a new host name and a new password are applied while it runs."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port, "poll: 1\n")
     until(lambda: len(router.acknowledged) == 1)
