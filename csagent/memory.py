@@ -7,7 +7,6 @@ remembered as scrypt fingerprints under one random salt per instance, the newest
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -26,9 +25,10 @@ PASSWORDS_KEPT = 8
 NO_INSTANCE = "unknown"
 SIZE_LIMIT = 1 << 20
 
-# One fingerprint costs 8 MiB for the time of about 25 ms (measured on this project's 2-core machine);
-# six characters of CloudStack's alphabet (facts, 4.7) then take an attacker core-centuries, not seconds.
-SCRYPT = {"n": 1 << 13, "r": 8, "p": 1, "dklen": 32}
+# One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
+# characters of CloudStack's alphabet (facts, 4.7) then take an attacker who is root a core-decade to try,
+# where the scripts' MD5 takes seconds.
+SCRYPT = {"n": 1 << 12, "r": 8, "p": 1, "dklen": 32}
 PBKDF2_ROUNDS = 100_000
 
 # Markers of the scripts that csagent replaces: MD5 of the password plus a newline.
@@ -51,13 +51,21 @@ class Memory:
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
     rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
+    computed: Dict[Tuple[bytes, Secret], str] = field(default_factory=dict, compare=False, repr=False)
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
+        known = self.computed.get((self.salt, secret))
+        if known is not None:
+            return known
+        import hashlib  # 3 MB of OpenSSL, for the passes in which a password is offered
+
         try:
-            return hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
+            mark = hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
         except (ValueError, AttributeError):  # OpenSSL in FIPS mode, or built without it
-            return hashlib.pbkdf2_hmac("sha256", secret.reveal(), self.salt, PBKDF2_ROUNDS).hex()
+            mark = hashlib.pbkdf2_hmac("sha256", secret.reveal(), self.salt, PBKDF2_ROUNDS).hex()
+        self.computed[self.salt, secret] = mark  # decided with, then remembered: once is enough for a pass
+        return mark
 
     def age_of(self, secret: Secret) -> Optional[str]:
         """`newest` or `older` for a password that was applied before, None for one that never was."""
@@ -72,6 +80,8 @@ class Memory:
         """Whether an older guest script says that it has set this very password."""
         if not self.script_markers:
             return False
+        import hashlib
+
         digest = hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest()
         return digest in self.script_markers
 

@@ -15,6 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("drive", drive, "build a config drive, laid out as CloudStack's"),
         ("demo", demo, "the main job on a router and a drive of its own, shown step by step"),
     ):
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            formatter_class=parser.formatter_class,
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -33,9 +33,10 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     )
     parser.add_argument(
         "--shape",
+        metavar="SHAPE",
         choices=list(SHAPES),
         default="python3",
-        help="which password server (default: %(default)s)",
+        help=f"which password server: {', '.join(SHAPES)} (default: %(default)s)",
     )
     parser.add_argument(
         "--latency", type=float, default=0.0, metavar="MS", help="milliseconds before each reply"
