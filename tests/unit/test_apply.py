@@ -12,6 +12,7 @@ from samples import make_key
 
 from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
+from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
 from csagent.model import Secret
 from csagent.system import Completed, Runner, System
@@ -304,3 +305,28 @@ def test_a_climbing_home_stays_inside(system: System) -> None:
     account = accounts.Account("x", os.getuid(), os.getgid(), "/../../home/alice", "/bin/sh")
     ssh_keys.write_keys(system, account, [make_key(1)])
     assert ssh_keys.current(system, account) == ssh_keys.current(system, alice_of(system))
+
+
+class Recording(Runner):
+    """Notes what is run."""
+
+    def __init__(self) -> None:
+        self.seen: list[Sequence[str]] = []
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = 0
+    ) -> Completed:
+        self.seen.append(argv)
+        return Completed(0, b"", b"")
+
+
+@pytest.mark.parametrize("selinux", [True, False])
+def test_the_selinux_context_is_restored_where_selinux_is(tree: Path, selinux: bool) -> None:
+    """On a running system with SELinux what was replaced is relabelled; elsewhere nothing is run (55)."""
+    if selinux:
+        (tree / "sys/fs/selinux").mkdir(parents=True)
+        (tree / "sys/fs/selinux/enforce").write_text("1")
+    runner = Recording()
+    system = replace(System(), tree=LiveTree(str(tree)), runner=runner)
+    relabel(system, "/etc/hosts")
+    assert runner.seen == ([["restorecon", "-RF", "/etc/hosts"]] if selinux else [])

@@ -440,3 +440,12 @@ def test_wicked_file_without_its_end():
     assert isinstance(statement, Rejected)
     (statement,) = say({path: content.replace(b"granted", b"released")})
     assert isinstance(statement, Rejected)
+
+
+def test_router_option_of_zeros_is_none() -> None:
+    """Another provider sends router 0.0.0.0 to NICs that are not the default one (2.8, edge 7)."""
+    from csagent.find.leases import networkd
+
+    text = b"ADDRESS=10.1.1.42\nROUTER=0.0.0.0\nSERVER_ADDRESS=10.1.1.1\n"
+    lease = networkd.lease(text, "eth0", networkd.NAME, "/run/x")
+    assert isinstance(lease, Lease) and lease.routers == ()
