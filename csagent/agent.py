@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -23,6 +24,7 @@ RUN = "/run/csagent"
 LOCK = RUN + "/lock"
 LOCK_PATIENCE = 60.0  # seconds; a pass that changes something takes a few
 LOCK_PAUSE = 0.05
+DENIED = (errno.EACCES, errno.EPERM)
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 Log = Callable[[str], None]
@@ -161,7 +163,8 @@ def one_at_a_time(system: "System", wake: Optional[Wake] = None) -> Iterator[Non
         system.tree.mkdir(RUN, 0o755)
         descriptor = system.tree.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise CsagentError(f"cannot open {shown}: {error.strerror}; csagent apply needs root") from None
+        hint = "; this needs root" if error.errno in DENIED and os.geteuid() != 0 else ""
+        raise CsagentError(f"cannot open {shown}: {error.strerror}{hint}") from None
     try:
         end = system.clock.monotonic() + LOCK_PATIENCE
         while True:

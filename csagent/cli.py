@@ -11,7 +11,7 @@ from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, S
 
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
-    from typing import Any, List, Optional, Sequence, Tuple
+    from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
     from csagent.children import Options
     from csagent.model import Observed
@@ -73,9 +73,16 @@ def entry() -> None:
 # --- the parser -------------------------------------------------------------------------------
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> "NoReturn":
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
 def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="csagent",
         description="The guest agent for Apache CloudStack: makes hostname, SSH keys and\n"
         "password what CloudStack says, and explains what it did.",
@@ -85,7 +92,7 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"csagent {__version__}")
     _global_options(parser, "/", None, 0, False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="csagent")
-    shared = argparse.ArgumentParser(add_help=False, formatter_class=_formatter)
+    shared = Parser(add_help=False, formatter_class=_formatter)
     # Also accepted behind the command; SUPPRESS keeps a value given before it.
     _global_options(shared, *[argparse.SUPPRESS] * 4)
 
@@ -105,7 +112,11 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     fetch = _json(add("fetch", _fetch, "what CloudStack says about this VM, never acknowledging"))
     _places(fetch)
     fetch.add_argument("--show-secrets", action="store_true", help="show the password (root only)")
-    fetch.add_argument("--save", metavar="DIR", help="write what was read below DIR, mode 0600")
+    fetch.add_argument(
+        "--save",
+        metavar="DIR",
+        help="write what was read below DIR, mode 0600; the password only with --show-secrets",
+    )
     plan = _json(add("plan", _plan, "what apply would do and why, as a diff; changes nothing"))
     _places(plan)
     apply = _json(
@@ -124,7 +135,7 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     )
     query = add("query", _query, "one value of the last pass, for scripts")
     query.add_argument(
-        "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data or a metadata key"
+        "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
     )
     lab = add("lab", None, "a virtual router and config drives to try csagent on, no cloud needed")
     if with_lab:
@@ -170,12 +181,12 @@ def _places(command: argparse.ArgumentParser) -> None:
 
 
 def _router(text: str) -> Tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host, port = text, "80"
-    if not host or any(char.isspace() or char == "/" for char in host):
+    host, colon, port = text.partition(":")
+    if ":" in port:
+        raise argparse.ArgumentTypeError(f"{text!r}: virtual routers have IPv4 addresses only")
+    if not host or any(char.isspace() or char == "/" for char in text):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
-    return host, _port(port)
+    return host, _port(port) if colon else 80
 
 
 def _port(text: str) -> int:
@@ -212,6 +223,8 @@ def _options(parsed: argparse.Namespace, sources: "Sequence[str]") -> "Options":
         raise UsageError("--router and --source drive contradict each other")
     if parsed.source == "router" and parsed.drive is not None:
         raise UsageError("--drive and --source router contradict each other")
+    if parsed.drive == "":
+        raise UsageError("--drive: an empty path")
     for source, given in (("router", parsed.router), ("drive", parsed.drive)):
         if given is not None and source not in sources:
             raise UsageError(f"--{source} is given, but the setting sources leaves {source} out")
@@ -250,7 +263,7 @@ def _discover(parsed: argparse.Namespace) -> int:
     found = children.discover(system, settings.drive_labels)
     if parsed.json:
         _print_json(discover.as_json(found))
-    else:
+    elif not parsed.quiet:
         console = _console()
         sys.stdout.write(discover.as_text(found, console.width, console.colour))
     return EXIT_OK
@@ -261,7 +274,15 @@ def _observe(parsed: argparse.Namespace) -> Tuple["System", "Settings", "Observe
 
     system, settings = _load(parsed)
     options = _options(parsed, settings.sources)
-    return system, settings, observe(system, settings, options, wait=_wait(parsed, settings))
+    observed = observe(system, settings, options, wait=_wait(parsed, settings))
+    if parsed.verbose:
+        from csagent.log import Log
+
+        log = Log(_verbosity(parsed))
+        for place in observed.observation.places:
+            took = f", {place.seconds:.3f} s" if place.seconds is not None else ""
+            log.debug(f"{place.place} ({place.why}): {place.outcome}, {place.detail}{took}")
+    return system, settings, observed
 
 
 def _fetch(parsed: argparse.Namespace) -> int:
@@ -272,10 +293,10 @@ def _fetch(parsed: argparse.Namespace) -> int:
     _system, _settings, observed = _observe(parsed)
     observation = observed.observation
     if parsed.save is not None and observation.source_found:
-        fetch.save(observation, parsed.save)
+        fetch.save(observation, parsed.save, show_secrets=parsed.show_secrets)
     if parsed.json:
         _print_json(fetch.as_json(observation, show_secrets=parsed.show_secrets))
-    elif observation.source_found or parsed.verbose:
+    elif (observation.source_found or parsed.verbose) and not parsed.quiet:
         sys.stdout.write(fetch.as_text(observation, _console(), show_secrets=parsed.show_secrets))
     if not observation.source_found:
         raise SourceNotFound(no_source(observed))
@@ -294,7 +315,7 @@ def _plan(parsed: argparse.Namespace) -> int:
     made, note = agent.make_plan(system, settings, observed, force_password=parsed.force_password)
     if parsed.json:
         _print_json(plan.as_json(system, made, note))
-    else:
+    elif not parsed.quiet:
         sys.stdout.write(plan.as_text(system, made, note, _console()))
     return EXIT_OK
 
@@ -342,7 +363,7 @@ def _status(parsed: argparse.Namespace) -> int:
     document = status.wait_for(parsed.root, status.STATUS, parsed.wait)
     if parsed.json:
         _print_json(document)
-    else:
+    elif not parsed.quiet:
         sys.stdout.write(status.as_text(document, _console()))
     return EXIT_OK
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 CLOSE_LOOK = 120.0  # seconds after the start
 FIRST_BUDGET = 30.0  # seconds after which systemd is told READY though nothing was found yet
-PAUSE = 1.0  # seconds between passes of the close look
+PAUSE = 1.0  # seconds between passes of the close look; doubled with each that fails
+LONGEST_PAUSE = 30.0
 JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
 SLOW_LOOK = 5.0  # seconds between looks at the labels of the drives afterwards
 
@@ -102,6 +103,8 @@ class Daemon:
         self.ready = False
         self.last: Optional["Report"] = None
         self.said_nothing_found = False
+        self.complaint = ""
+        self.failures = 0
 
     def run(self) -> int:
         """Until SIGTERM; 0 then."""
@@ -117,7 +120,7 @@ class Daemon:
                 self._be_ready()
                 if not done:
                     if not (self.signals.stop or self.signals.reload):
-                        self._pause(PAUSE)
+                        self._pause(min(PAUSE * 2**self.failures, LONGEST_PAUSE))
                     continue
                 start -= self.close_look  # everything answered: the close look is over
             else:
@@ -159,14 +162,19 @@ class Daemon:
             self.signals.drain()
             return False
         except CsagentError as error:
-            self.log.error(str(error))
+            if str(error) != self.complaint:  # once, however long it lasts
+                self.log.error(str(error))
+            self.complaint = str(error)
+            self.failures += 1
             notify(f"STATUS=the last pass failed: {error}")
             return False
         except Exception as error:
             # A bug, or a machine at its end; either way the next event deserves another pass.
             self.log.error(f"the pass failed ({type(error).__name__})")
+            self.failures += 1
             notify(f"STATUS=the last pass failed ({type(error).__name__})")
             return False
+        self.complaint, self.failures = "", 0
         if report.note:
             self.log.warning(report.note)
         self.last = report

@@ -23,6 +23,7 @@ EVENT_LIMIT = 50_000
 DEPTH_LIMIT = 64
 SCALAR_LIMIT = 4_000
 MAX_WAIT = 3600.0
+MIN_POLL = 0.1
 MAX_POLL = 7 * 24 * 3600.0
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
@@ -195,6 +196,12 @@ def seconds_between(low: float, high: float) -> Callable[[Any], float]:
     return convert
 
 
+def _poll(value: Any) -> float:
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    return seconds_between(MIN_POLL, MAX_POLL)(value)
+
+
 _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "user": _account,
     "sources": _sources,
@@ -203,5 +210,5 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "password": _switch,
     "drive_labels": _labels,
     "wait": seconds_between(0, MAX_WAIT),
-    "poll": seconds_between(0, MAX_POLL),
+    "poll": _poll,
 }

@@ -208,7 +208,8 @@ class System:
             UsageError: `root` is not a directory, or its recorded.json is malformed.
         """
         if not os.path.isdir(root):
-            raise UsageError(f"--root {root}: no such directory")
+            what = "is not a directory" if os.path.exists(root) else "no such directory"
+            raise UsageError(f"--root {root or repr(root)}: {what}")
         tree = Tree(root)
         if tree.live:
             return cls(tree=tree)

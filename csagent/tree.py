@@ -304,7 +304,12 @@ def replace_at(
         try:
             write_all(descriptor, content)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, *owner)
+                try:
+                    os.fchown(descriptor, *owner)
+                except PermissionError:
+                    if os.geteuid() in (0, -1) or owner[0] != os.geteuid():
+                        raise
+                    # Nobody but root gives a file to a group that it is not in: it stays in ours.
             os.fchmod(descriptor, mode)
             if durable:
                 os.fsync(descriptor)

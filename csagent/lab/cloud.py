@@ -165,9 +165,9 @@ def describe(document: Any, where: str, *, nested: bool = False) -> Cloud:
         elif key in ("user_data", "user_data_base64"):
             changes["user_data"] = _user_data(key, value, where)
         elif key == "password":
-            changes["password"] = None if value is None else _text(value, where, key)
+            changes["password"] = None if value is None else _quoted(value, where, key)
         elif key in ("instance_id", "hostname"):
-            changes[key] = _text(value, where, key)
+            changes[key] = _quoted(value, where, key)
         else:
             raise UsageError(f"{where}: unknown key {plausible.excerpt(str(key))}")
     return replace(cloud, **changes)
@@ -177,6 +177,13 @@ def _text(value: Any, where: str, key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UsageError(f"{where}: {key} must be text")
     return str(value)
+
+
+def _quoted(value: Any, where: str, key: str) -> str:
+    """Text that YAML has not made another number of: 0123 is 83 to it, and 1.10 is 1.1."""
+    if not isinstance(value, str):
+        raise UsageError(f'{where}: {key} must be text; write it in quotes, such as "0123"')
+    return value
 
 
 def _list(value: Any, where: str, key: str) -> "list[Any]":

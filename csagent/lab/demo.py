@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
 
 def run(args: "argparse.Namespace") -> int:
     """Show it; 0 where every step did what it should."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the scratch directory goes, too
     start = time.monotonic()
     scratch = tempfile.mkdtemp(prefix="csagent-demo-")
     try:

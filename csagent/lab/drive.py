@@ -176,9 +176,11 @@ def build(path: str, files: Mapping[str, bytes], label: str = LABEL) -> None:
     """Write an image, as a whole and with mode 0600, since it holds a password.
 
     Raises:
-        UsageError: the label cannot be a volume id.
+        UsageError: the label cannot be a volume id, or the path is a device or the like.
         CsagentError: the file cannot be written.
     """
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        raise UsageError(f"{path}: exists and is not a regular file; write an image and copy it there")
     content = image(files, label)
     try:
         directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

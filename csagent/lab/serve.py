@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from csagent.errors import EXIT_OK, CsagentError
 from csagent.lab import cloud as clouds
 
-if TYPE_CHECKING:
-    import argparse
-
 LOOK_SECONDS = 0.5
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _latency(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 60_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds from 0 to 60000")
+    return value
 
 
 def add_arguments(parser: "argparse.ArgumentParser") -> None:
@@ -27,9 +41,9 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--listen", metavar="ADDRESS", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=0, help="of the metadata (default: any free port)")
+    parser.add_argument("--port", type=_port, default=0, help="of the metadata (default: any free port)")
     parser.add_argument(
-        "--password-port", type=int, default=0, help="of the passwords (default: any free port)"
+        "--password-port", type=_port, default=0, help="of the passwords (default: any free port)"
     )
     parser.add_argument(
         "--shape",
@@ -39,7 +53,7 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
         help=f"which password server: {', '.join(SHAPES)} (default: %(default)s)",
     )
     parser.add_argument(
-        "--latency", type=float, default=0.0, metavar="MS", help="milliseconds before each reply"
+        "--latency", type=_latency, default=0.0, metavar="MS", help="milliseconds before each reply"
     )
     parser.add_argument(
         "--style",

@@ -100,8 +100,11 @@ def _with(value: Any, place: Any) -> str:
     return f"{value}  ({place})" if place else str(value)
 
 
-def save(observation: "Observation", directory: str) -> List[str]:
+def save(observation: "Observation", directory: str, *, show_secrets: bool = False) -> List[str]:
     """Write what was read below a directory, all files 0600; the names written.
+
+    Files of an earlier save that are no longer true are removed. The password is a secret that is shown,
+    or it is not written.
 
     Raises:
         ApplyError: it cannot be written there.
@@ -112,12 +115,12 @@ def save(observation: "Observation", directory: str) -> List[str]:
     from csagent.tree import replace_at
 
     files: Dict[str, bytes] = {
-        "fetch.json": json.dumps(as_json(observation), indent=1).encode() + b"\n",
+        "fetch.json": json.dumps(as_json(observation, show_secrets=show_secrets), indent=1).encode() + b"\n",
         "ssh_keys": "".join(f"{key}\n" for key in observation.ssh_keys).encode(),
     }
     if observation.user_data is not None:
         files["user-data"] = observation.user_data.content.reveal()
-    if observation.password.value is not None:
+    if observation.password.value is not None and show_secrets:
         files["password"] = observation.password.value.reveal()
     for key, value in observation.metadata.items():
         files[f"metadata.{quote(key, safe=' ')}"[:NAME_LIMIT]] = value.encode()
@@ -125,8 +128,8 @@ def save(observation: "Observation", directory: str) -> List[str]:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for name in {"password", "user-data"} - set(files):  # of an earlier save: no longer true
-                if os.path.lexists(os.path.join(directory, name)):
+            for name in set(os.listdir(descriptor)) - set(files):
+                if name in ("password", "user-data", "ssh_keys") or name.startswith("metadata."):
                     os.unlink(name, dir_fd=descriptor)
             for name, content in files.items():
                 replace_at(descriptor, name, content, 0o600)

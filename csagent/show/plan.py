@@ -32,12 +32,18 @@ def diff(system: "System", action: Action) -> List[str]:
             account = accounts.find(system, action.user)
         except ApplyError as error:
             return [f"! {error}"]
+        if system.tree.stat(account.home) is None:
+            return [f"! the home directory {system.tree.shown(account.home)} is missing"]
         now, new = ssh_keys.preview(system, account, action.keys, action.previous)
         before, after = now.split("\n"), new.split("\n")
         return [f"-{line}" for line in before if line and line not in after] + [
             f"+{line}" for line in after if line and line not in before
         ]
     if isinstance(action, SetPassword):
+        try:
+            accounts.shadow_hash(system, accounts.find(system, action.user).name)
+        except ApplyError as error:
+            return [f"! {error}"]
         return [f"+{action.user}:***"]
     if isinstance(action, KeepUserData) and action.user_data is not None:
         return [f"+{action.user_data.size} bytes, sha256 {action.user_data.sha256[:16]}..."]

@@ -30,10 +30,19 @@ def write(system: "System", report: "Report") -> "Report":
         system.tree.write(STATUS, _dump(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
             system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
-    except OSError:
-        # The exit code and the log carry the same outcome; there is nowhere else to put it.
-        pass
+    except OSError as error:
+        note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
+        _forget(system)
+        report = replace(report, note=f"{report.note}; {note}" if report.note else note)
     return replace(report, status=status)
+
+
+def _forget(system: "System") -> None:
+    """Better no status than that of another pass; removing works on a full disk."""
+    try:
+        system.tree.remove(STATUS)
+    except OSError:
+        pass  # a read-only file system: the note says that nothing could be written
 
 
 def _dump(document: Dict[str, Any]) -> bytes:

@@ -94,7 +94,8 @@ def as_text(status: Dict[str, Any], console: Console) -> str:
             continue
         state = str(entry.get("state"))
         lines.append(f"{console.paint(f'{datum}:', 'head')} {console.paint(state, state)}")
-        source = f" ({entry['source']})" if entry.get("source") else ""
+        told = entry.get("source") and state != "failed"  # a failure here is not its source's
+        source = f" ({entry['source']})" if told else ""
         lines += console.wrap(f"{entry.get('reason', '')}{source}", 4)
         acknowledged = entry.get("acknowledged")
         if acknowledged in ("yes", "no"):
@@ -155,4 +156,5 @@ def _user_data(root: str, instance: Dict[str, Any]) -> bytes:
         return read(root, path)
     except OSError as error:
         hint = "; user-data is for root only" if os.geteuid() != 0 else ""
-        raise CsagentError(f"cannot read {path}: {error.strerror}{hint}") from None
+        shown = path if root == "/" else f"{root.rstrip('/')}{path}"
+        raise CsagentError(f"cannot read {shown}: {error.strerror}{hint}") from None

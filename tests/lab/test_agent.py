@@ -807,3 +807,66 @@ def test_two_passes_at_once_take_turns(guest: Guest, router: LabRouter) -> None:
     for thread in threads:
         thread.join()
     assert codes == [0, 0, 0] and len(router.acknowledged) == 1
+
+
+def test_usage_errors_are_one_line(guest: Guest) -> None:
+    """Wrong words are one line that names the command and where its help is."""
+    for words in (
+        ["fetch", "--bogus"],
+        ["apply", "--router", "http://127.0.0.1/"],
+        ["fetch", "--router", "::1"],
+        ["fetch", "--drive", ""],
+        ["status", "a", "b"],
+    ):
+        done = guest.run(*words)
+        assert done.code == 2 and done.err.count("\n") == 1 and done.out == "", (words, done)
+
+
+def test_save_keeps_the_password_only_when_it_is_shown(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """Without --show-secrets no password is written; what an earlier save left is removed."""
+    from dataclasses import replace
+
+    router = servers.lab(replace(CLOUD, metadata={**CLOUD.metadata, "role": "x"}))
+    out = tmp_path / "out"
+    assert guest.run("fetch", "--save", str(out), *places(router)).code == 0
+    assert (out / "metadata.role").exists() and not (out / "password").exists()
+    router.change(metadata=CLOUD.metadata)
+    guest.run("fetch", "--save", str(out), *places(router))
+    assert not (out / "metadata.role").exists() and PASSWORD not in (out / "fetch.json").read_text()
+
+
+def test_quiet_and_verbose(guest: Guest, router: LabRouter) -> None:
+    """-q prints nothing that went well; -v tells on standard error what was looked at."""
+    assert guest.run("-q", "fetch", *places(router))[:2] == (0, "")
+    assert guest.run("plan", "-q", *places(router)).out == ""
+    assert "password server" in guest.run("-v", "fetch", *places(router)).err
+    assert "hostname applied" in guest.run("apply", "-v", *places(router)).err
+    assert guest.run("-q", "status").out == ""
+
+
+def test_plan_says_what_stands_in_the_way(guest: Guest, router: LabRouter) -> None:
+    """A missing shadow file or home directory is in the plan, not a surprise of apply."""
+    (guest.root / "etc/shadow").unlink()
+    (guest.root / "root").rmdir()
+    text = guest.run("plan", *places(router)).out
+    assert text.count("! ") == 2 and "shadow" in text and "home directory" in text
+
+
+def test_a_status_that_cannot_be_written_is_said(guest: Guest, router: LabRouter) -> None:
+    """The pass is done all the same, and no older status stands in its place."""
+    guest.run("apply", *places(router))
+    (guest.root / "run/csagent/status.json").unlink()
+    (guest.root / "run/csagent/status.json").mkdir()
+    done = guest.run("apply", *places(router))
+    assert done.code == 0 and "record of this pass could not be written" in done.err
+
+
+def test_a_device_is_not_replaced_by_an_image(tmp_path: Path) -> None:
+    """`lab drive` writes regular files only: a device node or a link stays what it is."""
+    from csagent.errors import UsageError
+
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("target")
+    for name in ("fifo", "link"):
+        with pytest.raises(UsageError, match="regular file"):
+            drive.build(str(tmp_path / name), {})
