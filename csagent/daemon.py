@@ -194,6 +194,8 @@ class Daemon:
             if not self.said_nothing_found:
                 self.log.info("no CloudStack source found so far; still looking, quietly")
                 self.said_nothing_found = True
+                for place in observation.places:
+                    self.log.debug(f"{place.place}: {place.outcome}, {place.detail}")
             notify("STATUS=no CloudStack source found so far")
             return
         self.said_nothing_found = False

@@ -27,6 +27,8 @@ ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look c
 DRIVE_PATIENCE = 6.0  # seconds; facts/dependencies.md, section 3
 SCOUT_PATIENCE = 20.0
 DRIVE_AT_LEAST = 2.0  # seconds, however short the wait is
+ROUTER_LIFE = 30.0  # seconds of one router child: its CPU limit is for a read, not for a long wait
+FAILED_PAUSE = 2.0  # seconds before another router child where one has died
 RESTART_AFTER = 1.0  # seconds a router child may go on after the leases changed under it
 LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is killed
 MAX_DRIVES = 8
@@ -107,6 +109,7 @@ class _Observer:
         self.router_started = 0.0
         self.router_done = False
         self.router_stale = False
+        self.router_again_at: Optional[float] = None
         self.router_readings: Tuple[Reading, ...] = ()
         self.router_places: Tuple[Place, ...] = ()
         self.drives: List[_Job] = []
@@ -136,7 +139,8 @@ class _Observer:
                     looked, latest = now, self._marks()
                     self._look_again(marks, latest)
                     marks = latest
-                if self.router_stale and now - self.router_started >= RESTART_AFTER:
+                stale = self.router_stale and now - self.router_started >= RESTART_AFTER
+                if stale or (self.router_again_at is not None and now >= self.router_again_at):
                     self._start_router()
             self._last_words()
         finally:
@@ -183,7 +187,7 @@ class _Observer:
             return True
         if self.drive_read_at is not None:
             return not self.wants_router or now >= self.drive_read_at + self.grace
-        if self.router is not None:
+        if self.router is not None or self.router_again_at is not None:
             return False
         return self.once or not self.discovers
 
@@ -192,6 +196,8 @@ class _Observer:
         moments = [now + TICK, self.end, *(job.ends for job in self._jobs())]
         if self.drive_read_at is not None:
             moments.append(self.drive_read_at + self.grace)
+        if self.router_again_at is not None:
+            moments.append(self.router_again_at)
         later = [moment for moment in moments if moment > now]
         waiting: List[Any] = [job.child for job in self._jobs()]
         if self.wake is not None:
@@ -224,6 +230,7 @@ class _Observer:
         if job is self.router:
             self.router, self.router_done = None, True
             self.router_places += (Place("router", job.why, outcome, detail),)
+            self._try_again(FAILED_PAUSE)
             return
         if job in self.drives:
             self.drives.remove(job)
@@ -235,14 +242,20 @@ class _Observer:
         if self.router is not None:
             self.router.child.kill()
         now = self.system.clock.monotonic()
-        deadline = self.end - min(LAST_WORDS, (self.end - now) / 2)
+        deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
         child = children.start_router(
             self.system, self.options, self.settings.drive_labels, deadline, once=self.once
         )
         self.router = _Job(child, deadline + 2.0, "find and read the virtual router")
         self.router_started = now
         self.router_done = self.router_stale = False
-        self.router_places = ()
+        self.router_again_at = None
+
+    def _try_again(self, pause: float) -> None:
+        """Another router child, where there is time for one."""
+        at = self.system.clock.monotonic() + pause
+        if not self.once and not self.router_readings and at < self.end - LAST_WORDS:
+            self.router_again_at = at
 
     def _hear_router(self, job: _Job, done: bool) -> None:
         from csagent import hearing
@@ -258,6 +271,8 @@ class _Observer:
         news = hearing.router_news(document)
         self.found = replace(news.found, drives=self.found.drives)
         self.router_readings, self.router_places = news.readings, news.places
+        if done and news.found.candidates:
+            self._try_again(0.0)
 
     def _last_words(self) -> None:
         """What the router child has said so far counts, though it is stopped."""

@@ -1,0 +1,68 @@
+"""Waiting for a router: a child that dies is replaced, one that has waited long makes room for the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+from samples import INSTANCE
+
+from csagent import children, observe
+from csagent.children import Options
+from csagent.lab.cloud import Cloud
+from csagent.settings import Settings
+from csagent.system import System
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> List[int]:
+    """The process ids of the router children, as they are started."""
+    pids: List[int] = []
+    start = children.start_router
+
+    def noting(*words: Any, **more: Any) -> Any:
+        child = start(*words, **more)
+        pids.append(child.pid)
+        return child
+
+    monkeypatch.setattr(children, "start_router", noting)
+    return pids
+
+
+def look(tree: Path, port: int, wait: float) -> Any:
+    options = Options(router=("127.0.0.1", port), password_port=1)
+    return observe.observe(System.at(str(tree)), Settings(), options, wait=wait).observation
+
+
+def test_a_router_child_that_dies_is_replaced(tree: Path, servers: Any, started: List[int]) -> None:
+    """Killed in the middle of its wait, it costs a pause: the router that comes up later is still found."""
+    port = servers.free_port()
+
+    def kill_then_serve() -> None:
+        while not started:
+            time.sleep(0.05)
+        os.kill(started[0], signal.SIGKILL)
+        time.sleep(0.5)
+        servers.lab(Cloud(instance_id=INSTANCE), port=port)
+
+    thread = threading.Thread(target=kill_then_serve)
+    thread.start()
+    seen = look(tree, port, 20)
+    thread.join()
+    assert seen.instance_id == INSTANCE and len(started) == 2
+
+
+def test_a_long_wait_is_several_children(
+    tree: Path, servers: Any, started: List[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits its time and no longer; the wait as a whole keeps its end, and says what was tried."""
+    monkeypatch.setattr(observe, "ROUTER_LIFE", 1.0)
+    began = time.monotonic()
+    seen = look(tree, servers.free_port(), 4)
+    assert 3 <= time.monotonic() - began < 6 and 2 <= len(started) <= 5
+    assert not seen.source_found and seen.places[0].outcome == "refused"
