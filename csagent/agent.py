@@ -160,7 +160,7 @@ def one_at_a_time(system: "System", wake: Optional[Wake] = None) -> Iterator[Non
     """
     shown = system.tree.shown(LOCK)
     try:
-        system.tree.mkdir(RUN, 0o755)
+        system.tree.mkdir(RUN, 0o755, durable=False)
         descriptor = system.tree.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         hint = "; this needs root" if error.errno in DENIED and os.geteuid() != 0 else ""

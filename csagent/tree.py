@@ -173,15 +173,20 @@ class Tree:
             elif self.exists(path):
                 yield path
 
-    def mkdir(self, path: str, mode: int) -> None:
-        """Make a directory and its parents; those that exist are left as they are."""
+    def mkdir(self, path: str, mode: int, *, durable: bool = True) -> None:
+        """Make a directory and its parents; those that exist are left as they are.
+
+        Durable means that those are made durable too: whoever made them may have been killed before that.
+        """
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts) + 1):
             below = "/" + "/".join(parts[:depth])
-            if self.exists(below):
-                continue
             directory, name = self.resolve(below)
             try:
+                if self.exists(below):
+                    if durable and depth > 1:
+                        os.fsync(directory)
+                    continue
                 os.mkdir(name, mode if depth == len(parts) else 0o755, dir_fd=directory)
                 if depth == len(parts):
                     os.chmod(name, mode, dir_fd=directory)
@@ -209,7 +214,8 @@ class Tree:
             mode: its permissions.
             owner: (uid, gid) it shall have; None leaves what creation gives.
             keep: an existing file's mode and owner win over `mode` and `owner`.
-            durable: wait until it is on the disk; pointless for what lives in /run.
+            durable: wait until it is on the disk, also where it already was so: the pass that wrote it may
+                have been killed before it was. Pointless for what lives in /run.
 
         Returns:
             False where the file already was so, and was not touched.
@@ -220,6 +226,20 @@ class Tree:
         directory, name = self.resolve(path)
         try:
             return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
+        finally:
+            os.close(directory)
+
+    def sync(self, path: str) -> None:
+        """Make a file and its name durable, whoever wrote it."""
+        directory, name = self.resolve(path)
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=directory)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.fsync(directory)
         finally:
             os.close(directory)
 
@@ -283,16 +303,9 @@ def replace_at(
             mode = stat.S_IMODE(previous.st_mode)
             owner = (previous.st_uid, previous.st_gid)
         same_owner = owner is None or owner == (previous.st_uid, previous.st_gid)
-        if previous.st_size == len(content) and same_owner:
-            descriptor = os.open(
-                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
-            )
-            try:
-                same = read_all(descriptor, len(content) + 1) == content
-                if same and stat.S_IMODE(os.fstat(descriptor).st_mode) == mode:
-                    return False
-            finally:
-                os.close(descriptor)
+        same_size = previous.st_size == len(content)
+        if same_owner and same_size and _is_so(directory, name, content, mode, durable=durable):
+            return False
     temporary = f".{name}{TEMPORARY_SUFFIX}"
     try:
         os.unlink(temporary, dir_fd=directory)
@@ -304,12 +317,7 @@ def replace_at(
         try:
             write_all(descriptor, content)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
-                try:
-                    os.fchown(descriptor, *owner)
-                except PermissionError:
-                    if os.geteuid() in (0, -1) or owner[0] != os.geteuid():
-                        raise
-                    # Nobody but root gives a file to a group that it is not in: it stays in ours.
+                _give(descriptor, owner)
             os.fchmod(descriptor, mode)
             if durable:
                 os.fsync(descriptor)
@@ -325,3 +333,28 @@ def replace_at(
     if durable:
         os.fsync(directory)
     return True
+
+
+def _is_so(directory: int, name: str, content: bytes, mode: int, *, durable: bool) -> bool:
+    """Whether a file already is what it shall be; then it is made durable as if it had been written."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=directory)
+    try:
+        same = read_all(descriptor, len(content) + 1) == content
+        if not same or stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+            return False
+        if durable:
+            os.fsync(descriptor)
+            os.fsync(directory)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _give(descriptor: int, owner: Tuple[int, int]) -> None:
+    """Change the owner. Nobody but root gives a file to a group that it is not in: it stays in ours then."""
+    try:
+        os.fchown(descriptor, *owner)
+    except PermissionError:
+        if os.geteuid() == 0 or owner[0] != os.geteuid():
+            raise

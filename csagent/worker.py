@@ -72,11 +72,14 @@ class Worker:
             account = accounts.find(self.system, action.user)
             if not password.is_set(self.system, account, action.value):
                 password.set_password(self.system, account, action.value)
+            self.system.tree.sync(accounts.SHADOW)
             self._remember_password(action.value, action.outranked)
             return self._acknowledged(action, action.value, action.endpoints, "applied")
         elif isinstance(action, Acknowledge):
             if action.remember or action.outranked:
                 self._remember_password(action.value, action.outranked)
+            elif action.endpoints:
+                self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)

@@ -79,10 +79,10 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
     changed = False
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
-        os.fsync(home)
         changed = True
     except FileExistsError:
         pass
+    os.fsync(home)
     try:
         directory = os.open(DIRECTORY, flags, dir_fd=home)
     except OSError as error:

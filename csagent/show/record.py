@@ -26,7 +26,7 @@ def write(system: "System", report: "Report") -> "Report":
     previous = _previous(system)
     status = status_json(report, previous)
     try:
-        system.tree.mkdir(RUN, 0o755)
+        system.tree.mkdir(RUN, 0o755, durable=False)
         system.tree.write(STATUS, _dump(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
             system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
