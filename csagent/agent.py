@@ -117,8 +117,6 @@ def _one_round(
 
     with one_at_a_time(system, wake):
         known = recall(system, settings, observed)
-        if known.note:
-            log(known.note)
         plan = decide(observed.observation, known, settings, force_password=options.force_password)
         worker = Worker(system, known, log)
         outcomes = worker.carry_out(plan)

@@ -103,13 +103,14 @@ def _read_router(
     if options.password_port is not None:
         port = options.password_port
         found = replace(found, candidates=tuple(replace(one, password_port=port) for one in found.candidates))
+    encoded = wire.encode(found)
     if not found.candidates:
-        return {"found": wire.encode(found), "readings": [], "places": []}
+        return {"found": encoded, "readings": [], "places": []}
     from csagent.read import router
 
     def report(answer: "router.RouterAnswer") -> Any:
         return {
-            "found": wire.encode(found),
+            "found": encoded,
             "readings": wire.encode(answer.readings),
             "places": wire.encode(answer.places),
         }

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 SLOTS: Dict[str, bool] = {"slots": True} if sys.version_info >= (3, 10) else {}
 """`dataclass(slots=True)` came with Python 3.10; on 3.9 facts merely lack the saving."""
-
-Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 
 HTTP_PORT = 80
 PASSWORD_PORT = 8080

@@ -337,9 +337,7 @@ class _Observer:
         from csagent import plausible
         from csagent.find.platform import read_dmi
 
-        platform = read_dmi(self.system)
-        comparable = platform.cloudstack and platform.uuid and plausible.is_uuid(instance_id)
-        return not comparable or instance_id == platform.uuid
+        return not plausible.is_anothers(instance_id, read_dmi(self.system))
 
     # --- the places ---
 

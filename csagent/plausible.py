@@ -11,7 +11,7 @@ import re
 from typing import List, Optional, Tuple
 
 from csagent.errors import Absent, Malformed
-from csagent.model import Secret
+from csagent.model import Platform, Secret
 
 PASSWORD_LIMIT = 256
 METADATA_LIMIT = 64 * 1024
@@ -28,6 +28,24 @@ _HTML = re.compile(rb"<\s*(!doctype|html|head|body|title|meta|script|\?xml|h[1-6
 _KEY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.:@+-]{0,126}\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PASSWORD_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# The metadata that CloudStack itself gives (facts, 2.4).
+WELL_KNOWN_KEYS = (
+    "local-hostname",
+    "public-keys",
+    "vm-id",
+    "instance-id",
+    "service-offering",
+    "availability-zone",
+    "local-ipv4",
+    "public-ipv4",
+    "public-hostname",
+    "cloud-identifier",
+    "hypervisor-host-name",
+    "cloud-domain",
+    "cloud-domain-id",
+    "cloud-name",
+)
 
 SAVED_PASSWORD = b"saved_password"
 BAD_REQUEST = b"bad_request"
@@ -90,6 +108,13 @@ def instance_id(text: str) -> str:
 def is_uuid(text: str) -> bool:
     """Whether an instance id is a UUID, and so can be compared with DMI's."""
     return _UUID.match(text.lower()) is not None
+
+
+def is_anothers(instance: str, platform: Platform) -> bool:
+    """Whether DMI, where it is CloudStack's, names another VM than this id (facts, 8; edges 22 and 23)."""
+    uuid = (platform.uuid or "").strip().lower()
+    comparable = platform.cloudstack is True and is_uuid(uuid) and is_uuid(instance)
+    return comparable and instance.lower() != uuid
 
 
 def hostname(text: str) -> str:

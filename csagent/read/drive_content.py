@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from csagent import plausible
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
 from csagent.model import PasswordOffer, Reading, Refusal
-from csagent.read import drive_names, network_data
+from csagent.read import drive_names, network_data, values
 from csagent.read.drive_names import METADATA, WELL_KNOWN, Contents
 
 JSON_LIMIT = 1 << 20
@@ -35,9 +36,6 @@ _MEMBERS = {"hostname": "local-hostname", "uuid": "vm-id", "availability_zone": 
 _NOT_METADATA = frozenset(("name", "keys", "public_keys", "files", "meta", "admin_pass", "network_config"))
 _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "devices", "dedicated_cpus"))
 
-# Written with \uXXXX for what is not ASCII; so are the user's own keys, on the drive only (facts, 2.4).
-_ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
-_ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
 _PASSWORD_LINE = re.compile(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
 _CHECKSUM = re.compile(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
 _DATA = {
@@ -93,7 +91,7 @@ class _Interpreter:
             offer = PasswordOffer(reason="the drive has nothing but the network")
             reading = Reading("drive", self.place, password=offer, network=network)
             summary = self.summary(reading)
-            return _with_refusals(reading, self.refused()), summary
+            return replace(reading, refusals=self.refused()), summary
         self.read_metadata()
         keys = self.keys(meta_data)
         self.fill(meta_data)
@@ -109,7 +107,7 @@ class _Interpreter:
             refusals=(),
         )
         summary = self.summary(reading)
-        return _with_refusals(reading, self.refused()), summary
+        return replace(reading, refusals=self.refused()), summary
 
     def refuse(self, datum: str, reason: str) -> None:
         self.refusals.append(Refusal(datum, self.place, reason))
@@ -185,7 +183,8 @@ class _Interpreter:
             return
         try:
             value = plausible.metadata_value(raw).rstrip("\r\n")
-            if not known or key in _ESCAPED:
+            # On the drive the user's own keys are escaped, too (facts, 2.4).
+            if not known or key in values.ESCAPED:
                 value = plausible.metadata_value(unescape(value).encode("utf-8"))
             if key in ("local-ipv4", "public-ipv4"):
                 value = _address(value)
@@ -351,19 +350,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def unescape(text: str) -> str:
-    r"""Undo CloudStack's ``\uXXXX`` (UTF-16 units, so characters beyond U+FFFF are pairs).
-
-    A half of a pair is no character, and stays as it is written.
-    """
-
-    def decoded(match: "re.Match[str]") -> str:
-        units = bytes.fromhex(match.group().replace("\\u", ""))
-        try:
-            return units.decode("utf-16-be")
-        except UnicodeDecodeError:
-            return match.group()
-
-    return _ESCAPE.sub(decoded, text)
+    """Undo CloudStack's escapes; half of a pair is no character, and stays as it is written."""
+    return values.unescape(text, strict=False)
 
 
 def _address(value: str) -> str:
@@ -406,9 +394,3 @@ def _parse_json(raw: bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise Malformed("JSON, but not an object")
     return document
-
-
-def _with_refusals(reading: Reading, refusals: Tuple[Refusal, ...]) -> Reading:
-    from dataclasses import replace
-
-    return replace(reading, refusals=refusals)

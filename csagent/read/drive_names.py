@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from csagent import plausible
 from csagent.errors import Malformed
 from csagent.model import SLOTS
 
@@ -35,22 +36,7 @@ NETWORK_DATA = "openstack/network_data.json"
 VENDOR_DATA = "openstack/vendor_data.json"
 OPENSTACK_USER_DATA = "openstack/user_data"
 
-WELL_KNOWN = (
-    "local-hostname",
-    "public-keys",
-    "vm-id",
-    "instance-id",
-    "service-offering",
-    "availability-zone",
-    "local-ipv4",
-    "public-ipv4",
-    "public-hostname",
-    "cloud-identifier",
-    "hypervisor-host-name",
-    "cloud-domain",
-    "cloud-domain-id",
-    "cloud-name",
-)
+WELL_KNOWN = plausible.WELL_KNOWN_KEYS
 
 _PASSWORD_FILES = {"vm-password": PASSWORD, "vm-password-md5checksum": CHECKSUM}
 _USER_DATA_FILES = {"user-data": USER_DATA}

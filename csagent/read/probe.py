@@ -35,10 +35,8 @@ def identify(body: bytes, platform: Platform) -> str:
     if found is None:
         # Without an excerpt: where --router names the wrong port, this may be a password server.
         raise Malformed("the answer is neither a UUID nor like i-2-3-VM")
-    uuid = (platform.uuid or "").strip().lower()
-    comparable = platform.cloudstack is True and plausible.is_uuid(uuid) and plausible.is_uuid(found)
-    if comparable and found.lower() != uuid:
-        raise Foreign(f"instance id {found} is another VM's: DMI says {uuid}")
+    if plausible.is_anothers(found, platform):
+        raise Foreign(f"instance id {found} is another VM's: DMI says {platform.uuid}")
     return found
 
 

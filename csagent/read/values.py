@@ -10,22 +10,11 @@ from csagent import plausible
 from csagent.errors import Malformed
 from csagent.model import SLOTS
 
-# Facts, 2.4 and 2.8; a key that is a substring of the listing's text is not listed at all (2.3).
+# A key that is a substring of the listing's text is not listed at all (2.3), so these are asked for unasked;
+# the instance id has made us believe the router before. Newer providers spell the last one so (2.8).
 WELL_KNOWN = (
-    "local-hostname",
-    "public-keys",
-    "vm-id",
-    "service-offering",
-    "availability-zone",
-    "local-ipv4",
-    "public-ipv4",
-    "public-hostname",
-    "cloud-identifier",
-    "hypervisor-host-name",
+    *(key for key in plausible.WELL_KNOWN_KEYS if key != "instance-id"),
     "hypervisor-hostname",
-    "cloud-domain",
-    "cloud-domain-id",
-    "cloud-name",
 )
 ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
 
@@ -69,17 +58,19 @@ def parse_listing(body: bytes) -> Listing:
     return Listing(tuple(keys), tuple(directories), tuple(problems))
 
 
-def unescape(text: str) -> str:
-    r"""Decode literal ``\uXXXX`` sequences, as the VR writes names with, pairs of surrogates included.
+def unescape(text: str, *, strict: bool = True) -> str:
+    r"""Undo CloudStack's ``\uXXXX`` (UTF-16 units, so characters beyond U+FFFF are pairs).
 
     Raises:
-        Malformed: half of a surrogate pair (edge 18).
+        Malformed: half of a surrogate pair (edge 18); where not strict, it stays as it is written.
     """
 
     def decode(match: re.Match[str]) -> str:
         try:
             return bytes.fromhex(match.group().replace("\\u", "")).decode("utf-16-be")
         except UnicodeDecodeError:
+            if not strict:
+                return match.group()
             raise Malformed("a \\u sequence that is half of a surrogate pair") from None
 
     return _ESCAPE.sub(decode, text)

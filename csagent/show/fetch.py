@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from csagent.errors import ApplyError
 from csagent.show.console import Console, shorten
-from csagent.show.record import place_json
+from csagent.show.record import place_json, refusals_json, user_data_json
 
 if TYPE_CHECKING:
     from csagent.model import Observation
@@ -23,7 +23,6 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
     if offer.value is not None:
         raw = offer.value.reveal()
         password["value"] = raw.decode("utf-8", "backslashreplace") if show_secrets else "***"
-    data = observation.user_data
     return {
         "schema": 1,
         "instance_id": observation.instance_id,
@@ -32,14 +31,11 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
         "metadata": dict(observation.metadata),
         "ssh_keys": list(observation.ssh_keys),
         "password": password,
-        "user_data": None if data is None else {"size": data.size, "sha256": data.sha256, "kind": data.kind},
+        "user_data": user_data_json(observation),
         "network": observation.network,
         "provenance": dict(observation.provenance),
         "places": [place_json(place) for place in observation.places],
-        "refusals": [
-            {"datum": refusal.datum, "place": refusal.place, "reason": refusal.reason}
-            for refusal in observation.refusals
-        ],
+        "refusals": refusals_json(observation),
     }
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
 from csagent.errors import EXIT_NO_SOURCE
+from csagent.show.status import INSTANCE, STATUS
 
 if TYPE_CHECKING:
+    from csagent.model import Observation
     from csagent.plan import Outcome, Report
     from csagent.system import System
 
-RUN = "/run/csagent"
-STATUS = RUN + "/status.json"
-INSTANCE = RUN + "/instance.json"
+RUN = os.path.dirname(STATUS)
 
 
 def write(system: "System", report: "Report") -> "Report":
@@ -80,10 +81,7 @@ def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> 
             for outcome in report.outcomes
         },
         "places": [place_json(place) for place in observation.places],
-        "refusals": [
-            {"datum": refusal.datum, "place": refusal.place, "reason": refusal.reason}
-            for refusal in observation.refusals
-        ],
+        "refusals": refusals_json(observation),
     }
 
 
@@ -107,10 +105,20 @@ def place_json(place: Any) -> Dict[str, Any]:
     return {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
 
 
+def refusals_json(observation: "Observation") -> List[Dict[str, Any]]:
+    """What was read and not believed."""
+    return [{"datum": one.datum, "place": one.place, "reason": one.reason} for one in observation.refusals]
+
+
+def user_data_json(observation: "Observation") -> Optional[Dict[str, Any]]:
+    """What the user-data is, nothing of what is in it."""
+    data = observation.user_data
+    return None if data is None else {"size": data.size, "sha256": data.sha256, "kind": data.kind}
+
+
 def instance_json(report: "Report") -> Dict[str, Any]:
     """What `query` answers from. No password, no user-data; that lies under `memory_id`, for root."""
     observation = report.observed.observation
-    data = observation.user_data
     return {
         "schema": 1,
         "instance_id": observation.instance_id,
@@ -118,7 +126,7 @@ def instance_json(report: "Report") -> Dict[str, Any]:
         "hostname": observation.hostname,
         "metadata": dict(observation.metadata),
         "ssh_keys": list(observation.ssh_keys),
-        "user_data": None if data is None else {"size": data.size, "sha256": data.sha256, "kind": data.kind},
+        "user_data": user_data_json(observation),
         "network": observation.network,
         "provenance": dict(observation.provenance),
     }

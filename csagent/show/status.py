@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
-USER_DATA = "/var/lib/csagent/instances/{}.user-data"
 LOOK_AGAIN = 0.2  # seconds
 SIZE_LIMIT = 16 << 20
 
@@ -149,9 +148,10 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
 def _user_data(root: str, instance: Dict[str, Any]) -> bytes:
     if not instance.get("user_data"):
         raise CsagentError("the last pass knows no user-data")
-    identity = str(instance.get("memory_id") or "unknown")
-    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in identity)[:128]
-    path = USER_DATA.format(name)
+    from csagent import memory
+
+    identity = instance.get("memory_id")
+    path = memory.user_data_path(str(identity) if identity else None)
     try:
         return read(root, path)
     except OSError as error:
