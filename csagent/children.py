@@ -14,6 +14,7 @@ from csagent.jail import Child
 from csagent.model import SLOTS, Candidate, Found
 
 if TYPE_CHECKING:
+    from csagent.confine import Filters
     from csagent.system import System
 
 ROUTER_JOB = "router reader"
@@ -43,7 +44,8 @@ def start_router(
 ) -> Child:
     """Find the candidates, ask them until one is believed, and read it.
 
-    The answer is {"found", "readings", "places"}; while it goes on, {"so_far": the same} may be said.
+    It says {"found": what was found} before anything is asked; the answer is {"readings", "places"}, and
+    while it goes on, {"so_far": the same} may be said.
 
     Args:
         system: the seams.
@@ -62,7 +64,7 @@ def start_router(
     )
 
 
-def _prepare_router(system: "System", options: Options) -> Any:
+def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["Filters"]]:
     if options.router is not None:
         from csagent.find.platform import read_dmi
 
@@ -74,13 +76,14 @@ def _prepare_router(system: "System", options: Options) -> Any:
         trail = finder.prepare(system)
         finder.warm_up()
         hope = finder.may_have_candidates(system)
-    from csagent import plausible, wire  # noqa: F401
+    from csagent import confine, plausible, wire  # noqa: F401
+    from csagent.read import broker  # noqa: F401
 
     if hope:
         from csagent.read import http, router  # noqa: F401
 
         http.warm_up()
-    return trail
+    return trail, confine.load()
 
 
 def _read_router(
@@ -89,34 +92,37 @@ def _read_router(
     labels: Sequence[str],
     deadline: float,
     once: bool,
-    trail: Any,
+    prepared: Tuple[Any, Optional["Filters"]],
     say: jail.Say,
 ) -> Any:
     from csagent import wire
+    from csagent.read import broker
 
+    trail, filters = prepared
     if options.router is not None:
         found = Found(platform=trail, candidates=given_candidates(options))
+        fence = broker.fence(system, filters)
     else:
         from csagent.find import finder
 
+        fence = broker.fence(system, filters)
         found = finder.look(system, trail, labels, with_drives=False)
     if options.password_port is not None:
         port = options.password_port
         found = replace(found, candidates=tuple(replace(one, password_port=port) for one in found.candidates))
-    encoded = wire.encode(found)
+    say({"found": wire.encode(found)})
     if not found.candidates:
-        return {"found": encoded, "readings": [], "places": []}
+        return {"readings": [], "places": []}
     from csagent.read import router
 
     def report(answer: "router.RouterAnswer") -> Any:
-        return {
-            "found": encoded,
-            "readings": wire.encode(answer.readings),
-            "places": wire.encode(answer.places),
-        }
+        return {"readings": wire.encode(answer.readings), "places": wire.encode(answer.places)}
 
+    system, resolve = fence.close(system, found.candidates)
     if once:
-        return report(router.look(system, found.candidates, found.platform, deadline=deadline))
+        return report(
+            router.look(system, found.candidates, found.platform, deadline=deadline, resolve=resolve)
+        )
     return report(
         router.read(
             system,
@@ -124,6 +130,7 @@ def _read_router(
             found.platform,
             deadline=deadline,
             progress=lambda answer: say({"so_far": report(answer)}),
+            resolve=resolve,
         )
     )
 
@@ -155,15 +162,20 @@ def _look_up(host: str) -> Optional[str]:
 def start_scout(system: "System", labels: Sequence[str]) -> Child:
     """List the block devices that carry a label; the answer is a list of `Drive`."""
 
-    def work(volumes: Any, _say: jail.Say) -> Any:
+    from csagent import confine
+
+    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
         from csagent import wire
         from csagent.find import drives
 
+        volumes, filters = prepared
+        confine.close(filters)
         return wire.encode(drives.drives(system, labels, volumes))
 
-    return jail.start(
-        system, SCOUT_JOB, lambda: prepare_scout(system), work, jail.READER, jail.unprivileged()
-    )
+    def prepare() -> Tuple[Any, Optional["Filters"]]:
+        return prepare_scout(system), confine.load()
+
+    return jail.start(system, SCOUT_JOB, prepare, work, jail.READER, jail.unprivileged())
 
 
 def prepare_scout(system: "System") -> Any:
@@ -185,18 +197,22 @@ def prepare_scout(system: "System") -> Any:
 def start_drive(system: "System", device: str, labels: Sequence[str], why: str, *, given: bool) -> Child:
     """Read one drive, image file or directory; the answer is {"reading", "place"}."""
 
-    def prepare() -> Any:
+    from csagent import confine
+
+    def prepare() -> Tuple[Any, Optional["Filters"]]:
         from csagent import wire  # noqa: F401
         from csagent.read import drive
 
         opened = drive.open_place(system, device, given=given, why=why)
         drive.warm_up(opened)
-        return opened
+        return opened, confine.load()
 
-    def work(opened: Any, _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
         from csagent import wire
         from csagent.read import drive
 
+        opened, filters = prepared
+        confine.close(filters)
         reading, place = drive.read(opened, labels=labels)
         return {"reading": wire.encode(reading), "place": wire.encode(place)}
 
@@ -209,15 +225,18 @@ def discover(system: "System", labels: Sequence[str]) -> Found:
     Raises:
         JailError: the child died.
     """
-    from csagent import wire
+    from csagent import confine, wire
     from csagent.find import finder
 
-    def prepare() -> Any:
+    def prepare() -> Tuple[Any, Optional["Filters"]]:
         prepare_scout(system)
         finder.warm_up()
-        return finder.prepare(system)
+        return finder.prepare(system), confine.load()
 
-    def work(trail: Any, _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
+        trail, filters = prepared
+        if filters is not None:
+            filters.finding()
         return wire.encode(finder.look(system, trail, labels))
 
     answer = jail.run(system, "finder", prepare, work, jail.READER, jail.unprivileged(), FINDER_PATIENCE)

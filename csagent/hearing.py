@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 from csagent import plausible, wire
 from csagent.children import DRIVE_JOB, ROUTER_JOB
 from csagent.errors import JailError, ProbeError
-from csagent.model import Found, Place, Reading
+from csagent.model import Candidate, Endpoint, Found, Place, Reading
 
 ENDPOINTS_LIMIT = 32
 
@@ -15,7 +15,6 @@ ENDPOINTS_LIMIT = 32
 class RouterNews(NamedTuple):
     """What the router's child has said."""
 
-    found: Found
     readings: Tuple[Reading, ...]
     places: Tuple[Place, ...]
 
@@ -27,17 +26,40 @@ class DriveNews(NamedTuple):
     place: Place
 
 
-def router_news(document: Any) -> RouterNews:
-    """Decode the answer of `children.start_router`.
+def found_news(document: Any) -> Found:
+    """Decode what `children.start_router` says first, before it has heard from anybody.
 
     Raises:
         JailError: it breaks the form or a rule.
     """
-    if not isinstance(document, dict) or set(document) != {"found", "readings", "places"}:
+    if not isinstance(document, dict) or set(document) != {"found"}:
+        raise JailError(f"{ROUTER_JOB}: did not say first what it found")
+    return wire.decode(Found, document["found"])
+
+
+def router_news(document: Any, found: Found) -> RouterNews:
+    """Decode the answer of `children.start_router`.
+
+    Raises:
+        JailError: it breaks the form or a rule, or names a password server that is no candidate's.
+    """
+    if not isinstance(document, dict) or set(document) != {"readings", "places"}:
         raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
-    found = wire.decode(Found, document["found"])
     readings = tuple(recheck(reading) for reading in decode_all(Reading, document["readings"]))
-    return RouterNews(found, readings, decode_all(Place, document["places"]))
+    for reading in readings:
+        for endpoint in reading.password.endpoints:
+            if not any(_may_be(endpoint, candidate) for candidate in found.candidates):
+                raise JailError(f"{ROUTER_JOB}: named a password server that is no candidate's")
+    return RouterNews(readings, decode_all(Place, document["places"]))
+
+
+def _may_be(endpoint: Endpoint, candidate: Candidate) -> bool:
+    """Whether it is a candidate in its second role; of a name, any address may be."""
+    by_name = plausible.address(candidate.address) is None
+    return (by_name or candidate.address == endpoint.address) and (
+        candidate.password_port,
+        candidate.source,
+    ) == (endpoint.port, endpoint.source)
 
 
 def drive_news(document: Any) -> DriveNews:
@@ -91,7 +113,7 @@ def _check_values(reading: Reading) -> None:
             "instance id",
         ),
         (plausible.ssh_keys("\n".join(reading.ssh_keys)) == (reading.ssh_keys, ()), "key"),
-        (all(map(plausible.metadata_key, reading.metadata)), "metadata key"),
+        (all(map(_is_key, reading.metadata)), "metadata key"),
         (offer.value is None or plausible.password(offer.value.reveal()) == offer.value, "password"),
         (len(reading.user_data or b"") <= plausible.USER_DATA_LIMIT * 4, "user-data"),
     ):
@@ -99,6 +121,11 @@ def _check_values(reading: Reading) -> None:
             raise JailError(f"the reading child answered with a wrong {what}")
     for value in reading.metadata.values():
         plausible.metadata_value(value.encode("utf-8"))
+
+
+def _is_key(name: str) -> bool:
+    """A plain name, or one inside a directory: newer providers have a level of them (facts, 2.8)."""
+    return all(map(plausible.metadata_key, name.split("/", 1)))
 
 
 def _check_endpoints(reading: Reading) -> None:

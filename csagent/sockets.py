@@ -6,9 +6,33 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 import time
 from typing import Any, Optional
+
+
+def begin(address: str, port: int, source: Optional[str]) -> socket.socket:
+    """A socket that is being connected, without waiting for the other side.
+
+    Raises:
+        OSError: the kernel refuses at once.
+    """
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            connection.bind((source, 0))
+        number = connection.connect_ex((address, port))
+        if number not in (0, errno.EINPROGRESS):
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class DeadlineSocket(socket.socket):
@@ -19,14 +43,26 @@ class DeadlineSocket(socket.socket):
     @classmethod
     def dial(cls, address: str, port: int, source: Optional[str], deadline: float) -> "DeadlineSocket":
         """Connect to an IPv4 address; see `csagent.system.Dialer.connect`."""
-        connection = cls(socket.AF_INET, socket.SOCK_STREAM)
+        return cls.finish(begin(address, port, source).detach(), deadline)
+
+    @classmethod
+    def finish(cls, descriptor: int, deadline: float) -> "DeadlineSocket":
+        """Wait until a connection that has begun is there; takes the descriptor over.
+
+        Raises:
+            OSError: as connect(2) says it; TimeoutError at the deadline.
+        """
+        connection = cls(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)
         try:
             connection.deadline = deadline
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if source is not None:
-                connection.bind((source, 0))
             connection._arm()
-            connection.connect((address, port))
+            waiting = select.poll()  # select(2) knows no descriptor above 1,023
+            waiting.register(connection, select.POLLOUT)
+            if not waiting.poll((connection.gettimeout() or 0.0) * 1000.0):
+                raise socket.timeout("deadline")
+            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                raise OSError(number, os.strerror(number))
         except BaseException:
             connection.close()
             raise

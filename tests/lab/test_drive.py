@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -111,6 +112,7 @@ def read(
     path: str, *, given: bool = True, labels: Tuple[str, ...] = ("config-2",)
 ) -> Tuple[Optional[Reading], Place]:
     """Both steps, in this process; no descriptor is left open."""
+    gc.collect()  # what earlier tests left behind may not go in between
     before = os.listdir("/proc/self/fd")
     opened = drive.open_place(System.at("/"), path, given=given)
     drive.warm_up(opened)

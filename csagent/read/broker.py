@@ -1,0 +1,174 @@
+"""Connections for a reading child that may open none itself.
+
+A parser that a stranger's bytes have taken over must not turn the VM into a bridge into its network. So the
+child forks a broker before it reads anything, tells it once which candidates there are, and then loses
+connect(2) and socket(2) (`csagent.confine`). From there on the broker, which parses nothing but the
+look-up of ``data-server.``, opens the connections and hands their descriptors over (unix(7), SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import socket
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple
+
+from csagent import hearing, wire
+from csagent.model import Candidate
+from csagent.read import names
+from csagent.read.parallel import start
+from csagent.read.probe import DATA_SERVER
+from csagent.sockets import DeadlineSocket, begin
+from csagent.system import Dialer
+
+if TYPE_CHECKING:
+    from csagent.confine import Filters
+    from csagent.system import System
+
+REQUEST_LIMIT = 1 << 16
+ADDRESSES_LIMIT = 16
+Way = Tuple[str, int, Optional[str]]  # address, port, source address
+
+
+class Broker(Dialer):
+    """The child's side of it."""
+
+    def __init__(self, connections: socket.socket, look_ups: socket.socket) -> None:
+        self._connections = connections
+        self._look_ups = look_ups
+        self._one_at_a_time = threading.Lock()
+
+    def admit(self, candidates: Sequence[Candidate]) -> None:
+        """Say who may be connected to; the broker takes this once."""
+        text = json.dumps(wire.encode(tuple(candidates))).encode()
+        self._connections.sendall(text)
+        self._connections.recv(1)
+
+    def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> DeadlineSocket:
+        with self._one_at_a_time:
+            self._connections.sendall(json.dumps([address, port, source]).encode())
+            answer, descriptors, _, _ = socket.recv_fds(self._connections, 64, 1)
+        if not descriptors:
+            number = int(answer or str(errno.ECONNABORTED))
+            raise OSError(number, os.strerror(number))
+        return DeadlineSocket.finish(descriptors[0], deadline)
+
+    def resolve(self, name: str) -> Tuple[str, ...]:
+        """The addresses of ``data-server.`` (a `csagent.read.names.Lookup`); at most one caller at a time."""
+        self._look_ups.sendall(name.encode())
+        return tuple(json.loads(self._look_ups.recv(REQUEST_LIMIT) or "[]"))
+
+
+def fork(system: "System") -> Broker:
+    """Start the broker, as a process that ends with this one."""
+    ours, theirs = _pair()
+    ours_too, theirs_too = _pair()
+    if os.fork() == 0:
+        try:
+            low, high = sorted((theirs.fileno(), theirs_too.fileno()))
+            os.closerange(3, low)
+            os.closerange(low + 1, high)
+            os.closerange(high + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            _Desk(system, theirs, theirs_too).serve()
+        except BaseException:  # noqa: S110  the child is gone, or talks nonsense: its next request says so
+            pass
+        finally:
+            os._exit(0)
+    theirs.close()
+    theirs_too.close()
+    return Broker(ours, ours_too)
+
+
+def _pair() -> Tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class Fence:
+    """What keeps a child from reaching anybody but the candidates."""
+
+    def __init__(self, filters: Optional["Filters"], broker: Optional[Broker]) -> None:
+        self._filters = filters
+        self._broker = broker
+
+    def close(
+        self, system: "System", candidates: Sequence[Candidate]
+    ) -> Tuple["System", Optional[names.Lookup]]:
+        """From here on only these can be reached: the system that does, and how the name is looked up."""
+        if self._filters is None or self._broker is None:
+            return system, None
+        self._broker.admit(candidates)
+        self._filters.reading()
+        return replace(system, dialer=self._broker), self._broker.resolve
+
+
+def fence(system: "System", filters: Optional["Filters"]) -> Fence:
+    """Take TCP from this process, and let a broker have it.
+
+    Where libseccomp or the kernel cannot take system calls away, all stays open: a broker guards nothing.
+    """
+    if filters is None:
+        return Fence(None, None)
+    broker = fork(system)
+    return Fence(filters, broker) if filters.finding() else Fence(None, None)
+
+
+class _Desk:
+    """The broker's side of it."""
+
+    def __init__(self, system: "System", connections: socket.socket, look_ups: socket.socket) -> None:
+        self._system = system
+        self._connections = connections
+        self._look_ups = look_ups
+        self._ways: Set[Way] = set()
+        self._by_name: List[Candidate] = []
+        self._resolve: names.Lookup = names.lookup
+
+    def serve(self) -> None:
+        self._admit(self._connections.recv(REQUEST_LIMIT))
+        self._connections.sendall(b"\n")
+        start(self._serve_look_ups)
+        while True:
+            request = self._connections.recv(REQUEST_LIMIT)
+            if not request:
+                return
+            try:
+                connection = self._open(json.loads(request))
+            except OSError as error:
+                self._connections.sendall(str(error.errno or errno.EIO).encode())
+                continue
+            with connection:
+                socket.send_fds(self._connections, [b"0"], [connection.fileno()])
+
+    def _admit(self, text: bytes) -> None:
+        candidates = hearing.decode_all(Candidate, json.loads(text))
+        for candidate in candidates:
+            if candidate.address == DATA_SERVER:
+                self._by_name.append(candidate)
+            else:
+                self._ways |= _ways(candidate, candidate.address)
+        self._resolve = names.resolver(self._system, candidates)
+
+    def _open(self, request: Any) -> socket.socket:
+        address, port, source = request
+        if (address, port, source) not in self._ways:
+            raise PermissionError(errno.EACCES, "no candidate")
+        return begin(address, port, source)
+
+    def _serve_look_ups(self) -> None:
+        while self._look_ups.recv(256) == DATA_SERVER.encode():
+            try:
+                found = self._resolve(DATA_SERVER)[:ADDRESSES_LIMIT]
+            except (OSError, UnicodeError):
+                found = ()
+            for candidate in self._by_name:
+                for address in found:
+                    self._ways |= _ways(candidate, address)
+            self._look_ups.sendall(json.dumps(found).encode())
+
+
+def _ways(candidate: Candidate, address: str) -> Set[Way]:
+    return {(address, port, candidate.source) for port in (candidate.port, candidate.password_port)}

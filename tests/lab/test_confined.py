@@ -1,0 +1,351 @@
+"""What a reading child can still do once a stranger's bytes have taken it over: the real children, attacked.
+
+The parser is replaced by the attacker, who tries everything in turn and tells how it went.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import pytest
+from conftest import Peer
+
+from csagent import children, confine, jail, worker
+from csagent.errors import CsagentError, JailError
+from csagent.find import drives, finder
+from csagent.lab import drive as lab_drive
+from csagent.lab.cloud import Cloud
+from csagent.lab.router import LabRouter
+from csagent.model import Endpoint, Secret
+from csagent.read import broker, drive, passwords, router
+from csagent.system import System
+
+LABELS = ("config-2",)
+REFUSED = {"EPERM", "EACCES", "ENOSYS", "ESRCH"}
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+Attempts = Dict[str, Callable[[], Any]]
+
+
+@pytest.fixture(autouse=True)
+def needs_the_filter() -> None:
+    if confine.load() is None:
+        assert not os.environ.get("CI"), "CI has libseccomp"
+        pytest.skip("libseccomp.so.2 is not installed: the children keep only what csagent.jail gives")
+
+
+@pytest.fixture
+def bystander() -> Iterator[int]:
+    """A process of the same user as the children, which has nothing to do with them."""
+    identity = jail.unprivileged()
+    become = {"user": identity.uid, "group": identity.gid} if identity else {}
+    process = subprocess.Popen(["sleep", "60"], **become)  # type: ignore[arg-type]
+    yield process.pid
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    assert alive, "the bystander was killed"
+
+
+@pytest.fixture
+def other() -> Iterator[Peer]:
+    """A server on an address that is no candidate."""
+    peer = Peer(lambda connection, _request: connection.close())
+    yield peer
+    peer.stop()
+    assert peer.connections == 0, "somebody connected"
+
+
+def called(name: str, *arguments: int) -> None:
+    """A system call by its number."""
+    library = ctypes.CDLL(confine.LIBRARY)
+    number = library.seccomp_syscall_resolve_name(name.encode())
+    if LIBC.syscall(number, *[ctypes.c_long(argument) for argument in arguments]) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def tcp(address: Tuple[str, int]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
+        connection.connect(address)
+
+
+def udp(address: Tuple[str, int]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.sendto(b"marker", address)
+
+
+def attempts(bystander: int, parent: int, other: Peer, directory: Path) -> Attempts:
+    """Everything that must fail in every child."""
+    address = (other.address, other.port)
+    mine = str(directory / "new")
+    there = str(directory / "there")
+    return {
+        "open /etc/shadow": lambda: open("/etc/shadow").close(),
+        "read the state": lambda: os.listdir(directory / "state"),
+        "read the parent's memory": lambda: open(f"/proc/{parent}/mem").close(),
+        "become root": lambda: os.setresuid(0, 0, 0),
+        "create a file": lambda: open(mine, "x").close(),
+        "create a file in /tmp": lambda: open("/tmp/csagent-attack", "x").close(),
+        "create a file in /dev/shm": lambda: open("/dev/shm/csagent-attack", "x").close(),
+        "open a file for writing": lambda: open(there, "r+").close(),
+        "empty a file": lambda: os.open(there, os.O_RDONLY | os.O_TRUNC),
+        "truncate a file": lambda: os.truncate(there, 0),
+        "remove a file": lambda: os.unlink(there),
+        "rename a file": lambda: os.rename(there, mine),
+        "link a file": lambda: os.link(there, mine),
+        "make a symbolic link": lambda: os.symlink("/etc/shadow", mine),
+        "make a directory": lambda: os.mkdir(mine),
+        "make a FIFO": lambda: os.mkfifo(mine),
+        "change a mode": lambda: os.chmod(there, 0o777),
+        "change a time": lambda: os.utime(there),
+        "keep a hidden file": lambda: os.memfd_create("x"),
+        "signal the parent": lambda: os.kill(parent, signal.SIGTERM),
+        "trace a process": lambda: called("ptrace", 16, bystander, 0, 0),
+        "read a process's memory": lambda: called("process_vm_readv", bystander, 0, 0, 0, 0, 0),
+        "leave the process group": os.setsid,
+        "leave the namespaces": lambda: called("unshare", 0x10000000),
+        "mount": lambda: called("mount", 0, 0, 0, 0, 0),
+        "be debugged": lambda: called("prctl", 4, 1, 0, 0, 0),
+        "outlive the parent": lambda: called("prctl", 1, 0, 0, 0, 0),
+        "limit another process": lambda: called("prlimit64", bystander, 7, 0, 0),
+        "use io_uring": lambda: called("io_uring_setup", 1, 0),
+        "load a BPF program": lambda: called("bpf", 0, 0, 0),
+        "use a keyring": lambda: called("keyctl", 0, -3, 0, 0, 0),
+        "connect over TCP": lambda: tcp(address),
+        "send a datagram": lambda: udp(address),
+        "open a raw socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "use vsock": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
+    }
+
+
+def attempts_while_reading(bystander: int) -> Attempts:
+    """What a child that reads must not do, and one that finds may have to."""
+    return {
+        "signal a process of its user": lambda: os.kill(bystander, signal.SIGTERM),
+        "signal a process's thread": lambda: called("tgkill", bystander, bystander, 15),
+        "signal its group": lambda: os.killpg(0, signal.SIGTERM),
+        "start a process": os.fork,
+        "run a command": lambda: os.execv("/bin/true", ["true"]),
+        "talk to the system's services": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+        "talk to the kernel's routing": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    }
+
+
+def attack(tries: Attempts) -> None:
+    """Try all of it; the outcome leaves as the text of an error."""
+    outcome: Dict[str, str] = {}
+    for name, one in tries.items():
+        try:
+            one()
+            outcome[name] = "done"
+        except OSError as error:
+            outcome[name] = errno.errorcode.get(error.errno or 0, repr(error))
+    raise CsagentError(json.dumps(outcome))
+
+
+def outcomes(child: jail.Child) -> Dict[str, str]:
+    """How it went, by what was tried."""
+    while not child.collect():
+        pass
+    documents: List[Any] = child.documents()
+    told: Dict[str, str] = json.loads(documents[-1]["died"])
+    return told
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Path:
+    """A directory in which the children's user could do everything."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    (tmp_path / "there").write_text("marker")
+    (tmp_path / "there").chmod(0o666)
+    (tmp_path / "state").mkdir(mode=0o700)
+    return tmp_path
+
+
+@pytest.fixture
+def tries(bystander: int, other: Peer, ground: Path) -> Attempts:
+    return attempts(bystander, os.getpid(), other, ground)
+
+
+def check(told: Dict[str, str], tried: Attempts) -> None:
+    if os.geteuid() != 0:
+        told = {**told, "read the state": "EACCES"}  # the children are the user who started them
+    wrong = {name: how for name, how in told.items() if how not in REFUSED}
+    assert (wrong, set(told)) == ({}, set(tried))
+
+
+def test_the_drive_reader(
+    tries: Attempts, bystander: int, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that parses a drive can neither read nor change, signal, start or reach anything."""
+    tries.update(attempts_while_reading(bystander))
+    lab_drive.build_tree(str(ground / "drive"), lab_drive.files_for(Cloud(instance_id="i-2-3-VM")))
+    monkeypatch.setattr(drive, "read", lambda *_args, **_kwargs: attack(tries))
+    child = children.start_drive(System(), str(ground / "drive"), LABELS, "", given=True)
+    check(outcomes(child), tries)
+
+
+def test_the_drive_scout(tries: Attempts, bystander: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor can one that looks at the labels of the block devices."""
+    tries.update(attempts_while_reading(bystander))
+    monkeypatch.setattr(drives, "drives", lambda *_args, **_kwargs: attack(tries))
+    check(outcomes(children.start_scout(System(), LABELS)), tries)
+
+
+def test_the_finder(tries: Attempts, ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reads leases may ask the DHCP clients' own commands, and nobody over the network."""
+    monkeypatch.setattr(finder, "look", lambda *_args, **_kwargs: attack(tries))
+    tree = System.at(str(ground))
+    child = children.start_router(tree, children.Options(), LABELS, tree.clock.monotonic() + 20, once=True)
+    check(outcomes(child), tries)
+    with pytest.raises(JailError) as caught:
+        children.discover(tree, LABELS)
+    assert '"open /etc/shadow": "E' in str(caught.value)
+
+
+def test_the_router_reader(
+    tries: Attempts, bystander: int, other: Peer, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that speaks with the candidates reaches them, and nobody else, not even through the broker."""
+    tries.update(attempts_while_reading(bystander))
+    candidate = Peer(lambda connection, _request: connection.close())
+    deadline = System().clock.monotonic() + 20
+    given: List[System] = []
+
+    def through(address: str, port: int) -> Callable[[], Any]:
+        return lambda: given[0].dialer.connect(address, port, None, deadline)
+
+    tries["connect through the broker"] = through(other.address, other.port)
+    tries["connect through the broker to another machine"] = through("192.0.2.77", candidate.port)
+    tries["from another address"] = lambda: given[0].dialer.connect(
+        candidate.address, candidate.port, "127.0.0.9", deadline
+    )
+
+    def look(system: System, *_args: Any, **_kwargs: Any) -> None:
+        given.append(system)
+        through(candidate.address, candidate.port)().close()
+        attack(tries)
+
+    monkeypatch.setattr(router, "look", look)
+    options = children.Options(router=(candidate.address, candidate.port), password_port=candidate.port)
+    try:
+        child = children.start_router(System.at(str(ground)), options, LABELS, deadline, once=True)
+        check(outcomes(child), tries)
+        end = time.monotonic() + 5.0
+        while not candidate.connections and time.monotonic() < end:
+            time.sleep(0.01)  # the connection is there, its server may not have been
+        assert candidate.connections == 1
+    finally:
+        candidate.stop()
+
+
+def test_the_acknowledging_child(
+    tries: Attempts, bystander: int, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor can the one that acknowledges do anything but reach the servers that offered the password."""
+    tries.update(attempts_while_reading(bystander))
+    told: List[Dict[str, str]] = []
+
+    def tell(text: str) -> None:
+        told.append(json.loads(text))
+
+    class Child(jail.Child):
+        def result(self) -> Any:
+            tell(self.documents()[-1]["died"])
+            return super().result()
+
+    monkeypatch.setattr(jail, "Child", Child)
+    monkeypatch.setattr(passwords, "acknowledge", lambda *_args: attack(tries))
+    places = worker.acknowledge(
+        System.at(str(ground)), Secret("marker-EXAMPLE"), (Endpoint("127.0.0.1", 9, None),)
+    )
+    assert places[0].outcome == "failed"
+    check(told[0], tries)
+
+
+def test_the_broker_takes_candidates_once(ground: Path) -> None:
+    """A second list of candidates is no request it understands: it ends, and nobody can be reached."""
+    peer = Peer(lambda connection, _request: connection.close())
+    candidate = children.given_candidates(children.Options(router=("127.0.0.1", peer.port)))
+
+    def work(filters: confine.Filters, _say: jail.Say) -> List[str]:
+        known = broker.fork(System())
+        known.admit([replace(candidate[0], port=1)])
+        told = []
+        for again in (False, True):
+            try:
+                if again:
+                    known.admit(candidate)
+                known.connect("127.0.0.1", peer.port, None, System().clock.monotonic() + 5)
+                told.append("connected")
+            except OSError as error:
+                told.append(errno.errorcode[error.errno or 0])
+        return told
+
+    try:
+        told = jail.run(System(), "test", confine.load, work, jail.READER, jail.unprivileged())
+        assert told[0] == "EACCES" and told[1] != "connected"
+        assert peer.connections == 0
+    finally:
+        peer.stop()
+
+
+def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
+    """On a machine without libseccomp the children connect for themselves."""
+    monkeypatch.setattr(confine, "load", lambda: None)
+    peer = Peer(lambda connection, _request: connection.close())
+    try:
+        options = children.Options(router=(peer.address, peer.port), password_port=peer.port)
+        tree = System.at(str(ground))
+        child = children.start_router(tree, options, LABELS, tree.clock.monotonic() + 20, once=True)
+        while not child.collect():
+            pass
+        assert child.result()["readings"] == [] and peer.connections >= 1
+    finally:
+        peer.stop()
+
+
+HEAVY = (
+    "requests urllib3 pycdlib yaml email http.client pyudev netifaces csagent.read.http csagent.read.drive "
+    "csagent.read.metadata csagent.read.passwords csagent.find.leases.dhclient"
+)
+
+
+def test_roots_process_does_not_import_what_parses(ground: Path, tmp_path: Path) -> None:
+    """A whole apply from a router and a drive leaves the parsing libraries, and ours, to the children."""
+    cloud = Cloud(instance_id="i-2-3-VM", hostname="web-1", password="marker-EXAMPLE")
+    lab_drive.build_tree(str(tmp_path / "drive"), lab_drive.files_for(cloud))
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "root").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/shadow").write_text("root:*:20000:0:99999:7:::\n")
+    served = LabRouter(cloud, address="127.0.0.1", port=0, password_port=0)
+    served.start()
+    try:
+        words = ["--root", str(root), "apply", "-q", "--drive", str(tmp_path / "drive")]
+        words += ["--router", f"127.0.0.1:{served.port}", "--password-port", str(served.password_port)]
+        code = (
+            "import sys; from csagent.cli import main\n"
+            f"code = main({words!r})\n"
+            f"print(code, [name for name in {HEAVY.split()!r} if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("0 []\n", "")
+        assert len(served.acknowledged) == 1
+    finally:
+        served.stop()
