@@ -117,6 +117,12 @@ def is_anothers(instance: str, platform: Platform) -> bool:
     return comparable and instance.lower() != uuid
 
 
+def is_proven(instance: str, platform: Platform) -> bool:
+    """Whether DMI, where it is CloudStack's, names this very VM; of a name like i-2-3-VM it never does."""
+    uuid = (platform.uuid or "").strip().lower()
+    return platform.cloudstack is True and is_uuid(uuid) and instance.lower() == uuid
+
+
 def hostname(text: str) -> str:
     """A host name to be set: RFC 1123, not an address, at most 64 bytes (HOST_NAME_MAX of Linux).
 

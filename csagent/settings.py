@@ -6,9 +6,11 @@ missing, empty, or all comments, as the packages ship it) does not even cost the
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
 
 from csagent.errors import SettingsError
 from csagent.model import SLOTS
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 MAIN_FILE = "/etc/csagent/csagent.yaml"
 DROP_INS = "/etc/csagent/conf.d/*.yaml"
 SIZE_LIMIT = 1 << 20
-EVENT_LIMIT = 50_000
+EVENT_LIMIT = 10_000
 DEPTH_LIMIT = 64
 SCALAR_LIMIT = 4_000
+PIPE_SECONDS = 2.0
 MAX_WAIT = 3600.0
 MIN_POLL = 0.1
 MAX_POLL = 7 * 24 * 3600.0
@@ -60,22 +63,54 @@ def load(system: "System", config: Optional[str] = None) -> Settings:
     return settings
 
 
-def _files(system: "System", config: Optional[str]) -> List[Tuple[str, bytes]]:
+def _files(system: "System", config: Optional[str]) -> Iterator[Tuple[str, bytes]]:
     if config is not None:
         try:
-            with open(config, "rb") as stream:
-                return [(config, stream.read(SIZE_LIMIT + 1))]
+            yield config, _given(config)
         except OSError as error:
             raise SettingsError(f"--config {config}: {error.strerror}") from None
-    found = []
+        return
     for path in [MAIN_FILE, *system.tree.glob(DROP_INS)]:
         try:
-            found.append((system.tree.shown(path), system.tree.read(path, SIZE_LIMIT + 1)))
+            raw = system.tree.read(path, SIZE_LIMIT + 1)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise SettingsError(f"{system.tree.shown(path)}: cannot be read ({error.strerror})") from None
-    return found
+        yield system.tree.shown(path), raw
+
+
+def _given(path: str) -> bytes:
+    """The file named on the command line; the shell's ``<(...)`` is a pipe, which may never say anything."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return stream.read(SIZE_LIMIT + 1)
+        return _piped(stream.fileno())
+
+
+def _piped(descriptor: int) -> bytes:
+    """What comes out of a pipe or a device within `PIPE_SECONDS`.
+
+    Raises:
+        OSError: it does not end by then, or nobody writes to it.
+    """
+    import errno
+    import select
+    import time
+
+    raw = b""
+    end = time.monotonic() + PIPE_SECONDS
+    while len(raw) <= SIZE_LIMIT:
+        ready = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))[0]
+        if not ready:
+            raise OSError(errno.ETIMEDOUT, f"no end of it within {PIPE_SECONDS:g} s")
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            break
+        raw += piece
+    if not raw and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EPIPE, "a pipe that nobody writes to")
+    return raw
 
 
 def _says_something(raw: bytes) -> bool:

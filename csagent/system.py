@@ -7,7 +7,6 @@ They are passed in, never patched. `System.at(root)` is the running system for `
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -17,9 +16,14 @@ from csagent.errors import UsageError
 from csagent.tree import READ_LIMIT, Tree
 
 if TYPE_CHECKING:
+    import subprocess
+
     from csagent.sockets import DeadlineSocket
 
 RECORDED_LIMIT = 1 << 20
+LATEST = 1e11  # seconds since 1970, the year 5138
+ERROR_LIMIT = 4096  # bytes kept of what a command says on its standard error
+PIECE = 65536
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -104,12 +108,57 @@ class Runner:
         except OSError as error:
             return Completed(None, b"", os.strerror(error.errno or 0).encode())
         try:
-            output, problem = child.communicate(stdin, timeout=timeout)
+            output, problem = _converse(child, stdin, limit, timeout)
         except subprocess.TimeoutExpired:
             child.kill() if self.grouped else _kill_group(child.pid)
-            child.communicate()
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream is not None:
+                    stream.close()  # not read to its end: something that left the group may hold it open
+            child.wait()
             return Completed(None, b"", f"no end after {timeout:g} s".encode())
-        return Completed(child.returncode, output[:limit], problem[:4096])
+        return Completed(child.returncode, output, problem)
+
+
+def _converse(
+    child: "subprocess.Popen[bytes]", stdin: bytes, limit: int, timeout: float
+) -> Tuple[bytes, bytes]:
+    """Feed a command and hear it to its end. What goes beyond the limits is thrown away, not kept.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended by then.
+    """
+    import select
+    import subprocess
+
+    end = time.monotonic() + timeout
+    unsaid = memoryview(stdin)
+    streams = [stream for stream in (child.stdin, child.stdout, child.stderr) if stream is not None]
+    talking, hearing = streams[:1], streams[1:]
+    heard = {stream: bytearray() for stream in hearing}
+    limits = dict(zip(hearing, (limit, ERROR_LIMIT)))
+    os.set_blocking(talking[0].fileno(), False)
+    while talking or hearing:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(child.args, timeout)
+        readable, writable, _ = select.select(hearing, talking, [], left)
+        for stream in writable:
+            try:
+                unsaid = unsaid[os.write(stream.fileno(), unsaid[:PIECE]) :]
+            except BrokenPipeError:
+                unsaid = unsaid[:0]  # it does not want to hear more
+            if not unsaid:
+                talking.remove(stream)
+                stream.close()
+        for stream in readable:
+            piece = os.read(stream.fileno(), PIECE)
+            if not piece:
+                hearing.remove(stream)
+                stream.close()
+            heard[stream] += piece[: limits[stream] - len(heard[stream])]
+    child.wait(max(0.0, end - time.monotonic()))
+    output, problem = heard.values()
+    return bytes(output), bytes(problem)
 
 
 def _kill_group(pid: int) -> None:
@@ -215,8 +264,10 @@ class System:
             return cls(tree=tree)
         try:
             raw = tree.read("/recorded.json", RECORDED_LIMIT + 1)
-        except OSError:
+        except FileNotFoundError:
             return cls(tree=tree, runner=NoCommands())
+        except OSError as error:
+            raise UsageError(f"{tree.shown('/recorded.json')}: {error.strerror}") from None
         now, commands = _parse_recorded(raw, tree.shown("/recorded.json"))
         return cls(
             tree=tree,
@@ -229,14 +280,18 @@ class System:
 def _parse_recorded(raw: bytes, shown: str) -> Tuple[float, Mapping[str, str]]:
     if len(raw) > RECORDED_LIMIT:
         raise UsageError(f"{shown}: larger than {RECORDED_LIMIT} bytes, not a recording of ours")
+    from csagent import bounded
+
     try:
-        document = json.loads(raw)
+        document = bounded.loads(raw)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{shown}: not JSON ({type(error).__name__})") from None
     now = document.get("now") if isinstance(document, dict) else None
     commands = document.get("commands", {}) if isinstance(document, dict) else None
     if isinstance(now, bool) or not isinstance(now, (int, float)) or not isinstance(commands, dict):
         raise UsageError(f'{shown}: needs "now" (a number) and "commands" (an object)')
+    if not 0 <= now < LATEST:
+        raise UsageError(f'{shown}: "now" is not a time in seconds since 1970')
     if not all(isinstance(name, str) for name in commands.values()):
         raise UsageError(f'{shown}: "commands" maps a command line to the file with its output')
     return float(now), commands

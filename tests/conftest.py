@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Callable
 
 import pytest
 from hypothesis import settings
-from samples import make_key
+from samples import make_key, make_tree
 
 from csagent.system import System
 
@@ -25,18 +24,7 @@ def key() -> Callable[..., str]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A guest's tree: accounts root and alice, both owned by whoever runs the test."""
-    uid, gid = os.getuid(), os.getgid()
-    for directory in ("etc", "root", "home/alice", "var", "run"):
-        (tmp_path / directory).mkdir(parents=True)
-    (tmp_path / "etc/passwd").write_text(
-        f"root:x:{uid}:{gid}:root:/root:/bin/bash\nalice:x:{uid}:{gid}::/home/alice:/bin/sh\n"
-    )
-    (tmp_path / "etc/group").write_text(f"root:x:{gid}:\n")
-    (tmp_path / "etc/shadow").write_text("root:*:19000:0:99999:7:::\nalice:!:19000:0:99999:7:::\n")
-    (tmp_path / "etc/shadow").chmod(0o640)
-    (tmp_path / "etc/hostname").write_text("debian\n")
-    (tmp_path / "etc/hosts").write_text("127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost\n")
-    return tmp_path
+    return make_tree(tmp_path)
 
 
 @pytest.fixture

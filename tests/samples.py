@@ -1,8 +1,10 @@
-"""Values that many tests use: an instance id, and keys that are keys but nobody's."""
+"""What many tests use: an instance id, keys that are keys but nobody's, a guest's tree."""
 
 from __future__ import annotations
 
 import base64
+import os
+from pathlib import Path
 
 INSTANCE = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 
@@ -13,3 +15,19 @@ def make_key(number: int, comment: str = "ops@example") -> str:
     body = bytes([number]) * 32
     blob = len(kind).to_bytes(4, "big") + kind + len(body).to_bytes(4, "big") + body
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}".strip()
+
+
+def make_tree(root: Path) -> Path:
+    """A guest's tree: accounts root and alice, both owned by whoever runs the test."""
+    uid, gid = os.getuid(), os.getgid()
+    for directory in ("etc", "root", "home/alice", "var", "run"):
+        (root / directory).mkdir(parents=True)
+    (root / "etc/passwd").write_text(
+        f"root:x:{uid}:{gid}:root:/root:/bin/bash\nalice:x:{uid}:{gid}::/home/alice:/bin/sh\n"
+    )
+    (root / "etc/group").write_text(f"root:x:{gid}:\n")
+    (root / "etc/shadow").write_text("root:*:19000:0:99999:7:::\nalice:!:19000:0:99999:7:::\n")
+    (root / "etc/shadow").chmod(0o640)
+    (root / "etc/hostname").write_text("debian\n")
+    (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost\n")
+    return root

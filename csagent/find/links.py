@@ -153,7 +153,7 @@ def _add(addresses: List[str], address: Any) -> None:
 def _from_ip_json(output: bytes) -> List[Nic]:
     """`ip -j addr`: a list of links, each with `addr_info`."""
     try:
-        links = json.loads(output)
+        links = json.loads(output.decode("utf-8"))
     except (ValueError, RecursionError):
         return []
     found = []

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, List, NamedTuple, Optional
 
 from csagent import __version__
-from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut
+from csagent.errors import Malformed, ProbeError, Refused, TimedOut
 from csagent.read.connect import connect, problem, status_problem
 from csagent.sockets import DeadlineSocket
 from csagent.system import Dialer, System
@@ -59,7 +59,14 @@ class Http:
         def expiry() -> float:
             return min(deadline, clock.monotonic() + REQUEST_SECONDS)
 
-        link = transport.Link(lambda: connect(system, address, port, source, expiry()), expiry)
+        self.connected = False  # whether anybody has ever been there
+
+        def link_up() -> DeadlineSocket:
+            connection = connect(system, address, port, source, expiry())
+            self.connected = True
+            return connection
+
+        link = transport.Link(link_up, expiry)
         self._stale = transport.Stale
         self._attempts = connections + 1
         self._session = transport.session(link, connections, f"csagent/{__version__}")
@@ -201,6 +208,8 @@ def warm_up() -> None:
     import encodings.utf_16_be  # noqa: F401  # by values with \\uXXXX
     import gc  # noqa: F401  # by weakref, at the end of the process
 
+    from csagent.read import transport  # noqa: F401  # seconds of a slow machine, before any deadline
+
     "x".encode("idna")
     for reply in _CANNED:
         dialer = _Canned(reply)
@@ -209,8 +218,8 @@ def warm_up() -> None:
             http = Http(system, "127.0.0.1", 80, None, deadline=system.clock.monotonic() + 5.0)
             try:
                 http.get("/latest/meta-data/%20", 16)
-            except (Absent, Malformed, Refused):
-                pass  # the last four are meant to fail
+            except ProbeError:
+                pass  # the last four are meant to fail; a machine too busy for the others loses an import
             finally:
                 http.close()
         finally:

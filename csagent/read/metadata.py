@@ -24,6 +24,7 @@ MODERN = "/latest/meta-data/"
 LEGACY = "/latest/"
 USER_DATA = "/latest/user-data"
 THREADS = 16
+LOADED_THREADS = 1  # with a router that is slow: its connections are what the other VMs wait for
 LISTING_LIMIT = 64 * 1024
 TOTAL_LIMIT = 2 << 20
 REFUSALS_LIMIT = 64
@@ -45,9 +46,12 @@ class Tree:
     complete: bool = True
 
     def refuse(self, datum: str, reason: str) -> None:
-        """Record a value that is not used. A hostile listing can earn thousands of these."""
+        """Record a value that is not used, once. A hostile listing can earn thousands of these."""
+        refusal = Refusal(datum, self.place, reason)
+        if refusal in self.refusals:
+            return
         if len(self.refusals) < REFUSALS_LIMIT:
-            self.refusals.append(Refusal(datum, self.place, reason))
+            self.refusals.append(refusal)
         elif len(self.refusals) == REFUSALS_LIMIT:
             self.refusals.append(Refusal("metadata", self.place, "and more like these, not listed"))
 
@@ -65,11 +69,13 @@ class Reader:
         get: asks the router for a path; raises `ProbeError`.
         place: what reports call the router.
         deadline: on the monotonic clock.
+        loaded: the router is slow, so few connections are used, and what got none is asked for once more.
     """
 
-    def __init__(self, get: Get, place: str, deadline: float) -> None:
+    def __init__(self, get: Get, place: str, deadline: float, *, loaded: bool = False) -> None:
         self._get = get
         self._deadline = deadline
+        self._loaded = loaded
         self._lock = threading.Lock()
         self._total = 0
         self.tree = Tree(place)
@@ -85,13 +91,15 @@ class Reader:
         tree = self.tree
         tree.metadata["instance-id"] = instance_id
         names = self._names(listing, quiet=legacy)
-        wanted = dict.fromkeys((*WELL_KNOWN, *names.keys))
+        wanted = dict.fromkeys((*names.unlisted(WELL_KNOWN), *names.keys))
         for name in (*names.directories, "instance-id", "user-data"):
             wanted.pop(name, None)
         base = LEGACY if legacy else MODERN
         jobs = {name: base + quote(name) for name in wanted}
         jobs.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
         results = self._fetch(jobs, with_user_data=True)
+        if self._loaded:
+            results.update(self._fetch({key: jobs[key] for key in _temporary(results)}))
         more = self._directories(results, names.directories)
         if not legacy:
             modern = any(isinstance(result, Answer) for result in results.values())
@@ -129,7 +137,7 @@ class Reader:
         answers = in_parallel(
             lambda key: self._fetch_user_data() if key is None else self._fetch_one(jobs[key]),
             items,
-            THREADS,
+            LOADED_THREADS if self._loaded else THREADS,
             self._deadline,
         )
         late = TimedOut("no answer in time")
@@ -225,6 +233,15 @@ class Reader:
             self.tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:
             self.tree.refuse(key, str(error))
+
+
+def _temporary(results: Dict[str, Result]) -> List[str]:
+    """The keys whose requests came to nothing for no reason of their own."""
+    return [
+        key
+        for key, result in results.items()
+        if isinstance(result, ProbeError) and result.outcome in TEMPORARY
+    ]
 
 
 def _bad_lines(result: Result) -> bool:

@@ -6,6 +6,7 @@ Metadata answering on :80 says nothing about :8080, and on redundant routers the
 
 from __future__ import annotations
 
+import random
 import threading
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
@@ -18,8 +19,10 @@ from csagent.system import System
 __all__ = ["Desk", "PasswordReply", "PasswordServer", "Trust", "acknowledge", "ask", "doubt", "offers"]
 
 GRACE_SECONDS = 1.0  # for the others, once one server has answered
-FRESH_SECONDS = 3.0  # an older answer is asked for again once metadata is believed
+FRESH_SECONDS = 3.0  # after which "nothing is waiting" is asked for again once metadata is believed
 RETRY_SECONDS = 0.3
+CUT_OFF_SECONDS = 0.1  # before the deadline; who times out then had not been given its time
+REST_LIMIT = 4.0
 WHY_ACKNOWLEDGE = "offered the password that was set"
 
 Nic = Tuple[Optional[str], Optional[str]]
@@ -32,7 +35,8 @@ class Trust:
 
     believed: FrozenSet[Nic] = frozenset()
     believed_addresses: FrozenSet[str] = frozenset()
-    silent_addresses: FrozenSet[str] = frozenset()  # whose port 80 gives nothing at all
+    # Where nobody is on port 80: on some redundant routers only :8080 is on the gateway.
+    silent_addresses: FrozenSet[str] = frozenset()
     foreign: FrozenSet[Nic] = frozenset()
     foreign_addresses: FrozenSet[str] = frozenset()
 
@@ -50,6 +54,9 @@ def doubt(server: PasswordServer, reply: PasswordReply, trust: Trust) -> Optiona
         return "the metadata on its network is not this VM's"
     if not reply.signed:
         return "not signed by CloudStack, and no metadata is believed on its network"
+    if trust.believed:
+        # Anybody can sign. Where a router has proved who it is, its own network is where the password is.
+        return "no metadata is believed on its network, and there is some on another"
     return None
 
 
@@ -111,7 +118,7 @@ class Desk:
             key = _key(server)
             with self._condition:
                 at, reply = self._replies.get(key, (0.0, None))
-                if key in self._pending or (reply and reply.state != "unknown" and now - at < FRESH_SECONDS):
+                if key in self._pending or (reply and _is_fresh(reply, now - at)):
                     continue
                 if server not in self._servers:
                     self._servers.append(server)
@@ -121,9 +128,17 @@ class Desk:
 
     def _work(self, server: PasswordServer) -> None:
         endpoint = server.endpoint
-        reply = ask(self._system, endpoint.address, endpoint.port, endpoint.source, self._deadline, SEND)
+        try:
+            reply = ask(self._system, endpoint.address, endpoint.port, endpoint.source, self._deadline, SEND)
+        except Exception as error:  # a bug of ours: its class is all that may be told
+            reply = PasswordReply("unknown", "failed", f"asking failed ({type(error).__name__})")
+        now = self._system.clock.monotonic()
         with self._condition:
-            self._replies[_key(server)] = (self._system.clock.monotonic(), reply)
+            _, before = self._replies.get(_key(server), (0.0, None))
+            cut_off = reply.outcome == "timeout" and now >= self._deadline - CUT_OFF_SECONDS
+            if cut_off and before is not None and before.state == "unknown":
+                reply = before  # it says why; that our own time was over does not
+            self._replies[_key(server)] = (now, reply)
             self._pending.pop(_key(server), None)
             self._condition.notify_all()
 
@@ -153,6 +168,19 @@ class Desk:
         """Wait a little before the next round."""
         left = min(seconds, self._deadline - self._system.clock.monotonic())
         self._system.clock.sleep(max(0.0, left))
+
+
+def _is_fresh(reply: PasswordReply, age: float) -> bool:
+    """Whether asking again would tell nothing new: what is offered is compared before it is acknowledged."""
+    return reply.state == "offered" or (reply.state == "none" and age < FRESH_SECONDS)
+
+
+def pause(spent: float, jitter: float) -> float:
+    """Seconds before a password server is asked again that took `spent` seconds to tell nothing.
+
+    One that is starting refuses at once, and is asked again soon; one that is slow has many VMs to serve.
+    """
+    return RETRY_SECONDS + min(spent, REST_LIMIT) * jitter
 
 
 def _key(server: PasswordServer) -> Tuple[str, int]:
@@ -198,6 +226,17 @@ def _told_place(endpoint: Endpoint, reply: PasswordReply) -> Place:
 
 
 def _acknowledge_one(system: System, endpoint: Endpoint, secret: Secret, deadline: float) -> PasswordReply:
+    while True:
+        began = system.clock.monotonic()
+        reply = _try_to_acknowledge(system, endpoint, secret, deadline)
+        now = system.clock.monotonic()
+        rest = pause(now - began, random.random())
+        if reply.state != "unknown" or reply.answered or now + rest >= deadline:
+            return reply
+        system.clock.sleep(rest)
+
+
+def _try_to_acknowledge(system: System, endpoint: Endpoint, secret: Secret, deadline: float) -> PasswordReply:
     where = (endpoint.address, endpoint.port, endpoint.source)
     now = ask(system, *where, deadline, SEND)
     if now.state == "unknown":

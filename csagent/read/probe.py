@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 from csagent import plausible
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, TimedOut
 from csagent.model import HTTP_PORT, Candidate, Place, Platform
+from csagent.read.connect import CONNECT_SECONDS
 from csagent.read.http import Http
 from csagent.read.metadata import LEGACY, LISTING_LIMIT, MODERN, THREADS, Result
 from csagent.read.names import Name, pick
@@ -15,7 +16,9 @@ from csagent.read.parallel import start
 from csagent.system import System
 
 INSTANCE_ID_LIMIT = 1024
+LOADED_SECONDS = 0.5  # for the instance id; who takes longer has many VMs to serve
 DATA_SERVER = "data-server."
+UNREACHED = ("timeout", "refused", "unreachable")
 
 
 def identify(body: bytes, platform: Platform) -> str:
@@ -67,11 +70,14 @@ class Probe:
         self.folded = False
         self.instance_id: Optional[str] = None
         self.legacy = False
+        self.loaded = False  # it is slow: ask with few connections, and not twice
+        self.unreached = False  # the last attempt found nobody there, as while a router is starting
         self.problem: ProbeError = TimedOut("no answer so far")
         self.seconds: Optional[float] = None
         self._taken = taken
         self._listing: Optional[Result] = None
         self._listed = threading.Event()
+        self._beside = True
 
     @property
     def place(self) -> str:
@@ -98,11 +104,24 @@ class Probe:
                     connections=THREADS + 1,
                 )
             http = self.http
-            if not start(lambda: self._fetch_listing(http)):
+            # Later on, a connection of its own for the listing would be one more in the router's queue.
+            self._beside = self.attempts <= 1
+            if not self._beside:
+                self._listing = None
+            elif not start(lambda: self._fetch_listing(http)):
                 self._fetch_listing(http)
-            self.instance_id = self._fetch_identity(http, platform)
+            asked = self.system.clock.monotonic()
+            self.unreached = False
+            try:
+                self.instance_id = self._fetch_identity(http, platform)
+            finally:
+                self.loaded = self.system.clock.monotonic() - asked > LOADED_SECONDS
         except ProbeError as error:
-            self.problem = error
+            cut_off = self.system.clock.monotonic() >= self.deadline - 0.1
+            if not (cut_off and self.attempts > 1 and error.outcome == "timeout"):
+                self.problem = error  # else the one before it says more than that our own time was over
+            spent = self.system.clock.monotonic() - self.began
+            self.unreached = error.outcome in UNREACHED and spent < CONNECT_SECONDS + 0.5
         finally:
             self.seconds = round(self.system.clock.monotonic() - self.began, 3)
             self.done.set()
@@ -124,12 +143,16 @@ class Probe:
         self._listed.set()
 
     def listing(self, patience: float) -> Result:
-        """The listing of the last attempt, which ran beside it.
+        """The listing that the first attempt asked for beside the instance id; else it is asked for now.
 
-        A router that was just starting may have refused that one and answered the other.
+        A router that was just starting may have refused that one and answered the other. In the queue of a
+        loaded router its connection may still be waiting, while that of the instance id is open already.
         """
-        self._listed.wait(max(0.0, patience))
-        if self.http is not None and isinstance(self._listing, ProbeError) and not self.legacy:
+        if self._beside:
+            self._listed.wait(max(0.0, patience))
+        missing = self._listing is None and (self.loaded or not self._beside)
+        failed = isinstance(self._listing, ProbeError) and not self.legacy
+        if self.http is not None and (missing or failed):
             self._fetch_listing(self.http)
         return self._listing or TimedOut("no answer in time")
 

@@ -9,6 +9,7 @@ Both ask all candidates at once and believe only positive evidence; neither ackn
 from __future__ import annotations
 
 import queue
+import random
 from dataclasses import dataclass, replace
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
@@ -26,6 +27,7 @@ from csagent.system import System
 EVIDENCE_SECONDS = 1.0  # for the metadata beside an offered password
 LISTING_SECONDS = 2.0  # for the listing, once the instance id is there
 PASSWORD_SECONDS = 3.0  # for a password server that starts later than its router's metadata
+PASSWORD_LOADED_SECONDS = 15.0  # where that router is slow; rather than to read all of it again
 LAST_WORD_SECONDS = 0.5  # for password servers, so that the report of a look without a router is whole
 
 
@@ -36,9 +38,6 @@ class RouterAnswer:
     readings: Tuple[Reading, ...] = ()
     places: Tuple[Place, ...] = ()
 
-
-NO_CONTENT = ("refused", "timeout", "unreachable")
-"""Outcomes of a port 80 that tells nothing: on some redundant routers only :8080 is on the gateway."""
 
 Progress = Callable[[RouterAnswer], None]
 
@@ -187,9 +186,10 @@ class _Reading:
         http = chosen.http
         if http is None or chosen.instance_id is None:
             raise AssertionError("a candidate is believed only after it answered")
-        reader = Reader(http.get, chosen.place, self._deadline)
+        reader = Reader(http.get, chosen.place, self._deadline, loaded=chosen.loaded)
         listing = chosen.listing(min(LISTING_SECONDS, self._deadline - clock.monotonic()))
         tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
+        chosen.close()  # while the password is waited for, others may need the connections
         if self.progress is not None and settled.empty():
             self.progress(self._answer(chosen, tree, PasswordOffer(reason="no answer so far")))
         try:
@@ -206,22 +206,26 @@ class _Reading:
 
     def _settle(self, chosen: Probe, *, repeat: bool) -> PasswordOffer:
         """What the password servers come to, now that metadata is believed."""
-        end = self._system.clock.monotonic() + PASSWORD_SECONDS
+        patience = PASSWORD_LOADED_SECONDS if chosen.loaded else PASSWORD_SECONDS
+        end = self._system.clock.monotonic() + patience
         while True:
+            began = self._system.clock.monotonic()
             first, rest = passwords.groups(self._servers())
             self._desk.ask(first if repeat else [one for one in first if not self._desk.answers([one])])
             self._desk.wait(first, self._deadline)
             answers = self._desk.answers(first)
-            if rest and not any(reply.answered for _, reply in answers):
+            self._await_evidence(answers, chosen)
+            # Whoever holds the default route may be there to keep us from the others.
+            if rest and passwords.offers(answers, self._trust(chosen)).state == "unknown":
                 self._desk.ask(rest if repeat else [one for one in rest if not self._desk.answers([one])])
                 self._desk.wait(rest, self._deadline)
                 answers = (*answers, *self._desk.answers(rest))
-            self._await_evidence(answers, chosen)
+                self._await_evidence(answers, chosen)
             offer = passwords.offers(answers, self._trust(chosen))
             now = self._system.clock.monotonic()
             if offer.state != "unknown" or not repeat or now >= min(end, self._deadline):
                 return offer
-            self._desk.pause(passwords.RETRY_SECONDS)
+            self._desk.pause(passwords.pause(now - began, random.random()))
 
     def _await_evidence(self, answers: Sequence[passwords.Answered], chosen: Probe) -> None:
         """Before a password is judged, let the metadata of its address, or of its network, be known."""
@@ -257,7 +261,7 @@ class _Reading:
             if probe.instance_id is not None and ours:
                 believed.add(nic)
                 ours_at.add(probe.address or "")
-            elif probe.problem.outcome in NO_CONTENT and probe.instance_id is None:
+            elif probe.instance_id is None and (probe.http is None or not probe.http.connected):
                 silent.add(probe.address or "")
             elif probe.problem.outcome == "foreign" or (probe.instance_id is not None and chosen):
                 foreign.add(nic)

@@ -11,6 +11,7 @@ import random
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from csagent.model import Candidate, Platform
+from csagent.plausible import is_proven
 from csagent.read.names import Lookup, Name
 from csagent.read.parallel import SLACK_SECONDS, start
 from csagent.read.probe import DATA_SERVER, Probe
@@ -19,6 +20,7 @@ from csagent.system import System
 GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
 BACKOFF = (0.3, 0.8, 10.0)  # seconds: the first pause, the longest of the first two minutes, the longest
 EARLY_SECONDS = 120.0
+REST_LIMIT = 10.0  # seconds; see `rest_after`
 CANDIDATES_LIMIT = 12  # three sockets each while they are asked, and the child may open 64 files
 
 
@@ -35,6 +37,16 @@ def pause_after(attempts: int, elapsed: float, jitter: float) -> float:
     longest = early if elapsed < EARLY_SECONDS else late
     steps = min(attempts - 1, 64) if elapsed < EARLY_SECONDS else int((elapsed - EARLY_SECONDS) / 10) + 4
     return min(longest, first * 1.3 ** min(steps, 64)) * (0.75 + 0.25 * jitter)
+
+
+def rest_after(spent: float, jitter: float) -> float:
+    """Seconds to leave a router alone that took `spent` seconds to say nothing useful.
+
+    A router that is slow to answer has many VMs to serve: 1,000 that boot together must not ask the faster
+    the longer it takes. In proportion to what the answer took, this is nothing for a router that is just
+    starting, and grows with the load by itself.
+    """
+    return min(2.0 * spent, REST_LIMIT) * (0.5 + 0.5 * jitter)
 
 
 class Search:
@@ -78,6 +90,7 @@ class Search:
     def choose(self, until: float, *, repeat: bool, tell: Callable[[], None]) -> Optional[Probe]:
         """The best-ranked candidate that is believed; None where there is none by `until`.
 
+        One whose id is DMI's own outranks those whose id cannot be compared with it.
         `repeat` asks again those that gave nothing; `tell` is called when something may have changed.
         """
         clock = self._system.clock
@@ -89,8 +102,11 @@ class Search:
             believed = [probe for probe in self.probes if probe.instance_id and not probe.pending]
             if believed:
                 first_believed = first_believed or now
-                best = believed[0]
-                better = [one for one in self.probes[: best.rank] if one.pending]
+                proven = [one for one in believed if is_proven(one.instance_id or "", self._platform)]
+                best = (proven or believed)[0]
+                unsure = not proven and is_proven(self._platform.uuid or "", self._platform)
+                rivals = self.probes if unsure else self.probes[: best.rank]
+                better = [one for one in rivals if one.pending]
                 if not better or now >= min(first_believed + GRACE_SECONDS, self._deadline):
                     return best
             waking = [until + SLACK_SECONDS]
@@ -138,7 +154,8 @@ class Search:
                 if repeat and probe.instance_id is None and not probe.folded:
                     now = clock.monotonic()
                     pause = pause_after(probe.attempts, now - self._began, random.random())
-                    probe.retry_at = max(probe.began + pause, now + 0.02)
+                    rest = 0.0 if probe.unreached else rest_after(now - probe.began, random.random())
+                    probe.retry_at = max(probe.began + pause, now + max(0.02, rest))
                 probe = self._reports.get_nowait()
         except queue.Empty:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import Malformed
@@ -16,6 +16,7 @@ WELL_KNOWN = (
     *(key for key in plausible.WELL_KNOWN_KEYS if key != "instance-id"),
     "hypervisor-hostname",
 )
+ESSENTIAL = ("local-hostname", "public-keys")
 ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
 
 _ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
@@ -29,6 +30,18 @@ class Listing:
     keys: Tuple[str, ...] = ()
     directories: Tuple[str, ...] = ()
     problems: Tuple[str, ...] = ()
+    text: str = ""
+
+    def unlisted(self, names: Sequence[str]) -> Tuple[str, ...]:
+        """Those names that may be there though they have no line of their own.
+
+        The VR leaves out a key whose name is part of the text so far (facts, 2.3). What the whole text does
+        not hold is therefore not there, and asking for it would be a request for nothing; but nobody is to
+        go without a host name or keys because a listing was caught half written (2.6).
+        """
+        if not self.text.strip():
+            return tuple(names)
+        return tuple(name for name in names if name in ESSENTIAL or name in self.text)
 
 
 def parse_listing(body: bytes) -> Listing:
@@ -55,7 +68,7 @@ def parse_listing(body: bytes) -> Listing:
             break
         else:
             (directories if bare != name else keys)[bare] = None
-    return Listing(tuple(keys), tuple(directories), tuple(problems))
+    return Listing(tuple(keys), tuple(directories), tuple(problems), body.decode("utf-8", "replace"))
 
 
 def unescape(text: str, *, strict: bool = True) -> str:

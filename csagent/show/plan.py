@@ -34,7 +34,10 @@ def diff(system: "System", action: Action) -> List[str]:
             return [f"! {error}"]
         if system.tree.stat(account.home) is None:
             return [f"! the home directory {system.tree.shown(account.home)} is missing"]
-        now, new = ssh_keys.preview(system, account, action.keys, action.previous)
+        try:
+            now, new = ssh_keys.preview(system, account, action.keys, action.previous)
+        except ApplyError as error:
+            return [f"! {error}"]
         before, after = now.split("\n"), new.split("\n")
         return [f"-{line}" for line in before if line and line not in after] + [
             f"+{line}" for line in after if line and line not in before

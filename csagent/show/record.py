@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
-from csagent import __version__
+from csagent import __version__, bounded
 from csagent.errors import EXIT_NO_SOURCE
 from csagent.show.status import INSTANCE, STATUS
 
@@ -52,8 +52,8 @@ def _dump(document: Dict[str, Any]) -> bytes:
 
 def _previous(system: "System") -> Dict[str, Any]:
     try:
-        document = json.loads(system.tree.read_text(STATUS) or "{}")
-    except (ValueError, RecursionError):
+        document = bounded.loads(system.tree.read(STATUS))
+    except (OSError, ValueError, RecursionError):
         return {}
     data = document.get("data") if isinstance(document, dict) else None
     return data if isinstance(data, dict) else {}
@@ -87,6 +87,8 @@ def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> 
 
 def _datum(outcome: "Outcome", report: "Report", previous: Any) -> Dict[str, Any]:
     applied_at = previous.get("applied_at") if isinstance(previous, dict) else None
+    if isinstance(applied_at, bool) or not isinstance(applied_at, (int, float)):
+        applied_at = None
     if outcome.state == "applied":
         applied_at = round(report.finished, 3)
     document: Dict[str, Any] = {

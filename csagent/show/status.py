@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from csagent import bounded
 from csagent.errors import CsagentError, UsageError
-from csagent.show.console import Console
+from csagent.show.console import Console, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
 LOOK_AGAIN = 0.2  # seconds
-SIZE_LIMIT = 16 << 20
+SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
 
 
 def read(root: str, path: str) -> bytes:
@@ -27,7 +27,8 @@ def read(root: str, path: str) -> bytes:
         UsageError: there is no such root.
     """
     if os.path.realpath(root) == "/":
-        with open(path, "rb") as stream:
+        # Not blocking: it may be a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             return stream.read(SIZE_LIMIT)
     if not os.path.isdir(root):
         raise UsageError(f"--root {root}: no such directory")
@@ -43,7 +44,7 @@ def load(root: str, path: str) -> Optional[Dict[str, Any]]:
         CsagentError: it cannot be read, or is not ours.
     """
     try:
-        document = json.loads(read(root, path))
+        document = bounded.loads(read(root, path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -91,8 +92,8 @@ def as_text(status: Dict[str, Any], console: Console) -> str:
     for datum, entry in (data if isinstance(data, dict) else {}).items():
         if not isinstance(entry, dict):
             continue
-        state = str(entry.get("state"))
-        lines.append(f"{console.paint(f'{datum}:', 'head')} {console.paint(state, state)}")
+        state = safe(str(entry.get("state")))
+        lines.append(f"{console.paint(f'{safe(datum)}:', 'head')} {console.paint(state, state)}")
         told = entry.get("source") and state != "failed"  # a failure here is not its source's
         source = f" ({entry['source']})" if told else ""
         lines += console.wrap(f"{entry.get('reason', '')}{source}", 4)
@@ -139,10 +140,12 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
         known = [word for word in ("hostname", "instance_id", "ssh_keys", "user_data") if instance.get(word)]
         raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
     if isinstance(value, list):
-        return "".join(f"{item}\n" for item in value).encode()
+        return "".join(f"{item}\n" for item in value).encode("utf-8", "replace")
     if isinstance(value, dict):
+        import json
+
         return json.dumps(value).encode() + b"\n"
-    return f"{value}\n".encode()
+    return f"{value}\n".encode("utf-8", "replace")
 
 
 def _user_data(root: str, instance: Dict[str, Any]) -> bytes:

@@ -143,15 +143,26 @@ class Guest:
 
 
 class Segment:
-    """The router's side: addresses, dnsmasq configured as CloudStack configures it, lab routers."""
+    """The router's side: addresses, dnsmasq configured as CloudStack configures it, lab routers.
 
-    def __init__(self, directory: Path, guest: Guest, addresses: Sequence[str]) -> None:
+    Args:
+        directory: for dnsmasq's files.
+        guest: the guest that is plugged in.
+        addresses: of the router's side, in networks of 24 bits.
+        nic: the guest's NIC on this segment.
+        mac: of that NIC.
+    """
+
+    def __init__(
+        self, directory: Path, guest: Guest, addresses: Sequence[str], nic: str = "eth0", mac: str = MAC
+    ) -> None:
         self.directory = directory
+        self._mac = mac
         self.namespace = Namespace()
         self._dnsmasq: List["subprocess.Popen[bytes]"] = []
         self._routers: List[LabRouter] = []
         try:
-            there = ["name", "eth0", "address", MAC, "netns", str(guest.pid)]
+            there = ["name", nic, "address", mac, "netns", str(guest.pid)]
             self._ip("link", "add", "eth0", "type", "veth", "peer", *there)
             for address in addresses:
                 self._ip("addr", "add", f"{address}/24", "dev", "eth0")
@@ -164,18 +175,23 @@ class Segment:
         run(self.namespace.command(["ip", *words]), 10)
 
     def dhcp(
-        self, server: str, offer: str, gateway: str, name: str, data_server: Optional[str] = None
+        self, server: str, offer: str, gateway: Optional[str], name: str, data_server: Optional[str] = None
     ) -> None:
-        """Serve DHCP and DNS at `server`; the options are those of CloudStack's own dnsmasq.conf."""
+        """Serve DHCP and DNS at `server`; the options are those of CloudStack's own dnsmasq.conf.
+
+        Without a gateway they are those for a NIC that is not the default: no router, no name server.
+        """
         hosts, config, log = (self.directory / f"{kind}-{server}" for kind in ("hosts", "conf", "log"))
-        hosts.write_text(f"{MAC},{offer},{name},720h\n")
+        hosts.write_text(f"{self._mac},{offer},{name},720h\n")
         tag = "tag:interface-eth0-0"
         lines = ["domain-needed", "bogus-priv", "no-resolv", "no-hosts", "bind-interfaces"]
         lines += ["interface=eth0", "except-interface=lo", f"listen-address={server}"]
         lines += ["domain=cs2cloud.internal", f"dhcp-hostsfile={hosts}", "dhcp-ignore=tag:!known"]
         lines += ["dhcp-boot=pxelinux.0", "leasefile-ro", f"dhcp-range=set:interface-eth0-0,{server},static"]
-        lines += [f"dhcp-option={tag},15,cs2cloud.internal", f"dhcp-option={tag},6,{server}"]
-        lines += [f"dhcp-option={tag},3,{gateway}", f"dhcp-option={tag},1,255.255.255.0"]
+        lines += [f"dhcp-option={tag},15,cs2cloud.internal", f"dhcp-option={tag},1,255.255.255.0"]
+        # An option without a value is not sent; without the line dnsmasq would send its own address.
+        lines += [f"dhcp-option={tag},3,{gateway}", f"dhcp-option={tag},6,{server}"] if gateway else []
+        lines += [] if gateway else [f"dhcp-option={tag},{option}" for option in (3, 6)]
         lines += [f"host-record=data-server,{data_server}"] if data_server else []
         lines += ["user=root", "pid-file=", "log-dhcp", f"log-facility={log}"]
         config.write_text("\n".join(lines) + "\n")

@@ -19,6 +19,7 @@ from csagent.system import NoCommands, Runner, System
 from csagent.tree import READ_LIMIT, Tree, read_all
 
 MAX_FILES = 300
+TOTAL_LIMIT = 8 << 20  # bytes of all files together; a lease is a few kilobytes
 RETRIES = 3
 RETRY_PAUSE = 0.05  # seconds; dhclient writes its block about 6 ms after the address appears
 FRESH = 3.0  # seconds; an incomplete file older than this is not being written, it is all there is
@@ -125,6 +126,9 @@ def reread(system: System, evidence: Evidence, paths: Sequence[str]) -> bool:
 
 def _read(system: System, evidence: Evidence, path: str, client: Client) -> bool:
     """Read one file into the evidence; True where it is worth a second look."""
+    if sum(map(len, evidence.files.values())) > TOTAL_LIMIT:
+        evidence.unread[path] = f"more than {TOTAL_LIMIT} bytes of leases in all"
+        return False
     try:
         content, changed = read_lease_file(system.tree, path)
     except FileNotFoundError:

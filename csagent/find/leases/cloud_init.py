@@ -52,7 +52,7 @@ def _json(content: bytes, interface: str, path: str) -> Statement:
     import json
 
     try:
-        said: Any = json.loads(content)
+        said: Any = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or said.get("interface", interface) != interface:

@@ -82,7 +82,7 @@ def _answer(output: bytes, nic: Nic, path: str) -> Iterator[Statement]:
     import json
 
     try:
-        status = json.loads(output)
+        status = json.loads(output.decode("utf-8"))
     except (ValueError, RecursionError):
         yield Rejected(path, NAME, nic.name, "the answer is not JSON")
         return
