@@ -58,10 +58,25 @@ def make_plan(
     system: "System", settings: "Settings", observed: Observed, *, force_password: bool = False
 ) -> Tuple["Plan", str]:
     """Decide, without changing anything; the plan, and what was wrong with the memory."""
-    from csagent.decide import decide
-
     known = recall(system, settings, observed)
-    return decide(observed.observation, known, settings, force_password=force_password), known.note
+    return _decide(observed.observation, known, settings, force_password), known.note
+
+
+def _decide(observation: Observation, known: "Memory", settings: "Settings", force_password: bool) -> "Plan":
+    """The plan; where we cannot tell what was applied before, one that changes nothing."""
+    from csagent.decide import decide
+    from csagent.plan import Action, Leave, Plan
+
+    plan = decide(observation, known, settings, force_password=force_password)
+    if not known.withheld:
+        return plan
+
+    def left(action: Action) -> Action:
+        if isinstance(action, Leave):
+            return action
+        return Leave(action.datum, known.withheld, action.source, state="refused", wrong=True)
+
+    return Plan(tuple(left(action) for action in plan.actions))
 
 
 def run_pass(
@@ -110,15 +125,14 @@ def _one_round(
     observed = observe(
         system, settings, options, wait=wait, grace=grace, wake=wake, meanwhile=import_the_rest
     )
-    from csagent.decide import decide
     from csagent.plan import Report
     from csagent.show import record
     from csagent.worker import Worker
 
     with one_at_a_time(system, wake):
         known = recall(system, settings, observed)
-        plan = decide(observed.observation, known, settings, force_password=options.force_password)
-        worker = Worker(system, known, log)
+        plan = _decide(observed.observation, known, settings, options.force_password)
+        worker = Worker(system, known, log, wake)
         outcomes = worker.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
         finished = system.clock.now()
@@ -158,8 +172,7 @@ def one_at_a_time(system: "System", wake: Optional[Wake] = None) -> Iterator[Non
     """
     shown = system.tree.shown(LOCK)
     try:
-        system.tree.mkdir(RUN, 0o755, durable=False)
-        descriptor = system.tree.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open_lock(system)
     except OSError as error:
         hint = "; this needs root" if error.errno in DENIED and os.geteuid() != 0 else ""
         raise CsagentError(f"cannot open {shown}: {error.strerror}{hint}") from None
@@ -177,3 +190,17 @@ def one_at_a_time(system: "System", wake: Optional[Wake] = None) -> Iterator[Non
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(system: "System") -> int:
+    """The lock file; where /run cannot hold one (read-only, full, something in the way), the root directory.
+
+    A broken /run costs the record of the pass, and nothing that keeps somebody out of the machine.
+    """
+    try:
+        system.tree.mkdir(RUN, 0o755, durable=False)
+        return system.tree.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if error.errno in DENIED:
+            raise
+    return system.tree.open("/", os.O_RDONLY | os.O_DIRECTORY)

@@ -36,6 +36,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
+        _complain("interrupted; run it again to finish")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -44,6 +45,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
         _complain(f"{getattr(error, 'strerror', None) or type(error).__name__}{where}")
         return EXIT_FAILED
+    except Exception as error:
+        # Not a traceback, and not the text of the error: it may hold what was being worked on.
+        _complain(f"failed ({type(error).__name__} in {_whence(error)}); this is a bug, please report it")
+        return EXIT_FAILED
+
+
+def _whence(error: BaseException) -> str:
+    """The function and line of ours in which an error came up."""
+    trace, found = error.__traceback__, "csagent"
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if name.startswith("csagent"):
+            found = f"{name}.{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
 
 
 def _complain(text: str) -> None:
@@ -271,7 +287,9 @@ def _discover(parsed: argparse.Namespace) -> int:
 
 def _observe(parsed: argparse.Namespace) -> Tuple["System", "Settings", "Observed"]:
     from csagent.observe import observe
+    from csagent.private import keep_memory_private
 
+    keep_memory_private()
     system, settings = _load(parsed)
     options = _options(parsed, settings.sources)
     observed = observe(system, settings, options, wait=_wait(parsed, settings))
@@ -323,8 +341,10 @@ def _plan(parsed: argparse.Namespace) -> int:
 def _apply(parsed: argparse.Namespace) -> int:
     from csagent import agent
     from csagent.log import Log
+    from csagent.private import keep_memory_private
     from csagent.show import status
 
+    keep_memory_private()
     system, settings = _load(parsed)
     log = Log(_verbosity(parsed))
     options = _options(parsed, settings.sources)
@@ -348,7 +368,9 @@ def _daemon(parsed: argparse.Namespace) -> int:
     from csagent import settings as settings_module
     from csagent.daemon import Daemon
     from csagent.log import Log
+    from csagent.private import keep_memory_private
 
+    keep_memory_private()
     system, settings = _load(parsed)
     log = Log(_verbosity(parsed))
     options = _options(parsed, settings.sources)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from csagent.log import Log
     from csagent.plan import Report
     from csagent.settings import Settings
-    from csagent.system import System
+    from csagent.system import Clock, System
 
 CLOSE_LOOK = 120.0  # seconds after the start
 FIRST_BUDGET = 30.0  # seconds after which systemd is told READY though nothing was found yet
@@ -33,10 +33,46 @@ JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
 SLOW_LOOK = 5.0  # seconds between looks at the labels of the drives afterwards
 
 
+def pause_after(failures: int, unfinished: int, jitter: float) -> float:
+    """Seconds until the next pass of the close look.
+
+    Args:
+        failures: passes in a row that failed on this machine.
+        unfinished: passes in a row in which a source answered some questions and not others, as a router
+            does that has too many VMs to serve; their repetition must not come at the same time.
+        jitter: 0 to 1.
+    """
+    longest = min(PAUSE * 2.0 ** min(failures + unfinished, 16), LONGEST_PAUSE)
+    return longest if not unfinished else PAUSE + (longest - PAUSE) * jitter
+
+
+class Watchdog:
+    """Tells systemd that the loop goes round, twice in the period it gave us (sd_watchdog_enabled(3))."""
+
+    def __init__(self, clock: "Clock") -> None:
+        self._clock = clock
+        period = os.environ.get("WATCHDOG_USEC", "")
+        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        asked = ours and period.isascii() and period.isdigit() and int(period) > 0
+        self._period: float = int(period) / 2_000_000 if asked else float("inf")  # seconds
+        self._due: float = clock.monotonic() + self._period
+
+    def left(self) -> float:
+        """Seconds until it is due; without end where systemd does not watch."""
+        return max(0.0, self._due - self._clock.monotonic())
+
+    def feed(self) -> None:
+        """Say so, if it is due: this costs no wake-up where something else has woken us."""
+        if self.left() <= 0:
+            self._due = self._clock.monotonic() + self._period
+            notify("WATCHDOG=1")
+
+
 class Signals:
     """Turns SIGTERM, SIGINT and SIGHUP into a readable descriptor."""
 
-    def __init__(self) -> None:
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
@@ -55,6 +91,10 @@ class Signals:
     def fileno(self) -> int:
         """Readable once a signal has come."""
         return self._reading
+
+    def alive(self) -> None:
+        """The wait for it goes on: whoever waits is not stuck."""
+        self._watchdog.feed()
 
     def drain(self) -> None:
         """Forget the bytes that made it readable; the flags stay."""
@@ -99,12 +139,14 @@ class Daemon:
         self.log = log
         self.reread = reread
         self.close_look = CLOSE_LOOK if wait is None else wait
-        self.signals = Signals()
+        self.watchdog = Watchdog(system.clock)
+        self.signals = Signals(self.watchdog)
         self.ready = False
-        self.last: Optional["Report"] = None
+        self.from_drive = False  # whether the last pass read one; the pass itself, with its secrets, is gone
         self.said_nothing_found = False
         self.complaint = ""
         self.failures = 0
+        self.unfinished = 0
 
     def run(self) -> int:
         """Until SIGTERM; 0 then."""
@@ -114,13 +156,14 @@ class Daemon:
         while not self.signals.stop:
             left = start + self.close_look - clock.monotonic()
             if left > 0:
-                # A drive that has been applied need not be hurried for again: the rest is for the router.
-                grace = left if self._has_drive() else GRACE
+                # A drive that has been applied need not be hurried for again, unless the settings may have
+                # changed: the rest is for the router.
+                grace = left if self._has_drive() and not self.signals.reload else GRACE
                 done = self._pass(wait=self._first_wait(left), grace=grace)
                 self._be_ready()
                 if not done:
                     if not (self.signals.stop or self.signals.reload):
-                        self._pause(min(PAUSE * 2**self.failures, LONGEST_PAUSE))
+                        self._pause(pause_after(self.failures, self.unfinished, random.random()))
                     continue
                 start -= self.close_look  # everything answered: the close look is over
             else:
@@ -131,9 +174,7 @@ class Daemon:
         return 0
 
     def _has_drive(self) -> bool:
-        if self.last is None:
-            return False
-        return any(place.startswith("drive ") for place in self.last.observed.observation.provenance.values())
+        return self.from_drive
 
     def _first_wait(self, left: float) -> float:
         return left if self.ready else min(left, FIRST_BUDGET)
@@ -145,6 +186,7 @@ class Daemon:
 
     def _pass(self, *, wait: float, grace: float) -> bool:
         """One pass; True where there is nothing more to wait for."""
+        self.watchdog.feed()
         self._reload_if_asked()
         if self.signals.stop:
             return False
@@ -177,14 +219,18 @@ class Daemon:
         self.complaint, self.failures = "", 0
         if report.note:
             self.log.warning(report.note)
-        self.last = report
         self._tell(report)
         observation = report.observed.observation
+        self.from_drive = any(place.startswith("drive ") for place in observation.provenance.values())
+        untold = any(outcome.acknowledged == "no" for outcome in report.outcomes)
+        in_part = observation.source_found and (untold or not observation.complete)
+        self.unfinished = self.unfinished + 1 if in_part else 0
         answered = {place.split(" ", 1)[0] for place in observation.provenance.values()}
         wanted_router = "router" in self.settings.sources and self.options.source in (None, "router")
         return (
             observation.source_found
             and observation.complete
+            and not untold
             and (not wanted_router or "router" in answered or self.options.given)
         )
 
@@ -218,14 +264,21 @@ class Daemon:
 
     def _pause(self, seconds: float) -> bool:
         """Wait; True where a signal ended it."""
-        timeout = None if seconds == float("inf") else max(0.0, seconds)
-        ready = select.select([self.signals], [], [], timeout)[0]
-        if ready:
-            self.signals.drain()
-        return bool(ready)
+        clock = self.system.clock
+        end = clock.monotonic() + seconds
+        while True:
+            self.watchdog.feed()
+            left = max(0.0, min(end - clock.monotonic(), self.watchdog.left()))
+            if select.select([self.signals], [], [], None if left == float("inf") else left)[0]:
+                self.signals.drain()
+                return True
+            if clock.monotonic() >= end:
+                return False
 
     def _until_the_next(self) -> None:
         """Wait for the poll, a signal, or a change of the labels, leases and addresses."""
+        if self.signals.stop or self.signals.reload:
+            return  # it came during the pass, and has been taken out of the pipe
         clock = self.system.clock
         poll = self.settings.poll
         spread = 1.0 + random.uniform(-JITTER, JITTER)

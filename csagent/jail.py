@@ -28,6 +28,7 @@ from csagent.model import SLOTS
 from csagent.tree import write_all
 
 if TYPE_CHECKING:
+    from csagent.observe import Wake
     from csagent.system import System
 
 T = TypeVar("T")
@@ -90,9 +91,12 @@ def unprivileged() -> Optional[Identity]:
 class Child:
     """A running child: its pipe can be waited for with select, its answer is collected as it comes."""
 
-    def __init__(self, pid: int, descriptor: int, limit: int, name: str) -> None:
+    def __init__(
+        self, pid: int, descriptor: int, limit: int, name: str, identity: Optional[Identity] = None
+    ) -> None:
         self.pid = pid
         self.name = name
+        self._identity = identity
         self._descriptor = descriptor
         self._limit = limit
         self._buffer = bytearray()
@@ -126,13 +130,27 @@ class Child:
         self._status = os.waitpid(self.pid, 0)[1]
 
     def _end_group(self) -> None:
+        if self._signal() or self._identity is None:
+            return
+        # Root without CAP_KILL, as our unit makes it, ends another user's processes as that user only.
+        ours = os.geteuid()
+        os.seteuid(self._identity.uid)
         try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
+            self._signal()
+        finally:
+            os.seteuid(ours)
+
+    def _signal(self) -> bool:
+        """SIGKILL to the group, and to the child should it have none yet; False where it may not."""
+        allowed = True
+        for end in (os.killpg, os.kill):
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                end(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+            except PermissionError:
+                allowed = False
+        return allowed
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""
@@ -214,7 +232,7 @@ def start(
         os.setpgid(pid, pid)
     except (ProcessLookupError, PermissionError):
         pass  # it has done so itself, or is gone
-    return Child(pid, reading, limits.answer, name)
+    return Child(pid, reading, limits.answer, name, identity)
 
 
 def run(
@@ -225,12 +243,13 @@ def run(
     limits: Limits,
     identity: Optional[Identity] = None,
     timeout: float = 10.0,
+    wake: Optional["Wake"] = None,
 ) -> Any:
     """Fork the child, wait for it, and return its answer.
 
     Raises:
         JailTimeout: it was killed after `timeout` seconds.
-        JailError: it died or said nonsense.
+        JailError: it died, said nonsense, or was killed because `wake` became readable.
     """
     child = start(system, name, prepare, work, limits, identity)
     end = time.monotonic() + timeout
@@ -239,7 +258,9 @@ def run(
             left = end - time.monotonic()
             if left <= 0:
                 raise JailTimeout(f"{name}: no answer within {timeout:g} s")
-            select.select([child], [], [], left)
+            waiting: List[Any] = [child] if wake is None else [child, wake]
+            if wake in select.select(waiting, [], [], left)[0]:
+                raise JailError(f"{name}: broken off, csagent was told to stop or to reload")
     finally:
         child.kill()
     return child.result()
@@ -265,7 +286,7 @@ def _live_and_die(
 
         def say(document: Any) -> None:
             text = json.dumps(document, ensure_ascii=False)
-            write_all(writing, text.encode("utf-8", "backslashreplace") + b"\n")
+            write_all(writing, text.encode("utf-8", "replace") + b"\n")
 
         try:
             libc = _libc()
@@ -312,6 +333,11 @@ def _libc() -> Any:
 
 
 def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "wb") as stream:
+            stream.write(b"1000")  # where memory is short, this process ends first, not the daemon
+    except OSError:
+        pass
     size = _address_space()
     memory = max(limits.memory, size + limits.memory // 2)  # a large parent must not starve its child
     libc.mallopt(M_ARENA_MAX, 2)  # an arena a thread would reserve 64 MiB each

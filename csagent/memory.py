@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/csagent"
 INSTANCES = STATE + "/instances"
+LATEST = STATE + "/latest-instance"
 SCHEMA = 1
 PASSWORDS_KEPT = 8
 NO_INSTANCE = "unknown"
@@ -50,6 +51,7 @@ class Memory:
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
+    withheld: str = ""  # why nothing may be changed: a newer csagent knows what was applied, and we do not
     rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
     computed: Dict[Tuple[bytes, Secret], str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -130,6 +132,13 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
         return replace(fresh, note=f"{where} cannot be read ({error.strerror}): taken for a first run")
     try:
         return _parse(raw, fresh)
+    except _Newer as newer:
+        where = system.tree.shown(_path(key))
+        return replace(
+            fresh,
+            withheld=f"not touched: {where} was written by a newer csagent (schema {newer}); "
+            "install that one again, or remove the file for a first run",
+        )
     except (ValueError, RecursionError):
         where = system.tree.shown(_path(key))
         return replace(fresh, note=f"{where} is damaged: taken for a first run", damaged=raw)
@@ -141,6 +150,8 @@ def save(system: "System", memory: Memory) -> None:
     Raises:
         ApplyError: it could not be written.
     """
+    if memory.withheld:
+        raise ApplyError(memory.withheld)
     document = {
         **memory.rest,
         "schema": memory.rest.get("schema", SCHEMA),
@@ -155,6 +166,8 @@ def save(system: "System", memory: Memory) -> None:
     path = _path(memory.instance_id)
     try:
         prepare(system)
+        if memory.instance_id not in (NO_INSTANCE, _latest(system)):
+            system.tree.write(LATEST, memory.instance_id.encode("utf-8", "replace") + b"\n", 0o600)
         if memory.damaged:
             system.tree.write(path + ".damaged", memory.damaged, 0o600)
         system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
@@ -163,7 +176,14 @@ def save(system: "System", memory: Memory) -> None:
 
 
 def last_instance(system: "System") -> Optional[str]:
-    """The id that was remembered last, for a pass in which nobody says whose machine this is."""
+    """The id that was remembered last, for a pass in which nobody says whose machine this is.
+
+    It is written down, since times are not to be trusted: a template's file may come from a clock that was
+    years ahead. They decide only where an earlier csagent has not written it.
+    """
+    named = _latest(system)
+    if named is not None and system.tree.exists(_path(named)):
+        return named
     latest: Tuple[float, Optional[str]] = (-1.0, None)
     for path in system.tree.glob(INSTANCES + "/*.json"):
         status = system.tree.stat(path)
@@ -174,6 +194,10 @@ def last_instance(system: "System") -> Optional[str]:
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
     return latest[1]
+
+
+def _latest(system: "System") -> Optional[str]:
+    return (system.tree.read_text(LATEST, 4096) or "").strip() or None
 
 
 def prepare(system: "System") -> None:
@@ -192,10 +216,26 @@ def _path(key: str) -> str:
     return f"{INSTANCES}/{name}.json"
 
 
+class _Newer(Exception):
+    """A memory of a later schema that lacks what we need, or means something else by it."""
+
+
 def _parse(raw: bytes, fresh: Memory) -> Memory:
     document = json.loads(raw)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise ValueError("not a memory")
+    schema = document["schema"]
+    if schema <= SCHEMA:
+        return _members(document, fresh)
+    if not {"salt", "passwords", "hostname", "ssh_keys", "ssh_user", "user_data"} <= set(document):
+        raise _Newer(schema)
+    try:
+        return _members(document, fresh)
+    except ValueError:
+        raise _Newer(schema) from None
+
+
+def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
     keys = document.pop("ssh_keys", None)
     document.pop("instance_id", None)
     if document["schema"] <= SCHEMA:
@@ -236,7 +276,11 @@ def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
         paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
     found = []
     for path in paths:
-        words = (system.tree.read_text(path, 4096) or "").split()
+        try:
+            # No link is followed: the account's owner may have put one there, and we read as root.
+            words = system.tree.read(path, 4096, follow=False).decode("ascii", "replace").split()
+        except OSError:
+            continue
         if words and len(words[0]) == 32 and all(char in "0123456789abcdefABCDEF" for char in words[0]):
             found.append(words[0].lower())
     return tuple(found)

@@ -45,6 +45,10 @@ class Wake(Protocol):
         """The descriptor to wait for."""
         ...
 
+    def alive(self) -> None:
+        """Called at least twice a second as long as the wait goes on."""
+        ...
+
 
 @dataclass
 class _Job:
@@ -203,8 +207,10 @@ class _Observer:
         if self.wake is not None:
             waiting.append(self.wake)
         ready = select.select(waiting, [], [], min(later) - now)[0]
-        if self.wake is not None and self.wake in ready:
-            raise Interrupted
+        if self.wake is not None:
+            if self.wake in ready:
+                raise Interrupted
+            self.wake.alive()
         for job in self._jobs():
             if job.child in ready:
                 self._collect(job)
@@ -227,7 +233,7 @@ class _Observer:
 
     def _failed(self, job: _Job, outcome: str, detail: str) -> None:
         job.child.kill()
-        if job is self.router:
+        if job.child.name == children.ROUTER_JOB:  # it may have ended, and its answer be at fault
             self.router, self.router_done = None, True
             self.router_places += (Place("router", job.why, outcome, detail),)
             self._try_again(FAILED_PAUSE)
@@ -260,18 +266,23 @@ class _Observer:
     def _hear_router(self, job: _Job, done: bool) -> None:
         from csagent import hearing
 
+        said = job.child.documents()
+        document = None
         if done:
             document = job.child.result()
             self.router, self.router_done = None, True
-        else:
-            said = job.child.documents()
-            if not said or not isinstance(said[-1], dict) or "so_far" not in said[-1]:
-                return
-            document = said[-1]["so_far"]
-        news = hearing.router_news(document)
-        self.found = replace(news.found, drives=self.found.drives)
+        if not said or (isinstance(said[0], dict) and "died" in said[0]):
+            return  # why it died is told once it is done
+        # Only what it said before it heard from anybody tells who may be believed and acknowledged to.
+        found = hearing.found_news(said[0])
+        self.found = replace(found, drives=self.found.drives)
+        if document is None and isinstance(said[-1], dict):
+            document = said[-1].get("so_far")
+        if document is None:
+            return
+        news = hearing.router_news(document, found)
         self.router_readings, self.router_places = news.readings, news.places
-        if done and news.found.candidates:
+        if done and found.candidates:
             self._try_again(0.0)
 
     def _last_words(self) -> None:
@@ -352,10 +363,10 @@ class _Observer:
         return places
 
     def _why_no_router(self) -> str:
+        if self.router is not None:
+            return "still starting when the time was up"
         if self.options.router is not None:
             return f"{self.options.router[0]} does not resolve to an address"
         if not self.discovers:
             return "not looked for in a tree (name one with --router)"
-        if self.router is not None:
-            return "still starting when the time was up"
         return "no candidate: no lease with an address behind it, and no default route"

@@ -6,6 +6,7 @@ import errno
 import fnmatch
 import os
 import stat
+from contextlib import contextmanager
 from typing import Iterator, List, Optional, Tuple
 
 READ_LIMIT = 256 * 1024
@@ -94,16 +95,20 @@ class Tree:
         finally:
             os.close(directory)
 
-    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+    def read(self, path: str, limit: int = READ_LIMIT, *, follow: bool = True) -> bytes:
         """Read a regular file, at most `limit` bytes of it, with one descriptor.
+
+        `follow` is for a symlink in the last component; not where somebody else may have put it there.
 
         Raises:
             OSError: it is not there, not readable, or not a regular file (EINVAL).
         """
-        descriptor = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        directory, name = self.resolve(path, follow=follow)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", path)
+            descriptor = open_regular(directory, name)
+        finally:
+            os.close(directory)
+        try:
             return read_all(descriptor, limit)
         finally:
             os.close(descriptor)
@@ -233,8 +238,7 @@ class Tree:
         """Make a file and its name durable, whoever wrote it."""
         directory, name = self.resolve(path)
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=directory)
+            descriptor = open_regular(directory, name)
             try:
                 os.fsync(descriptor)
             finally:
@@ -254,6 +258,21 @@ class Tree:
             return False
         finally:
             os.close(directory)
+
+
+def open_regular(directory: int, name: str) -> int:
+    """Open a regular file for reading, following no link at `name`; no device is opened (a watchdog starts).
+
+    Raises:
+        OSError: it is not there, not readable, or not a regular file (EINVAL).
+    """
+    if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=directory)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", name)
 
 
 def read_all(descriptor: int, limit: int) -> bytes:
@@ -337,8 +356,7 @@ def replace_at(
 
 def _is_so(directory: int, name: str, content: bytes, mode: int, *, durable: bool) -> bool:
     """Whether a file already is what it shall be; then it is made durable as if it had been written."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=directory)
+    descriptor = open_regular(directory, name)
     try:
         same = read_all(descriptor, len(content) + 1) == content
         if not same or stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
@@ -356,5 +374,26 @@ def _give(descriptor: int, owner: Tuple[int, int]) -> None:
     try:
         os.fchown(descriptor, *owner)
     except PermissionError:
-        if os.geteuid() == 0 or owner[0] != os.geteuid():
-            raise
+        if owner[0] != os.geteuid():
+            raise OSError(errno.EPERM, f"it belongs to the user {owner[0]}, not to us") from None
+        if os.geteuid() == 0:
+            with in_group(owner[1]):
+                os.fchown(descriptor, *owner)
+
+
+@contextmanager
+def in_group(gid: int) -> Iterator[None]:
+    """Be in one more group. Root without CAP_CHOWN, as our unit makes it, gives its files to its groups only.
+
+    Does nothing where groups cannot be changed.
+    """
+    before = os.getgroups()
+    try:
+        os.setgroups([*before, gid])
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.setgroups(before)

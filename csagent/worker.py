@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, List, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
 from csagent import jail, memory
 from csagent.apply import accounts, hostname, password, ssh_keys, user_data
 from csagent.errors import ApplyError, JailError
 from csagent.memory import Memory
-from csagent.model import Endpoint, Place, Secret
+from csagent.model import Candidate, Endpoint, Place, Secret
 from csagent.plan import (
     Acknowledge,
     Action,
@@ -23,6 +23,8 @@ from csagent.plan import (
 )
 
 if TYPE_CHECKING:
+    from csagent.confine import Filters
+    from csagent.observe import Wake
     from csagent.system import System
 
 ACK_PATIENCE = 6.0  # seconds for all endpoints together
@@ -33,8 +35,9 @@ Log = Callable[[str], None]
 class Worker:
     """Carries out one plan, remembering each thing durably as soon as it is done."""
 
-    def __init__(self, system: "System", known: Memory, log: Log) -> None:
+    def __init__(self, system: "System", known: Memory, log: Log, wake: Optional["Wake"] = None) -> None:
         self.system = system
+        self.wake = wake  # ends an acknowledgement early: the next pass tries again
         self.memory = known
         self.log = log
         self.reset_meanwhile = False
@@ -93,7 +96,7 @@ class Worker:
             former = accounts.find(self.system, action.former_user)
         except ApplyError:
             return  # the account is gone, and its access with it
-        if ssh_keys.current(self.system, former) is not None:
+        if ssh_keys.current(self.system, former):
             ssh_keys.write_keys(self.system, former, (), action.previous)
 
     def _remember_password(self, value: Secret, outranked: Tuple[Secret, ...]) -> None:
@@ -111,7 +114,7 @@ class Worker:
     ) -> Outcome:
         if not endpoints:
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="not needed")
-        places = acknowledge(self.system, value, endpoints)
+        places = acknowledge(self.system, value, endpoints, self.wake)
         self.reset_meanwhile = any(place.outcome == "changed" for place in places)
         bad = [place for place in places if place.outcome not in ("ok", "changed")]
         if not bad and any(place.outcome == "ok" for place in places):
@@ -121,21 +124,30 @@ class Worker:
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
 
 
-def acknowledge(system: "System", value: Secret, endpoints: Tuple[Endpoint, ...]) -> Tuple[Place, ...]:
+def acknowledge(
+    system: "System", value: Secret, endpoints: Tuple[Endpoint, ...], wake: Optional["Wake"] = None
+) -> Tuple[Place, ...]:
     """Tell each password server that the password is saved, in one more unprivileged child."""
     from csagent import hearing
 
     deadline = system.clock.monotonic() + ACK_PATIENCE
 
-    def prepare() -> None:
-        from csagent import wire  # noqa: F401  imported while its files can still be read
-        from csagent.read import passwords  # noqa: F401
+    def prepare() -> Optional["Filters"]:
+        from csagent import confine, wire  # noqa: F401  imported while its files can still be read
+        from csagent.read import broker, passwords  # noqa: F401
 
-    def work(_nothing: None, _say: jail.Say) -> object:
+        return confine.load()
+
+    def work(filters: Optional["Filters"], _say: jail.Say) -> object:
         from csagent import wire
-        from csagent.read import passwords
+        from csagent.read import broker, passwords
 
-        return wire.encode(passwords.acknowledge(system, endpoints, value, deadline))
+        known = [
+            Candidate(one.address, "given", "", source=one.source, password_port=one.port)
+            for one in endpoints
+        ]
+        fenced, _ = broker.fence(system, filters).close(system, known)
+        return wire.encode(passwords.acknowledge(fenced, endpoints, value, deadline))
 
     try:
         answer = jail.run(
@@ -146,6 +158,7 @@ def acknowledge(system: "System", value: Secret, endpoints: Tuple[Endpoint, ...]
             jail.READER,
             jail.unprivileged(),
             ACK_PATIENCE + 2,
+            wake,
         )
         places: Tuple[Place, ...] = hearing.decode_all(Place, answer)
         return places

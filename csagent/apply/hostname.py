@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HOSTNAME = "/etc/hostname"
 HOSTS = "/etc/hosts"
 HOSTS_LIMIT = 16 << 20
+KERNEL = "/proc/sys/kernel/hostname"
 OUR_MARK = "# csagent"
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
@@ -38,7 +39,7 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
         _write_in_place(system, name)
     if system.live and socket.gethostname() != name:
         try:
-            socket.sethostname(name)
+            _tell_kernel(name)
         except OSError as error:
             raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
     try:
@@ -57,6 +58,15 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
     relabel(system, HOSTNAME, HOSTS)
+
+
+def _tell_kernel(name: str) -> None:
+    """The file wants root and no capability, the call CAP_SYS_ADMIN, which our unit does without."""
+    try:
+        with open(KERNEL, "wb", buffering=0) as stream:
+            stream.write(name.encode() + b"\n")
+    except OSError:  # read-only in most containers
+        socket.sethostname(name)
 
 
 def _write_in_place(system: "System", name: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from csagent.apply import libcrypt
 from csagent.apply.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
 from csagent.errors import ApplyError
 from csagent.model import Secret
+from csagent.tree import in_group
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -45,15 +47,25 @@ def set_password(system: "System", account: Account, secret: Secret) -> None:
 
 def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
     line = account.name.encode() + b":" + secret.reveal() + b"\n"
-    done = system.runner.run(["chpasswd"], stdin=line, timeout=CHPASSWD_TIMEOUT)
+    shadow = system.tree.stat(SHADOW)
+    # PAM makes a new file and gives it the old one's group, Debian's shadow.
+    with in_group(shadow.st_gid) if shadow is not None else nullcontext():
+        done = system.runner.run(["chpasswd"], stdin=line, timeout=CHPASSWD_TIMEOUT)
     if done.code == 0:
         return
     if done.code is None:
         raise ApplyError(f"chpasswd: {done.error.decode('utf-8', 'replace')}")
-    if secret.reveal() in done.error:
+    if _mentions(done.error, secret.reveal()):
         raise ApplyError(f"chpasswd failed with {done.code}; its message has the password in it")
-    words = done.error.decode("utf-8", "replace").strip().replace("\n", "; ")[:200]
-    raise ApplyError(f"chpasswd failed with {done.code}: {words}")
+    words = "; ".join(done.error.decode("utf-8", "replace").split("\n")).strip("; ")[:200]
+    ended = f"was killed by signal {-done.code}" if done.code < 0 else f"failed with {done.code}"
+    raise ApplyError(f"chpasswd {ended}{': ' if words else ''}{words}")
+
+
+def _mentions(text: bytes, secret: bytes) -> bool:
+    """Whether a message holds a part of the secret; quoted or cut off it may not be the whole."""
+    size = min(len(secret), 4)
+    return any(secret[at : at + size] in text for at in range(len(secret) - size + 1))
 
 
 def _edit_shadow(system: "System", account: Account, value: str) -> None:
@@ -68,8 +80,15 @@ def _edit_shadow(system: "System", account: Account, value: str) -> None:
             fields = line.split(b":")
             if fields[0] == name and len(fields) >= 3:
                 fields[1] = value.encode("ascii")
-                fields[2] = str(int(system.clock.now()) // DAY).encode()
+                fields[2] = _today(system)
                 lines[number] = b":".join(fields)
         system.tree.write(SHADOW, b"\n".join(lines), 0o640, keep=True)
     except OSError as error:
         raise ApplyError(f"cannot write {shown}: {error.strerror}") from None
+
+
+def _today(system: "System") -> bytes:
+    """Days since the epoch for shadow(5). 0 would ask for a new password at the next login: a clock that is
+    not set yet gives "", which turns ageing off, as chpasswd itself does."""
+    day = int(system.clock.now()) // DAY
+    return str(day).encode() if day > 0 else b""

@@ -1,7 +1,8 @@
 """Write our block into an account's authorized_keys, as that account, following no symlink of its making.
 
 The home directory is opened with our rights; everything below it is done by a child that has become the
-owner, relative to directory descriptors. Modes are 0700 and 0600, as sshd's StrictModes wants.
+owner, relative to directory descriptors. Modes are 0700 and 0600, as sshd's StrictModes wants, and as it
+does we believe no directory and no file that belongs to a third party: written anew, it would be believed.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from csagent import jail
 from csagent.apply.accounts import Account
 from csagent.apply.authorized_keys import merge
 from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError, JailError
-from csagent.tree import read_all, replace_at
+from csagent.tree import open_regular, read_all, replace_at
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -25,6 +27,7 @@ DIRECTORY = ".ssh"
 FILE = "authorized_keys"
 SIZE_LIMIT = 1 << 20
 TIMEOUT = 20.0
+LIMITS = replace(jail.WRITER, answer=8 * SIZE_LIMIT)
 
 
 def path(account: Account) -> str:
@@ -33,8 +36,15 @@ def path(account: Account) -> str:
 
 
 def current(system: "System", account: Account) -> Optional[str]:
-    """The text of the file; None where there is none or it cannot be read."""
-    return system.tree.read_text(path(account), SIZE_LIMIT)
+    """The text of the file; None where there is none.
+
+    Raises:
+        ApplyError: it cannot be read, or is nothing that `write_keys` would read.
+    """
+    if system.tree.stat(account.home) is None:
+        return None
+    text = _as_owner(system, account, lambda home: {"text": _look(home)})["text"]
+    return text if isinstance(text, str) else None
 
 
 def write_keys(system: "System", account: Account, keys: Sequence[str], previous: Sequence[str] = ()) -> bool:
@@ -43,29 +53,37 @@ def write_keys(system: "System", account: Account, keys: Sequence[str], previous
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
+    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous)})
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
+    return bool(answer["changed"])
+
+
+def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str, Any]]) -> Dict[str, Any]:
+    """What `work` makes of the open home directory, in a child that has become its owner."""
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
-    def work(home: int, _say: jail.Say) -> Any:
+    def inside(home: int, _say: jail.Say) -> Any:
         try:
-            return {"changed": _replace(home, keys, previous)}
+            return {"problem": None, **work(home)}
         except OSError as error:
             return {"problem": _problem(error)}
 
     try:
         answer = jail.run(
-            system, shown, lambda: _open_home(system, account), work, jail.WRITER, identity, TIMEOUT
+            system, shown, lambda: _open_home(system, account), inside, LIMITS, identity, TIMEOUT
         )
     except JailError as error:
         raise ApplyError(str(error)) from None
-    if not isinstance(answer, dict) or "changed" not in answer:
-        problem = answer.get("problem") if isinstance(answer, dict) else None
-        raise ApplyError(f"{shown}: {problem or 'the writing child said nothing'}")
-    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    return bool(answer["changed"])
+    if not isinstance(answer, dict) or answer.get("problem") is not None:
+        problem = answer.get("problem") if isinstance(answer, dict) else "the child said nothing"
+        raise ApplyError(f"{shown}: {problem}")
+    return answer
 
 
 def _open_home(system: "System", account: Account) -> int:
+    if not account.home.startswith("/"):
+        raise ApplyError(f"{account.name} has no home directory: its keys have no place")
     shown = system.tree.shown(account.home)
     try:
         return system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
@@ -73,9 +91,21 @@ def _open_home(system: "System", account: Account) -> int:
         raise ApplyError(f"the home directory {shown} of {account.name}: {error.strerror}") from None
 
 
+def _look(home: int) -> Optional[str]:
+    try:
+        directory = _open_directory(home)
+    except FileNotFoundError:
+        return None
+    try:
+        content = _read(directory)
+        return None if content is None else content.decode("utf-8", "surrogateescape")
+    finally:
+        os.close(directory)
+
+
 def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
     os.umask(0o077)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    _belongs(home, "the home directory")
     changed = False
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
@@ -83,6 +113,20 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
     except FileExistsError:
         pass
     os.fsync(home)
+    directory = _open_directory(home)
+    try:
+        if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
+            os.fchmod(directory, 0o700)
+            changed = True
+        text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
+        new = merge(text, keys, previous).encode("utf-8", "surrogateescape")
+        return replace_at(directory, FILE, new, 0o600) or changed
+    finally:
+        os.close(directory)
+
+
+def _open_directory(home: int) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         directory = os.open(DIRECTORY, flags, dir_fd=home)
     except OSError as error:
@@ -92,29 +136,24 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
             ) from None
         raise
     try:
-        if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
-            os.fchmod(directory, 0o700)
-            changed = True
-        text = _read(directory).decode("utf-8", "surrogateescape")
-        new = merge(text, keys, previous).encode("utf-8", "surrogateescape")
-        return replace_at(directory, FILE, new, 0o600) or changed
-    finally:
+        _belongs(directory, DIRECTORY)
+    except OSError:
         os.close(directory)
+        raise
+    return directory
 
 
-def _read(directory: int) -> bytes:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def _read(directory: int) -> Optional[bytes]:
     try:
-        descriptor = os.open(FILE, flags, dir_fd=directory)
+        descriptor = open_regular(directory, FILE)
     except FileNotFoundError:
-        return b""
+        return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "it is a symbolic link, which is not followed") from None
+        if error.errno == errno.EINVAL:
+            raise OSError(error.errno, "it is not a regular file; links are not followed") from None
         raise
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
+        _belongs(descriptor, FILE)
         content = read_all(descriptor, SIZE_LIMIT + 1)
     finally:
         os.close(descriptor)
@@ -123,8 +162,23 @@ def _read(directory: int) -> bytes:
     return content
 
 
+def _belongs(descriptor: int, what: str) -> None:
+    """Refuse what is neither ours nor root's, as sshd's StrictModes does."""
+    owner = os.fstat(descriptor).st_uid
+    if owner not in (0, os.geteuid()):
+        raise OSError(errno.EPERM, f"{what} belongs to another user ({owner}), and sshd would not believe it")
+
+
+HINTS = {
+    errno.EACCES: " to its owner, as whom it is written",
+    errno.EPERM: ": immutable, or not its owner's",
+}
+
+
 def _problem(error: OSError) -> str:
-    return (error.strerror or type(error).__name__)[:160]
+    text = error.strerror or type(error).__name__
+    hint = HINTS.get(error.errno or 0, "") if text == os.strerror(error.errno or 0) else ""
+    return f"{text}{hint}"[:160]
 
 
 def preview(

@@ -33,13 +33,14 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
 class Running:
     """A daemon and what it tells systemd."""
 
-    def __init__(self, tree: Path, words: List[str]) -> None:
+    def __init__(self, tree: Path, words: List[str], watchdog: str) -> None:
         self.tree = tree
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        (tree / "notify").unlink(missing_ok=True)
         self.socket.bind(str(tree / "notify"))
         self.socket.setblocking(False)
         self.heard: List[str] = []
-        environment = {**os.environ, "NOTIFY_SOCKET": str(tree / "notify")}
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tree / "notify"), "WATCHDOG_USEC": watchdog}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "csagent", "--root", str(tree), *words],
             env=environment,
@@ -71,10 +72,10 @@ def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
     """Start daemons that end with the test."""
     started: List[Running] = []
 
-    def start(port: int, password_port: int, settings: str = "", *words: str) -> Running:
+    def start(port: int, password_port: int, settings: str = "", *words: str, watchdog: str = "") -> Running:
         (tree / "settings.yaml").write_text(settings)
         given = ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port), *words]
-        started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given]))
+        started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given], watchdog))
         return started[-1]
 
     yield start
@@ -113,6 +114,72 @@ def test_sigterm_in_the_middle_of_a_read(daemon: Any, servers: Any) -> None:
     running = daemon(port, port)
     time.sleep(1.0)
     assert running.stop() < 1.0
+
+
+def test_sigterm_while_a_router_drips(daemon: Any, servers: Any) -> None:
+    """While a reply arrives at a byte now and then, SIGTERM ends it within a second."""
+    slow = servers.peer(lambda connection, _request: servers.drip(connection, b"HTTP/1.1 200 OK\r\n" * 99))
+    running = daemon(slow.port, slow.port)
+    until(lambda: len(slow.requests) > 0)
+    assert running.stop() < 1.0
+
+
+@pytest.mark.parametrize("asked", range(1, 20, 3))
+def test_sigterm_between_any_two_requests(daemon: Any, servers: Any, asked: int) -> None:
+    """However far the reading of a slow router has come, SIGTERM ends it within a second."""
+    router = servers.lab(CLOUD, latency=0.1)
+    running = daemon(router.port, router.password_port, "poll: 0.1\n")
+    until(lambda: len(router.requests) >= asked)
+    assert running.stop() < 1.0
+
+
+def test_sigterm_while_the_acknowledgement_hangs(daemon: Any, servers: Any, tree: Path) -> None:
+    """The password is set and remembered then; a daemon that is started anew acknowledges it."""
+
+    def behaviour(connection: socket.socket, request: bytes) -> None:
+        if b"send_my_password" in request:
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nEXAMPLE-first")
+            connection.shutdown(socket.SHUT_WR)
+        elif len(passwords.requests) < 3:
+            connection.recv(1)  # until the other side goes away
+        else:
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nsaved_password")
+            connection.shutdown(socket.SHUT_WR)
+
+    passwords = servers.peer(behaviour)
+    router = servers.lab(CLOUD)
+    told = lambda: sum(b"saved_password" in request for request in passwords.requests)  # noqa: E731
+    running = daemon(router.port, passwords.port)
+    until(lambda: told() == 1)
+    assert running.stop() < 1.0
+    shadow = (tree / "etc/shadow").read_text()
+    again = daemon(router.port, passwords.port)
+    until(lambda: again.told("READY=1"))
+    assert told() == 2 and (tree / "etc/shadow").read_text() == shadow
+
+
+def test_watchdog_hears_of_it_in_every_wait(daemon: Any, servers: Any) -> None:
+    """Asked for a sign of life within a second it gives one each half, reading or waiting for the poll."""
+    late = servers.free_port(), servers.free_port()
+    running = daemon(*late, "", watchdog="1000000")
+    assert until(lambda: (running.told("W"), running.heard.count("WATCHDOG=1"))[1] >= 4) > 1.5
+    servers.lab(CLOUD, port=late[0], password_port=late[1])
+    until(lambda: running.told("READY=1"))
+    before = running.heard.count("WATCHDOG=1")
+    assert until(lambda: (running.told("W"), running.heard.count("WATCHDOG=1"))[1] >= before + 4) > 1.0
+
+
+def test_nobody_is_told_where_nobody_watches(daemon: Any, servers: Any) -> None:
+    """Without WATCHDOG_USEC there is no sign of life, and no wake-up for one."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port)
+    until(lambda: running.told("READY=1"))
+    status = Path(f"/proc/{running.process.pid}/status")
+    switches = lambda: [line for line in status.read_text().splitlines() if "ctxt_switches" in line]  # noqa: E731
+    time.sleep(0.5)
+    before = switches()
+    time.sleep(1.5)
+    assert switches()[0] == before[0] and not running.told("WATCHDOG")
 
 
 def test_sigterm_while_another_pass_holds_the_lock(daemon: Any, servers: Any, tree: Path) -> None:

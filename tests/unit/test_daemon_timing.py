@@ -48,7 +48,7 @@ def signals() -> Iterator[None]:
 
 
 def passes_of(
-    monkeypatch: pytest.MonkeyPatch, tree: Any, reports: List[Any]
+    monkeypatch: pytest.MonkeyPatch, tree: Any, reports: List[Any], reload_after: int = 0
 ) -> List[Tuple[float, float, float]]:
     """Run the daemon until the reports are used up: (seconds since start, wait, grace) of each pass."""
     clock = Still()
@@ -60,6 +60,7 @@ def passes_of(
         seen.append((round(clock.time - 1000), round(wait), round(grace)))
         report = reports[len(seen) - 1]
         clock.time += wait if report is NOTHING else 1.0
+        running.signals.reload = len(seen) == reload_after
         if len(seen) == len(reports):
             running.signals.stop = True
         if isinstance(report, Exception):
@@ -92,6 +93,12 @@ def test_after_a_drive_the_router_gets_the_rest(monkeypatch: pytest.MonkeyPatch,
     """A drive that has been applied does not cut the wait for a late router short again."""
     seen = passes_of(monkeypatch, tree, [DRIVE, DRIVE])
     assert seen[0][2] == GRACE and seen[1][2] > 100
+
+
+def test_after_a_reload_the_drive_is_hurried_for(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
+    """What the new settings make of a drive that is known does not wait for the router either."""
+    seen = passes_of(monkeypatch, tree, [DRIVE, DRIVE, DRIVE], reload_after=1)
+    assert [one[2] == GRACE for one in seen] == [True, True, False]
 
 
 def test_a_pass_that_fails_badly_does_not_end_the_daemon(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
