@@ -25,7 +25,7 @@ from netns import Namespace
 
 QEMU = "qemu-system-x86_64"
 KVM_DEADLINE = 5.0
-BOOT_DEADLINE = 240.0
+BOOT_DEADLINE = 360.0
 MEMORY = "640M"
 END_OF_REPORT = b"\nend of report"
 SERIAL_TAIL = 6000

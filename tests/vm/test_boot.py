@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,10 @@ def test_new_password_verifies_against_shadow(story: Story) -> None:
     assert field_value.startswith("$y$"), "chpasswd and PAM make yescrypt on Debian 12"
     assert hash_verifies(PASSWORD, field_value)
     assert not hash_verifies(PASSWORD + "x", field_value)
-    assert story.boots[0].report["files"]["/etc/shadow"]["mode"] == "0640"
+    about = story.boots[0].report["files"]["/etc/shadow"]
+    assert (about["mode"], about["uid"], about["gid"]) == ("0640", 0, 42), (
+        "root and shadow, without CAP_CHOWN"
+    )
 
 
 def test_authorized_keys_hold_the_keys_with_strict_modes(story: Story) -> None:
@@ -220,6 +224,63 @@ def test_unit_is_up_and_nothing_failed(story: Story) -> None:
         assert (unit["ActiveState"], unit["SubState"]) == ("active", "running"), boot.report["journal"]
         assert unit["NRestarts"] == "0"
         assert boot.report["failed"].strip() == ""
+
+
+def test_unit_is_exposed_no_more_than_2_5(story: Story) -> None:
+    """The guest's own systemd-analyze gives the running unit at most 2.5."""
+    said = story.boots[0].report["exposure"]
+    (figure,) = re.findall(r"Overall exposure level for csagent\.service: ([0-9.]+)", said)
+    assert float(figure) <= 2.5, said
+
+
+def test_unit_has_its_limits(story: Story) -> None:
+    """Watchdog, memory and tasks are bounded, nothing is swapped, and a pass stays far below."""
+    boot = story.boots[0]
+    unit, memory = boot.unit(), boot.report["memory"]
+    assert unit["WatchdogUSec"] == "10min"
+    assert int(unit["MemoryMax"]) == int(memory["memory.max"]) == 512 << 20
+    assert int(unit["MemorySwapMax"]) == int(memory["memory.swap.max"]) == 0
+    assert int(unit["TasksMax"]) == int(memory["pids.max"]) == 64
+    assert (unit["StartLimitBurst"], unit["StartLimitIntervalUSec"]) == ("5", "10min")
+    # The page cache of what was read and written counts, and is given back when it is needed.
+    assert int(memory["memory.peak"]) < 256 << 20, memory
+    assert int(memory["pids.peak"]) <= 32, memory
+
+
+def test_keys_reach_a_home_anywhere(story: Story) -> None:
+    """Under the unit's restrictions an account's home may be below /srv, and only its owner's to enter."""
+    moved = story.boots[1].report["trial"]["moved"]
+    lines = (moved["authorized_keys"] or "").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == list(story.cloud.ssh_keys), moved
+    assert {(about["uid"], about["mode"][1]) for about in moved["files"].values()} == {
+        (moved["uid"], "6"),
+        (moved["uid"], "7"),
+    }
+    assert not [line for line in (moved["former"] or "").splitlines() if line.startswith("ssh-")]
+
+
+def test_killed_daemon_comes_back(story: Story) -> None:
+    """After SIGKILL systemd starts it anew, and its first pass finds the source again."""
+    trial = story.boots[1].report["trial"]
+    before, again = trial["before"], trial["again"]
+    assert again["SubState"] == "running" and again["MainPID"] not in ("0", before["MainPID"]), trial
+    assert (before["NRestarts"], again["NRestarts"]) == ("0", "1")
+    assert trial["status"]["code"] == 0
+    assert trial["status"]["json"]["instance_id"] == story.cloud.instance_id
+
+
+def test_unit_stops_within_a_second(story: Story) -> None:
+    """From systemd's SIGTERM to the end of the process, by the guest's own clock.
+
+    An emulated processor is 20 times slower: what this guest needs for an empty Python program, several
+    times over, is granted on top.
+    """
+    trial = story.boots[1].report["trial"]
+    stopped = trial["stopped"]
+    took = int(stopped["ExecMainExitTimestampMonotonic"]) - int(stopped["ActiveExitTimestampMonotonic"])
+    assert trial["stop"] == 0
+    assert (stopped["Result"], stopped["ExecMainCode"], stopped["ExecMainStatus"]) == ("success", "1", "0")
+    assert 0 < took / 1e6 < 1.0 + 4 * trial["interpreter"], trial
 
 
 def test_sshd_logins_and_the_network_do_not_wait(story: Story) -> None:
