@@ -16,14 +16,14 @@ ITEMS_LIMIT = 100_000  # each costs about 60 bytes and more
 DIGITS_LIMIT = 18
 
 
-def loads(raw: bytes) -> Any:
-    """Read a JSON document.
+def loads(raw: bytes, items: int = ITEMS_LIMIT) -> Any:
+    """Read a JSON document of at most so many arrays, objects and members.
 
     Raises:
         ValueError: it is none, or past the budget.
         RecursionError: it is nested deeper than Python reads.
     """
-    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > ITEMS_LIMIT:
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > items:
         raise ValueError("too many items")
     # UTF-8 and nothing else: json guesses other encodings, in which those bytes do not count.
     return json.loads(raw.decode("utf-8"), parse_int=_whole, parse_float=_real, parse_constant=_constant)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 from csagent import jail
 from csagent.jail import Child
-from csagent.model import SLOTS, Candidate, Found
+from csagent.model import HTTP_PORT, PASSWORD_PORT, SLOTS, Candidate, Found
 
 if TYPE_CHECKING:
     from csagent.confine import Filters
@@ -99,18 +99,19 @@ def _read_router(
     from csagent.read import broker
 
     trail, filters = prepared
+    ports = (options.router[1] if options.router else HTTP_PORT, options.password_port or PASSWORD_PORT)
     if options.router is not None:
         found = Found(platform=trail, candidates=given_candidates(options))
-        fence = broker.fence(system, filters)
+        fence = broker.fence(system, filters, ports, given=True)
     else:
         from csagent.find import finder
 
-        fence = broker.fence(system, filters)
+        fence = broker.fence(system, filters, ports)
         found = finder.look(system, trail, labels, with_drives=False)
     if options.password_port is not None:
         port = options.password_port
         found = replace(found, candidates=tuple(replace(one, password_port=port) for one in found.candidates))
-    say({"found": wire.encode(found)})
+    say({"found": wire.encode(_noting(found, filters))})
     if not found.candidates:
         return {"readings": [], "places": []}
     from csagent.read import router
@@ -133,6 +134,14 @@ def _read_router(
             resolve=resolve,
         )
     )
+
+
+def _noting(found: Found, filters: Optional["Filters"]) -> Found:
+    """Say so where the children have not lost what they could have lost."""
+    if filters is not None:
+        return found
+    note = "no system call filter: libseccomp.so.2 or the kernel's support for it is missing"
+    return replace(found, notes=(*found.notes, note))
 
 
 def given_candidates(options: Options) -> Tuple[Candidate, ...]:
@@ -235,9 +244,9 @@ def discover(system: "System", labels: Sequence[str]) -> Found:
 
     def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
         trail, filters = prepared
-        if filters is not None:
-            filters.finding()
-        return wire.encode(finder.look(system, trail, labels))
+        if filters is not None and not filters.load(confine.finding):
+            filters = None
+        return wire.encode(_noting(finder.look(system, trail, labels), filters))
 
     answer = jail.run(system, "finder", prepare, work, jail.READER, jail.unprivileged(), FINDER_PATIENCE)
     return wire.decode(Found, answer)

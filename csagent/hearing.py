@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Optional, Tuple
 
 from csagent import plausible, wire
@@ -10,6 +11,7 @@ from csagent.errors import JailError, ProbeError
 from csagent.model import Candidate, Endpoint, Found, Place, Reading
 
 ENDPOINTS_LIMIT = 32
+TEXT_LIMIT = 500  # characters of a reason
 
 
 class RouterNews(NamedTuple):
@@ -50,7 +52,22 @@ def router_news(document: Any, found: Found) -> RouterNews:
         for endpoint in reading.password.endpoints:
             if not any(_may_be(endpoint, candidate) for candidate in found.candidates):
                 raise JailError(f"{ROUTER_JOB}: named a password server that is no candidate's")
-    return RouterNews(readings, decode_all(Place, document["places"]))
+    return RouterNews(readings, tuple(map(_tame, decode_all(Place, document["places"]))))
+
+
+def _tame(place: Place) -> Place:
+    """One line each, without what a terminal would take for a command."""
+    return replace(
+        place,
+        place=_one_line(place.place),
+        why=_one_line(place.why),
+        outcome=_one_line(place.outcome),
+        detail=_one_line(place.detail),
+    )
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:TEXT_LIMIT])
 
 
 def _may_be(endpoint: Endpoint, candidate: Candidate) -> bool:
@@ -70,7 +87,7 @@ def drive_news(document: Any) -> DriveNews:
     """
     if not isinstance(document, dict) or set(document) != {"reading", "place"}:
         raise JailError(f"{DRIVE_JOB}: answered with a wrong document")
-    place = wire.decode(Place, document["place"])
+    place = _tame(wire.decode(Place, document["place"]))
     if document["reading"] is None:
         return DriveNews(None, place)
     return DriveNews(recheck(wire.decode(Reading, document["reading"])), place)

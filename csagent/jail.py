@@ -36,6 +36,9 @@ Say = Callable[[Any], None]
 
 MIB = 1 << 20
 NOBODY = 65534
+DOCUMENTS_LIMIT = 1000  # of one child
+ITEMS_LIMIT = 300_000  # arrays, objects and members of one document; each costs some 70 bytes
+REAP_SECONDS = 2.0
 
 # linux/prctl.h and linux/capability.h
 PR_SET_PDEATHSIG = 1
@@ -59,7 +62,7 @@ class Limits:
     file_size: int = 0  # bytes a file may grow to
 
 
-READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=24 * MIB)
+READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=16 * MIB)
 DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 * MIB)
 WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
 
@@ -99,7 +102,11 @@ class Child:
         self._identity = identity
         self._descriptor = descriptor
         self._limit = limit
-        self._buffer = bytearray()
+        self._heard = 0  # bytes
+        self._line: List[bytes] = []  # pieces of one that is not whole yet
+        self._count = 0
+        self._documents: List[Any] = []  # the first and the newest
+        self._nonsense = False
         self._status: Optional[int] = None
         self.finished = False
         os.set_blocking(descriptor, False)
@@ -115,19 +122,47 @@ class Child:
                 piece = os.read(self._descriptor, 65536)
             except BlockingIOError:
                 return False
-            self._buffer += piece
+            self._heard += len(piece)
+            self._take(piece)
             if not piece:
                 self._reap()
-            elif len(self._buffer) > self._limit:
+            elif self._heard > self._limit or self._count > DOCUMENTS_LIMIT:
                 self.kill()
-                raise JailError(f"{self.name}: answered more than {self._limit} bytes")
+                what = f"{self._limit} bytes" if self._heard > self._limit else f"{DOCUMENTS_LIMIT} lines"
+                raise JailError(f"{self.name}: answered more than {what}")
         return True
+
+    def _take(self, piece: bytes) -> None:
+        """Parse the lines that are whole by now, each once: a child may say as many as it likes."""
+        from csagent import bounded
+
+        *ends, rest = piece.split(b"\n")
+        for end in ends[: DOCUMENTS_LIMIT + 1]:
+            line = b"".join((*self._line, end))
+            self._line = []
+            self._count += 1
+            try:
+                document = bounded.loads(line, ITEMS_LIMIT)
+            except (ValueError, RecursionError):
+                self._nonsense = True
+                continue
+            self._documents = [*self._documents[:1], document]
+        if rest:
+            self._line.append(rest)
 
     def _reap(self) -> None:
         os.close(self._descriptor)
         self.finished = True
         self._end_group()
-        self._status = os.waitpid(self.pid, 0)[1]
+        end = time.monotonic() + REAP_SECONDS
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+                return
+            if time.monotonic() >= end:
+                return  # it hangs in the kernel, on a dead disk say; it ends when that does
+            time.sleep(0.0005)
 
     def _end_group(self) -> None:
         if self._signal() or self._identity is None:
@@ -158,16 +193,14 @@ class Child:
             self._reap()
 
     def documents(self) -> List[Any]:
-        """The documents said so far, oldest first; a last line that is not whole is left out.
+        """The first document said so far and the newest, where there are two.
 
         Raises:
-            JailError: one of them is not JSON.
+            JailError: one that was said is not JSON, or past the budget.
         """
-        lines = bytes(self._buffer).split(b"\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except (ValueError, RecursionError):
-            raise JailError(f"{self.name}: answered something that is not JSON") from None
+        if self._nonsense:
+            raise JailError(f"{self.name}: answered something that is not JSON")
+        return list(self._documents)
 
     def result(self) -> Any:
         """The last document of a child that is done.
@@ -183,7 +216,9 @@ class Child:
         raise JailError(f"{self.name}: {self._epitaph()}")
 
     def _epitaph(self) -> str:
-        status = self._status or 0
+        status = self._status
+        if status is None:
+            return "hangs in the kernel; left behind"
         if not os.WIFSIGNALED(status):
             return "ended without an answer"
         number = os.WTERMSIG(status)
@@ -394,6 +429,11 @@ def _harden(libc: Any, parent: int) -> None:
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise JailError("PR_SET_NO_NEW_PRIVS is not available")
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """End this process when its parent does; a fork of it does not inherit that."""
+    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above could tell us

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 from csagent import children
 from csagent.children import Options
 from csagent.errors import JailError
-from csagent.model import Drive, Found, Observed, Place, Reading
+from csagent.model import Drive, Found, Observed, Place, Platform, Reading
 
 if TYPE_CHECKING:
     from csagent.jail import Child
@@ -109,6 +109,7 @@ class _Observer:
         # A tree's leases and devices say nothing about the network and the drives of this machine.
         self.discovers = system.live and not options.given
         self.found = Found()
+        self.platform: Optional[Platform] = None
         self.router: Optional[_Job] = None
         self.router_started = 0.0
         self.router_done = False
@@ -275,7 +276,8 @@ class _Observer:
             return  # why it died is told once it is done
         # Only what it said before it heard from anybody tells who may be believed and acknowledged to.
         found = hearing.found_news(said[0])
-        self.found = replace(found, drives=self.found.drives)
+        # DMI is ours to read: it decides whose data these may be.
+        self.found = replace(found, drives=self.found.drives, platform=self._dmi())
         if document is None and isinstance(said[-1], dict):
             document = said[-1].get("so_far")
         if document is None:
@@ -346,9 +348,15 @@ class _Observer:
     def _is_ours(self, instance_id: str) -> bool:
         """Whether a drive is worth hurrying for: not where DMI says that it is another VM's."""
         from csagent import plausible
+
+        return not plausible.is_anothers(instance_id, self._dmi())
+
+    def _dmi(self) -> Platform:
         from csagent.find.platform import read_dmi
 
-        return not plausible.is_anothers(instance_id, read_dmi(self.system))
+        if self.platform is None:
+            self.platform = read_dmi(self.system)
+        return self.platform
 
     # --- the places ---
 

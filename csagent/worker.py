@@ -143,10 +143,11 @@ def acknowledge(
         from csagent.read import broker, passwords
 
         known = [
-            Candidate(one.address, "given", "", source=one.source, password_port=one.port)
+            Candidate(one.address, "given", "", source=one.source, port=one.port, password_port=one.port)
             for one in endpoints
         ]
-        fenced, _ = broker.fence(system, filters).close(system, known)
+        ports = [one.port for one in endpoints]
+        fenced, _ = broker.fence(system, filters, ports, given=True).close(system, known)
         return wire.encode(passwords.acknowledge(fenced, endpoints, value, deadline))
 
     try:

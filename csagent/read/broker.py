@@ -14,10 +14,15 @@ import os
 import resource
 import socket
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Sequence, Set, Tuple
 
 from csagent import hearing, wire
+from csagent.confine import brokering, close_further, finding
+from csagent.errors import JailError
+from csagent.find.leases.text import ipv4
+from csagent.jail import die_with
 from csagent.model import Candidate
 from csagent.read import names
 from csagent.read.parallel import start
@@ -30,7 +35,10 @@ if TYPE_CHECKING:
     from csagent.system import System
 
 REQUEST_LIMIT = 1 << 16
-ADDRESSES_LIMIT = 16
+ADDRESSES_LIMIT = 4
+WAYS_LIMIT = 64
+LOOK_UPS_LIMIT = 16  # one in five seconds, of a child that lives for thirty
+CONNECTIONS_LIMIT = 4000  # of such a child, twelve candidates and two ports each, once in a third of a second
 Way = Tuple[str, int, Optional[str]]  # address, port, source address
 
 
@@ -49,31 +57,64 @@ class Broker(Dialer):
         self._connections.recv(1)
 
     def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> DeadlineSocket:
-        with self._one_at_a_time:
-            self._connections.sendall(json.dumps([address, port, source]).encode())
+        request = json.dumps([address, port, source]).encode()
+        with self._one_at_a_time, _or_end():
+            self._connections.sendall(request)
             answer, descriptors, _, _ = socket.recv_fds(self._connections, 64, 1)
+            if not answer:
+                raise EOFError
         if not descriptors:
-            number = int(answer or str(errno.ECONNABORTED))
+            number = int(answer) or errno.EMFILE  # no room for the one that came
             raise OSError(number, os.strerror(number))
         return DeadlineSocket.finish(descriptors[0], deadline)
 
     def resolve(self, name: str) -> Tuple[str, ...]:
         """The addresses of ``data-server.`` (a `csagent.read.names.Lookup`); at most one caller at a time."""
-        self._look_ups.sendall(name.encode())
-        return tuple(json.loads(self._look_ups.recv(REQUEST_LIMIT) or "[]"))
+        with _or_end():
+            self._look_ups.sendall(name.encode())
+            answer = self._look_ups.recv(REQUEST_LIMIT)
+            if not answer:
+                raise EOFError
+        return tuple(json.loads(answer))
 
 
-def fork(system: "System") -> Broker:
-    """Start the broker, as a process that ends with this one."""
+@contextmanager
+def _or_end() -> Iterator[None]:
+    """Without a broker there is nobody to ask, which must not pass for routers that do not answer."""
+    try:
+        yield
+    except (OSError, EOFError):
+        os._exit(1)
+
+
+def fork(system: "System", filters: "Filters", ports: Sequence[int], *, given: bool) -> Broker:
+    """Start the broker, as a process that ends with this one.
+
+    Args:
+        system: its dialer is that of the name look-up.
+        filters: the broker loses what it does not need, too.
+        ports: nothing else is ever connected to, whatever candidates come from the leases.
+        given: the candidate was named on the command line, so that it may be this very machine.
+
+    Raises:
+        JailError: there is no process for it.
+    """
     ours, theirs = _pair()
     ours_too, theirs_too = _pair()
-    if os.fork() == 0:
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise JailError(f"no process for the broker ({error.strerror})") from None
+    if pid == 0:
         try:
+            die_with(parent)
             low, high = sorted((theirs.fileno(), theirs_too.fileno()))
             os.closerange(3, low)
             os.closerange(low + 1, high)
             os.closerange(high + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            _Desk(system, theirs, theirs_too).serve()
+            filters.load(brokering)
+            _Desk(system, theirs, theirs_too, ports, given=given).serve()
         except BaseException:  # noqa: S110  the child is gone, or talks nonsense: its next request says so
             pass
         finally:
@@ -101,26 +142,39 @@ class Fence:
         if self._filters is None or self._broker is None:
             return system, None
         self._broker.admit(candidates)
-        self._filters.reading()
+        close_further(self._filters)
         return replace(system, dialer=self._broker), self._broker.resolve
 
 
-def fence(system: "System", filters: Optional["Filters"]) -> Fence:
-    """Take TCP from this process, and let a broker have it.
+def fence(
+    system: "System", filters: Optional["Filters"], ports: Sequence[int], *, given: bool = False
+) -> Fence:
+    """Take TCP from this process, and let a broker (see `fork`) have it.
 
     Where libseccomp or the kernel cannot take system calls away, all stays open: a broker guards nothing.
     """
     if filters is None:
         return Fence(None, None)
-    broker = fork(system)
-    return Fence(filters, broker) if filters.finding() else Fence(None, None)
+    broker = fork(system, filters, ports, given=given)
+    return Fence(filters, broker) if filters.load(finding) else Fence(None, None)
 
 
 class _Desk:
     """The broker's side of it."""
 
-    def __init__(self, system: "System", connections: socket.socket, look_ups: socket.socket) -> None:
+    def __init__(
+        self,
+        system: "System",
+        connections: socket.socket,
+        look_ups: socket.socket,
+        ports: Sequence[int],
+        *,
+        given: bool,
+    ) -> None:
         self._system = system
+        self._ports = frozenset(ports)
+        self._given = given
+        self._left = CONNECTIONS_LIMIT
         self._connections = connections
         self._look_ups = look_ups
         self._ways: Set[Way] = set()
@@ -149,26 +203,34 @@ class _Desk:
             if candidate.address == DATA_SERVER:
                 self._by_name.append(candidate)
             else:
-                self._ways |= _ways(candidate, candidate.address)
+                self._allow(candidate, candidate.address)
         self._resolve = names.resolver(self._system, candidates)
 
     def _open(self, request: Any) -> socket.socket:
         address, port, source = request
         if (address, port, source) not in self._ways:
             raise PermissionError(errno.EACCES, "no candidate")
+        if self._left <= 0:
+            raise OSError(errno.EDQUOT, "too many connections")
+        self._left -= 1
         return begin(address, port, source)
 
+    def _allow(self, candidate: Candidate, address: str) -> None:
+        if not self._given and ipv4(address) is None:
+            return
+        for port in (candidate.port, candidate.password_port):
+            if port in self._ports and len(self._ways) < WAYS_LIMIT:
+                self._ways.add((address, port, candidate.source))
+
     def _serve_look_ups(self) -> None:
-        while self._look_ups.recv(256) == DATA_SERVER.encode():
+        for _ in range(LOOK_UPS_LIMIT):
+            if self._look_ups.recv(256) != DATA_SERVER.encode():
+                return
             try:
                 found = self._resolve(DATA_SERVER)[:ADDRESSES_LIMIT]
             except (OSError, UnicodeError):
                 found = ()
             for candidate in self._by_name:
                 for address in found:
-                    self._ways |= _ways(candidate, address)
+                    self._allow(candidate, address)
             self._look_ups.sendall(json.dumps(found).encode())
-
-
-def _ways(candidate: Candidate, address: str) -> Set[Way]:
-    return {(address, port, candidate.source) for port in (candidate.port, candidate.password_port)}

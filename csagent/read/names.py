@@ -7,6 +7,7 @@ import threading
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import Absent, TimedOut
+from csagent.find.leases.text import ipv4
 from csagent.model import Candidate
 from csagent.read import dns
 from csagent.read.parallel import start
@@ -40,7 +41,8 @@ def resolver(system: System, candidates: Sequence[Candidate]) -> Lookup:
     ]
 
     def by_lease(name: str) -> Tuple[str, ...]:
-        return dns.query_all(system, servers, name) or lookup(name)
+        found = dns.query_all(system, servers, name) or lookup(name)
+        return tuple(address for address in found if ipv4(address))
 
     return by_lease
 

@@ -281,7 +281,9 @@ class Agent:
             until = time.monotonic() + ACK_PATIENCE
             places = passwords.acknowledge(self.system, offer.endpoints, offer.value, until)
             self.told.extend(place.outcome for place in places)
-        return reading.complete and bool(self.set) and self.told[-1:] == ["ok"]
+        # An acknowledgement may have been heard, and its answer lost: then nothing is offered any more.
+        told = self.told[-1:] == ["ok"] or offer.state == "none"
+        return reading.complete and bool(self.set) and told
 
     def report(self) -> Dict[str, Any]:
         return {

@@ -30,7 +30,7 @@ AGENTS = 1000
 RATE = float(os.environ.get("CSAGENT_CROWD_RATE", "400"))
 SPREAD = 15.0  # seconds over which a host, back after a power cut, starts its VMs
 WORKERS = 5  # processes, of 200 agents each: one Python process does not run 1,000 at this rate
-LIMIT = 60.0 + AGENTS * 40 / RATE  # seconds; with an idle machine it takes less than half of them
+LIMIT = 60.0 + AGENTS * 60 / RATE  # seconds; with an idle machine it takes a third of them
 CLOUD_INIT = 14  # requests of a boot, or more: instance id, listing, keys, user-data, password and its end
 
 

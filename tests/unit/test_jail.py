@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import Any, Callable
 
@@ -172,3 +174,44 @@ def test_what_it_says_ahead_counts() -> None:
     child.kill()
     with pytest.raises(JailError):
         child.result()
+
+
+BOMB = """
+import os, resource, sys, time
+from csagent import jail
+from csagent.errors import JailError
+from csagent.system import System
+bomb = {
+    "objects": lambda: b"[" + b"{}," * 7_000_000 + b"{}]\\n",
+    "arrays": lambda: b"[" * 20_000_000 + b"\\n",
+    "digits": lambda: b"1" * 12_000_000 + b"\\n",
+    "lines": lambda: b"100\\n" * 5_000_000,
+    "text": lambda: b'"' + b"x" * 12_000_000 + b'"\\n',
+    "empty lines": lambda: b"\\n" * 15_000_000,
+}[sys.argv[1]]
+
+def work(_prepared, _say):
+    text = bomb()
+    out = next(fd for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}"))
+    while text:
+        text = text[os.write(out, text):]
+    time.sleep(30)
+
+before = time.monotonic()
+try:
+    jail.run(System(), "bomb", lambda: None, work, jail.READER, jail.unprivileged(), 5.0)
+except JailError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time())
+"""
+
+
+@pytest.mark.parametrize("kind", ["objects", "arrays", "digits", "lines", "text", "empty lines"])
+def test_what_a_child_says_costs_its_parent_little(kind: str) -> None:
+    """One that was taken over cannot make root's process large, or keep it busy, by what it answers."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOMB, kind], capture_output=True, text=True, timeout=60, check=True
+    )
+    said, figures = done.stdout.strip().rsplit("\n", 1)
+    peak, seconds = figures.split()
+    assert "bomb: " in said and int(peak) <= 100 * 1024 and float(seconds) < 5.0, done.stdout
