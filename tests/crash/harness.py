@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -292,14 +293,18 @@ ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 
 
 def processes_of(root: Path) -> List[str]:
-    """The command lines of processes that work on a tree."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if f"{root} " in words:
-                found.append(f"{path.parent.name} {words[:80]}")
-    return found
+    """The command lines of processes that work on a tree; those that are about to end are waited for."""
+    end = time.monotonic() + 2.0
+    while True:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                if f"{root} " in words:
+                    found.append(f"{path.parent.name} {words[:80]}")
+        if not found or time.monotonic() >= end:
+            return found
+        time.sleep(0.02)
 
 
 # --- a disk that forgets --------------------------------------------------------------------------
