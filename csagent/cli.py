@@ -7,11 +7,12 @@ import os
 import sys
 
 from csagent import __version__
+from csagent.arguments import Parser, formatter, global_options, seconds, with_json, with_places
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
 
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
-    from typing import Any, List, NoReturn, Optional, Sequence, Tuple
+    from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
     from csagent.children import Options
     from csagent.model import Observed
@@ -89,13 +90,6 @@ def entry() -> None:
 # --- the parser -------------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything else here does."""
-
-    def error(self, message: str) -> "NoReturn":
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-
 def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
     parser = Parser(
@@ -103,14 +97,14 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
         description="The guest agent for Apache CloudStack: makes hostname, SSH keys and\n"
         "password what CloudStack says, and explains what it did.",
         epilog=EPILOG,
-        formatter_class=_formatter,
+        formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"csagent {__version__}")
-    _global_options(parser, "/", None, 0, False)
+    global_options(parser, "/", None, 0, False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="csagent")
-    shared = Parser(add_help=False, formatter_class=_formatter)
+    shared = Parser(add_help=False, formatter_class=formatter)
     # Also accepted behind the command; SUPPRESS keeps a value given before it.
-    _global_options(shared, *[argparse.SUPPRESS] * 4)
+    global_options(shared, *[argparse.SUPPRESS] * 4)
 
     def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
@@ -119,35 +113,35 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
             description=f"{text[0].upper()}{text[1:]}.",
             parents=[shared],
             epilog=EPILOG,
-            formatter_class=_formatter,
+            formatter_class=formatter,
         )
         command.set_defaults(run=run)
         return command
 
-    _json(add("discover", _discover, "where csagent would look and why; contacts nobody"))
-    fetch = _json(add("fetch", _fetch, "what CloudStack says about this VM, never acknowledging"))
-    _places(fetch)
+    with_json(add("discover", _discover, "where csagent would look and why; contacts nobody"))
+    fetch = with_json(add("fetch", _fetch, "what CloudStack says about this VM, never acknowledging"))
+    with_places(fetch)
     fetch.add_argument("--show-secrets", action="store_true", help="show the password (root only)")
     fetch.add_argument(
         "--save",
         metavar="DIR",
         help="write what was read below DIR, mode 0600; the password only with --show-secrets",
     )
-    plan = _json(add("plan", _plan, "what apply would do and why, as a diff; changes nothing"))
-    _places(plan)
-    apply = _json(
+    plan = with_json(add("plan", _plan, "what apply would do and why, as a diff; changes nothing"))
+    with_places(plan)
+    apply = with_json(
         add("apply", _apply, "one pass, now: hostname, SSH keys and password; tells CloudStack last")
     )
-    _places(apply)
+    with_places(apply)
     for command in (plan, apply):
         command.add_argument(
             "--force-password", action="store_true", help="set an offered password even if it is an older one"
         )
     daemon = add("daemon", _daemon, "a pass at start, then whenever there is something new; for systemd")
-    _places(daemon)
-    status = _json(add("status", _status, "what the last pass did, per datum, and why"))
+    with_places(daemon)
+    status = with_json(add("status", _status, "what the last pass did, per datum, and why"))
     status.add_argument(
-        "--wait", metavar="SECONDS", type=_seconds, default=0.0, help="wait so long for the first pass to end"
+        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="wait so long for the first pass to end"
     )
     query = add("query", _query, "one value of the last pass, for scripts")
     query.add_argument(
@@ -159,66 +153,6 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
 
         lab_command.add_arguments(lab)
     return parser
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Help of at most 80 columns; with a width of its own argparse does not import shutil to ask for one."""
-    columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdigit() and int(columns) >= 40 else 80
-    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 80) - 2)
-
-
-def _global_options(
-    parser: argparse.ArgumentParser, root: Any, config: Any, verbose: Any, quiet: Any
-) -> None:
-    parser.add_argument(
-        "--root", metavar="DIR", default=root, help="work on the tree below DIR, touching nothing outside it"
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", default=config, help="settings, instead of /etc/csagent (see README)"
-    )
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=verbose, help="say more")
-    volume.add_argument("-q", "--quiet", action="store_true", default=quiet, help="say only what failed")
-
-
-def _json(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("--json", action="store_true", help="for programs; documented, only grows")
-    return command
-
-
-def _places(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("places", "naming a router or a drive looks at nothing else")
-    group.add_argument("--router", metavar="HOST[:PORT]", type=_router, help="this virtual router")
-    group.add_argument("--password-port", metavar="PORT", type=_port, help="of the password servers (8080)")
-    group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
-    group.add_argument("--source", choices=("router", "drive"), help="only this one of the two")
-    group.add_argument("--wait", metavar="SECONDS", type=_seconds, help="wait so long for a source")
-
-
-def _router(text: str) -> Tuple[str, int]:
-    host, colon, port = text.partition(":")
-    if ":" in port:
-        raise argparse.ArgumentTypeError(f"{text!r}: virtual routers have IPv4 addresses only")
-    if not host or any(char.isspace() or char == "/" for char in text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
-    return host, _port(port) if colon else 80
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
-    return value
 
 
 # --- the commands -----------------------------------------------------------------------------
@@ -365,18 +299,23 @@ def _apply(parsed: argparse.Namespace) -> int:
 
 
 def _daemon(parsed: argparse.Namespace) -> int:
-    from csagent import settings as settings_module
     from csagent.daemon import Daemon
     from csagent.log import Log
     from csagent.private import keep_memory_private
 
     keep_memory_private()
-    system, settings = _load(parsed)
-    log = Log(_verbosity(parsed))
-    options = _options(parsed, settings.sources)
-    return Daemon(
-        system, settings, options, log, lambda: settings_module.load(system, parsed.config), parsed.wait
-    ).run()
+
+    def prepare(plain: Optional[Mapping[str, Any]]) -> Tuple["System", "Settings", "Options"]:
+        from csagent.settings import Settings
+        from csagent.system import System
+
+        if plain is None:
+            system, settings = _load(parsed)
+        else:
+            system, settings = System.at(parsed.root), Settings.from_plain(plain)
+        return system, settings, _options(parsed, settings.sources)
+
+    return Daemon(prepare, Log(_verbosity(parsed)), parsed.wait).run()
 
 
 def _status(parsed: argparse.Namespace) -> int:

@@ -1,36 +1,48 @@
-"""When to run a pass: at the start, while something may still turn up, then at each poll, reload or event.
+"""When to run a pass: at the start, while something may still turn up, on an event, at each poll.
 
 For two minutes after its start the daemon keeps looking closely, because DHCP and the virtual router may
-come up after the VM (facts, 1.6); a config drive is applied meanwhile without waiting for any of it. It
-waits in `select` and is ended or reloaded by a signal at any moment but in the middle of a change.
+come up after the VM (facts, 1.6); a config drive is applied meanwhile without waiting for any of it. Then it
+sleeps until udev, a lease file, the network, the wall clock or a signal wakes it, or the poll is due. Each
+pass runs in a process of its own (`csagent.turn`): this one stays small, and imports little.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import select
-import signal
-from typing import TYPE_CHECKING, Any, Callable, Optional
+import time
 
-from csagent import agent
-from csagent.children import Options
-from csagent.errors import EXIT_NO_SOURCE, CsagentError, SettingsError
-from csagent.find import finder
-from csagent.observe import GRACE, Interrupted
+from csagent import turn
+from csagent.errors import UsageError
+from csagent.notify import Signals, Watchdog, notify
+from csagent.watch import Watch
 
+TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
     from csagent.log import Log
-    from csagent.plan import Report
-    from csagent.settings import Settings
-    from csagent.system import Clock, System
 
 CLOSE_LOOK = 120.0  # seconds after the start
 FIRST_BUDGET = 30.0  # seconds after which systemd is told READY though nothing was found yet
 PAUSE = 1.0  # seconds between passes of the close look; doubled with each that fails
 LONGEST_PAUSE = 30.0
+RETRY = 10.0  # seconds after the close look until a source that is not there is asked for again; doubled
+RETRY_WITHOUT_POLL = 300.0  # its longest, where the poll is off
 JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
-SLOW_LOOK = 5.0  # seconds between looks at the labels of the drives afterwards
+SETTLE = 0.2  # seconds without a further event before the pass: udev tells of one medium two or three times
+SETTLE_AT_MOST = 1.0
+HURRY = 0.0  # seconds that the router gets once an exchanged drive is read, where it gave nothing before
+GAP = 1.0  # seconds between the starts of two passes after events
+GRACE = 3.0  # else (DESIGN, "Order")
+STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
+SLACK = 90.0  # seconds beyond its wait after which a pass is taken for stuck
+
+
+def spread(middle: float, part: float) -> float:
+    """A random number within `part` of `middle`."""
+    chance = int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
+    return middle * (1.0 - part + 2.0 * part * chance)
 
 
 def pause_after(failures: int, unfinished: int, jitter: float) -> float:
@@ -42,253 +54,270 @@ def pause_after(failures: int, unfinished: int, jitter: float) -> float:
             does that has too many VMs to serve; their repetition must not come at the same time.
         jitter: 0 to 1.
     """
-    longest = min(PAUSE * 2.0 ** min(failures + unfinished, 16), LONGEST_PAUSE)
+    longest: float = min(PAUSE * 2 ** min(failures + unfinished, 16), LONGEST_PAUSE)
     return longest if not unfinished else PAUSE + (longest - PAUSE) * jitter
 
 
-class Watchdog:
-    """Tells systemd that the loop goes round, twice in the period it gave us (sd_watchdog_enabled(3))."""
+def retry_after(tries: int, poll: float) -> float:
+    """Seconds until a source that was not there is asked for again, after the close look.
 
-    def __init__(self, clock: "Clock") -> None:
-        self._clock = clock
-        period = os.environ.get("WATCHDOG_USEC", "")
-        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        asked = ours and period.isascii() and period.isdigit() and int(period) > 0
-        self._period: float = int(period) / 2_000_000 if asked else float("inf")  # seconds
-        self._due: float = clock.monotonic() + self._period
-
-    def left(self) -> float:
-        """Seconds until it is due; without end where systemd does not watch."""
-        return max(0.0, self._due - self._clock.monotonic())
-
-    def feed(self) -> None:
-        """Say so, if it is due: this costs no wake-up where something else has woken us."""
-        if self.left() <= 0:
-            self._due = self._clock.monotonic() + self._period
-            notify("WATCHDOG=1")
+    Args:
+        tries: passes in a row that found none, at least 1.
+        poll: the setting, in seconds; 0 where it is off.
+    """
+    wished: float = RETRY * 2 ** min(tries - 1, 16)
+    return min(wished, poll or RETRY_WITHOUT_POLL)
 
 
-class Signals:
-    """Turns SIGTERM, SIGINT and SIGHUP into a readable descriptor."""
-
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._watchdog = watchdog
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        os.set_blocking(self._writing, False)
-        self.stop = False
-        self.reload = False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note)
-        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if number == signal.SIGHUP:
-            self.reload = True
-        else:
-            self.stop = True
-
-    def fileno(self) -> int:
-        """Readable once a signal has come."""
-        return self._reading
-
-    def alive(self) -> None:
-        """The wait for it goes on: whoever waits is not stuck."""
-        self._watchdog.feed()
-
-    def drain(self) -> None:
-        """Forget the bytes that made it readable; the flags stay."""
-        try:
-            while os.read(self._reading, 64):
-                pass
-        except BlockingIOError:
-            pass
-
-
-def notify(*assignments: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3)); without it, nothing."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    import socket
-
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.sendto("\n".join(assignments).encode(), address)
-    except OSError:
-        pass  # systemd will notice by itself that it was not told
+def readable(waiting: Sequence[Any], seconds: Optional[float]) -> Sequence[Any]:
+    """Those that are readable; none of them after so many seconds, or never where that is None."""
+    return select.select(waiting, [], [], seconds)[0]
 
 
 class Daemon:
-    """The loop."""
+    """The loop.
+
+    Args:
+        prepare: makes the system, settings and options of a pass (`csagent.turn.start`).
+        log: where decisions go.
+        wait: seconds of the close look; None: `CLOSE_LOOK`.
+        start: begins a pass.
+        now: the monotonic clock.
+        sleep: returns those of its first argument that are readable, after so many seconds if none is.
+    """
 
     def __init__(
         self,
-        system: "System",
-        settings: "Settings",
-        options: Options,
-        log: "Log",
-        reread: Callable[[], "Settings"],
+        prepare: turn.Prepare,
+        log: Log,
         wait: Optional[float] = None,
+        *,
+        start: Callable[..., turn.Turn] = turn.start,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Sequence[Any], Optional[float]], Sequence[Any]] = readable,
     ) -> None:
-        self.system = system
-        self.settings = settings
-        self.options = options
+        self.prepare = prepare
         self.log = log
-        self.reread = reread
-        self.close_look = CLOSE_LOOK if wait is None else wait
-        self.watchdog = Watchdog(system.clock)
-        self.signals = Signals(self.watchdog)
+        self.start, self.now, self.sleep = start, now, sleep
+        self.close_until = now() + (CLOSE_LOOK if wait is None else wait)
+        self.watchdog = Watchdog()
+        self.signals = Signals()
+        self.watch = Watch(log)
+        self.known: Dict[str, Any] = {}  # the last report that had settings in it
+        self.turn: Optional[turn.Turn] = None
+        self.report: Dict[str, Any] = {}
+        self.turn_ends = 0.0
+        self.began = float("-inf")
+        self.reload_wanted = False
+        self.rereading = False  # whether the pass under way reads the settings anew
         self.ready = False
-        self.from_drive = False  # whether the last pass read one; the pass itself, with its secrets, is gone
-        self.said_nothing_found = False
-        self.complaint = ""
-        self.failures = 0
-        self.unfinished = 0
+        self.due: float = 0.0  # when the next pass begins
+        self.cut_at = float("inf")  # when the one under way is to let go, for a drive's sake
+        self.has_cut = False
+        self.settles_by: float = 0.0  # when a burst of events is not waited out any more
+        self.events: Dict[str, float] = {}  # since the last pass began
+        self.failures = self.unfinished = self.tries = 0
+        self.found = True
+        self.complaint = self.note = ""
 
     def run(self) -> int:
-        """Until SIGTERM; 0 then."""
-        clock = self.system.clock
-        start = clock.monotonic()
+        """Until SIGTERM; 0 then.
+
+        Raises:
+            UsageError: the settings or the command line are wrong, at the start.
+        """
         notify("STATUS=looking for the virtual router and the config drive")
-        while not self.signals.stop:
-            left = start + self.close_look - clock.monotonic()
-            if left > 0:
-                # A drive that has been applied need not be hurried for again, unless the settings may have
-                # changed: the rest is for the router.
-                grace = left if self._has_drive() and not self.signals.reload else GRACE
-                done = self._pass(wait=self._first_wait(left), grace=grace)
-                self._be_ready()
-                if not done:
-                    if not (self.signals.stop or self.signals.reload):
-                        self._pause(pause_after(self.failures, self.unfinished, random.random()))
-                    continue
-                start -= self.close_look  # everything answered: the close look is over
-            else:
-                self._pass(wait=self.settings.wait, grace=GRACE)
-                self._be_ready()
-            self._until_the_next()
-        notify("STOPPING=1")
+        try:
+            while not self.signals.stop:
+                self._reload_if_asked()
+                if self.turn is None and self.now() >= self.due:
+                    self._begin()
+                self._wait()
+            notify("STOPPING=1")
+            self._end_turn()
+        finally:
+            self.watch.close()
+            if self.turn is not None:
+                self.turn.kill()
         return 0
 
-    def _has_drive(self) -> bool:
-        return self.from_drive
+    # --- one step ---
 
-    def _first_wait(self, left: float) -> float:
-        return left if self.ready else min(left, FIRST_BUDGET)
+    def _wait(self) -> None:
+        """Sleep until something happens, and note it."""
+        self.watchdog.feed()
+        now = self.now()
+        moments = [self.turn_ends if self.turn is not None else self.due, now + self.watchdog.left()]
+        moments += [self.watch.next_look, self.cut_at]
+        left = max(0.0, min(moments) - now)
+        waiting: List[Any] = [self.signals, *self.watch.sources]
+        if self.turn is not None:
+            waiting.append(self.turn)
+        ready = self.sleep(waiting, None if left == float("inf") else left)
+        if self.signals in ready:
+            self.signals.drain()
+        if self.turn is not None and self.turn in ready:
+            self._hear()
+        elif self.turn is not None and self.now() >= self.turn_ends:
+            self.log.error("the pass is stuck; it is ended", event="failed")
+            self.turn.kill()
+        for name in self.watch.news(ready):
+            self._event(name)
+        if self.turn is not None and self.now() >= self.cut_at:
+            self.cut_at, self.has_cut = float("inf"), True
+            self.turn.stop()
+
+    def _event(self, name: str) -> None:
+        """Something may have changed: one pass, when the burst is over."""
+        now = self.now()
+        if not self.events:
+            self.settles_by = now + SETTLE_AT_MOST
+        if name not in self.events:
+            self.log.debug(f"{name} event", event=name)
+        self.events[name] = now
+        self.due = max(min(now + SETTLE, self.settles_by), self.began + GAP)
+        if name == "drive" and self._may_hurry() and self.turn is not None and not self.has_cut:
+            # It waits for the router, or reads what is not there any more. Once only: a drive that tells
+            # of itself for ever must not keep the router from being asked.
+            self.cut_at = self.due
+
+    def _may_hurry(self) -> bool:
+        """Whether a drive's values need not wait for the router: it gave nothing to the last whole pass."""
+        return "router" in self.known and not self.known["router"]
+
+    # --- the pass ---
+
+    def _begin(self) -> None:
+        now = self.now()
+        wait, grace = self._patience(now)
+        request = {
+            "settings": None if self.reload_wanted else self.known.get("settings"),
+            "wait": wait,
+            "grace": grace,
+            "quiet": not self.found,
+        }
+        self.rereading, self.reload_wanted = self.reload_wanted, False
+        self.events = {}
+        self.began = now
+        self.turn_ends = now + (wait or float(self.known.get("wait", 0.0))) + SLACK
+        try:
+            self.turn = self.start(self.prepare, request, self.log)
+        except OSError as error:
+            self._failed(f"no process for a pass ({error.strerror})")
+
+    def _patience(self, now: float) -> Tuple[Optional[float], float]:
+        """Seconds to wait for a source, None for the setting's; and for the router once a drive is read."""
+        left = self.close_until - now
+        grace = HURRY if "drive" in self.events and self._may_hurry() else GRACE
+        if left > 0:
+            # A drive that has been applied need not be hurried for again: the rest is for the router.
+            seen = bool(self.known.get("drive")) and "drive" not in self.events and not self.reload_wanted
+            return (left if self.ready else min(left, FIRST_BUDGET)), (left if seen else grace)
+        return None, grace
+
+    def _hear(self) -> None:
+        """Take in what the pass says; at its end, decide when the next one is due."""
+        if self.turn is None:
+            return
+        for said in self.turn.collect():
+            if "settings" in said:
+                self._learn(said)
+            else:
+                self.report = said
+        if self.turn.done:
+            self.turn, self.cut_at = None, float("inf")
+            self._end(self.report)
+
+    def _learn(self, world: Dict[str, Any]) -> None:
+        self.known = {**self.known, **world}
+        self.watch.of(world)
+        if self.rereading:
+            self.log.info("settings reread", event="reload")
+            self._reloaded()
+
+    def _reloaded(self) -> None:
+        self.rereading = False
+        if self.ready:
+            notify("READY=1")
+
+    def _end(self, report: Dict[str, Any]) -> None:
+        if report.get("usage") and not self.known:
+            raise UsageError(str(report["error"]))
+        if report.get("usage") and self.rereading:
+            self.log.error(f"{report['error']}; the old settings stay", event="reload")
+            self._reloaded()
+            self.due = 0.0  # the pass itself is still to come
+        elif "error" in report:
+            self._failed(str(report["error"]))
+        elif "interrupted" in report:
+            self.due = 0.0
+        else:
+            self._passed(report)
+        if self.reload_wanted:
+            self.due = 0.0
+
+    def _failed(self, complaint: str) -> None:
+        if complaint != self.complaint:  # once, however long it lasts
+            self.log.error(complaint, event="failed")
+        self.complaint = complaint
+        self.failures += 1
+        notify(f"STATUS=the last pass failed: {complaint}")
+        self._be_ready()
+        self._next(pause_after(self.failures, 0, 0.0))
+
+    def _passed(self, report: Dict[str, Any]) -> None:
+        self.complaint, self.failures, self.has_cut = "", 0, False
+        if report["note"] and report["note"] != self.note:
+            self.log.warning(report["note"])
+        self.note = report["note"]
+        self.known.update(drive=report["drive"], router=report["router"])
+        self.events = {name: at for name, at in self.events.items() if at >= report["current_at"]}
+        self.found = bool(report["found"])
+        self.tries = 0 if report["finished"] else self.tries + 1
+        self.unfinished = self.unfinished + 1 if report["partly"] else 0
+        notify(f"STATUS={report['status']}")
+        self._be_ready()
+        if report["finished"]:
+            self.close_until = 0.0  # everything answered: the close look is over
+            poll = float(self.known["poll"])
+            self._next(spread(poll, JITTER) if poll > 0 else float("inf"))
+        elif self.now() < self.close_until:
+            self._next(pause_after(0, self.unfinished, spread(0.5, 1.0)))
+        else:
+            self._next(spread(retry_after(self.tries, float(self.known["poll"])), JITTER))
+
+    def _next(self, seconds: float) -> None:
+        """The next pass is due then, if no event has come meanwhile that wants one sooner."""
+        if not self.events:
+            self.due = self.now() + seconds
 
     def _be_ready(self) -> None:
         if not self.ready:
             self.ready = True
             notify("READY=1")
 
-    def _pass(self, *, wait: float, grace: float) -> bool:
-        """One pass; True where there is nothing more to wait for."""
-        self.watchdog.feed()
-        self._reload_if_asked()
-        if self.signals.stop:
-            return False
-        try:
-            report = agent.run_pass(
-                self.system,
-                self.settings,
-                self.options,
-                wait=wait,
-                grace=grace,
-                wake=self.signals,
-                log=self.log.info,
-            )
-        except Interrupted:
-            self.signals.drain()
-            return False
-        except CsagentError as error:
-            if str(error) != self.complaint:  # once, however long it lasts
-                self.log.error(str(error))
-            self.complaint = str(error)
-            self.failures += 1
-            notify(f"STATUS=the last pass failed: {error}")
-            return False
-        except Exception as error:
-            # A bug, or a machine at its end; either way the next event deserves another pass.
-            self.log.error(f"the pass failed ({type(error).__name__})")
-            self.failures += 1
-            notify(f"STATUS=the last pass failed ({type(error).__name__})")
-            return False
-        self.complaint, self.failures = "", 0
-        if report.note:
-            self.log.warning(report.note)
-        self._tell(report)
-        observation = report.observed.observation
-        self.from_drive = any(place.startswith("drive ") for place in observation.provenance.values())
-        untold = any(outcome.acknowledged == "no" for outcome in report.outcomes)
-        in_part = observation.source_found and (untold or not observation.complete)
-        self.unfinished = self.unfinished + 1 if in_part else 0
-        answered = {place.split(" ", 1)[0] for place in observation.provenance.values()}
-        wanted_router = "router" in self.settings.sources and self.options.source in (None, "router")
-        return (
-            observation.source_found
-            and observation.complete
-            and not untold
-            and (not wanted_router or "router" in answered or self.options.given)
-        )
-
-    def _tell(self, report: "Report") -> None:
-        observation = report.observed.observation
-        if report.exit_code == EXIT_NO_SOURCE:
-            if not self.said_nothing_found:
-                self.log.info("no CloudStack source found so far; still looking, quietly")
-                self.said_nothing_found = True
-                for place in observation.places:
-                    self.log.debug(f"{place.place}: {place.outcome}, {place.detail}")
-            notify("STATUS=no CloudStack source found so far")
-            return
-        self.said_nothing_found = False
-        states = ", ".join(f"{outcome.datum} {outcome.state}" for outcome in report.outcomes)
-        notify(f"STATUS=instance {observation.instance_id or 'unknown'}: {states}")
+    # --- signals ---
 
     def _reload_if_asked(self) -> None:
+        """SIGHUP: read the settings again and run a pass now, once the one under way has let go."""
         if not self.signals.reload:
             return
         self.signals.reload = False
-        self.signals.drain()
-        notify("RELOADING=1", f"MONOTONIC_USEC={int(self.system.clock.monotonic() * 1_000_000)}")
-        try:
-            self.settings = self.reread()
-            self.log.info("settings reread")
-        except SettingsError as error:
-            self.log.error(f"{error}; the old settings stay")
-        if self.ready:
-            notify("READY=1")
+        self.reload_wanted = True
+        notify("RELOADING=1", f"MONOTONIC_USEC={int(self.now() * 1_000_000)}")
+        self.due = self.now()
+        if self.turn is not None:
+            self.turn.stop()
 
-    def _pause(self, seconds: float) -> bool:
-        """Wait; True where a signal ended it."""
-        clock = self.system.clock
-        end = clock.monotonic() + seconds
-        while True:
-            self.watchdog.feed()
-            left = max(0.0, min(end - clock.monotonic(), self.watchdog.left()))
-            if select.select([self.signals], [], [], None if left == float("inf") else left)[0]:
-                self.signals.drain()
-                return True
-            if clock.monotonic() >= end:
-                return False
-
-    def _until_the_next(self) -> None:
-        """Wait for the poll, a signal, or a change of the labels, leases and addresses."""
-        if self.signals.stop or self.signals.reload:
-            return  # it came during the pass, and has been taken out of the pipe
-        clock = self.system.clock
-        poll = self.settings.poll
-        spread = 1.0 + random.uniform(-JITTER, JITTER)
-        end = clock.monotonic() + poll * spread if poll > 0 else float("inf")
-        watching = self.system.live and not self.options.given
-        labels = self.settings.drive_labels
-        marks = finder.watchmarks(self.system, labels) if watching else ()
-        while True:
-            left = end - clock.monotonic()
-            if left <= 0 or self._pause(min(left, SLOW_LOOK) if watching else left):
-                return
-            if watching and finder.watchmarks(self.system, labels) != marks:
+    def _end_turn(self) -> None:
+        """Let the pass finish the action that it is at."""
+        if self.turn is None:
+            return
+        self.turn.stop()
+        end = self.now() + STOP_PATIENCE
+        while self.now() < end:
+            self.sleep([self.turn], max(0.0, end - self.now()))
+            self.turn.collect()
+            if self.turn.done:
+                self.turn = None
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Dict, Hashable, Mapping, NoReturn, Optional, Tuple
 
 SLOTS: Dict[str, bool] = {"slots": True} if sys.version_info >= (3, 10) else {}
 """`dataclass(slots=True)` came with Python 3.10; on 3.9 facts merely lack the saving."""
@@ -257,3 +257,4 @@ class Observed:
 
     found: Found
     observation: Observation
+    marks: Tuple[Hashable, ...] = ()  # `find.finder.watchmarks` of the leases and drives that were read

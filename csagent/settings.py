@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from csagent.errors import SettingsError
 from csagent.model import SLOTS
@@ -44,6 +44,18 @@ class Settings:
     drive_labels: Tuple[str, ...] = ("config-2",)
     wait: float = 10.0  # seconds
     poll: float = 300.0  # seconds; 0: never
+
+    def as_plain(self) -> Dict[str, Any]:
+        """What `from_plain` makes the same settings of, for another process."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Settings":
+        """The settings of `as_plain`, after JSON."""
+        values: Dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in plain.items()
+        }
+        return cls(**values)
 
 
 def load(system: "System", config: Optional[str] = None) -> Settings:

@@ -123,6 +123,11 @@ def _late(evidence: Evidence, nics: Sequence[Nic], belief: dhcp.Belief) -> List[
     return [one.path for one in belief.rejected if one.client == dhclient.NAME and one.interface in waiting]
 
 
+def lease_patterns() -> Tuple[str, ...]:
+    """Shell patterns of the lease files of every DHCP client."""
+    return tuple(dict.fromkeys(pattern for client in dhcp.CLIENTS for pattern in client.FILES))
+
+
 def watchmarks(system: System, labels: Sequence[str]) -> Tuple[Hashable, ...]:
     """A fingerprint that changes when a lease, an address, a NIC or a drive does. No file is parsed."""
     return network_marks(system) + drive_marks(system, labels)
@@ -132,7 +137,7 @@ def network_marks(system: System) -> Tuple[Hashable, ...]:
     """The stat of every lease file, the routing table, and the names of the NICs."""
     tree = system.tree
     marks: List[Hashable] = []
-    paths = [path for client in dhcp.CLIENTS for pattern in client.FILES for path in tree.glob(pattern)]
+    paths = [path for pattern in lease_patterns() for path in tree.glob(pattern)]
     for path in (*sorted(set(paths)), "/run/systemd/netif/links", "/run/NetworkManager/devices"):
         status = tree.stat(path)
         if status is not None:

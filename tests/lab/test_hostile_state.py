@@ -466,7 +466,7 @@ class Wild(Clock):
 system = replace(System.at(sys.argv[1]), clock=Wild())
 options = Options(router=("127.0.0.1", int(sys.argv[2])), password_port=int(sys.argv[3]))
 known = replace(settings.Settings(), poll=0.3)
-sys.exit(Daemon(system, known, options, Log(1), lambda: known).run())
+sys.exit(Daemon(lambda plain: (system, known, options), Log(1)).run())
 """
 
 

@@ -204,6 +204,11 @@ class Segment:
                 raise RuntimeError(f"dnsmasq did not start: {log.read_text() if log.exists() else ''}")
             time.sleep(0.02)
 
+    def end_dhcp(self, number: int) -> None:
+        """End one of the DHCP servers, in the order in which they were started."""
+        self._dnsmasq[number].kill()
+        self._dnsmasq[number].wait()
+
     def router(self, cloud: Cloud, address: str, **options: Any) -> LabRouter:
         """A virtual router's metadata and password server at an address of this segment."""
         router = LabRouter(cloud, address=address, **options)

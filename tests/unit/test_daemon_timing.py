@@ -3,43 +3,115 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
-from csagent import daemon as daemon_module
-from csagent.children import Options
-from csagent.daemon import CLOSE_LOOK, FIRST_BUDGET, Daemon
-from csagent.errors import EXIT_NO_SOURCE, EXIT_OK
+from csagent.daemon import CLOSE_LOOK, FIRST_BUDGET, GRACE, HURRY, SETTLE_AT_MOST, Daemon, retry_after
+from csagent.errors import UsageError
 from csagent.log import Log
-from csagent.model import Found, Observation, Observed
-from csagent.observe import GRACE
-from csagent.plan import Report
-from csagent.settings import Settings
-from csagent.system import Clock, System
 
-NOTHING = Report(Observed(Found(), Observation()), (), 0.0, 0.0, EXIT_NO_SOURCE)
-DRIVE = replace(
-    NOTHING,
-    exit_code=EXIT_OK,
-    observed=Observed(Found(), Observation(source_found=True, provenance={"hostname": "drive /dev/sr1"})),
-)
+WORLD = {
+    "settings": {"poll": 300.0},
+    "watching": False,
+    "patterns": [],
+    "labels": [],
+    "poll": 300.0,
+    "wait": 10,
+}
+NOTHING = {
+    "found": False, "finished": False, "partly": False, "drive": False, "router": False,
+    "status": "nothing", "note": "", "current_at": 0.0,
+}  # fmt: skip
+ALL = {**NOTHING, "found": True, "finished": True, "router": True}
+DRIVE = {**NOTHING, "found": True, "drive": True}
+BUG = {"error": "the pass failed (RuntimeError)"}
 
 
-class Still(Clock):
-    """A clock that moves when the daemon waits."""
+class Pass(NamedTuple):
+    """One pass of a test's daemon."""
 
-    def __init__(self) -> None:
+    at: float  # seconds since the start
+    wait: Optional[float]
+    grace: float
+    settings: Any
+
+
+class Turn:
+    """A pass that takes its wait where it finds nothing, and a second where it does."""
+
+    def __init__(self, said: Dict[str, Any], took: float) -> None:
+        self.said, self.took, self.done, self.stopped = said, took, False, False
+
+    def fileno(self) -> int:
+        raise AssertionError("nobody really waits for it")
+
+    def collect(self) -> List[Dict[str, Any]]:
+        self.done = True
+        return [WORLD, {"interrupted": True} if self.stopped else self.said]
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def kill(self) -> None:
+        self.done = True
+
+
+class Machine:
+    """A daemon, its clock, and what happens to it."""
+
+    def __init__(self, reports: List[Dict[str, Any]], events: Sequence["tuple[float, str]"] = ()) -> None:
         self.time = 1000.0
+        self.reports = reports
+        self.events = [(1000.0 + at, what) for at, what in events]
+        self.seen: List[Pass] = []
+        self.daemon = Daemon(
+            lambda _plain: None,  # type: ignore[arg-type, return-value]
+            Log(-1),
+            start=self.start,  # type: ignore[arg-type]
+            now=lambda: self.time,
+            sleep=self.sleep,
+        )
 
-    def monotonic(self) -> float:
-        return self.time
+    def start(self, _prepare: Any, request: Dict[str, Any], _log: Any) -> Turn:
+        asked = Pass(round(self.time - 1000, 2), request["wait"], request["grace"], request["settings"])
+        self.seen.append(asked)
+        said = self.reports[len(self.seen) - 1]
+        if len(self.seen) == len(self.reports):
+            self.daemon.signals.stop = True
+        waited = 10.0 if asked.wait is None else asked.wait
+        return Turn(said, waited if said is NOTHING else 1.0)
+
+    def sleep(self, waiting: Sequence[Any], seconds: Optional[float]) -> Sequence[Any]:
+        turns = [one for one in waiting if isinstance(one, Turn)]
+        until = self.time + (float("inf") if seconds is None else seconds)
+        if turns:
+            until = min(until, self.time + (0.0 if turns[0].stopped else turns[0].took))
+        if self.events and self.events[0][0] <= until:
+            at, what = self.events.pop(0)
+            if turns:
+                turns[0].took -= at - self.time
+            self.time = max(self.time, at)
+            if what == "reload":
+                self.daemon.signals.reload = True
+                return [self.daemon.signals]
+            self.daemon._event(what)
+            return []
+        assert until < float("inf"), "it would sleep for ever"
+        elapsed, self.time = until - self.time, until
+        for turn in turns:
+            turn.took -= elapsed
+        return [turn for turn in turns if turn.stopped or turn.took <= 0]
+
+    def run(self) -> List[Pass]:
+        """Until the reports are used up."""
+        assert self.daemon.run() == 0
+        return self.seen
 
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """The daemon's signal handlers do not outlive the test."""
+    """The daemon's signal handlers and descriptors do not outlive the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     signal.set_wakeup_fd(-1)
@@ -47,61 +119,119 @@ def signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def passes_of(
-    monkeypatch: pytest.MonkeyPatch, tree: Any, reports: List[Any], reload_after: int = 0
-) -> List[Tuple[float, float, float]]:
-    """Run the daemon until the reports are used up: (seconds since start, wait, grace) of each pass."""
-    clock = Still()
-    system = replace(System.at(str(tree)), clock=clock)
-    seen: List[Tuple[float, float, float]] = []
-    running = Daemon(system, Settings(poll=300), Options(), Log(0), Settings)
-
-    def run_pass(*_: Any, wait: float, grace: float, **__: Any) -> Report:
-        seen.append((round(clock.time - 1000), round(wait), round(grace)))
-        report = reports[len(seen) - 1]
-        clock.time += wait if report is NOTHING else 1.0
-        running.signals.reload = len(seen) == reload_after
-        if len(seen) == len(reports):
-            running.signals.stop = True
-        if isinstance(report, Exception):
-            raise report
-        return report  # type: ignore[no-any-return]
-
-    def pause(seconds: float) -> bool:
-        clock.time += seconds
-        return running.signals.stop
-
-    monkeypatch.setattr(daemon_module.agent, "run_pass", run_pass)
-    monkeypatch.setattr(running, "_pause", pause)
-    assert running.run() == 0
-    return seen
+def test_two_minutes_of_close_look_then_backoff_up_to_the_poll() -> None:
+    """A first budget, the rest of two minutes, then again after 10, 20, 40 ... seconds, for ever."""
+    seen = Machine([NOTHING] * 10).run()
+    assert [one.wait for one in seen[:3]] == [FIRST_BUDGET, CLOSE_LOOK - FIRST_BUDGET - 1, None]
+    gaps = [after.at - before.at - 10 for before, after in zip(seen[2:], seen[3:])]
+    for gap, expected in zip(gaps, (40, 80, 160, 300, 300, 300)):
+        assert 0.9 * expected <= gap <= 1.1 * expected, gaps
 
 
-def test_two_minutes_of_close_look_then_the_poll(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
-    """A first budget, then the rest of two minutes, then a pass for each poll period."""
-    seen = passes_of(monkeypatch, tree, [NOTHING] * 4)
-    assert [one[1] for one in seen] == [FIRST_BUDGET, CLOSE_LOOK - FIRST_BUDGET - 1, 10, 10]
-    assert 121 + 0.9 * 300 <= seen[3][0] <= 131 + 1.1 * 300 + 1
+@pytest.mark.parametrize(("tries", "poll", "seconds"), [(1, 300, 10), (6, 300, 300), (1, 5, 5), (9, 0, 300)])
+def test_backoff_ends_at_the_poll_period(tries: int, poll: float, seconds: float) -> None:
+    """A poll that is off does not keep a machine without a source from ever getting one."""
+    assert retry_after(tries, poll) == seconds
 
 
-def test_a_drive_that_comes_late_is_not_made_to_wait(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
+def test_the_poll() -> None:
+    """After everything answered, a pass for each jittered poll period, with the settings that are known."""
+    seen = Machine([ALL] * 4).run()
+    assert all(269 <= after.at - before.at - 1 <= 331 for before, after in zip(seen, seen[1:]))
+    assert [one.settings for one in seen] == [None, *[WORLD["settings"]] * 3]
+
+
+def test_a_drive_that_comes_late_is_not_made_to_wait() -> None:
     """As long as no drive has been applied, one that appears gets the short grace."""
-    assert [one[2] for one in passes_of(monkeypatch, tree, [NOTHING, NOTHING, NOTHING])] == [GRACE] * 3
+    assert [one.grace for one in Machine([NOTHING, NOTHING, NOTHING]).run()] == [GRACE] * 3
 
 
-def test_after_a_drive_the_router_gets_the_rest(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
+def test_after_a_drive_the_router_gets_the_rest() -> None:
     """A drive that has been applied does not cut the wait for a late router short again."""
-    seen = passes_of(monkeypatch, tree, [DRIVE, DRIVE])
-    assert seen[0][2] == GRACE and seen[1][2] > 100
+    seen = Machine([DRIVE, DRIVE]).run()
+    assert seen[0].grace == GRACE and seen[1].grace > 100
 
 
-def test_after_a_reload_the_drive_is_hurried_for(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
+def test_after_a_reload_the_drive_is_hurried_for() -> None:
     """What the new settings make of a drive that is known does not wait for the router either."""
-    seen = passes_of(monkeypatch, tree, [DRIVE, DRIVE, DRIVE], reload_after=1)
-    assert [one[2] == GRACE for one in seen] == [True, True, False]
+    seen = Machine([DRIVE, DRIVE, DRIVE, DRIVE], [(1.5, "reload")]).run()
+    assert seen[1].grace == GRACE and seen[1].settings is None
 
 
-def test_a_pass_that_fails_badly_does_not_end_the_daemon(monkeypatch: pytest.MonkeyPatch, tree: Any) -> None:
-    """Even a bug costs one pass: the next one is run."""
-    seen = passes_of(monkeypatch, tree, [RuntimeError("bug"), MemoryError(), NOTHING])
-    assert len(seen) == 3
+@pytest.mark.parametrize(("report", "grace"), [(DRIVE, HURRY), (ALL, GRACE)])
+def test_an_exchanged_drive(report: Dict[str, Any], grace: float) -> None:
+    """It is read at once, and waits only for a router that has given something before."""
+    done = {**report, "finished": True}
+    seen = Machine([done, done, done], [(100, "drive")]).run()
+    assert 100 < seen[1].at < 100.5 and seen[1].grace == grace
+
+
+def test_an_exchanged_drive_does_not_wait_for_the_pass_that_waits_for_the_router() -> None:
+    """The pass lets go once; a drive that goes on telling of itself does not cut the next one short too."""
+    seen = Machine([DRIVE, NOTHING, NOTHING, ALL], [(10, "drive"), (10.1, "drive"), (14, "drive")]).run()
+    assert seen[2].at == pytest.approx(10.3, abs=0.05) and seen[2].grace == HURRY
+    assert seen[3].at > 100
+
+
+def test_a_drive_that_appears_during_the_first_pass_leaves_it_alone() -> None:
+    """Whether there is a router is not known yet, and the pass itself looks for drives."""
+    seen = Machine([NOTHING, ALL], [(5, "drive")]).run()
+    assert seen[1].at >= FIRST_BUDGET
+
+
+def test_several_events_in_a_burst_make_one_pass() -> None:
+    """One pass when the burst is over, or after a second where it does not end."""
+    burst = [(100 + n / 10, "drive") for n in range(8)]
+    seen = Machine([ALL, ALL, ALL], burst).run()
+    assert 100.9 <= seen[1].at <= 101.0 and seen[2].at > 350
+    storm = [(100 + n / 10, "drive") for n in range(18)]
+    seen = Machine([ALL, ALL, ALL], storm).run()
+    assert seen[1].at == pytest.approx(100 + SETTLE_AT_MOST, abs=0.05) and seen[2].at < 110
+
+
+@pytest.mark.parametrize(("current_at", "passes_at"), [(0.0, 2.0), (1000.9, 250.0)])
+def test_an_event_during_a_pass(current_at: float, passes_at: float) -> None:
+    """It asks for another pass, unless this one has seen what it was about."""
+    seen = Machine([{**ALL, "current_at": current_at}, ALL], [(0.5, "lease")]).run()
+    assert passes_at - 1 <= seen[1].at <= passes_at + 90
+
+
+def test_settings_that_are_wrong_at_the_start() -> None:
+    """They end it; systemd is told not to try again."""
+    with pytest.raises(UsageError, match="unknown key"):
+        machine = Machine([{"error": "unknown key", "usage": True}])
+        machine.start = lambda *_args: Broken("unknown key")  # type: ignore[method-assign, assignment]
+        machine.daemon.start = machine.start
+        machine.daemon.run()
+
+
+class Broken(Turn):
+    """A pass that did not come to know its settings."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__({"error": words, "usage": True}, 0.1)
+
+    def collect(self) -> List[Dict[str, Any]]:
+        self.done = True
+        return [self.said]
+
+
+def test_a_pass_that_fails_badly_does_not_end_the_daemon() -> None:
+    """Even a bug costs one pass: the next ones come, at longer and longer intervals."""
+    seen = Machine([BUG, BUG, BUG, NOTHING]).run()
+    gaps = [after.at - before.at - 1 for before, after in zip(seen, seen[1:])]
+    assert gaps == [pytest.approx(2), pytest.approx(4), pytest.approx(8)]
+
+
+def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds it: its wait and 90 seconds more are its time."""
+    machine = Machine([ALL, ALL])
+    killed: List[float] = []
+    first = Turn(ALL, 10_000.0)
+    monkeypatch.setattr(
+        first, "kill", lambda: (killed.append(machine.time - 1000), setattr(first, "took", 0.0))
+    )
+    turns = iter([first])
+    machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
+    machine.run()
+    assert killed and killed[0] == pytest.approx(FIRST_BUDGET + 90)

@@ -1,0 +1,119 @@
+"""The daemon with its poll turned off, in network namespaces: leases, routers and NICs that change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from cloud import describe, make_drive
+from image import Installed, run
+from segment import Guest, Segment
+
+pytestmark = pytest.mark.root
+
+LEASES = "/var/lib/dhcp/dhclient.leases"
+DHCLIENT = ("dhclient", "-1", "-pf", "/run/dhclient.pid", "-lf", LEASES, "eth0")
+SOON = 15.0  # seconds, of which the pass needs a fraction on an idle machine
+
+
+def until(condition: Callable[[], bool], what: str) -> float:
+    """Seconds until it holds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < SOON, what
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def test_what_changes_in_the_network_is_noticed(image: Installed, tmp_path: Path) -> None:
+    """A first lease, another server and router after a failover, a NIC that comes and goes: one pass each."""
+    guest = Guest(image, tmp_path / "guest")
+    try:
+        segment = Segment(tmp_path, guest, ["10.1.1.2", "10.1.1.3"])
+        second = None
+        try:
+            cloud = describe("web-01", 1)
+            guest.write("/etc/csagent/csagent.yaml", "poll: 0\n")
+            segment.dhcp("10.1.1.2", "10.1.1.42", "10.1.1.2", "web-01")
+            first = segment.router(cloud, "10.1.1.2", port=80, password_port=8080)
+            finished = lambda: guest.csagent("status").get("finished", 0.0)  # noqa: E731
+            with guest.background("csagent", "daemon") as daemon:
+                time.sleep(1.5)
+                guest.do(*DHCLIENT)
+                until(lambda: first.acknowledged != [], "the first lease")
+                until(lambda: guest.do("hostname").strip() == "web-01", "the first lease")
+
+                first.stop()
+                other = replace(cloud, hostname="web-02", password="EXAMPLE-of-the-backup")
+                backup = segment.router(other, "10.1.1.3", port=80, password_port=8080)
+                segment.end_dhcp(0)
+                segment.dhcp("10.1.1.3", "10.1.1.42", "10.1.1.3", "web-02")
+                time.sleep(3.0)  # the daemon is at rest
+                assert guest.do("hostname").strip() == "web-01", "nobody told it yet"
+                guest.do("dhclient", "-x", "-pf", "/run/dhclient.pid", "-lf", LEASES, "eth0")
+                guest.do(*DHCLIENT)
+                until(lambda: guest.do("hostname").strip() == "web-02", "the failover")
+                until(lambda: backup.acknowledged != [], "the password after the failover")
+
+                time.sleep(3.0)
+                before = finished()
+                (tmp_path / "second").mkdir()
+                second = Segment(tmp_path / "second", guest, ["10.9.9.2"], "eth1", "02:00:4c:9f:00:06")
+                until(lambda: finished() > before, "a NIC was added")
+                time.sleep(3.0)
+                before = finished()
+                second.close()
+                second = None
+                until(lambda: finished() > before, "a NIC was removed")
+                time.sleep(3.0)
+                before = finished()
+                time.sleep(3.0)
+                assert finished() == before, "nothing happens, and it does nothing"
+                assert daemon.poll() is None
+            assert daemon.returncode == 0
+        finally:
+            if second is not None:
+                second.close()
+            segment.close()
+    finally:
+        guest.close()
+
+
+def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
+    """A config drive that comes, and one of the same size in its place: the slow look sees both."""
+    guest = Guest(image, tmp_path / "guest")
+    device = ""
+    try:
+        first = describe("web-01", 1)
+        images = [
+            make_drive(tmp_path / "one", first),
+            make_drive(tmp_path / "two", replace(first, hostname="web-02")),
+        ]
+        size = max(path.stat().st_size for path in images)
+        for path in images:
+            os.truncate(path, size)
+        guest.write("/etc/csagent/csagent.yaml", "poll: 0\nsources: [drive]\n")
+        device = subprocess.check_output(
+            ["losetup", "--find", "--show", "-r", str(images[0])], text=True
+        ).strip()
+        run(["losetup", "-d", device], 10)
+        guest.do("mknod", device, "b", "7", device[len("/dev/loop") :])
+        with guest.background("csagent", "daemon", "--wait", "1") as daemon:
+            guest.do("csagent", "status", "--wait", "30")
+            time.sleep(1.0)  # the daemon is at rest, and nothing of that pass is under way any more
+            for path, name in zip(images, ("web-01", "web-02")):
+                run(["losetup", "-r", device, str(path)], 10)
+                until(lambda name=name: guest.do("hostname").strip() == name, name)  # type: ignore[misc]
+                run(["losetup", "-d", device], 10)  # it is not held open, so that this is not put off
+                assert subprocess.run(["losetup", device], capture_output=True, check=False).returncode != 0
+            assert daemon.poll() is None
+        assert daemon.returncode == 0
+    finally:
+        if device:
+            subprocess.run(["losetup", "-d", device], capture_output=True, check=False)
+        guest.close()

@@ -1,0 +1,197 @@
+"""What wakes the daemon: real inotify, real netlink in a namespace of its own, and their absence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from csagent import events, watch
+from csagent.find import finder
+from csagent.log import Log
+
+PATTERNS = (
+    "/var/lib/dhcp/*.leases",
+    "/run/systemd/netif/leases/*",
+    "/var/lib/connman/*/settings",
+)
+
+
+def told(source: Any, seconds: float = 2.0) -> bool:
+    """Whether it has news within that time; one that is readable for nothing has none."""
+    while select.select([source], [], [], seconds)[0]:
+        if source.news():
+            return True
+        seconds = 0.3
+    return False
+
+
+@pytest.fixture
+def leases(tmp_path: Path) -> Any:
+    (tmp_path / "var/lib/dhcp").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    files = events.Files(PATTERNS, str(tmp_path))
+    yield files
+    files.close()
+
+
+def test_a_lease_that_is_written(leases: events.Files, tmp_path: Path) -> None:
+    """Appended to, renamed into place, removed: each is news; another file in the directory is none."""
+    where = tmp_path / "var/lib/dhcp"
+    (where / "other.txt").write_text("x")
+    assert not told(leases, 0.3)
+    with open(where / "dhclient.eth0.leases", "a") as stream:
+        assert not told(leases, 0.3), "nothing is in it yet"
+        stream.write("lease {}\n")
+    assert told(leases)
+    (where / "new").write_text("lease {}\n")
+    os.replace(where / "new", where / "dhclient.eth0.leases")
+    assert told(leases)
+    (where / "dhclient.eth0.leases").unlink()
+    assert told(leases)
+    assert not told(leases, 0.3)
+
+
+def test_a_directory_that_comes_later(leases: events.Files, tmp_path: Path) -> None:
+    """networkd makes its directory when it starts: its leases are watched from then on, and every time."""
+    where = tmp_path / "run/systemd/netif/leases"
+    for _ in range(2):
+        where.mkdir(parents=True)
+        told(leases, 0.5)
+        (where / "2").write_text("ADDRESS=10.1.1.2\n")
+        assert told(leases)
+        for path in (where / "2", where, where.parent, where.parent.parent):
+            path.unlink() if path.is_file() else path.rmdir()
+            told(leases, 0.2)
+
+
+def test_a_directory_named_by_a_pattern(leases: events.Files, tmp_path: Path) -> None:
+    """connman has a directory for each service."""
+    where = tmp_path / "var/lib/connman/ethernet_02000a010101_cable"
+    where.mkdir(parents=True)
+    told(leases, 0.5)
+    (where / "settings").write_text("[x]\n")
+    assert told(leases)
+
+
+def test_events_that_were_lost(leases: events.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that ran over says so; whoever watches opens it anew and counts it as news."""
+    lost = events.struct.pack("=iIII", -1, events.IN_Q_OVERFLOW, 0, 0)
+    monkeypatch.setattr(events.os, "read", lambda *_args: lost)
+    with pytest.raises(OSError, match="lost"):
+        leases.news()
+
+
+def test_every_client_is_watched() -> None:
+    """The patterns are those of the lease files of every DHCP client."""
+    patterns = finder.lease_patterns()
+    for one in ("/run/systemd/netif/leases/*", "/var/lib/dhcpcd/*.lease", "/var/lib/dhcp/*.leases"):
+        assert one in patterns, one
+
+
+IN_A_NAMESPACE = """
+import subprocess, sys
+from csagent.events import Network
+sys.path.insert(0, %r)
+from test_watch import told
+def ip(*words): subprocess.run(["ip", *words], check=True)
+network = Network()
+print("quiet", told(network, 0.3))
+ip("link", "add", "eth7", "type", "veth", "peer", "name", "peer7"); print("added", told(network))
+ip("link", "set", "eth7", "up"); told(network, 0.5)
+ip("addr", "add", "10.9.9.2/24", "dev", "eth7"); print("address", told(network))
+ip("route", "add", "default", "via", "10.9.9.1"); print("route", told(network))
+ip("addr", "flush", "dev", "eth7"); print("flushed", told(network))
+ip("link", "del", "eth7"); print("removed", told(network))
+print("quiet", told(network, 0.3))
+"""
+
+
+@pytest.mark.root
+def test_the_network() -> None:
+    """A NIC, an address or a route that comes or goes is news."""
+    code = IN_A_NAMESPACE % os.path.dirname(__file__)
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    lines: List[str] = done.stdout.split("\n")
+    expected = ["quiet False", "added True", "address True", "route True", "flushed True", "removed True"]
+    assert (lines[:-1], done.stderr) == ([*expected, "quiet False"], "")
+
+
+def test_a_source_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost events are one warning and count as news; the next event works."""
+    made: List[int] = []
+
+    class Broken:
+        name = "network"
+
+        def __init__(self) -> None:
+            made.append(1)
+            self.reading, self.writing = os.pipe()
+            os.write(self.writing, b"x")
+
+        def fileno(self) -> int:
+            return self.reading
+
+        def news(self) -> bool:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+        def close(self) -> None:
+            os.close(self.reading)
+            os.close(self.writing)
+
+    monkeypatch.setattr(watch, "Network", Broken)
+    all_of_it = watch.Watch(Log(0))
+    all_of_it.of({"patterns": ["/var/lib/dhcp/*.leases"], "labels": [], "watching": True})
+    try:
+        ready = select.select(all_of_it.sources, [], [], 1.0)[0]
+        assert all_of_it.news(ready) == ["network"] and len(made) == 2
+        assert len(all_of_it.sources) == 3 and all_of_it.next_look == float("inf")
+    finally:
+        all_of_it.close()
+
+
+def test_a_tree_is_not_watched() -> None:
+    """What happens on this machine says nothing about a tree."""
+    all_of_it = watch.Watch(Log(0))
+    all_of_it.of({"patterns": [], "labels": [], "watching": False})
+    assert all_of_it.sources == [] and all_of_it.next_look == float("inf")
+
+
+def test_the_wall_clock_is_armed() -> None:
+    """While nobody sets the clock the timer stays silent (that it is told of a step, the VM test shows)."""
+    clock = events.WallClock()
+    try:
+        assert not told(clock, 0.2) and not clock.news()
+    finally:
+        clock.close()
+
+
+def test_without_inotify_the_slow_look_remains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the kernel tells nothing, lease files are looked at every few seconds."""
+
+    def fail(*_args: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(watch, "Files", fail)
+    monkeypatch.setattr(watch, "CLOSER_LOOK", 0.0)
+    all_of_it = watch.Watch(Log(0))
+    all_of_it.of({"patterns": [f"{tmp_path}/*.leases"], "labels": [], "watching": True})
+    try:
+        assert all_of_it.news([]) == []
+        (tmp_path / "a.leases").write_text("x")
+        assert all_of_it.news([]) == ["lease"]
+        assert all_of_it.news([]) == []
+    finally:
+        all_of_it.close()
