@@ -7,14 +7,16 @@ import fcntl
 import os
 import select
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
+from csagent.log import nothing
 from csagent.model import Observation, Observed
 from csagent.observe import GRACE, Interrupted, Wake, observe
 
 if TYPE_CHECKING:
+    from csagent.log import Say
     from csagent.memory import Memory
     from csagent.plan import Outcome, Plan, Report
     from csagent.settings import Settings
@@ -26,8 +28,6 @@ LOCK_PATIENCE = 60.0  # seconds; a pass that changes something takes a few
 LOCK_PAUSE = 0.05
 DENIED = (errno.EACCES, errno.EPERM)
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
-
-Log = Callable[[str], None]
 
 
 def instance_of(system: "System", observed: Observed) -> Optional[str]:
@@ -87,7 +87,7 @@ def run_pass(
     wait: float,
     grace: float = GRACE,
     wake: Optional[Wake] = None,
-    log: Log = lambda _line: None,
+    log: "Say" = nothing,
 ) -> "Report":
     """One whole pass. Several may look at the same time; one at a time decides and changes the machine.
 
@@ -98,7 +98,7 @@ def run_pass(
         wait: seconds to wait for a source.
         grace: seconds that the router gets once a drive has been read.
         wake: ends the waiting (not the changing) early.
-        log: takes one line per decision.
+        log: takes one line per decision, and its fields (README, "In the journal").
 
     Raises:
         CsagentError: the pass could not even start.
@@ -118,7 +118,7 @@ def _one_round(
     wait: float,
     grace: float,
     wake: Optional[Wake],
-    log: Log,
+    log: "Say",
 ) -> Tuple["Report", bool]:
     """The pass itself, and whether a reset arrived between the fetch and the acknowledgement (edge 40)."""
     started = system.clock.now()
@@ -132,12 +132,13 @@ def _one_round(
     with one_at_a_time(system, wake):
         known = recall(system, settings, observed)
         plan = _decide(observed.observation, known, settings, options.force_password)
-        worker = Worker(system, known, log, wake)
+        previous = record.previous(system)
+        worker = Worker(system, known, log, wake, previous)
         outcomes = worker.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
         finished = system.clock.now()
         report = Report(observed, outcomes, started, finished, code, known.instance_id, known.note)
-        return record.write(system, report), worker.reset_meanwhile
+        return record.write(system, report, previous), worker.reset_meanwhile
 
 
 def import_the_rest() -> None:

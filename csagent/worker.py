@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import select
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
 
 from csagent import jail, memory
 from csagent.apply import accounts, hostname, password, ssh_keys, user_data
 from csagent.errors import ApplyError, JailError
 from csagent.memory import Memory
 from csagent.model import Candidate, Endpoint, Place, Secret
+from csagent.observe import Interrupted
 from csagent.plan import (
     Acknowledge,
     Action,
@@ -24,28 +26,47 @@ from csagent.plan import (
 
 if TYPE_CHECKING:
     from csagent.confine import Filters
+    from csagent.log import Say
     from csagent.observe import Wake
     from csagent.system import System
 
 ACK_PATIENCE = 6.0  # seconds for all endpoints together
-
-Log = Callable[[str], None]
+TOLD = "the password server was told that it is saved"
 
 
 class Worker:
-    """Carries out one plan, remembering each thing durably as soon as it is done."""
+    """Carries out one plan, remembering each thing durably as soon as it is done.
 
-    def __init__(self, system: "System", known: Memory, log: Log, wake: Optional["Wake"] = None) -> None:
+    Args:
+        previous: "data" of the last pass's status: what it has said of a datum already is not said again.
+        wake: ends an acknowledgement early: the next pass tries again.
+    """
+
+    def __init__(
+        self,
+        system: "System",
+        known: Memory,
+        log: "Say",
+        wake: Optional["Wake"] = None,
+        previous: Optional[Mapping[str, Any]] = None,
+    ) -> None:
         self.system = system
-        self.wake = wake  # ends an acknowledgement early: the next pass tries again
+        self.wake = wake
+        self.previous = previous or {}
         self.memory = known
         self.log = log
         self.reset_meanwhile = False
 
     def carry_out(self, plan: Plan) -> Tuple[Outcome, ...]:
-        """Every action in turn; one that fails does not stop the next."""
+        """Every action in turn; one that fails does not stop the next.
+
+        Raises:
+            Interrupted: csagent was told to stop or to reload, and the action that it was at is finished.
+        """
         outcomes: List[Outcome] = []
         for action in plan.actions:
+            if self.wake is not None and select.select([self.wake], [], [], 0.0)[0]:
+                raise Interrupted
             try:
                 outcome = self._one(action)
             except ApplyError as error:
@@ -54,10 +75,31 @@ class Worker:
                 reason = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'unexpected'}"
                 outcome = Outcome(action.datum, "failed", reason, action.source, wrong=True)
             outcomes.append(outcome)
-            if outcome.state in ("applied", "failed", "refused"):
-                source = f" ({outcome.source})" if outcome.source else ""
-                self.log(f"{outcome.datum} {outcome.state}: {outcome.reason}{source}")
+            self._say(action, outcome)
         return tuple(outcomes)
+
+    def _say(self, action: Action, outcome: Outcome) -> None:
+        """One line per decision; none where the last pass came to the same and changed nothing either."""
+        if outcome.state != "applied" and not _is_news(self.previous.get(outcome.datum), outcome):
+            return
+        if outcome.state == "applied":
+            self._event("applied", outcome, action.reason)
+        elif outcome.state in ("failed", "refused"):
+            self._event(outcome.state, outcome, outcome.reason)
+        if outcome.acknowledged == "yes":
+            self._event("acknowledged", outcome, TOLD)
+        elif outcome.acknowledged == "no":
+            self._event("unacknowledged", outcome, outcome.reason)
+
+    def _event(self, event: str, outcome: Outcome, reason: str) -> None:
+        known = self.memory.instance_id
+        self.log(
+            f"{outcome.datum} {event}: {reason}{f' ({outcome.source})' if outcome.source else ''}",
+            event=event,
+            datum=outcome.datum,
+            source=outcome.source,
+            instance="" if known == memory.NO_INSTANCE else known,
+        )
 
     def _one(self, action: Action) -> Outcome:
         if isinstance(action, SetHostname):
@@ -122,6 +164,14 @@ class Worker:
         told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad or places)
         reason = f"{action.reason}; not acknowledged ({told or 'nobody answered'}): the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
+
+
+def _is_news(previous: Any, outcome: Outcome) -> bool:
+    """Whether a datum's entry in the last status says anything else than this outcome."""
+    if not isinstance(previous, dict):
+        return True
+    before = [previous.get(key) for key in ("state", "reason", "source", "acknowledged")]
+    return before != [outcome.state, outcome.reason, outcome.source or None, outcome.acknowledged]
 
 
 def acknowledge(

@@ -1,4 +1,7 @@
-"""What a pass leaves in /run/csagent for everybody to read: status.json and instance.json, no secrets."""
+"""What a pass leaves in /run/csagent for everybody to read, no secrets.
+
+These are status.json, instance.json, and csagent.prom for a monitoring system.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__, bounded
 from csagent.errors import EXIT_NO_SOURCE
+from csagent.show import metrics
 from csagent.show.status import INSTANCE, STATUS
 
 if TYPE_CHECKING:
@@ -17,18 +21,23 @@ if TYPE_CHECKING:
     from csagent.system import System
 
 RUN = os.path.dirname(STATUS)
+METRICS = RUN + "/csagent.prom"  # node_exporter reads what ends in .prom
+COUNT_LIMIT = 10**15  # of failures; whoever writes more of them into the file is not us
 
 
-def write(system: "System", report: "Report") -> "Report":
-    """Replace both files, and return the report with its status.
+def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] = None) -> "Report":
+    """Replace all files, and return the report with its status.
 
     A full or read-only /run does not undo what the pass has done.
+
+    Args:
+        before: what `previous` said before this pass; None: it is asked.
     """
-    previous = _previous(system)
-    status = status_json(report, previous)
+    status = status_json(report, previous(system) if before is None else before)
     try:
         system.tree.mkdir(RUN, 0o755, durable=False)
         system.tree.write(STATUS, _dump(status), 0o644, durable=False)
+        system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
             system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
     except OSError as error:
@@ -40,17 +49,19 @@ def write(system: "System", report: "Report") -> "Report":
 
 def _forget(system: "System") -> None:
     """Better no status than that of another pass; removing works on a full disk."""
-    try:
-        system.tree.remove(STATUS)
-    except OSError:
-        pass  # a read-only file system: the note says that nothing could be written
+    for path in (STATUS, METRICS):
+        try:
+            system.tree.remove(path)
+        except OSError:
+            pass  # a read-only file system: the note says that nothing could be written
 
 
 def _dump(document: Dict[str, Any]) -> bytes:
     return json.dumps(document, indent=1, sort_keys=False).encode() + b"\n"
 
 
-def _previous(system: "System") -> Dict[str, Any]:
+def previous(system: "System") -> Dict[str, Any]:
+    """The last pass's "data", one entry per datum; empty where there was none, or it is damaged."""
     try:
         document = bounded.loads(system.tree.read(STATUS))
     except (OSError, ValueError, RecursionError):
@@ -59,11 +70,12 @@ def _previous(system: "System") -> Dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """The layout of status.json and of `csagent status --json`.
 
-    `data` maps each datum to its state, reason, source, and `applied_at`, the time of the last pass since
-    boot that changed it.
+    `data` maps each datum to its state, reason, source, `applied_at`, the time of the last pass since boot
+    that changed it, and `failures`, the passes since boot in which it went wrong. Each of `places` has the
+    `seconds` that it took to answer, where they were measured.
     """
     observation = report.observed.observation
     return {
@@ -77,18 +89,21 @@ def status_json(report: "Report", previous: Optional[Dict[str, Any]] = None) -> 
         "exit_code": report.exit_code,
         "note": report.note or None,
         "data": {
-            outcome.datum: _datum(outcome, report, (previous or {}).get(outcome.datum))
+            outcome.datum: _datum(outcome, report, (before or {}).get(outcome.datum))
             for outcome in report.outcomes
         },
-        "places": [place_json(place) for place in observation.places],
+        "places": [{**place_json(place), "seconds": place.seconds} for place in observation.places],
         "refusals": refusals_json(observation),
     }
 
 
-def _datum(outcome: "Outcome", report: "Report", previous: Any) -> Dict[str, Any]:
-    applied_at = previous.get("applied_at") if isinstance(previous, dict) else None
+def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
+    known = before if isinstance(before, dict) else {}
+    applied_at, failures = known.get("applied_at"), known.get("failures")
     if isinstance(applied_at, bool) or not isinstance(applied_at, (int, float)):
         applied_at = None
+    if isinstance(failures, bool) or not isinstance(failures, int) or not 0 <= failures < COUNT_LIMIT:
+        failures = 0
     if outcome.state == "applied":
         applied_at = round(report.finished, 3)
     document: Dict[str, Any] = {
@@ -96,6 +111,7 @@ def _datum(outcome: "Outcome", report: "Report", previous: Any) -> Dict[str, Any
         "reason": outcome.reason,
         "source": outcome.source or None,
         "applied_at": applied_at,
+        "failures": failures + int(outcome.wrong or outcome.state == "failed"),
     }
     if outcome.acknowledged is not None:
         document["acknowledged"] = outcome.acknowledged
