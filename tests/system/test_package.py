@@ -79,14 +79,18 @@ def test_same_source_gives_the_same_package(tmp_path: Path) -> None:
 @pytest.mark.netns
 @pytest.mark.root
 def test_installation_makes_the_account_and_enables_the_unit(guest: Guest) -> None:
-    """The reading children's account has no home and no shell, the unit is enabled, byte code is there."""
+    """The reading children's account has no home and no shell, the unit is enabled, byte code is there.
+
+    The target that others can wait for is there, and nothing starts it by itself.
+    """
     account = guest.do("getent", "passwd", "csagent").strip().split(":")
     assert account[5:] == ["/nonexistent", "/usr/sbin/nologin"]
     assert guest.do("systemctl", "is-enabled", "csagent.service").strip() == "enabled"
     assert guest.do("csagent", "--version").strip() == f"csagent {csagent.__version__}"
+    assert guest.run("systemctl", "is-enabled", "csagent-ready.target").stdout.strip() == "static"
     guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/__pycache__/cli.*.pyc")
     assert guest.do("head", "-n1", "/usr/bin/csagent").strip() == "#!/usr/bin/python3 -I"
-    done = guest.run("systemd-analyze", "verify", "--man=no", "csagent.service")
+    done = guest.run("systemd-analyze", "verify", "--man=no", "csagent.service", "csagent-ready.target")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -6,31 +6,32 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import pytest
 
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "csagent.service"
+TARGET = UNIT.with_name("csagent-ready.target")
 MOST_EXPOSED = 2.5
 CAPABILITIES = {"CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_AUDIT_WRITE"}
 
 
-def settings() -> Dict[str, List[str]]:
+def settings(unit: Path = UNIT) -> Dict[str, List[str]]:
     """Every setting of the unit with its values, in their order."""
     found: Dict[str, List[str]] = {}
-    for line in UNIT.read_text().splitlines():
+    for line in unit.read_text().splitlines():
         if "=" in line and not line.startswith("#"):
             key, _, value = line.partition("=")
             found.setdefault(key, []).append(value)
     return found
 
 
-def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run systemd-analyze on the unit; skip where there is none."""
+def analyze(*words: str, units: Sequence[Path] = (UNIT,)) -> "subprocess.CompletedProcess[str]":
+    """Run systemd-analyze on units; skip where there is none."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (Debian: apt install systemd)")
     return subprocess.run(
-        ["systemd-analyze", "--no-pager", *words, str(UNIT)],
+        ["systemd-analyze", "--no-pager", *words, *map(str, units)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -70,3 +71,28 @@ def test_watchdog_memory_tasks_and_restarts_are_bounded() -> None:
     assert unit["OOMPolicy"] == ["continue"] and unit["LimitCORE"] == ["0"]
     assert (unit["StartLimitIntervalSec"], unit["StartLimitBurst"]) == (["10min"], ["5"])
     assert unit["TimeoutStopSec"] == ["15s"]
+
+
+def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
+    """It is ordered after the notify-type service, fails with it, and no unit of ours pulls it in."""
+    target = settings(TARGET)
+    assert target["Requires"] == target["After"] == [UNIT.name] and settings()["Type"] == ["notify"]
+    assert target["DefaultDependencies"] == ["no"]
+    assert target["Conflicts"] == ["shutdown.target"] and "shutdown.target" in target["Before"]
+    assert "WantedBy" not in target and "RequiredBy" not in target
+    assert not any(TARGET.name in value for values in settings().values() for value in values)
+
+
+def test_systemd_finds_nothing_wrong_with_a_unit_that_waits(tmp_path: Path) -> None:
+    """`systemd-analyze verify` of both units and of an early one with README's two lines: no cycle."""
+    text = "[Unit]\nDefaultDependencies=no\nWants={0}\nAfter={0}\nBefore=basic.target\n{1}"
+    waiting = tmp_path / "waiting.service"
+    waiting.write_text(text.format(TARGET.name, "[Service]\nType=oneshot\nExecStart=/bin/true\n"))
+    done = analyze("verify", "--man=no", units=(UNIT, TARGET, waiting))
+    names = (UNIT.name, TARGET.name, waiting.name)
+    told = [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if any(name in line for name in names) and "/usr/bin/csagent is not executable" not in line
+    ]
+    assert told == []
