@@ -142,6 +142,8 @@ def _install(base: Path, deb: Path, new: Path) -> None:
         ("csagent-test-report", "usr/lib/csagent-test/report", 0o755),
         ("csagent-test-shadow", "usr/lib/csagent-test/shadow-changed", 0o755),
         ("csagent-test-report.service", "etc/systemd/system/csagent-test-report.service", 0o644),
+        ("csagent-test-control", "usr/lib/csagent-test/control", 0o755),
+        ("csagent-test-control.service", "etc/systemd/system/csagent-test-control.service", 0o644),
     ):
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,8 @@ def _install(base: Path, deb: Path, new: Path) -> None:
         target.chmod(mode)
     with open(tree / "etc/pam.d/chpasswd", "a") as stream:
         stream.write("password optional pam_exec.so quiet /usr/lib/csagent-test/shadow-changed\n")
-    run(["systemctl", "--quiet", f"--root={tree}", "enable", "csagent-test-report.service"], 30)
+    units = ("csagent-test-report.service", "csagent-test-control.service")
+    run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
     disk = new / "disk.raw"
     run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, DISK_SIZE], 120)
 

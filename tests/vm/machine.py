@@ -26,9 +26,12 @@ from netns import Namespace
 QEMU = "qemu-system-x86_64"
 KVM_DEADLINE = 5.0
 BOOT_DEADLINE = 360.0
+CONTROL_DEADLINE = 900.0  # of a machine that the test looks into
 MEMORY = "640M"
 END_OF_REPORT = b"\nend of report"
 SERIAL_TAIL = 6000
+EJECT_PATIENCE = 60.0  # the kernel asks the drive every 2 s of the guest's
+TIMES_SLOWER = 10.0  # than by its own clock an emulated guest may be, on a busy machine
 
 
 @functools.cache
@@ -37,6 +40,18 @@ def accelerator() -> Sequence[str]:
     if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_works():
         return ("-accel", "kvm", "-cpu", "host")
     return ("-accel", "tcg,thread=multi", "-cpu", "max")
+
+
+@functools.cache
+def steady() -> Sequence[str]:
+    """As `accelerator`; an emulated processor has 10^9 instructions a second by the guest's own clock.
+
+    Else an emulated guest's clock shows how busy this machine is. What a processor of today does in a
+    second is several times as much. While the guest idles its clock goes as ours does.
+    """
+    if "kvm" in accelerator():
+        return accelerator()
+    return ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-cpu", "max")
 
 
 def _kvm_works() -> bool:
@@ -58,21 +73,27 @@ def _kvm_works() -> bool:
             process.wait(2)
 
 
+def connected(path: Path, deadline: float) -> socket.socket:
+    """A connection to a socket of QEMU's, which may yet have to make it; `deadline` is its timeout too."""
+    end = time.monotonic() + deadline
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(deadline)
+    while True:
+        try:
+            connection.connect(str(path))
+            return connection
+        except OSError:
+            if time.monotonic() > end:
+                connection.close()
+                raise
+            time.sleep(0.05)
+
+
 class Qmp:
     """QEMU's control socket: one command at a time, events skipped."""
 
     def __init__(self, path: Path, deadline: float = 10.0) -> None:
-        end = time.monotonic() + deadline
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(deadline)
-        while True:
-            try:
-                self._socket.connect(str(path))
-                break
-            except OSError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
+        self._socket = connected(path, deadline)
         self._stream = self._socket.makefile("rw", encoding="utf-8")
         self._stream.readline()
         self.execute("qmp_capabilities")
@@ -92,6 +113,26 @@ class Qmp:
         """Put an image into a CD drive ("cd0" or "cd1"), as CloudStack attaches an ISO."""
         self.execute("blockdev-change-medium", device=drive, filename=str(image), format="raw")
 
+    def exchange(self, drive: str, image: Optional[Path]) -> None:
+        """Put another image in, or none, as libvirt does: ask the guest, and wait until it lets go.
+
+        Raises:
+            AssertionError: the guest has not opened the tray.
+        """
+        self.execute("blockdev-open-tray", device=drive)
+        end = time.monotonic() + EJECT_PATIENCE
+        while not self._block(drive)["tray_open"]:
+            assert time.monotonic() < end, f"the guest does not let go of {drive}"
+            time.sleep(0.05)
+        if image is None:
+            self.execute("eject", device=drive)
+        else:
+            self.insert(drive, image)
+
+    def _block(self, drive: str) -> Dict[str, Any]:
+        blocks = self.execute("query-block")
+        return dict(next(block for block in blocks if block["device"] == drive))
+
     def eject(self, drive: str) -> None:
         """Take the medium out without asking the guest."""
         self.execute("eject", device=drive, force=True)
@@ -106,6 +147,44 @@ class Qmp:
         }
 
     def __enter__(self) -> "Qmp":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+        self._socket.close()
+
+
+class Control:
+    """Commands inside a running guest (guest/csagent-test-control)."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = connected(path, 10.0)
+        self._stream = self._socket.makefile("rw", encoding="utf-8")
+
+    def _ask(self, **request: Any) -> Any:
+        self._socket.settimeout(TIMES_SLOWER * request["timeout"])
+        self._stream.write(json.dumps(request) + "\n")
+        self._stream.flush()
+        line = self._stream.readline()
+        if not line:
+            raise AssertionError("the machine has ended")
+        return json.loads(line)
+
+    def run(self, command: str, timeout: float = 30.0, *, check: bool = True) -> str:
+        """What a shell command prints, as root; AssertionError if it fails, unless `check` is False."""
+        answer = self._ask(run=command, timeout=timeout)
+        assert not check or answer["code"] == 0, f"{command}: {answer}"
+        return str(answer["output"])
+
+    def wait(self, path: str, pattern: str, start: int = 0, timeout: float = 30.0) -> Optional[str]:
+        """What of a file, from an offset on, matches first; None if nothing has after so many seconds.
+
+        The seconds are the guest's. The pattern is searched for with re.MULTILINE.
+        """
+        answer = self._ask(wait=pattern, file=path, timeout=timeout, **{"from": start})
+        return None if answer["found"] is None else str(answer["found"])
+
+    def __enter__(self) -> "Control":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -139,7 +218,9 @@ class Machine:
         network: bool = True,
         drive: Optional[Path] = None,
         product: str = "CloudStack KVM Hypervisor",
+        control: bool = False,
     ) -> None:
+        self.control = control
         self.directory = directory
         self.namespace = namespace
         self.disk = directory / "disk.qcow2"
@@ -157,7 +238,8 @@ class Machine:
         words += ["-display", "none", "-no-reboot", "-rtc", "base=utc"]
         words += ["-smbios", f"type=1,manufacturer={maker},product={product},uuid={uuid}", "-uuid", uuid]
         words += ["-kernel", str(installed.kernel), "-initrd", str(installed.initrd), "-append"]
-        words += ["root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"]
+        line = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"
+        words += [line + (" csagent.test=control" if self.control else "")]
         words += ["-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
         # hdc, for the user's ISOs, empty; hdd, the config drive (facts, section 6.6).
         words += ["-drive", "if=none,id=cd0,media=cdrom", "-device", "ide-cd,bus=ide.1,unit=0,drive=cd0"]
@@ -165,10 +247,22 @@ class Machine:
         words += ["-drive", second, "-device", "ide-cd,bus=ide.1,unit=1,drive=cd1"]
         if network:
             lan = "user,id=lan,net=10.1.1.0/24,host=10.1.1.1,dhcpstart=10.1.1.42,dns=10.1.1.3,ipv6=off"
-            words += ["-netdev", f"{lan},domainname=cs2cloud.internal", "-device"]
-            words += ["virtio-net-pci,netdev=lan,mac=02:00:4c:9f:00:05,romfile="]
+            words += ["-netdev", f"{lan},domainname=cs2cloud.internal"]
+            if self.control:  # a switch between the NIC and the router: another router can take its place
+                words += ["-netdev", "hubport,id=port-lan,hubid=0,netdev=lan"]
+                words += ["-netdev", "hubport,id=port-nic,hubid=0"]
+            nic = "port-nic" if self.control else "lan"
+            words += ["-device", f"virtio-net-pci,netdev={nic},mac=02:00:4c:9f:00:05,romfile="]
         else:
             words += ["-nic", "none"]
+        if self.control:
+            words += [
+                "-device",
+                "virtio-serial-pci",
+                "-device",
+                "virtserialport,chardev=control,name=csagent.test",
+            ]
+            words += ["-device", "virtio-scsi-pci,id=scsi"]
         return words
 
     def start(self) -> None:
@@ -176,8 +270,12 @@ class Machine:
         self.boots += 1
         for path in (self._path("report"), self._path("serial")):
             path.unlink(missing_ok=True)
-        limit = ["timeout", "--signal=KILL", str(int(BOOT_DEADLINE) + 15), QEMU]
-        command = [*limit, *accelerator(), *self._fixed]
+        life = CONTROL_DEADLINE if self.control else BOOT_DEADLINE + 15
+        limit = ["timeout", "--signal=KILL", str(int(life)), QEMU]
+        command = [*limit, *(steady() if self.control else accelerator()), *self._fixed]
+        if self.control:
+            socket_path = self._path("control")
+            command += ["-chardev", f"socket,id=control,path={socket_path},server=on,wait=off"]
         command += ["-serial", f"file:{self._path('serial')}", "-serial", f"file:{self._path('report')}"]
         command += ["-qmp", f"unix:{self._path('qmp')},server=on,wait=off"]
         with open(self._path("qemu"), "wb") as errors:
@@ -193,6 +291,14 @@ class Machine:
     def qmp(self) -> Qmp:
         """Connect to QEMU's control socket."""
         return Qmp(self._path("qmp"))
+
+    def shell(self) -> "Control":
+        """Connect to the guest's control service; for a machine made with `control`."""
+        return Control(self._path("control"))
+
+    def console(self) -> str:
+        """The end of what the guest has printed, for a failure."""
+        return self._text("qemu") + self._text("serial")[-SERIAL_TAIL:]
 
     def finish(self) -> Boot:
         """Wait for the report and the power-off.
