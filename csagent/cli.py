@@ -304,6 +304,8 @@ def _daemon(parsed: argparse.Namespace) -> int:
     from csagent.private import keep_memory_private
 
     keep_memory_private()
+    if os.path.realpath(parsed.root) == "/" and os.geteuid() != 0:
+        raise CsagentError("the daemon needs root (or a tree of yours to work on: --root DIR)")
 
     def prepare(plain: Optional[Mapping[str, Any]]) -> Tuple["System", "Settings", "Options"]:
         from csagent.settings import Settings

@@ -33,7 +33,9 @@ JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
 SETTLE = 0.2  # seconds without a further event before the pass: udev tells of one medium two or three times
 SETTLE_AT_MOST = 1.0
 HURRY = 0.0  # seconds that the router gets once an exchanged drive is read, where it gave nothing before
-GAP = 1.0  # seconds between the starts of two passes after events
+GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
+LONGEST_GAP = 60.0  # but not for a drive
+ROUNDS = 3  # looks in one pass, where a reset comes in the middle of it (`csagent.agent`)
 GRACE = 3.0  # else (DESIGN, "Order")
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
 SLACK = 90.0  # seconds beyond its wait after which a pass is taken for stuck
@@ -108,9 +110,12 @@ class Daemon:
         self.report: Dict[str, Any] = {}
         self.turn_ends = 0.0
         self.began = float("-inf")
+        self.gap = GAP  # seconds
+        self.asked_wait: Optional[float] = None
         self.reload_wanted = False
         self.rereading = False  # whether the pass under way reads the settings anew
         self.ready = False
+        self.ready_by = now() + FIRST_BUDGET
         self.due: float = 0.0  # when the next pass begins
         self.cut_at = float("inf")  # when the one under way is to let go, for a drive's sake
         self.has_cut = False
@@ -149,6 +154,7 @@ class Daemon:
         now = self.now()
         moments = [self.turn_ends if self.turn is not None else self.due, now + self.watchdog.left()]
         moments += [self.watch.next_look, self.cut_at]
+        moments += [] if self.ready else [self.ready_by]
         left = max(0.0, min(moments) - now)
         waiting: List[Any] = [self.signals, *self.watch.sources]
         if self.turn is not None:
@@ -159,8 +165,11 @@ class Daemon:
         if self.turn is not None and self.turn in ready:
             self._hear()
         elif self.turn is not None and self.now() >= self.turn_ends:
-            self.log.error("the pass is stuck; it is ended", event="failed")
+            self._say_failed("the pass is stuck; it is ended, and no other begun before it is gone")
+            self.turn_ends = self.now() + SLACK  # what hangs in the kernel does not end at once
             self.turn.kill()
+        if self.now() >= self.ready_by:
+            self._be_ready()
         for name in self.watch.news(ready):
             self._event(name)
         if self.turn is not None and self.now() >= self.cut_at:
@@ -175,7 +184,10 @@ class Daemon:
         if name not in self.events:
             self.log.debug(f"{name} event", event=name)
         self.events[name] = now
-        self.due = max(min(now + SETTLE, self.settles_by), self.began + GAP)
+        if now - self.began > 2 * self.gap:
+            self.gap = GAP
+        gap = GAP if "drive" in self.events else self.gap
+        self.due = max(min(now + SETTLE, self.settles_by), self.began + gap)
         if name == "drive" and self._may_hurry() and self.turn is not None and not self.has_cut:
             # It waits for the router, or reads what is not there any more. Once only: a drive that tells
             # of itself for ever must not keep the router from being asked.
@@ -197,9 +209,12 @@ class Daemon:
             "quiet": not self.found,
         }
         self.rereading, self.reload_wanted = self.reload_wanted, False
+        # A NIC that flaps, or a route that comes and goes for ever, gets fewer and fewer passes.
+        self.gap = min(2 * self.gap, LONGEST_GAP) if self.events else GAP
         self.events = {}
         self.began = now
-        self.turn_ends = now + (wait or float(self.known.get("wait", 0.0))) + SLACK
+        self.asked_wait = wait
+        self.turn_ends = now + FIRST_BUDGET + SLACK
         try:
             self.turn = self.start(self.prepare, request, self.log)
         except OSError as error:
@@ -231,6 +246,8 @@ class Daemon:
     def _learn(self, world: Dict[str, Any]) -> None:
         self.known = {**self.known, **world}
         self.watch.of(world)
+        wait = float(world["wait"]) if self.asked_wait is None else self.asked_wait
+        self.turn_ends = self.began + ROUNDS * wait + SLACK
         if self.rereading:
             self.log.info("settings reread", event="reload")
             self._reloaded()
@@ -253,17 +270,23 @@ class Daemon:
             self.due = 0.0
         else:
             self._passed(report)
-        if self.reload_wanted:
+        if self.reload_wanted and not self.failures:
             self.due = 0.0
 
     def _failed(self, complaint: str) -> None:
+        self._say_failed(complaint)
+        self.failures += 1
+        if self.rereading:  # it did not come to that: the next one shall
+            self._reloaded()
+            self.reload_wanted = True
+        self._be_ready()
+        self._next(pause_after(self.failures, 0, 0.0))
+
+    def _say_failed(self, complaint: str) -> None:
         if complaint != self.complaint:  # once, however long it lasts
             self.log.error(complaint, event="failed")
         self.complaint = complaint
-        self.failures += 1
         notify(f"STATUS=the last pass failed: {complaint}")
-        self._be_ready()
-        self._next(pause_after(self.failures, 0, 0.0))
 
     def _passed(self, report: Dict[str, Any]) -> None:
         self.complaint, self.failures, self.has_cut = "", 0, False
@@ -271,7 +294,9 @@ class Daemon:
             self.log.warning(report["note"])
         self.note = report["note"]
         self.known.update(drive=report["drive"], router=report["router"])
-        self.events = {name: at for name, at in self.events.items() if at >= report["current_at"]}
+        self.events = {
+            name: at for name, at in self.events.items() if at >= report["current_at"] or name == "clock"
+        }
         self.found = bool(report["found"])
         self.tries = 0 if report["finished"] else self.tries + 1
         self.unfinished = self.unfinished + 1 if report["partly"] else 0

@@ -67,8 +67,14 @@ class Drives:
 
     def _is_ours(self, device: Any) -> bool:
         gone = device.action == "remove"
-        label = "" if gone else str(device.properties.get("ID_FS_LABEL", ""))
-        if label.casefold() in self._wanted:
+        said = {} if gone else device.properties
+        # Blanks and the like are underscores in the one, and \\x20 in the other.
+        encoded = (
+            str(said.get("ID_FS_LABEL_ENC", ""))
+            .encode("ascii", "replace")
+            .decode("unicode_escape", "replace")
+        )
+        if {str(said.get("ID_FS_LABEL", "")).casefold(), encoded.casefold()} & self._wanted:
             self._with_label.add(device.sys_path)
             return True
         self._with_label.discard(device.sys_path)

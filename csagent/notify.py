@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PATIENCE = 2.0  # seconds for a service manager that does not read
 
 TYPE_CHECKING = False  # the resident process does without typing
@@ -60,7 +61,7 @@ class Signals:
         os.set_blocking(self._writing, False)
         self.stop = False
         self.reload = False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, self._note)
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 

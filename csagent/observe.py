@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Hashable, List, Optional, Protocol, Tuple
 
 from csagent import children
 from csagent.children import Options
@@ -104,6 +104,9 @@ class _Observer:
         self.wants_drive = "drive" in self.sources and (options.drive is not None or not options.given)
         # A tree's leases and devices say nothing about the network and the drives of this machine.
         self.discovers = system.live and not options.given
+        # What was there when the router and the drives were last started on: the daemon asks afterwards
+        # whether that is all that has happened.
+        self.seen: List[Tuple[Hashable, ...]] = [(), ()]
         self.found = Found()
         self.platform: Optional[Platform] = None
         self.router: Optional[_Job] = None
@@ -122,8 +125,6 @@ class _Observer:
 
     def run(self, meanwhile: Callable[[], None]) -> Observed:
         clock = self.system.clock
-        # The daemon asks afterwards whether all that happened has been seen; nobody else pays for that.
-        marks = self._marks() if self.wake is not None else None
         try:
             if self.wants_router:
                 self._start_router()
@@ -132,7 +133,7 @@ class _Observer:
             meanwhile()
             from csagent.read.merge import merge
 
-            marks = marks or self._marks()
+            marks = self._marks()
             looked = clock.monotonic()
             while not self._is_over(clock.monotonic()):
                 self._select()
@@ -152,7 +153,7 @@ class _Observer:
         places = self._places()
         readings = [*self.router_readings, *self.drive_readings.values()]
         observation = merge(readings, places, self.found.platform, self.sources)
-        seen = (*marks[0], *marks[1])
+        seen = (*self.seen[0], *self.seen[1])
         return Observed(self.found, replace(observation, domain=self._domain()), seen)
 
     def _domain(self) -> Optional[str]:
@@ -170,6 +171,10 @@ class _Observer:
         from csagent.find import finder
 
         return finder.network_marks(self.system), finder.drive_marks(self.system, self.settings.drive_labels)
+
+    def _see(self, which: int) -> None:
+        if self.wake is not None:  # nobody but the daemon asks, or pays for it
+            self.seen[which] = self._marks()[which]
 
     def _look_again(self, before: Tuple[Any, Any], after: Tuple[Any, Any]) -> None:
         if self.wants_router and before[0] != after[0] and not self.router_readings:
@@ -245,6 +250,7 @@ class _Observer:
     def _start_router(self) -> None:
         if self.router is not None:
             self.router.child.kill()
+        self._see(0)
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
         child = children.start_router(
@@ -298,6 +304,7 @@ class _Observer:
     def _start_drives(self) -> None:
         for job in self.drives:
             job.child.kill()
+        self._see(1)
         self.drives = []
         self.drive_places, self.drive_readings = {}, {}
         self.drive_read_at = None

@@ -137,7 +137,12 @@ def _mapping(raw: bytes, shown: str) -> Dict[str, Tuple[Any, int]]:
     The budget is the one of DESIGN ("Dependencies", PyYAML): 434 bytes of merge keys cost 17 seconds
     in `safe_load`, and deep nesting crashes the C loader.
     """
-    import yaml
+    try:
+        import yaml
+    except ImportError:
+        raise SettingsError(
+            f"{shown}: PyYAML is not installed (python3-yaml), and the file says something"
+        ) from None
 
     if len(raw) > SIZE_LIMIT:
         raise SettingsError(f"{shown}: larger than {SIZE_LIMIT} bytes")

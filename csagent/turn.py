@@ -13,7 +13,7 @@ import sys
 import time
 
 from csagent.errors import CsagentError, SettingsError, UsageError
-from csagent.notify import Signals
+from csagent.notify import SIGNALS, Signals
 from csagent.tree import write_all
 
 TYPE_CHECKING = False  # the resident process does without typing
@@ -106,15 +106,19 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> Turn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+    # Until the child has handlers of its own, a signal would be noted in our flags, which it never reads.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            _live_and_die(prepare, request, log, writing, parent)
     except OSError:
         os.close(reading)
         os.close(writing)
         raise
-    if pid == 0:
-        os.close(reading)
-        _live_and_die(prepare, request, log, writing, parent)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.close(writing)
     return Turn(pid, reading)
 
@@ -126,10 +130,12 @@ def _live_and_die(
     try:
         import ctypes
 
+        signal.set_wakeup_fd(-1)
         signals = Signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
-            signals.stop = True
+            os._exit(code)
         _tell(prepare, request, log, signals, writing)
         code = 0
     except BaseException:  # noqa: S110  the daemon is gone, or memory is: it sees a pass without a report

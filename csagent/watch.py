@@ -23,6 +23,7 @@ CLOSER_LOOK = 5.0  # where there is no udev, no inotify or no netlink to tell
 SMALL = 128 * 1024  # sectors: 64 MiB, the largest drive that is read
 CDROM_DRIVE_STATUS = 0x5326  # linux/cdrom.h
 SYS_BLOCK = "/sys/class/block"
+PATIENCE = 3  # failures of one source
 MAX_DRIVES = 64
 MAX_FILES = 300
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1
@@ -38,6 +39,7 @@ class Watch:
         self._wanted: Tuple[Tuple[str, ...], Tuple[str, ...], bool] = ((), (), False)
         self._seen: Tuple[Any, ...] = ()
         self._pause = SLOW_LOOK
+        self._broken: Dict[str, int] = {}  # by name: how often a source has failed
         self._blind = False  # whether lease files have to be looked at, too
 
     def of(self, report: Dict[str, Any]) -> None:
@@ -51,17 +53,22 @@ class Watch:
     def _open(self) -> None:
         patterns, labels, watching = self._wanted
         self.next_look = float("inf")
+        self._blind = False
         if not watching:
             return
-        self._add(WallClock)
-        self._blind = bool(patterns) and not (self._add(Network) and self._add(lambda: Files(patterns)))
-        udev = bool(labels) and os.path.exists(UDEV_CONTROL) and self._add(lambda: Drives(labels))
+        self._add("clock", WallClock)
+        if patterns:
+            told = [self._add("network", Network), self._add("lease", lambda: Files(patterns))]
+            self._blind = not all(told)
+        udev = bool(labels) and os.path.exists(UDEV_CONTROL) and self._add("drive", lambda: Drives(labels))
         if labels or self._blind:
             self._pause = SLOW_LOOK if (udev or not labels) and not self._blind else CLOSER_LOOK
             self._seen = self._look()
             self.next_look = time.monotonic() + self._pause
 
-    def _add(self, make: Any) -> bool:
+    def _add(self, name: str, make: Any) -> bool:
+        if self._broken.get(name, 0) >= PATIENCE:
+            return False
         try:
             self.sources.append(make())
         except (OSError, ImportError, ValueError) as error:
@@ -82,12 +89,9 @@ class Watch:
             try:
                 if source.news():
                     told.append(str(source.name))
-            except OSError as error:
-                self.log.warning(
-                    f"{source.name} events were lost ({error.strerror or 'error'}); looking anew"
-                )
+            except Exception as error:  # pyudev decodes what it is told, too
+                self._lost(str(source.name), error)
                 told.append(str(source.name))
-                self._reopen()
                 break
         if time.monotonic() >= self.next_look:
             self.next_look = time.monotonic() + self._pause
@@ -99,7 +103,16 @@ class Watch:
             ]
         return told
 
-    def _reopen(self) -> None:
+    def _lost(self, name: str, error: Exception) -> None:
+        """Events were lost: open everything anew, and without a source that does nothing but fail."""
+        self._broken[name] = self._broken.get(name, 0) + 1
+        why = getattr(error, "strerror", None) or type(error).__name__
+        if self._broken[name] < PATIENCE:
+            self.log.warning(f"{name} events were lost ({why}); looking anew")
+        else:
+            self.log.warning(
+                f"{name} events are lost again and again ({why}); looking every {CLOSER_LOOK:g} s"
+            )
         self.close()
         self._open()
 

@@ -143,6 +143,7 @@ def network_marks(system: System) -> Tuple[Hashable, ...]:
         if status is not None:
             marks.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
     marks.append(_proc_routes(system))
+    marks.append(tree.read_text("/proc/net/fib_trie"))  # every address, of which a route need not tell
     marks.append(tuple(tree.names("/sys/class/net")))
     return tuple(marks)
 

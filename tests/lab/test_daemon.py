@@ -261,3 +261,15 @@ def test_no_child_is_left(daemon: Any, servers: Any) -> None:
     until(lambda: asked() >= passes + 4)
     until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text().strip())
     assert len(os.listdir(f"/proc/{pid}/fd")) <= before + 2
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03])
+def test_sigterm_right_after_a_reload(daemon: Any, servers: Any, delay: float) -> None:
+    """The pass that has just been forked hears of it too."""
+    router = servers.lab(CLOUD)
+    running = daemon(router.port, router.password_port, "poll: 0\n")
+    until(lambda: running.told("READY=1"))
+    router.latency = 2.0
+    running.process.send_signal(signal.SIGHUP)
+    time.sleep(delay)
+    assert running.stop() < 1.5

@@ -195,3 +195,29 @@ def test_without_inotify_the_slow_look_remains(monkeypatch: pytest.MonkeyPatch, 
         assert all_of_it.news([]) == []
     finally:
         all_of_it.close()
+
+
+def test_a_source_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened three times in all; the slow look takes its place."""
+    made: List[int] = []
+
+    class Broken(events.WallClock):
+        name = "network"
+
+        def __init__(self) -> None:
+            made.append(1)
+            super().__init__()
+
+        def news(self) -> bool:
+            raise UnicodeDecodeError("utf-8", b"", 0, 1, "EXAMPLE")
+
+    monkeypatch.setattr(watch, "Network", Broken)
+    all_of_it = watch.Watch(Log(-1))
+    all_of_it.of({"patterns": ["/var/lib/dhcp/*.leases"], "labels": [], "watching": True})
+    try:
+        for _ in range(10):
+            broken = [source for source in all_of_it.sources if isinstance(source, Broken)]
+            assert all_of_it.news(broken) == (["network"] if broken else [])
+        assert len(made) == 3 and all_of_it.next_look < float("inf")
+    finally:
+        all_of_it.close()

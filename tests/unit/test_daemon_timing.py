@@ -235,3 +235,57 @@ def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
     assert killed and killed[0] == pytest.approx(FIRST_BUDGET + 90)
+
+
+def test_events_that_never_end_get_fewer_and_fewer_passes() -> None:
+    """A NIC that flaps every second costs a pass a minute in the end; a drive is not put off by it."""
+    flapping = [(100.0 + second, "network") for second in range(400)]
+    machine = Machine([ALL] * 14, flapping)
+    seen = machine.run()
+    gaps = [after.at - before.at for before, after in zip(seen[1:], seen[2:])]
+    assert gaps[0] < 5 and sum(100 <= one.at <= 500 for one in seen) < 14 and max(gaps[:11]) >= 59
+    with_drive = sorted([*flapping, (200.05, "drive")])
+    assert any(200.05 <= one.at <= 201.5 for one in Machine([ALL] * 14, with_drive).run())
+
+
+def test_a_reload_whose_pass_dies_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd hears READY after RELOADING whatever happens, and the next pass reads the settings."""
+    told: List[str] = []
+    monkeypatch.setattr("csagent.daemon.notify", lambda *lines: told.extend(lines))
+    machine = Machine([ALL, BUG, ALL], [(50, "reload")])
+    start = machine.start
+
+    def dies(prepare: Any, request: Dict[str, Any], log: Any) -> Turn:
+        made = start(prepare, request, log)
+        if made.said is BUG:
+            monkeypatch.setattr(made, "collect", lambda: setattr(made, "done", True) or [BUG])
+        return made
+
+    machine.daemon.start = dies  # type: ignore[assignment]
+    seen = machine.run()
+    assert [one.settings for one in seen] == [None, None, None]
+    states = [line for line in told if line in ("READY=1", "RELOADING=1")]
+    assert states[:3] == ["READY=1", "RELOADING=1", "READY=1"] and states[-1] == "READY=1"
+
+
+def test_ready_keeps_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first pass that takes longer than its wait does not keep those waiting who order after it."""
+    told: List[Any] = []
+    machine = Machine([NOTHING, NOTHING])
+    monkeypatch.setattr("csagent.daemon.notify", lambda *lines: told.append((machine.time - 1000, lines)))
+    start = machine.start
+    machine.daemon.start = lambda *args: setattr(made := start(*args), "took", 70.0) or made  # type: ignore
+    machine.run()
+    assert next(at for at, lines in told if "READY=1" in lines) == pytest.approx(FIRST_BUDGET)
+
+
+def test_a_pass_that_cannot_be_ended_is_one_line() -> None:
+    """What hangs in the kernel is not asked to end a thousand times a second."""
+    machine = Machine([ALL, ALL])
+    stuck = Turn(ALL, 400.0)
+    killed: List[float] = []
+    stuck.kill = lambda: killed.append(machine.time)  # type: ignore[method-assign]
+    turns = iter([stuck])
+    machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
+    machine.run()
+    assert 2 <= len(killed) <= 5
