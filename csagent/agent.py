@@ -9,11 +9,12 @@ import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 
+from csagent.child import Wake
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
 from csagent.log import nothing
 from csagent.model import Observation, Observed
-from csagent.observe import GRACE, Interrupted, Wake, observe
+from csagent.observe import GRACE, Interrupted, observe
 
 if TYPE_CHECKING:
     from csagent.log import Say

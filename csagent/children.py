@@ -10,16 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 from csagent import jail
-from csagent.jail import Child
+from csagent.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
 from csagent.model import HTTP_PORT, PASSWORD_PORT, SLOTS, Candidate, Found
 
 if TYPE_CHECKING:
     from csagent.confine import Filters
     from csagent.system import System
 
-ROUTER_JOB = "router reader"
-SCOUT_JOB = "drive scout"
-DRIVE_JOB = "drive reader"
 FINDER_PATIENCE = 20.0  # seconds
 
 

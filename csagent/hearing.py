@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Optional, Tuple
 
 from csagent import plausible, wire
-from csagent.children import DRIVE_JOB, ROUTER_JOB
+from csagent.child import DRIVE_JOB, ROUTER_JOB
 from csagent.errors import JailError, ProbeError
 from csagent.model import Candidate, Endpoint, Found, Place, Reading
 

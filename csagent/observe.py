@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import select
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Hashable, List, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Hashable, List, Optional, Tuple
 
 from csagent import children
+from csagent.child import ROUTER_JOB, Wake
 from csagent.children import Options
 from csagent.errors import JailError
 from csagent.model import Drive, Found, Observed, Place, Platform, Reading
 
 if TYPE_CHECKING:
-    from csagent.jail import Child
+    from csagent.child import Child
     from csagent.settings import Settings
     from csagent.system import System
 
@@ -36,14 +37,6 @@ MAX_DRIVES = 8
 
 class Interrupted(Exception):
     """The daemon was told to stop or to reload while it waited."""
-
-
-class Wake(Protocol):
-    """Something that can end a wait: readable when it is time."""
-
-    def fileno(self) -> int:
-        """The descriptor to wait for."""
-        ...
 
 
 @dataclass
@@ -236,7 +229,7 @@ class _Observer:
 
     def _failed(self, job: _Job, outcome: str, detail: str) -> None:
         job.child.kill()
-        if job.child.name == children.ROUTER_JOB:  # it may have ended, and its answer be at fault
+        if job.child.name == ROUTER_JOB:  # it may have ended, and its answer be at fault
             self.router, self.router_done = None, True
             self.router_places += (Place("router", job.why, outcome, detail),)
             self._try_again(FAILED_PAUSE)

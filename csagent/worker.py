@@ -25,9 +25,9 @@ from csagent.plan import (
 )
 
 if TYPE_CHECKING:
+    from csagent.child import Wake
     from csagent.confine import Filters
     from csagent.log import Say
-    from csagent.observe import Wake
     from csagent.system import System
 
 ACK_PATIENCE = 6.0  # seconds for all endpoints together

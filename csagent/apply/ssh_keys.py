@@ -17,6 +17,7 @@ from csagent import jail
 from csagent.apply.accounts import Account
 from csagent.apply.authorized_keys import merge
 from csagent.apply.selinux import relabel
+from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
 from csagent.tree import open_regular, read_all, replace_at
 
@@ -61,7 +62,7 @@ def write_keys(system: "System", account: Account, keys: Sequence[str], previous
 def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str, Any]]) -> Dict[str, Any]:
     """What `work` makes of the open home directory, in a child that has become its owner."""
     shown = system.tree.shown(path(account))
-    identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
+    identity = Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
     def inside(home: int, _say: jail.Say) -> Any:
         try:
