@@ -132,9 +132,6 @@ class Filters:
 
     def load(self, rules: Callable[[str], Sequence[Rule]]) -> bool:
         """Refuse this process, for good, what `rules` says here; False where the kernel cannot."""
-        return self._load(rules(self._machine))
-
-    def _load(self, rules: Sequence[Rule]) -> bool:
         import ctypes
 
         class Comparison(ctypes.Structure):
@@ -153,7 +150,7 @@ class Filters:
             return False
         try:
             library.seccomp_attr_set(context, TSYNC, 1)
-            for name, code, comparisons in rules:
+            for name, code, comparisons in rules(self._machine):
                 number = library.seccomp_syscall_resolve_name(name.encode())
                 if number < 0:
                     continue  # not a call of this architecture, or younger than this libseccomp

@@ -35,10 +35,9 @@ SETTLE_AT_MOST = 1.0
 HURRY = 0.0  # seconds that the router gets once an exchanged drive is read, where it gave nothing before
 GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
 LONGEST_GAP = 60.0  # but not for a drive
-ROUNDS = 3  # looks in one pass, where a reset comes in the middle of it (`csagent.agent`)
 GRACE = 3.0  # else (DESIGN, "Order")
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
-SLACK = 90.0  # seconds beyond its wait after which a pass is taken for stuck
+SLACK = 90.0  # seconds beyond all its waits after which a pass is taken for stuck
 
 
 def spread(middle: float, part: float) -> float:
@@ -111,7 +110,6 @@ class Daemon:
         self.turn_ends = 0.0
         self.began = float("-inf")
         self.gap = GAP  # seconds
-        self.asked_wait: Optional[float] = None
         self.reload_wanted = False
         self.rereading = False  # whether the pass under way reads the settings anew
         self.ready = False
@@ -213,7 +211,6 @@ class Daemon:
         self.gap = min(2 * self.gap, LONGEST_GAP) if self.events else GAP
         self.events = {}
         self.began = now
-        self.asked_wait = wait
         self.turn_ends = now + FIRST_BUDGET + SLACK
         try:
             self.turn = self.start(self.prepare, request, self.log)
@@ -246,8 +243,7 @@ class Daemon:
     def _learn(self, world: Dict[str, Any]) -> None:
         self.known = {**self.known, **world}
         self.watch.of(world)
-        wait = float(world["wait"]) if self.asked_wait is None else self.asked_wait
-        self.turn_ends = self.began + ROUNDS * wait + SLACK
+        self.turn_ends = self.began + float(world["longest"]) + SLACK
         if self.rereading:
             self.log.info("settings reread", event="reload")
             self._reloaded()

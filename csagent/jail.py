@@ -281,8 +281,8 @@ def _harden(libc: Any, parent: int) -> None:
     die_with(parent)
 
 
-def die_with(parent: int) -> None:
-    """End this process when its parent does; a fork of it does not inherit that."""
-    _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have this process signalled when its parent ends; a fork of it does not inherit that."""
+    _libc().prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above could tell us

@@ -158,16 +158,22 @@ class _Observer:
                 return plausible.domain(lease.domain_name)
         return None
 
-    def _marks(self) -> Tuple[Any, Any]:
+    def _marks(self) -> Tuple[Tuple[Hashable, ...], Tuple[Hashable, ...]]:
+        return self._network_marks(), self._drive_marks()
+
+    def _network_marks(self) -> Tuple[Hashable, ...]:
         if not self.discovers:
-            return (), ()
+            return ()
         from csagent.find import finder
 
-        return finder.network_marks(self.system), finder.drive_marks(self.system, self.settings.drive_labels)
+        return finder.network_marks(self.system)
 
-    def _see(self, which: int) -> None:
-        if self.wake is not None:  # nobody but the daemon asks, or pays for it
-            self.seen[which] = self._marks()[which]
+    def _drive_marks(self) -> Tuple[Hashable, ...]:
+        if not self.discovers:
+            return ()
+        from csagent.find import finder
+
+        return finder.drive_marks(self.system, self.settings.drive_labels)
 
     def _look_again(self, before: Tuple[Any, Any], after: Tuple[Any, Any]) -> None:
         if self.wants_router and before[0] != after[0] and not self.router_readings:
@@ -243,7 +249,8 @@ class _Observer:
     def _start_router(self) -> None:
         if self.router is not None:
             self.router.child.kill()
-        self._see(0)
+        if self.wake is not None:  # nobody but the daemon asks, or pays for it
+            self.seen[0] = self._network_marks()
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
         child = children.start_router(
@@ -297,7 +304,8 @@ class _Observer:
     def _start_drives(self) -> None:
         for job in self.drives:
             job.child.kill()
-        self._see(1)
+        if self.wake is not None:
+            self.seen[1] = self._drive_marks()
         self.drives = []
         self.drive_places, self.drive_readings = {}, {}
         self.drive_read_at = None

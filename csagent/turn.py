@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     Prepare = Callable[[Optional[Mapping[str, Any]]], Tuple[System, Settings, Options]]
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 REPORT_LIMIT = 1 << 20
 
 
@@ -97,8 +96,8 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> Turn:
             was found before, so that finding nothing again is no news.
         log: where decisions go.
 
-    It says first {"settings", "watching", "patterns" of lease files, "labels", "poll", "wait"}; then, of the
-    pass, {"found", "finished", "partly", "drive", "router", "status", "note", "current_at"}; or
+    It says first {"settings", "watching", "patterns" of lease files, "labels", "poll", "longest"}; then,
+    of the pass, {"found", "finished", "partly", "drive", "router", "status", "note", "current_at"}; or
     {"interrupted": True}, or {"error": text, "usage": whether it will not go away by itself}.
     """
     reading, writing = os.pipe()
@@ -128,14 +127,12 @@ def _live_and_die(
 ) -> NoReturn:
     code = 1
     try:
-        import ctypes
-
         signal.set_wakeup_fd(-1)
         signals = Signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(code)
+        from csagent.jail import die_with
+
+        die_with(parent, signal.SIGTERM)
         _tell(prepare, request, log, signals, writing)
         code = 0
     except BaseException:  # noqa: S110  the daemon is gone, or memory is: it sees a pass without a report
@@ -150,7 +147,7 @@ def _tell(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signa
 
     try:
         system, settings, options = prepare(request["settings"])
-        say(_world(system, settings, options))
+        say(_world(system, settings, options, request["wait"]))
         say(_one_pass(system, settings, options, request, log, signals))
     except (UsageError, SettingsError) as error:
         say({"error": str(error), "usage": True})
@@ -162,8 +159,9 @@ def _tell(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signa
         say({"error": f"the pass failed ({type(error).__name__})"})
 
 
-def _world(system: System, settings: Settings, options: Options) -> Dict[str, Any]:
-    """What the daemon has to know of the settings and of the places to watch."""
+def _world(system: System, settings: Settings, options: Options, wait: Optional[float]) -> Dict[str, Any]:
+    """What the daemon has to know of the settings, of the places to watch, and of the pass to come."""
+    from csagent.agent import ROUNDS
     from csagent.find import finder
 
     watching = system.live and not options.given
@@ -173,7 +171,7 @@ def _world(system: System, settings: Settings, options: Options) -> Dict[str, An
         "patterns": list(finder.lease_patterns()) if watching and "router" in settings.sources else [],
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
         "poll": settings.poll,
-        "wait": settings.wait,
+        "longest": ROUNDS * (settings.wait if wait is None else wait),
     }
 
 

@@ -10,21 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from samples import INSTANCE, make_key
+from samples import PASSWORD
 
 from csagent.apply import libcrypt
-from csagent.lab.cloud import Cloud
 from csagent.model import Secret
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PASSWORD = "EXAMPLE-marker-1"
-CLOUD = Cloud(
-    instance_id=INSTANCE,
-    hostname="web01",
-    ssh_keys=(make_key(1), make_key(2)),
-    password=PASSWORD,
-    user_data=b"#!/bin/sh\necho marker-EXAMPLE\n",
-)
 DATA = ("hostname", "ssh_keys", "password", "user_data")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 DEADLINE = 90.0  # seconds; a pass takes half of one

@@ -6,6 +6,8 @@ import base64
 import os
 from pathlib import Path
 
+from csagent.lab.cloud import Cloud
+
 INSTANCE = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 
 
@@ -31,3 +33,13 @@ def make_tree(root: Path) -> Path:
     (root / "etc/hostname").write_text("debian\n")
     (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost\n")
     return root
+
+
+PASSWORD = "EXAMPLE-marker-1"
+CLOUD = Cloud(
+    instance_id=INSTANCE,
+    hostname="web01",
+    ssh_keys=(make_key(1), make_key(2)),
+    password=PASSWORD,
+    user_data=b"#!/bin/sh\necho marker-EXAMPLE\n",
+)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
-from samples import INSTANCE, make_key
+from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.apply import libcrypt
 from csagent.lab import drive
@@ -25,14 +25,6 @@ from csagent.lab.router import LabRouter
 from csagent.model import Secret
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PASSWORD = "EXAMPLE-marker-1"
-CLOUD = Cloud(
-    instance_id=INSTANCE,
-    hostname="web01",
-    ssh_keys=(make_key(1), make_key(2)),
-    password=PASSWORD,
-    user_data=b"#!/bin/sh\necho marker-EXAMPLE\n",
-)
 
 
 class Done(NamedTuple):

@@ -26,7 +26,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
-from netns import Namespace
+from netns import Namespace, end_holder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0
@@ -232,14 +232,7 @@ class Box:
 
     def close(self) -> None:
         """End it and everything in it."""
-        assert self._holder.stdin is not None and self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.stdout.close()
-        try:
-            self._holder.wait(5)
-        except subprocess.TimeoutExpired:
-            self._holder.kill()
-            self._holder.wait()
+        end_holder(self._holder)
         self.namespace.close()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from image import Installed, run
-from netns import Namespace
+from netns import Namespace, end_holder
 
 from csagent.lab.router import Cloud, LabRouter
 
@@ -132,14 +132,7 @@ class Guest:
 
     def close(self) -> None:
         """End it and everything in it."""
-        assert self._holder.stdin is not None and self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.stdout.close()
-        try:
-            self._holder.wait(5)
-        except subprocess.TimeoutExpired:
-            self._holder.kill()  # --kill-child takes what is inside along
-            self._holder.wait()
+        end_holder(self._holder)
 
 
 class Segment:

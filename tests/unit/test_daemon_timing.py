@@ -17,7 +17,7 @@ WORLD = {
     "patterns": [],
     "labels": [],
     "poll": 300.0,
-    "wait": 10,
+    "longest": 90,
 }
 NOTHING = {
     "found": False, "finished": False, "partly": False, "drive": False, "router": False,

@@ -5,11 +5,23 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import threading
-from typing import Callable, List, Sequence, TypeVar
+from typing import Any, Callable, List, Sequence, TypeVar
 
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000  # sched.h
+
+
+def end_holder(holder: "subprocess.Popen[Any]") -> None:
+    """End what holds namespaces until its input ends, or by force: --kill-child takes the rest along."""
+    assert holder.stdin is not None and holder.stdout is not None
+    holder.stdin.close()
+    holder.stdout.close()
+    try:
+        holder.wait(5)
+    except subprocess.TimeoutExpired:
+        holder.kill()
+        holder.wait()
 
 
 class Namespace:
@@ -56,14 +68,7 @@ class Namespace:
 
     def close(self) -> None:
         """End it."""
-        assert self._holder.stdin is not None and self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.stdout.close()
-        try:
-            self._holder.wait(5)
-        except subprocess.TimeoutExpired:
-            self._holder.kill()
-            self._holder.wait()
+        end_holder(self._holder)
 
     def __enter__(self) -> "Namespace":
         return self
