@@ -6,7 +6,7 @@ source changes, not at every boot, so that a choice made inside the VM stays (DE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from csagent.model import Observation
 from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from csagent.memory import Memory
     from csagent.settings import Settings
 
+_OLD_NEWS = (
+    "{}: outdone before by a place that is trusted more and is silent now; {} stays until there is news"
+)
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
@@ -29,14 +32,39 @@ def decide(
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
     """
-    return Plan(
-        (
-            _hostname(observation, memory, settings),
-            _ssh_keys(observation, memory, settings),
-            _password(observation, memory, settings, force_password),
-            _user_data(observation, memory),
-        )
+    actions = (
+        _hostname(observation, memory, settings),
+        _ssh_keys(observation, memory, settings),
+        _password(observation, memory, settings, force_password),
+        _user_data(observation, memory),
     )
+    return Plan(actions, _passed_over(observation, memory, actions))
+
+
+def _passed_over(
+    observation: Observation, memory: "Memory", actions: Tuple[Action, ...]
+) -> Dict[str, Tuple[Any, ...]]:
+    """By datum, the values that a better-trusted place outdoes: known from now on as no news."""
+    best: Dict[str, Any] = {"hostname": observation.hostname, "ssh_keys": observation.ssh_keys}
+    known: Dict[str, Tuple[Any, ...]] = {}
+    for action in actions:
+        if action.datum not in best:
+            continue
+        if action.datum in observation.others:
+            values = observation.others[action.datum]
+            known[action.datum] = tuple(value for value in values if value != best[action.datum])
+        elif not action.changes:
+            known[action.datum] = memory.passed_over.get(action.datum, ())
+    return {datum: values for datum, values in known.items() if values}
+
+
+def _is_old_news(datum: str, value: Any, memory: "Memory") -> bool:
+    """Whether this value was outdone before by a better-trusted place, which now is silent.
+
+    A drive may be stale (edge 65), and a router slower than the time that it is given beside a drive: what
+    it said must not be undone for as long as it is on its way, nor while it is away. A *new* value is taken.
+    """
+    return value in memory.passed_over.get(datum, ())
 
 
 def _refusal(observation: Observation, datum: str) -> Optional[Tuple[str, str]]:
@@ -67,6 +95,8 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings") 
         return _nothing(observation, "hostname", "no source gave a host name")
     if name == memory.hostname:
         return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
+    if _is_old_news("hostname", name, memory):
+        return Leave("hostname", _OLD_NEWS.format(name, memory.hostname), source)
     why = "first pass for this instance" if memory.hostname is None else f"it was {memory.hostname} before"
     return SetHostname("hostname", f"CloudStack says {name}; {why}", source, name, observation.domain)
 
@@ -82,6 +112,8 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") 
     known = memory.ssh_keys
     if known == keys and memory.ssh_user == settings.user:
         return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
+    if _is_old_news("ssh_keys", keys, memory):
+        return Leave("ssh_keys", _OLD_NEWS.format("these keys", "the others"), source)
     previous = known or ()
     former = None
     if known is None:

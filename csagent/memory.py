@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from csagent.errors import ApplyError
 from csagent.model import SLOTS, Secret
@@ -48,6 +48,8 @@ class Memory:
     ssh_keys: Optional[Tuple[str, ...]] = None
     ssh_user: Optional[str] = None
     user_data: Optional[str] = None  # sha256 of the copy that is kept
+    # By datum, the values that were seen and outdone by a better-trusted place (`decide.was_passed_over`).
+    passed_over: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
@@ -162,6 +164,7 @@ def save(system: "System", memory: Memory) -> None:
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
         "ssh_user": memory.ssh_user,
         "user_data": memory.user_data,
+        "passed_over": memory.passed_over,
     }
     path = _path(memory.instance_id)
     try:
@@ -249,8 +252,21 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
+        passed_over=_passed_over(document.pop("passed_over", {})),
         rest=document,
     )
+
+
+def _passed_over(value: Any) -> Dict[str, Tuple[Any, ...]]:
+    """Host names are strings, key sets lists of lines."""
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return {
+        datum: tuple(
+            tuple(_str(line) for line in one) if isinstance(one, list) else _str(one) for one in _list(values)
+        )
+        for datum, values in value.items()
+    }
 
 
 def _str(value: Any) -> str:

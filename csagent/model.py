@@ -247,6 +247,8 @@ class Observation:
     places: Tuple[Place, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
     outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
+    # By datum, what the places behind the one in `provenance` say of it; what none of them gave is missing.
+    others: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
     source_found: bool = False  # at least one place was believed
     complete: bool = True
 

@@ -7,7 +7,7 @@ a third of a millisecond to make.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from csagent.model import SLOTS, Endpoint, Observed, Secret, UserData
 
@@ -92,9 +92,13 @@ class KeepUserData(Action):
 
 @dataclass(frozen=True, **SLOTS)
 class Plan:
-    """Exactly one action for each datum."""
+    """Exactly one action for each datum.
+
+    `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
+    """
 
     actions: Tuple[Action, ...] = ()
+    passed_over: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def changes(self) -> bool:

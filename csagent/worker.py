@@ -76,7 +76,24 @@ class Worker:
                 outcome = Outcome(action.datum, "failed", reason, action.source, wrong=True)
             outcomes.append(outcome)
             self._say(action, outcome)
+        self._remember_passed_over(plan, outcomes)
         return tuple(outcomes)
+
+    def _remember_passed_over(self, plan: Plan, outcomes: List[Outcome]) -> None:
+        """What was outdone in this pass; of a datum that failed, what was known before."""
+        if self.memory.withheld:
+            return
+        known = dict(plan.passed_over)
+        for outcome in outcomes:
+            if outcome.state == "failed":
+                known.pop(outcome.datum, None)
+                if outcome.datum in self.memory.passed_over:
+                    known[outcome.datum] = self.memory.passed_over[outcome.datum]
+        if known != self.memory.passed_over:
+            try:
+                self._remember(replace(self.memory, passed_over=known))
+            except ApplyError as error:
+                self.log(str(error), event="failed")
 
     def _say(self, action: Action, outcome: Outcome) -> None:
         """One line per decision; none where the last pass came to the same and changed nothing either."""

@@ -43,15 +43,21 @@ def merge(
         for refusal in reading.refusals
     ]
     provenance: Dict[str, str] = {}
-    hostname = _hostname(believed, provenance, refusals)
+    names = _hostnames(believed, refusals)
+    hostname = _best("hostname", names, provenance)
+    keys = [(reading.place, reading.ssh_keys) for reading in believed if reading.ssh_keys]
+    values: Dict[str, Sequence[Tuple[str, Any]]] = {"hostname": names, "ssh_keys": keys}
     offer, outranked = _password(believed, provenance, refusals)
     return Observation(
         instance_id=_first(believed, "instance_id", provenance),
         hostname=hostname,
         metadata=_metadata(believed, provenance),
-        ssh_keys=_first(believed, "ssh_keys", provenance) or (),
+        ssh_keys=_best("ssh_keys", keys, provenance) or (),
         password=offer,
         outranked=outranked,
+        others={
+            datum: tuple(value for _place, value in given[1:]) for datum, given in values.items() if given[1:]
+        },
         user_data=_user_data(believed, provenance),
         network=_first(believed, "network", provenance),
         provenance=provenance,
@@ -102,21 +108,28 @@ def _first(readings: Sequence[Reading], name: str, provenance: Dict[str, str]) -
     return None
 
 
-def _hostname(
-    readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
-) -> Optional[str]:
+def _best(datum: str, given: Sequence[Tuple[str, Any]], provenance: Dict[str, str]) -> Any:
+    """The value of the place that is trusted most."""
+    if not given:
+        return None
+    provenance[datum], value = given[0]
+    return value
+
+
+def _hostnames(readings: Sequence[Reading], refusals: List[Refusal]) -> List[Tuple[str, str]]:
+    """Each place that gave a name, and the name."""
+    names: List[Tuple[str, str]] = []
     for reading in readings:
         raw = reading.metadata.get(HOSTNAME_KEY)
         if not raw:
             continue
         try:
-            name = plausible.hostname(raw)
+            names.append((reading.place, plausible.hostname(raw)))
         except ProbeError as error:
-            refusals.append(Refusal("hostname", reading.place, str(error)))
-            continue
-        provenance["hostname"] = reading.place
-        return name
-    return None
+            # A bad name behind a good one hurts nobody.
+            if not names:
+                refusals.append(Refusal("hostname", reading.place, str(error)))
+    return names
 
 
 def _metadata(readings: Sequence[Reading], provenance: Dict[str, str]) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -272,8 +273,6 @@ def test_md5_of_the_drive(guest: Guest, tmp_path: Path, name: str, digest: str, 
     )
     right = hashlib.md5(password.encode()).hexdigest()
     text = {"right": right, "short": right.lstrip("0"), "wrong": "f" + right[1:]}[digest]
-    from dataclasses import replace
-
     cloud = replace(CLOUD, password=password)
     files = {f"cloudstack/password/{name}": text.encode()}
     done = guest.run("apply", "--json", "--drive", str(make_drive(tmp_path / "d.iso", cloud, files=files)))
@@ -285,8 +284,6 @@ def test_md5_of_the_drive(guest: Guest, tmp_path: Path, name: str, digest: str, 
 
 def test_both_channels_each_with_a_part(guest: Guest, servers: Any, tmp_path: Path) -> None:
     """Values are merged per datum, the router first, each with where it came from (#4809)."""
-    from dataclasses import replace
-
     router = servers.lab(replace(CLOUD, password=None, user_data=b"", ssh_keys=()))
     image = make_drive(tmp_path / "d.iso", replace(CLOUD, hostname="other"))
     done = guest.run("fetch", "--json", *places(router), "--drive", str(image))
@@ -299,8 +296,6 @@ def test_both_channels_each_with_a_part(guest: Guest, servers: Any, tmp_path: Pa
 
 def test_order_of_trust_is_a_setting(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
     """With sources [drive, router] the drive's host name wins; leaving one out turns it off."""
-    from dataclasses import replace
-
     image = make_drive(tmp_path / "d.iso", replace(CLOUD, hostname="fromdrive"))
     both = [*places(router), "--drive", str(image)]
     config = tmp_path / "x.yaml"
@@ -317,8 +312,6 @@ def test_order_of_trust_is_a_setting(guest: Guest, router: LabRouter, tmp_path: 
 
 def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp_path: Path) -> None:
     """What a previous owner of the address left on the router is not ours: the drive says who we are (23)."""
-    from dataclasses import replace
-
     other = servers.lab(
         replace(CLOUD, instance_id="aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f", hostname="stranger")
     )
@@ -331,13 +324,29 @@ def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp
 
 def test_an_outranked_password_stays_outranked(guest: Guest, servers: Any, tmp_path: Path) -> None:
     """Two channels, two passwords: the router's is set, and the drive's is stale from then on (edge 44)."""
-    from dataclasses import replace
-
     router = servers.lab(replace(CLOUD, password="EXAMPLE-router"))
     both = [*places(router), "--drive", str(make_drive(tmp_path / "d.iso"))]
     assert guest.run("apply", *both).code == 0 and guest.password_is("EXAMPLE-router")
     again = guest.run("apply", "--json", *both)
     assert data(again)["password"] == "refused" and guest.password_is("EXAMPLE-router")
+
+
+def test_a_stale_drive_does_not_undo_a_slow_router(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """What a drive said when the router outdid it is old news while the router is silent (edge 65).
+
+    Without a router at the first boot the drive is all there is, and is applied; so is what it says anew.
+    """
+    stale = replace(CLOUD, hostname="stale", ssh_keys=(make_key(7),), password=None)
+    words = ["--drive", str(make_drive(tmp_path / "d.iso", stale))]
+    assert data(guest.run("apply", "--json", *words))["hostname"] == "applied"
+    assert data(guest.run("apply", "--json", *places(router), *words))["hostname"] == "applied"
+    alone = guest.run("apply", "--json", *words)
+    assert {data(alone)[datum] for datum in ("hostname", "ssh_keys")} == {"unchanged"}
+    assert guest.text("etc/hostname") == "web01\n" and make_key(7) not in guest.authorized()
+    fresh = replace(stale, hostname="fresh", ssh_keys=(make_key(8),))
+    words = ["--drive", str(make_drive(tmp_path / "e.iso", fresh))]
+    assert data(guest.run("apply", "--json", *words))["hostname"] == "applied"
+    assert make_key(8) in guest.authorized() and make_key(1) not in guest.authorized()
 
 
 def test_grace_for_a_dead_router_beside_a_drive(guest: Guest, servers: Any, tmp_path: Path) -> None:
@@ -370,8 +379,6 @@ def test_one_bad_value_beside_good_ones(
     guest: Guest, servers: Any, cloud: Dict[str, Any], datum: str, words: str
 ) -> None:
     """It is refused with a reason and exit code 3; the rest is applied."""
-    from dataclasses import replace
-
     router = servers.lab(replace(CLOUD, **cloud))
     done = guest.run("apply", "--json", *places(router))
     states = data(done)
@@ -383,8 +390,6 @@ def test_one_bad_value_beside_good_ones(
 
 def test_html_among_the_keys(guest: Guest, servers: Any) -> None:
     """A line that is no key is left out with a reason; the keys beside it are written (52)."""
-    from dataclasses import replace
-
     router = servers.lab(replace(CLOUD, ssh_keys=("garbage <b>", make_key(5))))
     done = guest.run("apply", "--json", *places(router))
     assert done.code == 0 and make_key(5) in guest.authorized() and "garbage" not in guest.authorized()
@@ -393,8 +398,6 @@ def test_html_among_the_keys(guest: Guest, servers: Any) -> None:
 
 def test_hostile_metadata_keys(guest: Guest, servers: Any) -> None:
     """A key named like a path is never asked for, and is on record; a listed key that is missing is too."""
-    from dataclasses import replace
-
     router = servers.lab(
         replace(CLOUD, metadata={**CLOUD.metadata, "../../etc/passwd": "x", "tier": "a\x1bb"})
     )
@@ -816,8 +819,6 @@ def test_usage_errors_are_one_line(guest: Guest) -> None:
 
 def test_save_keeps_the_password_only_when_it_is_shown(guest: Guest, servers: Any, tmp_path: Path) -> None:
     """Without --show-secrets no password is written; what an earlier save left is removed."""
-    from dataclasses import replace
-
     router = servers.lab(replace(CLOUD, metadata={**CLOUD.metadata, "role": "x"}))
     out = tmp_path / "out"
     assert guest.run("fetch", "--save", str(out), *places(router)).code == 0

@@ -53,6 +53,22 @@ def test_hostname_once_per_change() -> None:
     assert isinstance(one("hostname", seen, replace(FRESH, hostname="old")), SetHostname)
 
 
+def test_what_was_outdone_is_no_news() -> None:
+    """A value that a better-trusted place outdid is not applied when it stands alone later; a new one is."""
+    both = Observation(hostname="new", others={"hostname": ("stale",)})
+    over = decide(both, FRESH, Settings()).passed_over
+    assert over == {"hostname": ("stale",)}
+    known = replace(FRESH, hostname="new", passed_over=over)
+    alone = Observation(hostname="stale")
+    left = one("hostname", alone, known)
+    assert isinstance(left, Leave) and left.state == "unchanged" and "new stays" in left.reason
+    assert decide(alone, known, Settings()).passed_over == over
+    # Applied news, and agreement, forget it: then the same value is news again.
+    for seen in (Observation(hostname="newer"), Observation(hostname="new", others={"hostname": ("new",)})):
+        assert decide(seen, known, Settings()).passed_over == {}
+    assert isinstance(one("hostname", alone, replace(FRESH, hostname="new")), SetHostname)
+
+
 def test_refused_hostname_says_why() -> None:
     """A host name that cannot be set is refused with its reason, and counts as wrong."""
     seen = Observation(refusals=(Refusal("hostname", "router 10.1.1.1", "an address"),))

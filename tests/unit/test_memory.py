@@ -20,6 +20,7 @@ def test_round_trip(system: System, tree: Path) -> None:
     known = memory.load(system, INSTANCE)
     assert known.passwords == () and known.hostname is None and len(known.salt) == 16
     known = replace(known, hostname="web01", ssh_keys=(make_key(1),), ssh_user="root", user_data="ab")
+    known = replace(known, passed_over={"hostname": ("stale",), "ssh_keys": ((make_key(2),),)})
     known = known.with_password(Secret(b"EXAMPLE-1"))
     memory.save(system, known)
     assert memory.load(system, INSTANCE) == known
