@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
-from typing import Any, List, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Callable, List, NamedTuple, NoReturn, Optional, Protocol, Sequence, Tuple
 
 from csagent.errors import JailError
 
@@ -33,6 +34,37 @@ class Identity(NamedTuple):
     uid: int
     gid: int
     groups: Sequence[int] = ()
+
+
+def fork(name: str, live: Callable[[int, int], NoReturn]) -> Tuple[int, int]:
+    """Fork a child that leads a process group of its own; its process id, and where its answer comes from.
+
+    Args:
+        name: what to call it in messages.
+        live: the child's life, given where its answer goes and the process id of its parent.
+
+    Raises:
+        JailError: there is no process for it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise JailError(f"{name}: no process for it ({error.strerror})") from None
+    if pid == 0:
+        live(writing, parent)
+    os.close(writing)
+    try:
+        os.setpgid(pid, pid)
+    except (ProcessLookupError, PermissionError):
+        pass  # it has done so itself, or is gone
+    return pid, reading
 
 
 class Child:

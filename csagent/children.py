@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
-from csagent import jail
+from csagent import jail, warm
 from csagent.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
 from csagent.model import HTTP_PORT, PASSWORD_PORT, SLOTS, Candidate, Found
 
@@ -51,14 +51,37 @@ def start_router(
         deadline: on the monotonic clock.
         once: ask each candidate once only.
     """
-    return jail.start(
+    job = _router_job(system, options, labels, deadline, once)
+    return jail.start(system, ROUTER_JOB, job.prepare, job.work, job.limits, job.identity)
+
+
+def warm_router(system: "System", options: Options, labels: Sequence[str]) -> Optional[warm.Warm]:
+    """The same child, where there is nobody to ask yet: it loads what asking takes, and waits."""
+
+    def job(deadline: float) -> jail.Job:
+        return _router_job(system, options, labels, deadline, once=False)
+
+    return warm.start(ROUTER_JOB, load_for_router, job, job(0.0))
+
+
+def _router_job(
+    system: "System", options: Options, labels: Sequence[str], deadline: float, once: bool
+) -> jail.Job:
+    return jail.Job(
         system,
-        ROUTER_JOB,
         lambda: _prepare_router(system, options),
         lambda trail, say: _read_router(system, options, labels, deadline, once, trail, say),
         jail.READER,
         jail.unprivileged(),
     )
+
+
+def load_for_router() -> None:
+    """Import what reading a router takes; nothing of it depends on the job."""
+    from csagent import confine, plausible, wire  # noqa: F401
+    from csagent.read import broker, http, router  # noqa: F401
+
+    http.warm_up()
 
 
 def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["Filters"]]:
@@ -77,9 +100,7 @@ def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["
     from csagent.read import broker  # noqa: F401
 
     if hope:
-        from csagent.read import http, router  # noqa: F401
-
-        http.warm_up()
+        load_for_router()
     return trail, confine.load()
 
 

@@ -18,12 +18,11 @@ import os
 import resource
 import select
 import signal
-import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, List, NoReturn, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, TypeVar
 
-from csagent.child import Child, Identity, Wake
+from csagent.child import Child, Identity, Wake, fork
 from csagent.errors import CsagentError, JailError, JailTimeout
 from csagent.model import SLOTS
 from csagent.tree import write_all
@@ -64,6 +63,16 @@ DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 *
 WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
 
 
+class Job(NamedTuple):
+    """What a child is for."""
+
+    system: "System"  # the seams that `prepare` and `work` use
+    prepare: Callable[[], Any]  # runs with our rights
+    work: Callable[[Any, Say], Any]  # runs without, on what `prepare` returned; its result must be JSON
+    limits: Limits
+    identity: Optional[Identity]  # who it becomes; None keeps the user (only where we are not root)
+
+
 def unprivileged() -> Optional[Identity]:
     """The account that reading children run as: `csagent`, else `nobody`; None where we are not root."""
     if os.geteuid() != 0:
@@ -88,34 +97,9 @@ def start(
     limits: Limits,
     identity: Optional[Identity] = None,
 ) -> Child:
-    """Fork the child and return at once.
-
-    Args:
-        system: the seams that `prepare` and `work` use.
-        name: what to call it in messages.
-        prepare: runs with our rights.
-        work: runs without; its result must be JSON.
-        limits: what it may use.
-        identity: who it becomes; None keeps the user (only where we are not root).
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError as error:
-        os.close(reading)
-        os.close(writing)
-        raise JailError(f"{name}: no process for it ({error.strerror})") from None
-    if pid == 0:
-        _live_and_die(system, writing, parent, prepare, work, limits, identity)
-    os.close(writing)
-    try:
-        os.setpgid(pid, pid)
-    except (ProcessLookupError, PermissionError):
-        pass  # it has done so itself, or is gone
+    """Fork the child and return at once; `name` is what to call it in messages, the rest is its `Job`."""
+    job = Job(system, prepare, work, limits, identity)
+    pid, reading = fork(name, lambda writing, parent: live_and_die(lambda: job, writing, parent))
     return Child(pid, reading, limits.answer, name, identity)
 
 
@@ -153,20 +137,19 @@ def run(
 # --- inside the child -----------------------------------------------------------------------------
 
 
-def _live_and_die(
-    system: "System",
-    writing: int,
-    parent: int,
-    prepare: Callable[[], T],
-    work: Callable[[T, Say], Any],
-    limits: Limits,
-    identity: Optional[Identity],
-) -> NoReturn:
+def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int = -1) -> NoReturn:
+    """Obtain a job, with our rights, and do it without; the rest of this process's life.
+
+    Args:
+        obtain: what it needs it must import.
+        writing: where the answer goes.
+        parent: without it there is nothing to do.
+        keep: a descriptor that `obtain` needs.
+    """
     code = 1
     try:
         os.setpgid(0, 0)
-        system.runner.grouped = True
-        _forget_the_parent(writing)
+        _forget_the_parent(writing, keep)
 
         def say(document: Any) -> None:
             text = json.dumps(document, ensure_ascii=False)
@@ -174,12 +157,14 @@ def _live_and_die(
 
         try:
             libc = _libc()
-            prepared = prepare()
-            _limit(limits, libc, ours=identity is not None)
-            if identity is not None:
-                _become(identity, libc)
+            job = obtain()
+            job.system.runner.grouped = True
+            prepared = job.prepare()
+            _limit(job.limits, libc, ours=job.identity is not None)
+            if job.identity is not None:
+                _become(job.identity, libc)
             _harden(libc, parent)
-            say({"done": work(prepared, say)})
+            say({"done": job.work(prepared, say)})
             code = 0
         except CsagentError as error:
             say({"died": str(error)})
@@ -194,7 +179,7 @@ def _live_and_die(
         os._exit(code)
 
 
-def _forget_the_parent(keep: int) -> None:
+def _forget_the_parent(*keep: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -203,7 +188,7 @@ def _forget_the_parent(keep: int) -> None:
         os.dup2(null, standard)
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
         descriptor = int(name)
-        if descriptor > 2 and descriptor != keep:
+        if descriptor > 2 and descriptor not in keep:
             try:
                 os.close(descriptor)
             except OSError:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from csagent.child import Child
     from csagent.settings import Settings
     from csagent.system import System
+    from csagent.warm import Warm
 
 GRACE = 3.0  # seconds that the router gets once a drive has been read (DESIGN, "Order")
 TICK = 0.5  # seconds between looks for a new lease or drive
@@ -104,6 +105,7 @@ class _Observer:
         self.platform: Optional[Platform] = None
         self.router: Optional[_Job] = None
         self.router_started = 0.0
+        self.warm: Optional["Warm"] = None
         self.router_done = False
         self.router_stale = False
         self.router_again_at: Optional[float] = None
@@ -143,6 +145,8 @@ class _Observer:
         finally:
             for job in self._jobs():
                 job.child.kill()
+            if self.warm is not None:
+                self.warm.drop()
         places = self._places()
         readings = [*self.router_readings, *self.drive_readings.values()]
         observation = merge(readings, places, self.found.platform, self.sources)
@@ -253,7 +257,8 @@ class _Observer:
             self.seen[0] = self._network_marks()
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
-        child = children.start_router(
+        ready, self.warm = self.warm, None
+        child = (ready and ready.begin(deadline)) or children.start_router(
             self.system, self.options, self.settings.drive_labels, deadline, once=self.once
         )
         self.router = _Job(child, deadline + 2.0, "find and read the virtual router")
@@ -289,6 +294,15 @@ class _Observer:
         self.router_readings, self.router_places = news.readings, news.places
         if done and found.candidates:
             self._try_again(0.0)
+        elif done:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Nobody to ask yet: until there is a lease the libraries can be loaded that asking will take."""
+        if self.once or not self.discovers or self.drive_read_at is not None or self.warm is not None:
+            return
+        if set(self.system.tree.names("/sys/class/net")) - {"lo"}:
+            self.warm = children.warm_router(self.system, self.options, self.settings.drive_labels)
 
     def _last_words(self) -> None:
         """What the router child has said so far counts, though it is stopped."""

@@ -208,11 +208,17 @@ def test_failed_chpasswd_is_reported_and_never_acknowledged(shared: Shared) -> N
 
 
 def test_daemon_catches_a_late_lease_and_a_late_router(shared: Shared) -> None:
-    """The daemon starts with no network at all; once there is one, and then a router, it acts in seconds."""
+    """The daemon starts with no network at all; once there is one, and then a router, it acts in seconds.
+
+    While there is nobody to ask, a reader loads what asking takes (requests, and so OpenSSL).
+    """
     guest, router, _ = shared
     router.stop()
     with guest.background("csagent", "daemon") as daemon:
-        time.sleep(2.5)
+        began = time.monotonic()
+        while not guest.run("sh", "-c", "grep -ls libssl /proc/[0-9]*/maps").stdout:
+            assert time.monotonic() - began < 4 * LATE, "nothing is loaded ahead"
+            time.sleep(0.2)
         guest.do(*DHCLIENT)
         time.sleep(2.5)
         assert daemon.poll() is None, "it is patient"
