@@ -136,8 +136,8 @@ def _check_values(reading: Reading) -> None:
     ):
         if not good:
             raise JailError(f"the reading child answered with a wrong {what}")
-    for value in reading.metadata.values():
-        plausible.metadata_value(value.encode("utf-8"))
+    for key, value in reading.metadata.items():
+        plausible.metadata_value(value.encode("utf-8"), plausible.value_limit(key))
 
 
 def _is_key(name: str) -> bool:

@@ -24,7 +24,7 @@ LATEST = STATE + "/latest-instance"
 SCHEMA = 1
 PASSWORDS_KEPT = 8
 NO_INSTANCE = "unknown"
-SIZE_LIMIT = 1 << 20
+SIZE_LIMIT = 4 << 20
 
 # One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
 # characters of CloudStack's alphabet (facts, 4.7) then take an attacker who is root a core-decade to try,

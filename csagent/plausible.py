@@ -17,7 +17,8 @@ PASSWORD_LIMIT = 256
 METADATA_LIMIT = 64 * 1024
 USER_DATA_LIMIT = 1 << 20
 KEYS_LIMIT = 1000
-SSH_KEYS_LIMIT = 256
+SSH_KEYS_LIMIT = 1000
+SSH_KEYS_SIZE = 1 << 20
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
 _INSTANCE_NAME = re.compile(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
@@ -173,14 +174,19 @@ def metadata_key(name: str) -> bool:
     return _KEY_NAME.match(name) is not None and ".." not in name
 
 
-def metadata_value(raw: bytes) -> str:
+def value_limit(key: str) -> int:
+    """How many bytes a value may have: SSH_KEYS_LIMIT keys are more than any other value."""
+    return SSH_KEYS_SIZE if key == "public-keys" else METADATA_LIMIT
+
+
+def metadata_value(raw: bytes, limit: int = METADATA_LIMIT) -> str:
     """A metadata value as text.
 
     Raises:
         Malformed: HTML, not UTF-8, control characters, or too long.
     """
-    if len(raw) > METADATA_LIMIT:
-        raise Malformed(f"longer than {METADATA_LIMIT} bytes")
+    if len(raw) > limit:
+        raise Malformed(f"longer than {limit} bytes")
     if is_html(raw):
         raise Malformed("HTML where a value should be")
     try:

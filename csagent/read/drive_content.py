@@ -182,7 +182,7 @@ class _Interpreter:
             self.refuse("metadata", f"{plausible.excerpt(key)}: not a name that a key can have")
             return
         try:
-            value = plausible.metadata_value(raw).rstrip("\r\n")
+            value = plausible.metadata_value(raw, plausible.value_limit(key)).rstrip("\r\n")
             # On the drive the user's own keys are escaped, too (facts, 2.4).
             if not known or key in values.ESCAPED:
                 value = plausible.metadata_value(unescape(value).encode("utf-8"))

@@ -135,7 +135,7 @@ class Reader:
         keys = list(jobs)
         items: List[Optional[str]] = [*([None] if with_user_data else []), *keys]
         answers = in_parallel(
-            lambda key: self._fetch_user_data() if key is None else self._fetch_one(jobs[key]),
+            lambda key: self._fetch_user_data() if key is None else self._fetch_one(key, jobs[key]),
             items,
             LOADED_THREADS if self._loaded else THREADS,
             self._deadline,
@@ -145,12 +145,12 @@ class Reader:
             self.tree.fail("user-data", late)
         return {key: answer or late for key, answer in zip(keys, answers)}
 
-    def _fetch_one(self, path: str) -> Result:
+    def _fetch_one(self, key: str, path: str) -> Result:
         with self._lock:
             if self._total >= TOTAL_LIMIT:
                 return Malformed(f"more than {TOTAL_LIMIT} bytes of metadata in all")
         try:
-            answer = self._get(path, plausible.METADATA_LIMIT)
+            answer = self._get(path, plausible.value_limit(key))
         except ProbeError as error:
             return error
         with self._lock:
@@ -207,7 +207,7 @@ class Reader:
             result = found[name]
             if isinstance(result, Answer):
                 try:
-                    lines.append(plausible.metadata_value(result.body))
+                    lines.append(plausible.metadata_value(result.body, plausible.SSH_KEYS_SIZE))
                 except Malformed as error:
                     self.tree.refuse(name, str(error))
             elif not isinstance(result, Absent) or name != PUBLIC_KEYS:
@@ -249,6 +249,6 @@ def _bad_lines(result: Result) -> bool:
     if not isinstance(result, Answer):
         return False
     try:
-        return bool(plausible.ssh_keys(plausible.metadata_value(result.body))[1])
+        return bool(plausible.ssh_keys(plausible.metadata_value(result.body, plausible.SSH_KEYS_SIZE))[1])
     except Malformed:
         return True

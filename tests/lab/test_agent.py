@@ -408,6 +408,20 @@ def test_hostile_metadata_keys(guest: Guest, servers: Any) -> None:
     assert done.json["hostname"] == "web01"
 
 
+@pytest.mark.parametrize("channel", ["router", "drive"])
+def test_a_thousand_keys(guest: Guest, servers: Any, tmp_path: Path, channel: str) -> None:
+    """As many as somebody may have: 95 KiB of them from either source, written, and no news the next time."""
+    cloud = replace(CLOUD, ssh_keys=tuple(make_key(number) for number in range(1000)), password=None)
+    if channel == "router":
+        words = places(servers.lab(cloud))
+    else:
+        words = ["--drive", str(make_drive(tmp_path / "d.iso", cloud))]
+    assert data(guest.run("apply", "--json", *words))["ssh_keys"] == "applied"
+    written = set(guest.authorized().splitlines())
+    assert written >= set(cloud.ssh_keys)
+    assert data(guest.run("apply", "--json", *words))["ssh_keys"] == "unchanged"
+
+
 def test_mac_where_an_address_should_be(guest: Guest, tmp_path: Path) -> None:
     """local-ipv4 of a rebuilt drive can be a MAC (edge 20): it is left out and the rest is used."""
     files = {"cloudstack/metadata/local-ipv4.txt": b"02:00:4c:9f:00:05"}

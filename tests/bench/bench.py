@@ -1,0 +1,44 @@
+"""`./dev bench`: what csagent costs, in one run, ratios first.
+
+    bench.py [RUNS] [--only host|size|vm] [--json FILE] [--chart FILE]
+
+Figures that are compared come from the same run, taken in turn: the machine may be busy, but is so for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Dict
+
+import host
+import size
+
+PARTS = ("host", "size", "vm")
+
+
+def main() -> int:
+    """Measure, print the tables, and write what was asked for."""
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="?", type=int, default=15, help="paired runs behind each median (15)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be repeated")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--chart", metavar="FILE", help="draw the comparison in the VM there, as SVG")
+    given = parser.parse_args()
+    parts = given.only or PARTS
+    result: Dict[str, Any] = {}
+    if "host" in parts:
+        result["host"] = host.host(given.runs)
+        print("\n".join(host.table(result["host"])), flush=True)
+    if "size" in parts:
+        result["size"] = size.size(max(3, given.runs // 3))
+        print("\n".join(size.table(result["size"])), flush=True)
+    if given.json:
+        with open(given.json, "w") as stream:
+            json.dump(result, stream, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the measured commands work on: a scratch machine, a router in a process of its own, a config drive."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from typing import List
+
+from measure import PYTHON
+
+from csagent.lab import drive
+from csagent.lab.cloud import Cloud
+
+ROUTER = """
+import json, sys
+from dataclasses import replace
+from csagent.lab.cloud import Cloud
+from csagent.lab.router import LabRouter
+given = json.loads(sys.argv[1])
+more = {f"key-{number}": "value" for number in range(given["metadata"])}
+cloud = Cloud(ssh_keys=tuple(given["keys"]), user_data=b"#!/bin/sh\\n".ljust(given["user_data"], b"#"))
+cloud = replace(cloud, metadata={**cloud.metadata, **more})
+router = LabRouter(cloud)
+router.start()
+print(router.port, router.password_port, flush=True)
+for number, _line in enumerate(sys.stdin):
+    router.change(password=f"EXAMPLE-{number}")
+    print(len(router.requests), flush=True)
+"""
+
+
+def public_key(number: int) -> str:
+    """A well-formed line whose private half nobody has."""
+    kind = b"ssh-ed25519"
+    blob = struct.pack(">I11sI28xI", len(kind), kind, 32, number)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} key-{number}@example"
+
+
+class Router:
+    """A lab router in a process of its own.
+
+    Args:
+        keys: how many SSH keys it has.
+        metadata: how many metadata keys of an operator's own.
+        user_data: how many bytes of it.
+    """
+
+    def __init__(self, keys: int = 3, metadata: int = 0, user_data: int = 1024) -> None:
+        lines = [public_key(number) for number in range(keys)]
+        given = json.dumps({"keys": lines, "metadata": metadata, "user_data": user_data})
+        self.process = subprocess.Popen(
+            [PYTHON, "-c", ROUTER, given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.port, self.password_port = map(int, self._line().split())
+        self.places = ["--router", f"127.0.0.1:{self.port}", "--password-port", str(self.password_port)]
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def reset_password(self) -> int:
+        """Offer a new password; the number of requests so far."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class Machine:
+    """A scratch tree with one account, whose keys and password may be set by whoever runs this."""
+
+    def __init__(self) -> None:
+        self.root = tempfile.mkdtemp(prefix="csagent-bench-")
+        self.renew()
+
+    def renew(self) -> None:
+        """As it was before its first boot."""
+        shutil.rmtree(self.root)
+        for directory in ("etc", "root", "run", "var/lib"):
+            os.makedirs(f"{self.root}/{directory}")
+        with open(f"{self.root}/etc/passwd", "w") as stream:
+            stream.write(f"root:x:{os.getuid()}:{os.getgid()}:root:/root:/bin/sh\n")
+        with open(f"{self.root}/etc/shadow", "w") as stream:
+            stream.write("root:*:20000::::::\n")
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.root)
+
+
+def config_drive(path: str, password: str = "EXAMPLE-drive") -> List[str]:
+    """Build an image; the options that name it."""
+    keys = tuple(public_key(number) for number in range(3))
+    drive.build(
+        path, drive.files_for(Cloud(ssh_keys=keys, password=password, user_data=b"#!/bin/sh\n" * 100))
+    )
+    return ["--drive", path]
