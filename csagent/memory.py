@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
+from csagent.digest import md5
 from csagent.errors import ApplyError
 from csagent.model import SLOTS, Secret
 
@@ -84,10 +85,7 @@ class Memory:
         """Whether an older guest script says that it has set this very password."""
         if not self.script_markers:
             return False
-        import hashlib
-
-        digest = hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest()
-        return digest in self.script_markers
+        return md5(secret.reveal() + b"\n") in self.script_markers
 
     def with_password(self, secret: Secret) -> "Memory":
         """The memory after this password was applied: it becomes the newest."""

@@ -17,6 +17,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
+from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
 from csagent.model import SLOTS, Place, Reading
 from csagent.read import drive_names
@@ -92,12 +93,11 @@ def warm_up(opened: Optional[Opened] = None) -> None:
     """
     import encodings.utf_8_sig
     import encodings.utf_16_be  # noqa: F401
-    import hashlib
     import ipaddress  # noqa: F401
 
     from csagent.read import drive_content, iso, network_data  # noqa: F401
 
-    hashlib.md5(b"", usedforsecurity=False)
+    md5(b"")
     if opened is None or opened.image:
         iso.warm_up()
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from csagent import plausible
+from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
 from csagent.model import PasswordOffer, Reading, Refusal
 from csagent.read import drive_names, network_data, values
@@ -285,9 +286,7 @@ class _Interpreter:
             return
         if not _CHECKSUM.match(text):
             raise Malformed("its md5 checksum is not a hexadecimal number of 128 bits, so it was not taken")
-        import hashlib
-
-        if int(text, 16) != int(hashlib.md5(password, usedforsecurity=False).hexdigest(), 16):
+        if int(text, 16) != int(md5(password), 16):
             raise Malformed("it does not have the md5 checksum that lies beside it, so it was not taken")
 
     def user_data(self) -> Optional[bytes]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+from csagent.digest import sha256
 from csagent.model import Secret, UserData
 
 KINDS = (
@@ -56,10 +57,7 @@ def classify(content: bytes) -> str:
 
 def describe(content: bytes) -> UserData:
     """The user-data with its kind, its size in bytes, and the sha256 of the raw bytes (hexadecimal)."""
-    import hashlib
-
-    digest = hashlib.sha256(content).hexdigest()
-    return UserData(Secret(content), classify(content), len(content), digest)
+    return UserData(Secret(content), classify(content), len(content), sha256(content))
 
 
 def _plain_kind(content: bytes) -> Optional[str]:

@@ -1,0 +1,106 @@
+"""What each command may import, open and hold: budgets in counts, which no busy machine changes.
+
+Wall times are the benchmark's (./dev bench); these are kept here because nobody would notice that they grow.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any, Dict, List, Sequence
+
+import pytest
+from bench.measure import CSAGENT, PYTHON, imported, traced
+from samples import CLOUD
+
+from csagent.lab import drive
+from csagent.lab.router import LabRouter
+
+HEAVY = ("requests", "urllib3", "pycdlib", "yaml", "email", "subprocess", "pyudev", "http.client", "ssl")
+HEAVY += ("logging", "asyncio", "importlib.metadata", "ipaddress", "random", "hashlib", "tempfile", "shutil")
+MIB = 1 << 10  # in KiB
+
+# Modules over what a bare interpreter imports, and files over what it opens, children included. Raising one
+# of these needs a reason in the commit that does.
+MODULES = {"status": 50, "query": 50, "discover": 102, "apply-router": 122, "apply-drive": 122}
+FILES = {"status": 55, "query": 55, "apply-router": 440, "apply-drive": 290}
+ROOT_MEMORY = 16 * MIB
+
+# Runs the command in its own process, and says on standard error how much memory that has held at most.
+PEAK = """
+import os, sys
+leave = os._exit
+def last(code):
+    with open("/proc/self/status") as status:
+        os.write(2, next(line for line in status if line.startswith("VmHWM")).split()[1].encode())
+    leave(code)
+os._exit = last
+sys.argv[0] = "csagent"
+from csagent.cli import entry
+entry()
+"""
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The arguments of each command, on a machine where all has been applied."""
+    from samples import make_tree
+
+    directory = tmp_path_factory.mktemp("budgets")
+    router = LabRouter(CLOUD)
+    router.start()
+    image = directory / "drive.iso"
+    # A drive hands out its password at every boot, and its fingerprint takes OpenSSL and 4 MiB.
+    drive.build(str(image), drive.files_for(replace(CLOUD, password=None)))
+    from_router, from_drive = (str(make_tree(directory / name)) for name in ("router", "drive"))
+    places = ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
+    known: Dict[str, List[str]] = {
+        "status": ["--root", from_router, "status"],
+        "query": ["--root", from_router, "query", "hostname"],
+        "discover": ["--root", from_router, "discover"],
+        "apply-router": ["--root", from_router, "apply", *places],
+        "apply-drive": ["--root", from_drive, "apply", "--drive", str(image)],
+    }
+    try:
+        for name in ("apply-router", "apply-drive"):
+            subprocess.run([*CSAGENT, *known[name]], check=True, stdout=subprocess.DEVNULL)
+        yield known
+    finally:
+        router.stop()
+
+
+def bare(words: Sequence[str] = ("-I", "-c", "pass")) -> List[str]:
+    """What an interpreter imports by itself."""
+    return imported([PYTHON, *words])
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules(commands: Dict[str, List[str]], name: str) -> None:
+    """The process itself imports none of the heavy libraries, and no more modules than it is granted."""
+    names = imported([*CSAGENT, *commands[name]])
+    assert not [one for one in names if one.split(".")[0] in HEAVY or one in HEAVY]
+    more = set(names) - set(bare())
+    assert len(more) <= MODULES[name], sorted(more)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_files_opened(commands: Dict[str, List[str]], name: str) -> None:
+    """A pass that changes nothing opens no more files, its children included, than it is granted."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed (./dev test installs it when run as root)")
+    seen, alone = traced([*CSAGENT, *commands[name]]), traced([PYTHON, "-I", "-c", "pass"])
+    if seen is None or alone is None:
+        pytest.skip("strace may not trace here")
+    assert seen.files - alone.files <= FILES[name], seen
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_memory_of_the_process_itself(commands: Dict[str, List[str]], name: str) -> None:
+    """At most 16 MiB resident at its height, and 12 for those that only read the last result."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PEAK, *commands[name]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stderr) <= (12 * MIB if name in ("status", "query") else ROOT_MEMORY)
