@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable
 
+import aside
 import pytest
 from hypothesis import settings
 from samples import make_key, make_tree
@@ -13,6 +14,11 @@ from csagent.system import System
 
 settings.register_profile("csagent", deadline=None)  # a loaded CI machine is slow, not wrong
 settings.load_profile("csagent")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Virtual machines run beside the other tests."""
+    aside.configure(config)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`csagent lab`: the router, the drive builder, and the demo."""
+"""`csagent lab`: the router, the drive builder, the demo, and the test of templates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The lab's own commands."""
     from csagent.lab import demo, drive, serve
+    from csagent.lab.vm import command as vm
 
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, text in (
         ("router", serve, "a virtual router on loopback, fed from one YAML or JSON file"),
         ("drive", drive, "build a config drive, laid out as CloudStack's"),
         ("demo", demo, "the main job on a router and a drive of its own, shown step by step"),
+        ("vm", vm, "boot copies of a template on the lab's router and drive, and judge what it promises"),
     ):
         command = commands.add_parser(
             name,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from csagent.lab.cloud import Cloud
 
 STEP_TIMEOUT = 60.0
+# The .rpm has its modules where no Python looks by itself.
+MODULES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ITSELF = "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli import entry; entry()"
 INSTANCE = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1e01"
 
 
@@ -197,7 +200,7 @@ class _Demo:
         from csagent.show.console import Console
 
         console = Console.of()
-        command = [sys.executable, "-I", "-m", "csagent", "--root", self.root, *words]
+        command = [sys.executable, "-I", "-c", ITSELF, MODULES, "--root", self.root, *words]
         shown = " ".join(["csagent", "--root", os.path.basename(self.root), *map(self._short, words)])
         print("\n" + console.paint(f"$ {shown}", "dim"), flush=True)
         environment = {**os.environ, "COLUMNS": str(console.width)}

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from hostile import CLOUD, DATA, DEADLINE, ENVIRONMENT, PASSWORD, REPOSITORY, Tree
-from samples import INSTANCE, make_key
+from hostile import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
+from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import agent, memory
 from csagent.apply import libcrypt

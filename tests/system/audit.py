@@ -26,7 +26,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
-from netns import Namespace, end_holder
+from csagent.lab.vm.namespace import Namespace, end_holder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 90.0

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from image import Installed, run
-from netns import Namespace, end_holder
 
 from csagent.lab.router import Cloud, LabRouter
+from csagent.lab.vm.namespace import Namespace, end_holder
 
 MAC = "02:00:4c:9f:00:05"
 COMMAND_DEADLINE = 60.0
@@ -53,12 +53,14 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c \
 class Guest:
     """A Debian root file system in namespaces of its own, without an init."""
 
+    script = GUEST
+    flags = ("--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
+
     def __init__(self, installed: Installed, directory: Path) -> None:
         for name in ("upper", "work", "root"):
             (directory / name).mkdir(parents=True)
-        flags = ["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
         self._holder = subprocess.Popen(
-            ["unshare", *flags, "sh", "-c", GUEST, "guest", str(installed.tree), str(directory)],
+            ["unshare", *self.flags, "sh", "-c", self.script, "guest", str(installed.tree), str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -17,14 +17,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import pytest
 from gate import require
-from hostile import CLOUD, DEADLINE, ENVIRONMENT, PASSWORD, REPOSITORY, Pass, Tree
-from netns import Namespace
-from samples import INSTANCE, make_key
+from hostile import DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
+from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import memory
 from csagent.apply import accounts, ssh_keys
 from csagent.errors import ApplyError
 from csagent.lab.router import LabRouter
+from csagent.lab.vm.namespace import Namespace
 from csagent.system import System
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]

@@ -14,4 +14,4 @@ TOOLS = (*IMAGE_TOOLS, "qemu-system-x86_64", "qemu-img", "genisoimage", "unshare
 def image(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Debian 12 with the package of this checkout in it."""
     require(TOOLS, "boots virtual machines")
-    return installed(build_package(tmp_path_factory.mktemp("deb")))
+    return installed([build_package(tmp_path_factory.mktemp("deb"))])

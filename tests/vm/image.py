@@ -1,8 +1,8 @@
-"""A Debian 12 root file system with csagent's package in it, as a directory and as a disk.
+"""Debian root file systems with csagent's package in them, as a directory and as a disk.
 
-Two layers. The base (mmdebstrap: kernel, systemd, sshd, DHCP clients, our dependencies) is cached and
-keyed by the recipe. The package and the few files of the tests go on a copy of it; that takes seconds
-and is keyed by what goes in. tests/vm boots it, tests/system changes its root to an overlay of it.
+Two layers. The base (mmdebstrap: kernel, systemd, sshd, our dependencies) is cached and keyed by the
+recipe. The package and the few files of the tests go on a copy of it; that takes seconds and is keyed by
+what goes in. tests/vm boots it, tests/system changes its root to an overlay of it.
 
 Where: ${XDG_CACHE_HOME:-~/.cache}/csagent-tests. The mirror: $CSAGENT_TEST_MIRROR, else deb.debian.org.
 """
@@ -15,16 +15,18 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+from csagent.lab.vm.machine import Template
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUEST_FILES = Path(__file__).resolve().parent / "guest"
 MIRROR = os.environ.get("CSAGENT_TEST_MIRROR", "http://deb.debian.org/debian")
 SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
-SUITE = "bookworm"
 DISK_SIZE = "1G"
 IN_USE = 3600.0  # seconds since it was last asked for
 
@@ -33,8 +35,6 @@ TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unsha
 PACKAGES = (
     "linux-image-cloud-amd64",  # has what CloudStack's guests have: virtio, IDE (ata_piix), iso9660
     *("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "passwd", "adduser"),
-    # DHCP clients for tests/system; in the VM it is systemd-networkd, which comes with systemd.
-    *("isc-dhcp-client", "dhcpcd-base", "udhcpc"),
     *(
         "python3",
         "python3-netifaces",
@@ -43,7 +43,26 @@ PACKAGES = (
         "python3-requests",
         "python3-yaml",
     ),
+    "libseccomp2",
 )
+
+
+class Release(NamedTuple):
+    """What is particular to a release of Debian."""
+
+    version: int
+    packages: Tuple[str, ...] = ()  # beside PACKAGES
+    ours: Tuple[str, ...] = ()  # of PACKAGES, those that we build because it has none
+    security: bool = True
+
+
+SUITES: Dict[str, Release] = {
+    # Its support has ended: of the security archive the index is there, and not all that it names.
+    "bullseye": Release(11, ours=("python3-pycdlib",), security=False),
+    # DHCP clients for tests/system; in the VM it is systemd-networkd, which comes with systemd.
+    "bookworm": Release(12, ("isc-dhcp-client", "dhcpcd-base", "udhcpc")),
+    "trixie": Release(13),
+}
 
 # The initramfs needs to find one disk; without MODULES=list it takes longer to build, load and unpack.
 SETUP = r"""
@@ -73,10 +92,14 @@ systemctl --quiet --root="$1" mask apt-daily.timer apt-daily-upgrade.timer dpkg-
 class Installed(NamedTuple):
     """The tree with the package in it, and what boots it."""
 
-    tree: Path
+    tree: Path  # of a plain one only boot/ is left
     kernel: Path
     initrd: Path
     disk: Path  # raw ext4 without a partition table; boot overlays of it, never itself
+
+    def template(self, line: str) -> Template:
+        """It as the lab's machines take it, with a kernel command line."""
+        return Template(self.disk, "raw", self.kernel, self.initrd, line)
 
 
 def cache_directory() -> Path:
@@ -94,16 +117,35 @@ def build_package(directory: Path) -> Path:
     return Path(done.stdout.strip())
 
 
-def installed(deb: Path) -> Installed:
-    """Make the tree and the disk with this package, or take them from the cache."""
+def built_libraries(directory: Path, suite: str) -> List[Path]:
+    """The packages that we build for a release because it has none of them."""
+    if not SUITES[suite].ours:
+        return []
+    run([REPOSITORY / "packaging" / "build-pycdlib", directory], 120, PYTHON=sys.executable)
+    return sorted((directory / f"debian-{SUITES[suite].version}").glob("*.deb"))
+
+
+def installed(
+    debs: Sequence[Path], suite: str = "bookworm", *, plain: bool = False, seal: Sequence[object] = ()
+) -> Installed:
+    """Make the tree and the disk with these packages, or take them from the cache.
+
+    Args:
+        debs: csagent's package, and what the release lacks.
+        suite: of `SUITES`.
+        plain: as a template builder has it, without what these tests look into a guest with.
+        seal: a command that makes a clean template of the tree; `{}` in it is the tree.
+    """
     cache = cache_directory()
-    with _locked(cache / "lock"):
-        base = _base(cache)
-        layer = cache / f"layer-{_key([base.name, DISK_SIZE], [deb, *sorted(GUEST_FILES.iterdir())])}"
+    kind = f"layer-{suite}-{'plain' if plain else 'test'}{'-sealed' if seal else ''}"
+    with _locked(cache / f"lock-{suite}"):
+        base = _base(cache, suite)
+        files = [*debs] if plain else [*debs, *sorted(GUEST_FILES.iterdir())]
+        layer = cache / f"{kind}-{_key([base.name, DISK_SIZE, *map(str, seal)], files)}"
         if not layer.exists():
-            _forget_old(cache)
+            _forget_old(cache, kind)
             with _half_made(cache) as new:
-                _install(base, deb, new)
+                _install(base, debs, new, plain=plain, seal=seal)
                 new.rename(layer)
         os.utime(layer)
     boot = layer / "tree" / "boot"
@@ -111,33 +153,54 @@ def installed(deb: Path) -> Installed:
     return Installed(layer / "tree", kernel, initrd, layer / "disk.raw")
 
 
-def _base(cache: Path) -> Path:
-    key = _key([SUITE, *PACKAGES, SETUP, CUSTOMIZE], [])
-    base = cache / f"base-{key}"
+def _base(cache: Path, suite: str) -> Path:
+    release = SUITES[suite]
+    packages = [name for name in (*PACKAGES, *release.packages) if name not in release.ours]
+    more = [] if release.security else ["without security"]
+    key = _key([suite, *packages, SETUP, CUSTOMIZE, *more], [])
+    base = cache / f"base-{suite}-{key}"
     if base.exists():
         os.utime(base)
         return base
+    _forget_old(cache, f"base-{suite}")
     with _half_made(cache) as new:
         command: List[str] = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
         command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
         command += [f"--setup-hook={SETUP}", f"--customize-hook={CUSTOMIZE}"]
-        command += [f"--include={','.join(PACKAGES)}", SUITE, str(new / "tree")]
-        command += [f"deb {MIRROR} {SUITE} main", f"deb {SECURITY} {SUITE}-security main"]
-        run(command, 900)
+        command += [f"--include={','.join(packages)}", suite, str(new / "tree")]
+        command += [f"deb {MIRROR} {suite} main"]
+        command += [f"deb {SECURITY} {suite}-security main"] if release.security else []
+        run(command, 1500)
         (new / "tree").rename(base)
         os.utime(base)
     return base
 
 
-def _install(base: Path, deb: Path, new: Path) -> None:
+def _install(base: Path, debs: Sequence[Path], new: Path, *, plain: bool, seal: Sequence[object]) -> None:
     tree = new / "tree"
-    run(["cp", "-a", "--reflink=auto", base, tree], 120)
-    shutil.copy(deb, tree / "csagent.deb")
+    run(["cp", "-a", "--reflink=auto", base, tree], 300)
+    (tree / "packages").mkdir()
+    for deb in debs:
+        shutil.copy(deb, tree / "packages")
     # In namespaces of its own, so that no daemon and no mount of the package's scripts stays behind.
-    script = "mount -t proc proc /proc && dpkg --force-unsafe-io --install /csagent.deb"
-    run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "sh", "-c", script], 120)
-    (tree / "csagent.deb").unlink()
+    script = "mount -t proc proc /proc && dpkg --force-unsafe-io --install /packages/*.deb"
+    run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "sh", "-c", script], 300)
+    shutil.rmtree(tree / "packages")
+    if not plain:
+        _look_into(tree)
+    if seal:
+        run([tree if word == "{}" else word for word in seal], 120)
+    disk = new / "disk.raw"
+    run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, DISK_SIZE], 300)
+    if plain:
+        for path in tree.iterdir():
+            if path.name != "boot":
+                path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+
+
+def _look_into(tree: Path) -> None:
+    """What these tests look into a guest with."""
     for name, path, mode in (
         ("csagent-test-report", "usr/lib/csagent-test/report", 0o755),
         ("csagent-test-shadow", "usr/lib/csagent-test/shadow-changed", 0o755),
@@ -153,14 +216,12 @@ def _install(base: Path, deb: Path, new: Path) -> None:
         stream.write("password optional pam_exec.so quiet /usr/lib/csagent-test/shadow-changed\n")
     units = ("csagent-test-report.service", "csagent-test-control.service")
     run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
-    disk = new / "disk.raw"
-    run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, DISK_SIZE], 120)
 
 
-def run(command: Sequence[object], timeout: float) -> "subprocess.CompletedProcess[str]":
-    """Run a command; when it fails, the error holds what it printed."""
+def run(command: Sequence[object], timeout: float, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command, with these variables in its environment; if it fails, the error has what it printed."""
     words = [os.fspath(word) if isinstance(word, Path) else str(word) for word in command]
-    environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **variables}
     done = subprocess.run(
         words, timeout=timeout, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
     )
@@ -196,10 +257,15 @@ def _half_made(cache: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _forget_old(cache: Path) -> None:
-    """Keep the newest few of each kind, and what another run may be using; half a gigabyte apiece."""
-    for kind, kept in (("layer", 2), ("base", 1), ("new", 0)):
-        paths = sorted(cache.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in paths[kept:]:
-            if time.time() - path.stat().st_mtime > IN_USE:
+def _forget_old(cache: Path, kind: str) -> None:
+    """What was made before of this kind, unless another run may be using it; up to a gigabyte apiece."""
+    # layer-* and base-* without a suite's name in them are of earlier recipes.
+    for pattern in (f"{kind}-*", "new-*", "layer-[0-9a-f]*", "base-[0-9a-f]*"):
+        for path in cache.glob(pattern):
+            if path.stat().st_mtime < time.time() - IN_USE and path.name.rpartition("-")[0] in (
+                kind,
+                "new",
+                "layer",
+                "base",
+            ):
                 shutil.rmtree(path, ignore_errors=True)

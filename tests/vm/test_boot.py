@@ -12,10 +12,11 @@ from typing import Any, Dict, List, Optional
 import pytest
 from cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
 from image import Installed
-from machine import Boot, Machine, killed_at_end
-from netns import Namespace
+from machine import Boot, Machine
 
 from csagent.lab.router import LabRouter
+from csagent.lab.vm.machine import killed_at_end
+from csagent.lab.vm.namespace import Namespace
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 

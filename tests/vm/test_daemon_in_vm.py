@@ -17,11 +17,14 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 from cloud import describe, hash_verifies, make_drive
 from image import Installed
-from machine import Control, Machine, Qmp, killed_at_end, steady
-from netns import Namespace
+from machine import Control, Machine
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
+from csagent.lab.vm.machine import killed_at_end
+from csagent.lab.vm.namespace import Namespace
+from csagent.lab.vm.processor import steady
+from csagent.lab.vm.qmp import Qmp
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 

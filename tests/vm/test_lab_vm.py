@@ -1,0 +1,383 @@
+"""`csagent lab vm` itself: its judgement, its words, and what it leaves behind; no guest system is booted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+from gate import require
+
+from csagent.apply import libcrypt
+from csagent.lab.vm import promises
+from csagent.lab.vm.look import LOOK, Look, sections
+from csagent.lab.vm.machine import MAC
+from csagent.lab.vm.promises import PROMISES, SCENARIOS, Verdict
+from csagent.lab.vm.traffic import asked
+from csagent.lab.vm.trial import as_lines
+from csagent.model import Secret
+from csagent.show.console import Console
+from csagent.system import System
+
+TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "setpriv", "timeout")
+REPOSITORY = Path(__file__).resolve().parents[2]
+PASSWORD = "marker-EXAMPLE"
+
+
+def look(ahead: float = 0.0, **sections: str) -> Look:
+    return Look({name.replace("_", "-"): text for name, text in sections.items()}, ahead)
+
+
+@pytest.fixture(scope="module")
+def entry() -> str:
+    """A shadow entry of root with the password."""
+    return f"root:{libcrypt.make_hash(System.at('/'), Secret(PASSWORD.encode()))}:19000:0:99999:7:::"
+
+
+# --- judgement ---
+
+
+@pytest.mark.parametrize(
+    ("kernel", "file", "state"),
+    [
+        ("web", "web", "pass"),
+        ("web.example", "web", "pass"),
+        ("web", "template", "fail"),
+        ("", "web", "fail"),
+    ],
+)
+def test_hostname_counts_in_the_kernel_and_in_the_file(kernel: str, file: str, state: str) -> None:
+    """Both must have the name; a domain may follow it."""
+    assert promises.hostname(look(kernel_name=kernel, file_name=file), "web")[0] == state
+
+
+def test_password_is_checked_against_the_hash(entry: str) -> None:
+    """The right one passes; another, a locked and an empty entry fail; no reason has the password in it."""
+    assert promises.password(look(shadow=entry), PASSWORD)[0] == "pass"
+    wrong = [entry.replace("$", "!$", 1), "root:*:1::::::", "root::1::::::", ""]
+    for value in (promises.password(look(shadow=text), PASSWORD) for text in wrong):
+        assert value[0] == "fail" and PASSWORD not in value[1]
+    assert promises.password(look(shadow=entry), "other-EXAMPLE") == (
+        "fail",
+        "the hash is another password's",
+    )
+
+
+ASK, TELL = "send_my_password", "saved_password"
+
+
+@pytest.mark.parametrize(
+    ("heard", "state", "word"),
+    [
+        ([(10.0, ASK), (13.0, TELL)], "pass", "once"),
+        ([(10.0, ASK), (11.0, ASK), (13.0, TELL)], "pass", "once"),
+        ([(10.0, ASK)], "fail", "never"),
+        ([], "fail", "never asked"),
+        ([(9.0, TELL), (10.0, ASK)], "fail", "before it was asked"),
+        ([(10.0, ASK), (13.0, TELL), (14.0, TELL)], "fail", "2 times"),
+        ([(6.0, ASK), (7.0, TELL)], "fail", "before /etc/shadow was written"),
+    ],
+)
+def test_router_is_told_once_after_the_change(heard: List[Tuple[float, str]], state: str, word: str) -> None:
+    """By the guest's clock, which is 100 s ahead here, /etc/shadow was written at 12."""
+    judged = promises.told(look(ahead=100.0, written="112.0"), heard)
+    assert judged[0] == state and word in judged[1]
+
+
+def test_clock_that_could_not_be_read_closely_accuses_nobody() -> None:
+    """A guest that took 6 s to say its time may be 3 s off: an order within that is no proof."""
+    heard = [(6.0, ASK), (9.0, TELL)]
+    assert promises.told(replace(look(written="12.0"), unsure=3.0), heard)[0] == "pass"
+    assert promises.told(replace(look(written="12.0"), unsure=0.5), heard)[0] == "fail"
+
+
+def test_another_place_that_was_asked_is_named() -> None:
+    """The router's two ports and DNS are fine; the address that EC2 uses is not, and nobody at all is not."""
+    assert promises.network([("10.1.1.1", 80), ("10.1.1.1", 8080), ("10.1.1.3", 53)])[0] == "pass"
+    state, reason = promises.network([("10.1.1.1", 80), ("169.254.169.254", 80)])
+    assert state == "fail" and "169.254.169.254:80" in reason
+    assert promises.network([("10.1.1.3", 53)])[0] == "fail"
+
+
+def units(base: float, daemon: float, csagent: str = "active") -> str:
+    rows = [
+        ("basic.target", "active", base),
+        ("ssh.service", "active", daemon),
+        ("csagent.service", csagent, 0),
+    ]
+    return "\n\n".join(
+        f"Id={name}\nActiveState={state}\nActiveEnterTimestampMonotonic={int(at * 1e6)}"
+        for name, state, at in rows
+    )
+
+
+def test_sshd_that_waited_is_told_with_what_it_waits_for() -> None:
+    """Two minutes after basic.target is too late, emulated or not; without systemd it cannot be told."""
+    held = look(units=units(5, 128), order="network.target cloud-init.service")
+    for emulated in (True, False):
+        assert promises.boot(held, emulated)[0] == "fail"
+        assert "cloud-init.service" in promises.boot(held, emulated)[1]
+        assert promises.boot(look(units=units(5, 9)), emulated)[0] == "pass"
+    assert promises.boot(look(), False)[0] == "skip"
+
+
+def test_status_is_skipped_without_csagent_only() -> None:
+    """No csagent: nothing to ask. One that runs and says nothing, or says that something failed, fails."""
+    said = {"data": {"hostname": {"state": "applied"}, "password": {"state": "failed"}}}
+    assert promises.status(look(units=units(1, 2, "inactive")))[0] == "skip"
+    assert promises.status(look(units=units(1, 2)))[0] == "fail"
+    assert promises.status(look(status=json.dumps(said))) == ("fail", "password failed")
+    said["data"]["password"]["state"] = "unchanged"
+    assert promises.status(look(status=json.dumps(said)))[0] == "pass"
+    assert promises.status(look(status="{}"))[0] == promises.status(look(status="[]"))[0] == "fail"
+
+
+def test_leaks_of_all_looks_count() -> None:
+    """A place that was seen once stays on the record."""
+    assert promises.secrets([look(leaks=""), look()])[0] == "pass"
+    state, reason = promises.secrets([look(leaks="the journal\n"), look(leaks="the journal\n/var/log/x\n")])
+    assert (state, reason) == ("fail", "a password is in the journal, /var/log/x")
+
+
+def test_copies_with_the_same_identity_are_a_warning() -> None:
+    """One shared host key is enough, and so is the machine-id."""
+    first = look(machine_id="a", host_keys="ssh-ed25519 A\nssh-rsa B")
+    assert promises.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C"))[0] == "pass"
+    assert promises.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C\nssh-rsa B"))[0] == "warn"
+    assert "machine-id" in promises.sealed(first, look(machine_id="a"))[1]
+
+
+def test_owners_key_is_recognised_by_the_key(entry: str) -> None:
+    """Not by its comment, and not by a part of it."""
+    line = "ssh-ed25519 AAAA owner"
+    assert promises.keys(look(keys="# x\nssh-ed25519 AAAA renamed\n"), line)[0] == "pass"
+    assert promises.keys(look(keys="ssh-ed25519 AAAAB owner\n"), line)[0] == "fail"
+
+
+@pytest.mark.parametrize("place", ["the journal", "file", "the command line of a process", ""])
+def test_passwords_are_found_where_they_are(tmp_path: Path, place: str) -> None:
+    """The script that is run in the guest sees them in the journal, a file or an argument, and only there."""
+    secret = f"marker-leaked-{os.getpid()}-EXAMPLE"
+    said = f"a line\nwith {secret} in it\n" if place == "the journal" else "nothing\n"
+    (tmp_path / "said").write_text(said)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/file").write_text(f"{secret}\n" if place == "file" else "nothing\n")
+    script = f"account=root everything=yes\njournalctl() {{ cat {tmp_path}/said; }}\nsystemctl() {{ :; }}\n"
+    script += LOOK.replace("/var/log /run /tmp /var/tmp /var/lib/cloud", f"{tmp_path}/files")
+    with subprocess.Popen(
+        ["sh", "-c", f"read wait; : {secret if place else ''}"], stdin=subprocess.PIPE
+    ) as other:
+        if "command" not in place:
+            other.communicate()
+        done = subprocess.run(
+            ["sh", "-c", script],
+            input=f"{secret}\nmarker-other-EXAMPLE",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = Look(sections(done.stdout))
+    assert found["kernel-name"] == os.uname().nodename
+    assert found["leaks"] == (f"{tmp_path}/files/file" if place == "file" else place)
+
+
+# --- traffic ---
+
+
+def frame(address: str, port: int, flags: int, source: str = MAC) -> bytes:
+    """A TCP segment of the guest's, or another's."""
+    ethernet = b"\xff" * 6 + bytes.fromhex(source.replace(":", "")) + struct.pack(">H", 0x0800)
+    there = bytes(map(int, address.split(".")))
+    ip = bytes([0x45]) + bytes(8) + b"\x06" + bytes(2) + bytes(4) + there
+    return ethernet + ip + struct.pack(">HHIIBBHHH", 40000, port, 1, 0, 0x50, flags, 1024, 0, 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_connections_that_the_guest_began(tmp_path: Path, order: str) -> None:
+    """Its SYNs, each place once; no answers, nobody else's, and an end that is cut off does no harm."""
+    sent = [
+        frame("10.1.1.1", 80, 0x02),
+        frame("10.1.1.1", 80, 0x02),
+        frame("10.1.1.9", 22, 0x12),
+        frame("10.1.1.8", 80, 0x02, "52:54:00:00:00:01"),
+        b"short",
+        frame("169.254.169.254", 80, 0x02),
+    ]
+    data = struct.pack(f"{order}IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 96, 1)
+    for one in sent:
+        data += struct.pack(f"{order}IIII", 0, 0, len(one), len(one)) + one
+    path = tmp_path / "network.pcap"
+    path.write_bytes(data + struct.pack(f"{order}IIII", 0, 0, 60, 60) + b"cut")
+    assert asked(path) == [("10.1.1.1", 80), ("169.254.169.254", 80)]
+    assert asked(tmp_path / "none") == []
+
+
+# --- words ---
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_verdicts_fit_the_console(width: int) -> None:
+    """Every promise, with a long reason, within the width."""
+    for scenario, names in SCENARIOS.items():
+        for name in names:
+            reason = "it also asked 169.254.169.254:80 and " + "a-word-that-is-longer-than-any-line" * 2
+            verdict = Verdict(scenario, name, "fail", reason, 123.4)
+            lines = as_lines(verdict, Console(width))
+            assert all(len(line) <= width for line in lines), lines
+            assert lines[0].startswith(f"fail {scenario}") and PROMISES[name].split()[0] in lines[0]
+
+
+def command(*words: object) -> List[str]:
+    return [sys.executable, "-I", "-m", "csagent", "lab", "vm", *map(str, words)]
+
+
+def csagent(*words: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A disk that boots nothing."""
+    require(TOOLS, "starts QEMU")
+    path = tmp_path / "empty.raw"
+    path.write_bytes(bytes(1 << 20))
+    return path
+
+
+def test_usage_is_told_in_one_line(empty: Path, tmp_path: Path) -> None:
+    """No image, another format, options that go together: exit code 2 and what is wrong."""
+    other = tmp_path / "other.vmdk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", other, "1M"], check=True, timeout=60)
+    for words, told in (
+        (["/nonexistent.qcow2"], "No such file"),
+        ([tmp_path], "not a file"),
+        ([other], "vmdk"),
+        ([empty, "--append", "quiet"], "--kernel"),
+        ([empty, "--keep", tmp_path], "empty directory"),
+        ([empty, "--user", "-x"], "--user"),
+    ):
+        done = csagent(*words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert told in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    done = csagent(empty, env={"PATH": "/nonexistent"})
+    assert done.returncode == 2 and "qemu" in done.stderr
+
+
+@pytest.mark.root
+def test_template_that_does_not_boot(empty: Path, tmp_path: Path) -> None:
+    """The login fails with the reason, the rest is skipped, the exit code is 1; the consoles are kept."""
+    before = empty.read_bytes()
+    done = csagent(empty, "--only", "drive", "--timeout", "4", "--json", "--keep", tmp_path / "kept")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["passed"]) == (1, False), done.stderr
+    states: Dict[str, str] = {
+        f"{one['scenario']} {one['name']}": one["state"] for one in document["promises"]
+    }
+    assert set(states) == {*(f"drive {name}" for name in SCENARIOS["drive"]), "both sealed"}
+    assert states.pop("drive login") == "fail" and set(states.values()) == {"skip"}
+    assert "no sshd after" in document["promises"][0]["reason"]
+    assert (tmp_path / "kept/drive/serial-1").exists()
+    assert empty.read_bytes() == before
+
+
+def machines(of: int) -> List[int]:
+    """QEMUs among the descendants of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+            if words[0].endswith(b"qemu-system-x86_64") and f"csagent-vm-{of}-".encode() in b" ".join(words):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def started(empty: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The command, with both machines on."""
+    process = subprocess.Popen(
+        command(empty, "--verbose"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 60
+        while len(machines(process.pid)) < 2:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_machine_outlives_the_command(started: "subprocess.Popen[str]", number: int) -> None:
+    """Not after SIGTERM, Ctrl-C or SIGKILL; where it can, the command takes its scratch directory along."""
+    started.send_signal(number)
+    started.communicate(timeout=30)
+    assert started.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, -number)
+    end = time.monotonic() + 15
+    while machines(started.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert machines(started.pid) == []
+    left = list(Path("/tmp").glob(f"csagent-vm-{started.pid}-*"))
+    assert bool(left) == (number == signal.SIGKILL)
+    for path in left:
+        shutil.rmtree(path)
+
+
+@pytest.mark.root
+def test_ordinary_user_can_run_it(empty: Path) -> None:
+    """In a user namespace, without any privilege; where the kernel forbids that it says so."""
+    with tempfile.TemporaryDirectory(prefix="csagent-user-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copytree(REPOSITORY / "csagent", directory / "csagent")
+        shutil.copy(empty, directory / "empty.raw")
+        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c"]
+        script = (
+            "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli import main; sys.exit(main())"
+        )
+        rest = [
+            directory,
+            "lab",
+            "vm",
+            directory / "empty.raw",
+            "--only",
+            "drive",
+            "--timeout",
+            "4",
+            "--json",
+        ]
+        done = subprocess.run(
+            [*words, script, *map(str, rest)],
+            cwd="/",
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    if done.stdout:
+        assert "no sshd after" in json.loads(done.stdout)["promises"][0]["reason"]
+    else:
+        assert "namespace" in done.stderr and done.stderr.count("\n") == 1
