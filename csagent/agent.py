@@ -17,12 +17,15 @@ from csagent.model import Observation, Observed
 from csagent.observe import GRACE, Interrupted, observe
 
 if TYPE_CHECKING:
+    from csagent.find.rivals import CloudInit
     from csagent.log import Say
     from csagent.memory import Memory
     from csagent.plan import Outcome, Plan, Report
     from csagent.settings import Settings
     from csagent.system import System
 
+CLOUD_INIT = "/usr/bin/cloud-init"
+CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
 RUN = "/run/csagent"
 LOCK = RUN + "/lock"
 LOCK_PATIENCE = 60.0  # seconds; a pass that changes something takes a few
@@ -60,15 +63,37 @@ def make_plan(
 ) -> Tuple["Plan", str]:
     """Decide, without changing anything; the plan, and what was wrong with the memory."""
     known = recall(system, settings, observed)
-    return _decide(observed.observation, known, settings, force_password), known.note
+    return _decide(system, observed.observation, known, settings, force_password), known.note
 
 
-def _decide(observation: Observation, known: "Memory", settings: "Settings", force_password: bool) -> "Plan":
+def _beside(system: "System", known: "Memory", settings: "Settings") -> Optional["CloudInit"]:
+    """What a cloud-init does here; where there is none, that costs one stat."""
+    if not system.tree.exists(CLOUD_INIT):
+        return None
+    from dataclasses import replace
+
+    from csagent.apply import accounts, ssh_keys
+    from csagent.find import rivals
+
+    found = rivals.cloud_init(system)
+    if found is None or not found.writes_keys or not known.ssh_keys or known.ssh_user != settings.user:
+        return found
+    try:
+        account = accounts.find(system, settings.user)
+    except ApplyError:
+        return found
+    return replace(found, touched_keys=ssh_keys.touched(system, account, known.ssh_keys))
+
+
+def _decide(
+    system: "System", observation: Observation, known: "Memory", settings: "Settings", force_password: bool
+) -> "Plan":
     """The plan; where we cannot tell what was applied before, one that changes nothing."""
     from csagent.decide import decide
     from csagent.plan import Action, Leave, Plan
 
-    plan = decide(observation, known, settings, force_password=force_password)
+    beside = _beside(system, known, settings)
+    plan = decide(observation, known, settings, force_password=force_password, cloud_init=beside)
     if not known.withheld:
         return plan
 
@@ -132,7 +157,7 @@ def _one_round(
 
     with one_at_a_time(system, wake):
         known = recall(system, settings, observed)
-        plan = _decide(observed.observation, known, settings, options.force_password)
+        plan = _decide(system, observed.observation, known, settings, options.force_password)
         previous = record.previous(system)
         worker = Worker(system, known, log, wake, previous)
         outcomes = worker.carry_out(plan)

@@ -12,17 +12,24 @@ from csagent.model import Observation
 from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
 
 if TYPE_CHECKING:
+    from csagent.find.rivals import CloudInit
     from csagent.memory import Memory
     from csagent.settings import Settings
 
 _OLD_NEWS = (
     "{}: outdone before by a place that is trusted more and is silent now; {} stays until there is news"
 )
+TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
 def decide(
-    observation: Observation, memory: "Memory", settings: "Settings", *, force_password: bool = False
+    observation: Observation,
+    memory: "Memory",
+    settings: "Settings",
+    *,
+    force_password: bool = False,
+    cloud_init: Optional["CloudInit"] = None,
 ) -> Plan:
     """The plan of one pass.
 
@@ -31,14 +38,27 @@ def decide(
         memory: what was applied for this instance id.
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
+        cloud_init: what a cloud-init on this machine does; None where there is none.
     """
-    actions = (
+    actions: Tuple[Action, ...] = (
         _hostname(observation, memory, settings),
-        _ssh_keys(observation, memory, settings),
-        _password(observation, memory, settings, force_password),
+        _ssh_keys(observation, memory, settings, cloud_init),
+        _password(observation, memory, settings, force_password, cloud_init),
         _user_data(observation, memory),
     )
+    if cloud_init is not None:
+        actions = tuple(_beside(action, cloud_init, settings) for action in actions)
     return Plan(actions, _passed_over(observation, memory, actions))
+
+
+def _beside(action: Action, cloud_init: "CloudInit", settings: "Settings") -> Action:
+    """The same action, or none where the datum is left to cloud-init."""
+    from csagent.find.owners import left_to
+
+    reason = left_to(cloud_init, settings).get(action.datum)
+    if reason is None or (isinstance(action, Leave) and action.state == "off"):
+        return action
+    return Leave(action.datum, reason, action.source, state="off")
 
 
 def _passed_over(
@@ -101,7 +121,9 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings") 
     return SetHostname("hostname", f"CloudStack says {name}; {why}", source, name, observation.domain)
 
 
-def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+def _ssh_keys(
+    observation: Observation, memory: "Memory", settings: "Settings", cloud_init: Optional["CloudInit"]
+) -> Action:
     if not settings.ssh_keys:
         return _off("ssh_keys")
     keys = observation.ssh_keys
@@ -110,7 +132,11 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") 
         kept = "; those given before stay" if memory.ssh_keys else ""
         return _nothing(observation, "ssh_keys", f"no source gave a key: nothing is revoked{kept}")
     known = memory.ssh_keys
+    adopt = cloud_init is not None and cloud_init.writes_keys
     if known == keys and memory.ssh_user == settings.user:
+        if cloud_init is not None and adopt and cloud_init.touched_keys:
+            reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
+            return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True)
         return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
     if _is_old_news("ssh_keys", keys, memory):
         return Leave("ssh_keys", _OLD_NEWS.format("these keys", "the others"), source)
@@ -125,21 +151,28 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings") 
         new = sum(key not in previous for key in keys)
         gone = sum(key not in keys for key in previous)
         reason = f"the key set changed: {new} new, {gone} revoked, for {settings.user}"
-    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former)
+    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former, adopt)
 
 
 def _count(keys: Tuple[str, ...]) -> str:
     return "1 key" if len(keys) == 1 else f"{len(keys)} keys"
 
 
-def _password(observation: Observation, memory: "Memory", settings: "Settings", force: bool) -> Action:
+def _password(
+    observation: Observation,
+    memory: "Memory",
+    settings: "Settings",
+    force: bool,
+    cloud_init: Optional["CloudInit"],
+) -> Action:
     if not settings.password:
         return _off("password")
     offer = observation.password
     source = observation.provenance.get("password", offer.place)
     if offer.state != "offered" or offer.value is None:
         if offer.state == "none":
-            return _nothing(observation, "password", offer.reason or "no password is waiting")
+            taken = TAKEN if cloud_init is not None and cloud_init.takes_passwords else ""
+            return _nothing(observation, "password", f"{offer.reason or 'no password is waiting'}{taken}")
         refused = _refusal(observation, "password")
         if refused is not None:
             return Leave("password", refused[1], refused[0], state="refused", wrong=True)

@@ -49,12 +49,16 @@ class SetHostname(Action):
 
 @dataclass(frozen=True, **SLOTS)
 class WriteKeys(Action):
-    """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now."""
+    """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now.
+
+    `adopt`: cloud-init writes them too; what it wrote of them becomes ours.
+    """
 
     user: str = ""
     keys: Tuple[str, ...] = ()
     previous: Tuple[str, ...] = ()
     former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
+    adopt: bool = False
 
     changes = True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from csagent.errors import SettingsError
@@ -28,22 +28,70 @@ PIPE_SECONDS = 2.0
 MAX_WAIT = 3600.0
 MIN_POLL = 0.1
 MAX_POLL = 7 * 24 * 3600.0
+SWITCH = "true or false"
+OWNERS = ("auto", "csagent", "cloud-init")
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
+def _means(kind: str, meaning: str) -> Dict[str, str]:
+    return {"kind": kind, "meaning": meaning}
+
+
 @dataclass(frozen=True, **SLOTS)
 class Settings:
-    """The settings, at their defaults."""
+    """The settings, at their defaults; each with what csagent.yaml(5) says of it.
 
-    user: str = "root"
-    sources: Tuple[str, ...] = ("router", "drive")
-    hostname: bool = True
-    ssh_keys: bool = True
-    password: bool = True
-    drive_labels: Tuple[str, ...] = ("config-2",)
-    wait: float = 10.0  # seconds
-    poll: float = 300.0  # seconds; 0: never
+    The comments of the packages' csagent.yaml are the same texts, and a test compares them.
+    """
+
+    user: str = field(
+        default="root",
+        metadata=_means(
+            "name of an account", "The account that gets the password and the SSH keys. It must exist."
+        ),
+    )
+    sources: Tuple[str, ...] = field(
+        default=("router", "drive"),
+        metadata=_means(
+            "list of router and drive", "Where to look, in order of trust. Leaving one out turns it off."
+        ),
+    )
+    hostname: bool = field(default=True, metadata=_means(SWITCH, "Set the host name. false: leave it alone."))
+    ssh_keys: bool = field(
+        default=True, metadata=_means(SWITCH, "Write the SSH keys. false: leave them alone.")
+    )
+    password: bool = field(default=True, metadata=_means(SWITCH, "Set the password. false: leave it alone."))
+    cloud_init: str = field(
+        default="auto",
+        metadata=_means(
+            "auto, csagent or cloud-init",
+            "Who sets these where cloud-init works with CloudStack's data too. auto: the host name is "
+            "left to cloud-init where that manages it, keys and password are csagent's; csagent or "
+            "cloud-init: that one does all three.",
+        ),
+    )
+    drive_labels: Tuple[str, ...] = field(
+        default=("config-2",),
+        metadata=_means(
+            "list of labels",
+            "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
+        ),
+    )
+    wait: float = field(
+        default=10.0,
+        metadata=_means(
+            f"seconds, 0 to {MAX_WAIT:g}",
+            "Seconds that fetch, plan and apply wait for a source. The service never gives up.",
+        ),
+    )
+    poll: float = field(
+        default=300.0,
+        metadata=_means(
+            f"seconds, {MIN_POLL:g} to {MAX_POLL:g}, or 0",
+            "Seconds between the service's looks at the virtual router, give or take a tenth. 0: never.",
+        ),
+    )
 
     def as_plain(self) -> Dict[str, Any]:
         """What `from_plain` makes the same settings of, for another process."""
@@ -214,6 +262,12 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _owner(value: Any) -> str:
+    if value not in OWNERS:
+        raise ValueError("must be auto, csagent or cloud-init")
+    return str(value)
+
+
 def _sources(value: Any) -> Tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if (
@@ -260,6 +314,7 @@ _CONVERTERS: Dict[str, Callable[[Any], Any]] = {
     "hostname": _switch,
     "ssh_keys": _switch,
     "password": _switch,
+    "cloud_init": _owner,
     "drive_labels": _labels,
     "wait": seconds_between(0, MAX_WAIT),
     "poll": _poll,

@@ -96,7 +96,7 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> Turn:
             was found before, so that finding nothing again is no news.
         log: where decisions go.
 
-    It says first {"settings", "watching", "patterns" of lease files, "labels", "poll", "longest"}; then,
+    It says first {"settings", "watching", "patterns" of files, "labels", "poll", "longest"}; then,
     of the pass, {"found", "finished", "partly", "drive", "router", "status", "note", "current_at"}; or
     {"interrupted": True}, or {"error": text, "usage": whether it will not go away by itself}.
     """
@@ -161,14 +161,17 @@ def _tell(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signa
 
 def _world(system: System, settings: Settings, options: Options, wait: Optional[float]) -> Dict[str, Any]:
     """What the daemon has to know of the settings, of the places to watch, and of the pass to come."""
-    from csagent.agent import ROUNDS
+    from csagent.agent import CLOUD_INIT, CLOUD_INIT_ENDS, ROUNDS
     from csagent.find import finder
 
     watching = system.live and not options.given
+    patterns = list(finder.lease_patterns()) if watching and "router" in settings.sources else []
+    if watching and system.tree.exists(CLOUD_INIT):
+        patterns.append(CLOUD_INIT_ENDS)
     return {
         "settings": settings.as_plain(),
         "watching": watching,
-        "patterns": list(finder.lease_patterns()) if watching and "router" in settings.sources else [],
+        "patterns": patterns,
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
         "poll": settings.poll,
         "longest": ROUNDS * (settings.wait if wait is None else wait),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
 
 from csagent import jail, memory
-from csagent.apply import accounts, hostname, password, ssh_keys, user_data
+from csagent.apply import accounts
 from csagent.errors import ApplyError, JailError
 from csagent.memory import Memory
 from csagent.model import Candidate, Endpoint, Place, Secret
@@ -119,18 +119,27 @@ class Worker:
         )
 
     def _one(self, action: Action) -> Outcome:
+        # What changes things is imported where something changes: most passes change nothing.
         if isinstance(action, SetHostname):
+            from csagent.apply import hostname
+
             hostname.set_hostname(self.system, action.name, action.domain)
             self._remember(replace(self.memory, hostname=action.name))
         elif isinstance(action, WriteKeys):
+            from csagent.apply import ssh_keys
+
             account = accounts.find(self.system, action.user)
-            ssh_keys.write_keys(self.system, account, action.keys, action.previous)
+            ssh_keys.write_keys(self.system, account, action.keys, action.previous, action.adopt)
             self._revoke_from_former(action)
             self._remember(replace(self.memory, ssh_keys=action.keys, ssh_user=action.user))
         elif isinstance(action, KeepUserData) and action.user_data is not None:
+            from csagent.apply import user_data
+
             user_data.keep(self.system, self.memory.instance_id, action.user_data)
             self._remember(replace(self.memory, user_data=action.user_data.sha256))
         elif isinstance(action, SetPassword):
+            from csagent.apply import password
+
             account = accounts.find(self.system, action.user)
             if not password.is_set(self.system, account, action.value):
                 password.set_password(self.system, account, action.value)
@@ -151,12 +160,14 @@ class Worker:
         """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
         if action.former_user is None:
             return
+        from csagent.apply import ssh_keys
+
         try:
             former = accounts.find(self.system, action.former_user)
         except ApplyError:
             return  # the account is gone, and its access with it
         if ssh_keys.current(self.system, former):
-            ssh_keys.write_keys(self.system, former, (), action.previous)
+            ssh_keys.write_keys(self.system, former, (), action.previous, action.adopt)
 
     def _remember_password(self, value: Secret, outranked: Tuple[Secret, ...]) -> None:
         changed = self.memory.with_password(value)

@@ -1,65 +1,139 @@
 """The text of an authorized_keys file with our block in it. Pure.
 
 Our lines stand between two marker comments and are replaced as a whole, so that a reset key pair really
-revokes the old one; every other line is the owner's and stays, byte for byte. Lines that end in
-` cloudstack@apache.org` were written by the older guest scripts and are taken over (edge 54).
+revokes the old one; every other line is the owner's and stays, byte for byte. Where a marker was lost,
+a line is ours if we remember writing it, with these options: with the owner's `from=` it is the owner's.
+Lines that end in ` cloudstack@apache.org` were written by the older guest scripts and are taken over
+(edge 54).
+
+cloud-init, where it works beside us, writes the same keys outside of our block, and where `disable_root` is
+set, for root, with a command in front that only says who to log in as. sshd takes the first line that fits:
+such a line before ours would make the key useless, and one of a revoked key would stay for good. So both
+become ours, for keys that are or were; with another comment or other options a line is its owner's.
 """
 
 from __future__ import annotations
 
-from typing import AbstractSet, List, Sequence, Tuple
+from typing import AbstractSet, List, Optional, Sequence, Set, Tuple
 
-from csagent.plausible import key_identity
+from csagent.errors import Malformed
+from csagent.plausible import split_key
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
 BEGIN_MARK = "# csagent begin"
 END = "# csagent end"
 SCRIPT_SUFFIX = " cloudstack@apache.org"
+# cloud-init's default disable_root_opts, the same from 20.4 to 25.1, up to the name of its account.
+LOGIN_AS_OTHER = (
+    "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo 'Please login as the user "
+)
 
 
-def merge(text: str, keys: Sequence[str], previous: Sequence[str] = ()) -> str:
+def merge(text: str, keys: Sequence[str], previous: Sequence[str] = (), adopt: bool = False) -> str:
     """The new text.
 
     Args:
         text: the file as it is, "" where there is none.
         keys: the lines that shall be ours; none at all removes the block.
         previous: the lines that were ours until now: they go even where the markers have been lost.
+        adopt: cloud-init writes the same keys; its lines for them, and for the previous ones, go too.
     """
-    owners, position = _without_ours(text, {key_identity(key) for key in previous} - {None})
+    theirs = _by_cloud_init([*keys, *previous]) if adopt else frozenset()
+    owners, position = _without_ours(text, {_remembered(key) for key in previous} - {None}, theirs)
     if not keys:
         return _joined(owners)
     block = [BEGIN, *keys, END]
     return _joined([*owners[:position], *block, *owners[position:]])
 
 
-def _without_ours(text: str, previous: AbstractSet[object]) -> Tuple[List[str], int]:
+def has_cloud_inits(text: str, keys: Sequence[str]) -> bool:
+    """Whether a line that cloud-init wrote for one of these keys stands outside of our block, or in it."""
+    theirs = _by_cloud_init(keys)
+    stripped = [line.strip() for line in text.split("\n")]
+    inside, _ = _blocks(stripped)
+    for number, line in enumerate(stripped):
+        known = _written(line)
+        if known in theirs and (known[0] or number not in inside):
+            return True
+    return False
+
+
+def _by_cloud_init(keys: Sequence[str]) -> AbstractSet[Tuple[bool, str]]:
+    """The lines that cloud-init makes of these keys, as `_written` has them: open, and closed to root."""
+    written = [_written(key) for key in keys]
+    return {one for _, line in written if line for one in ((False, line), (True, " ".join(line.split()[:2])))}
+
+
+def _written(line: str) -> Tuple[bool, str]:
+    """(is it closed by cloud-init's command, the key as it writes it); "" for what it does not write.
+
+    Open, that is type, body and comment; closed, which nobody else writes, the comment does not matter.
+    """
+    try:
+        options, kind, blob, comment = split_key(line)
+    except Malformed:
+        return False, ""
+    if options.startswith(LOGIN_AS_OTHER):
+        return True, f"{kind} {blob}"
+    return False, "" if options else f"{kind} {blob} {comment}".strip()
+
+
+def _without_ours(
+    text: str, previous: AbstractSet[object], theirs: AbstractSet[Tuple[bool, str]]
+) -> Tuple[List[str], int]:
     """The owner's lines, and where our block stood among them (at the end where there was none)."""
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
     stripped = [line.strip() for line in lines]
-    whole = _has_whole_block(stripped)
+    inside, whole = _blocks(stripped)
     owners: List[str] = []
     position = -1
-    inside = False
     for number, line in enumerate(lines):
         text_of_line = stripped[number]
         if text_of_line.startswith(BEGIN_MARK):
             position = len(owners) if position < 0 else position
-            inside = END in stripped[number:]
-        elif text_of_line == END:
-            inside = False
-        elif inside or text_of_line.endswith(SCRIPT_SUFFIX) or (not whole and key_identity(line) in previous):
-            continue
-        else:
+        elif not (
+            text_of_line == END
+            or number in inside
+            or text_of_line.endswith(SCRIPT_SUFFIX)
+            or (not whole and _remembered(text_of_line) in previous)
+            or (theirs and _written(text_of_line) in theirs)
+        ):
             owners.append(line)
     return owners, len(owners) if position < 0 else position
 
 
-def _has_whole_block(stripped: Sequence[str]) -> bool:
-    """Whether a begin marker is followed by an end. Where not, only lines that we remember are ours."""
-    begins = [number for number, line in enumerate(stripped) if line.startswith(BEGIN_MARK)]
-    return bool(begins) and END in stripped[begins[0] :]
+def _blocks(stripped: Sequence[str]) -> Tuple[Set[int], bool]:
+    """The numbers of the lines between markers, and whether there are markers and each has its other half.
+
+    A begin whose end was lost, so that the next marker is another begin, begins nothing: what follows it may
+    be the owner's.
+    """
+    inside: Set[int] = set()
+    begin: Optional[int] = None
+    found, alone = False, False
+    for number, line in enumerate(stripped):
+        if line.startswith(BEGIN_MARK):
+            alone = alone or begin is not None
+            begin = number
+        elif line == END:
+            if begin is None:
+                alone = True
+            else:
+                inside.update(range(begin + 1, number))
+                found, begin = True, None
+    return inside, found and not alone and begin is None
+
+
+def _remembered(line: str) -> Optional[Tuple[str, str, str]]:
+    """(options, type, blob), by which a line of ours is known without markers; None for what is no key."""
+    if line.startswith("#"):
+        return None
+    try:
+        return split_key(line)[:3]
+    except Malformed:
+        return None
 
 
 def _joined(lines: Sequence[str]) -> str:

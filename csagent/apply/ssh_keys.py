@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from csagent import jail
 from csagent.apply.accounts import Account
-from csagent.apply.authorized_keys import merge
+from csagent.apply.authorized_keys import has_cloud_inits, merge
 from csagent.apply.selinux import relabel
 from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
@@ -48,13 +48,41 @@ def current(system: "System", account: Account) -> Optional[str]:
     return text if isinstance(text, str) else None
 
 
-def write_keys(system: "System", account: Account, keys: Sequence[str], previous: Sequence[str] = ()) -> bool:
+def touched(system: "System", account: Account, keys: Sequence[str]) -> bool:
+    """Whether cloud-init's lines for keys of ours stand in the file; False where it cannot be read."""
+    try:
+        return has_cloud_inits(current(system, account) or "", keys)
+    except ApplyError:
+        return False
+
+
+def write_keys(
+    system: "System",
+    account: Account,
+    keys: Sequence[str],
+    previous: Sequence[str] = (),
+    adopt: bool = False,
+) -> bool:
     """Make `keys` our lines in the file; False where they were so already.
+
+    Args:
+        adopt: what cloud-init wrote of these keys and of the previous ones is ours too.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous)})
+    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous, adopt)})
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
+    return bool(answer["changed"])
+
+
+def clear(system: "System", account: Account) -> bool:
+    """Take every line out of the file, the owner's too; False where there were none.
+
+    Raises:
+        ApplyError: it could not be written; the file is as it was.
+    """
+    answer = _as_owner(system, account, lambda home: {"changed": _clear(home)})
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     return bool(answer["changed"])
 
@@ -104,7 +132,7 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
+def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool) -> bool:
     os.umask(0o077)
     _belongs(home, "the home directory")
     changed = False
@@ -120,8 +148,16 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str]) -> bool:
             os.fchmod(directory, 0o700)
             changed = True
         text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
-        new = merge(text, keys, previous).encode("utf-8", "surrogateescape")
+        new = merge(text, keys, previous, adopt).encode("utf-8", "surrogateescape")
         return replace_at(directory, FILE, new, 0o600) or changed
+    finally:
+        os.close(directory)
+
+
+def _clear(home: int) -> bool:
+    directory = _open_directory(home)
+    try:
+        return bool(_read(directory)) and replace_at(directory, FILE, b"", 0o600)
     finally:
         os.close(directory)
 
@@ -183,8 +219,8 @@ def _problem(error: OSError) -> str:
 
 
 def preview(
-    system: "System", account: Account, keys: Sequence[str], previous: Sequence[str]
+    system: "System", account: Account, keys: Sequence[str], previous: Sequence[str], adopt: bool = False
 ) -> Tuple[str, str]:
     """(text now, text afterwards), for `plan`."""
     now = current(system, account) or ""
-    return now, merge(now, keys, previous)
+    return now, merge(now, keys, previous, adopt)

@@ -35,7 +35,7 @@ def diff(system: "System", action: Action) -> List[str]:
         if system.tree.stat(account.home) is None:
             return [f"! the home directory {system.tree.shown(account.home)} is missing"]
         try:
-            now, new = ssh_keys.preview(system, account, action.keys, action.previous)
+            now, new = ssh_keys.preview(system, account, action.keys, action.previous, action.adopt)
         except ApplyError as error:
             return [f"! {error}"]
         before, after = now.split("\n"), new.split("\n")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import make_key
 
-from csagent.apply.authorized_keys import BEGIN, END, merge
+from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
 
 OWN = make_key(9, "owner@laptop")
 A, B, C = make_key(1, "a"), make_key(2, "b"), make_key(3, "c")
@@ -59,6 +59,27 @@ def test_a_lost_begin_marker() -> None:
     """An end marker alone is taken away, and what we remember writing is revoked without any marker."""
     for text in (f"{OWN}\n{A}\n{END}\n", f"{A}\n{OWN}\n"):
         assert merge(text, [B], previous=[A]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
+
+
+def test_a_lost_end_before_a_whole_block_loses_no_line() -> None:
+    """A begin is ended by the next marker only; our lines behind it go, the owner's do not."""
+    text = f"{BEGIN}\n{A}\n{OWN}\n{BEGIN}\n{B}\n{END}\n"
+    assert merge(text, [C], previous=[A, B]) == f"{BEGIN}\n{C}\n{END}\n{OWN}\n"
+    assert merge(text, [], previous=[A, B]) == f"{OWN}\n"
+
+
+def test_without_markers_only_the_line_that_we_wrote_is_ours() -> None:
+    """The key with the owner's options, or in a comment, is the owner's; ours with our options is not."""
+    limited = f'from="10.0.0.1" {A}'
+    assert merge(f"{limited}\n# {A}\n#{A}\n{A}\n", [], previous=[A]) == f"{limited}\n# {A}\n#{A}\n"
+    assert merge(f"{limited}\n{A}\n", [], previous=[limited]) == f"{A}\n"
+
+
+def test_cloud_inits_line_behind_a_lost_end_is_seen() -> None:
+    """It is outside of our block, and has to go, although a begin marker stands before it."""
+    text = f"{BEGIN}\n{A}\n{BEGIN}\n{B}\n{END}\n"
+    assert has_cloud_inits(text, [A]) and not has_cloud_inits(text, [B])
+    assert merge(text, [B], previous=[A], adopt=True) == f"{BEGIN}\n{B}\n{END}\n"
 
 
 def test_two_blocks_become_one() -> None:

@@ -44,9 +44,11 @@ def test_every_setting(tree: Path) -> None:
     read = load(
         tree,
         "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\ndrive_labels: [config-2, MY-CD]\n"
-        "wait: 2.5\npoll: 60\n",
+        "cloud_init: csagent\nwait: 2.5\npoll: 60\n",
     )
-    assert read == Settings("alice", ("drive",), False, False, False, ("config-2", "MY-CD"), 2.5, 0.0)
+    assert read == Settings(
+        "alice", ("drive",), False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,7 @@ def test_every_setting(tree: Path) -> None:
         ("hostname: maybe\n", ["true or false"]),
         ("sources: [router, cloud]\n", ["router and drive"]),
         ("sources: []\n", ["router and drive"]),
+        ("cloud_init: true\n", ["cloud_init", "auto, csagent or cloud-init"]),
         ("wait: -1\n", ["seconds"]),
         ("wait: true\n", ["seconds"]),
         ("poll: .nan\n", ["seconds"]),
