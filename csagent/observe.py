@@ -15,6 +15,7 @@ from csagent import children
 from csagent.child import ROUTER_JOB, Wake
 from csagent.children import Options
 from csagent.errors import JailError
+from csagent.lookout import Lookout
 from csagent.model import Drive, Found, Observed, Place, Platform, Reading
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from csagent.warm import Warm
 
 GRACE = 3.0  # seconds that the router gets once a drive has been read (DESIGN, "Order")
-TICK = 0.5  # seconds between looks for a new lease or drive
 ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look can be
 DRIVE_PATIENCE = 6.0  # seconds; facts/dependencies.md, section 3
 SCOUT_PATIENCE = 20.0
@@ -98,6 +98,7 @@ class _Observer:
         self.wants_drive = "drive" in self.sources and (options.drive is not None or not options.given)
         # A tree's leases and devices say nothing about the network and the drives of this machine.
         self.discovers = system.live and not options.given
+        self.lookout = Lookout(system, settings.drive_labels, self.discovers)
         # What was there when the router and the drives were last started on: the daemon asks afterwards
         # whether that is all that has happened.
         self.seen: List[Tuple[Hashable, ...]] = [(), ()]
@@ -122,22 +123,17 @@ class _Observer:
         clock = self.system.clock
         try:
             if self.wants_router:
-                self._start_router()
+                self._begin_with_router()
             if self.wants_drive:
                 self._start_drives()
             meanwhile()
             from csagent.read.merge import merge
 
-            marks = self._marks()
-            looked = clock.monotonic()
             while not self._is_over(clock.monotonic()):
                 self._select()
                 now = clock.monotonic()
                 self._expire(now)
-                if self.discovers and now - looked >= TICK:
-                    looked, latest = now, self._marks()
-                    self._look_again(marks, latest)
-                    marks = latest
+                self._look_again(*self.lookout.look())
                 stale = self.router_stale and now - self.router_started >= RESTART_AFTER
                 if stale or (self.router_again_at is not None and now >= self.router_again_at):
                     self._start_router()
@@ -147,6 +143,7 @@ class _Observer:
                 job.child.kill()
             if self.warm is not None:
                 self.warm.drop()
+            self.lookout.close()
         places = self._places()
         readings = [*self.router_readings, *self.drive_readings.values()]
         observation = merge(readings, places, self.found.platform, self.sources)
@@ -162,30 +159,13 @@ class _Observer:
                 return plausible.domain(lease.domain_name)
         return None
 
-    def _marks(self) -> Tuple[Tuple[Hashable, ...], Tuple[Hashable, ...]]:
-        return self._network_marks(), self._drive_marks()
-
-    def _network_marks(self) -> Tuple[Hashable, ...]:
-        if not self.discovers:
-            return ()
-        from csagent.find import finder
-
-        return finder.network_marks(self.system)
-
-    def _drive_marks(self) -> Tuple[Hashable, ...]:
-        if not self.discovers:
-            return ()
-        from csagent.find import finder
-
-        return finder.drive_marks(self.system, self.settings.drive_labels)
-
-    def _look_again(self, before: Tuple[Any, Any], after: Tuple[Any, Any]) -> None:
-        if self.wants_router and before[0] != after[0] and not self.router_readings:
+    def _look_again(self, network: bool, drives: bool) -> None:
+        if self.wants_router and network and not self.router_readings:
             if self.router is None:
                 self._start_router()
             else:
                 self.router_stale = True
-        if self.wants_drive and before[1] != after[1]:
+        if self.wants_drive and drives:
             self.grace = min(self.grace, GRACE)  # however long a known drive waits, a new one does not
             self._start_drives()
 
@@ -205,18 +185,19 @@ class _Observer:
 
     def _select(self) -> None:
         now = self.system.clock.monotonic()
-        moments = [now + TICK, self.end, *(job.ends for job in self._jobs())]
+        moments = [max(now, self.lookout.until()), self.end, *(job.ends for job in self._jobs())]
         if self.drive_read_at is not None:
             moments.append(self.drive_read_at + self.grace)
         if self.router_again_at is not None:
             moments.append(self.router_again_at)
-        later = [moment for moment in moments if moment > now]
-        waiting: List[Any] = [job.child for job in self._jobs()]
+        later = [moment for moment in moments if moment > now] or [now]
+        waiting: List[Any] = [*self.lookout.waits_for(), *(job.child for job in self._jobs())]
         if self.wake is not None:
             waiting.append(self.wake)
         ready = select.select(waiting, [], [], min(later) - now)[0]
         if self.wake is not None and self.wake in ready:
             raise Interrupted
+        self.lookout.heard()
         for job in self._jobs():
             if job.child in ready:
                 self._collect(job)
@@ -250,11 +231,20 @@ class _Observer:
 
     # --- the router ---
 
+    def _begin_with_router(self) -> None:
+        """A reader at once, where there may be somebody to ask; else one that waits for a lease."""
+        if self.once or not self.discovers or self.lookout.sees_a_route():
+            self._start_router()
+            return
+        self.found = replace(self.found, platform=self._dmi())
+        self.router_done = True
+        self._warm_up()
+
     def _start_router(self) -> None:
         if self.router is not None:
             self.router.child.kill()
         if self.wake is not None:  # nobody but the daemon asks, or pays for it
-            self.seen[0] = self._network_marks()
+            self.seen[0] = self.lookout.network()
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
         ready, self.warm = self.warm, None
@@ -319,7 +309,7 @@ class _Observer:
         for job in self.drives:
             job.child.kill()
         if self.wake is not None:
-            self.seen[1] = self._drive_marks()
+            self.seen[1] = self.lookout.drives()
         self.drives = []
         self.drive_places, self.drive_readings = {}, {}
         self.drive_read_at = None

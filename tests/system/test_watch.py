@@ -129,6 +129,32 @@ def test_the_network() -> None:
     assert (lines[:-1], done.stderr) == ([*expected, "quiet False"], "")
 
 
+@pytest.mark.root
+def test_a_pass_that_waits_looks_as_soon_as_there_is_an_address() -> None:
+    """The next look is due half a second after the last; once the kernel tells of an address, at once."""
+    script = """
+import select, subprocess, time
+from csagent.lookout import SOON, Lookout
+from csagent.system import System
+subprocess.run(["ip", "link", "add", "dummy7", "type", "veth"], check=True)
+lookout = Lookout(System.at("/"), ("config-2",), True)
+assert lookout.look() == (False, False), "not due"
+subprocess.run(["ip", "addr", "add", "192.0.2.7/24", "dev", "dummy7"], check=True)
+assert select.select(lookout.waits_for(), [], [], 2.0)[0]
+lookout.heard()
+assert lookout.until() - time.monotonic() <= SOON
+time.sleep(SOON + 0.01)
+assert lookout.look() == (True, False)
+assert lookout.until() - time.monotonic() > 2 * SOON
+lookout.close()
+"""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes a network namespace")
+    words = ["unshare", "--net", sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_source_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost events are one warning and count as news; the next event works."""
     made: List[int] = []
