@@ -32,7 +32,7 @@ def global_options(parser: argparse.ArgumentParser, root: Any, config: Any, verb
         "--root", metavar="DIR", default=root, help="work on the tree below DIR, touching nothing outside it"
     )
     parser.add_argument(
-        "--config", metavar="FILE", default=config, help="settings, instead of /etc/csagent (see README)"
+        "--config", metavar="FILE", default=config, help="settings, instead of those in /etc/csagent"
     )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="count", default=verbose, help="say more")
@@ -53,6 +53,40 @@ def with_places(command: argparse.ArgumentParser) -> None:
     group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
     group.add_argument("--source", choices=("router", "drive"), help="only this one of the two")
     group.add_argument("--wait", metavar="SECONDS", type=seconds, help="wait so long for a source")
+
+
+SEAL_EPILOG = """\
+things, in the order in which they go: package-caches, temporary, mail,
+core-dumps, cloud-init, logs, known-hosts, udev-rules, network-identity,
+leases, random-seed, credential-secret, hostname, machine-id,
+script-markers, csagent, histories, authorized-keys, password, host-keys
+
+exit codes: 0 clean, or done, 1 --check found something or all failed,
+2 usage or settings, 3 some failed: they are named, the others are done"""
+
+
+def with_sealing(seal: argparse.ArgumentParser) -> None:
+    """What seal takes; csagent.seal.command understands it."""
+    seal.epilog = SEAL_EPILOG
+    mode = seal.add_mutually_exclusive_group()
+    mode.add_argument("--yes", action="store_true", help="do it; SSH host keys and passwords go last")
+    mode.add_argument("--check", action="store_true", help="only look; exit code 1 if anything is left")
+    seal.add_argument(
+        "--password",
+        metavar="WHAT",
+        choices=("lock", "expire", "keep"),
+        default="lock",
+        help="of root and of the setting user: lock (the default; CloudStack's opens it again), "
+        "expire (a new one at the first login) or keep",
+    )
+    seal.add_argument("--hostname", metavar="NAME", help="instead of localhost")
+    seal.add_argument("--keep", metavar="THING", action="append", help="leave this alone; may be repeated")
+    seal.add_argument(
+        "--all-keys", action="store_true", help="also the lines of authorized_keys that are not csagent's"
+    )
+    seal.add_argument(
+        "--poweroff", action="store_true", help="with --yes: then power off without writing anything again"
+    )
 
 
 def _router(text: str) -> Tuple[str, int]:

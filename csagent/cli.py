@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from types import SimpleNamespace
 
-from csagent import __version__
-from csagent.arguments import Parser, formatter, global_options, seconds, with_json, with_places
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
 
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
-    from typing import Any, List, Mapping, Optional, Sequence, Tuple
+    import argparse
+    from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
     from csagent.children import Options
     from csagent.model import Observed
@@ -20,17 +19,19 @@ if TYPE_CHECKING:
     from csagent.show.console import Console
     from csagent.system import System
 
-EPILOG = """\
-exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
-3 some data applied and some failed, 4 no CloudStack source found"""
+AS_THE_UNIT = ["daemon"]  # what its ExecStart says
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; every failure is one line on standard error and an exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if words == AS_THE_UNIT:  # the process that stays does without argparse, which is a megabyte
+            return _daemon(daemon_defaults())
+        from csagent.command_line import build_parser
+
         parsed = build_parser("lab" in words).parse_args(words)
-        return int(parsed.run(parsed))
+        return int((_COMMANDS.get(parsed.run) or parsed.run)(parsed))
     except SystemExit as error:  # argparse: --help, --version, usage
         return error.code if isinstance(error.code, int) else EXIT_FAILED
     except CsagentError as error:
@@ -85,74 +86,6 @@ def entry() -> None:
                 _complain(f"standard output: {error.strerror}")
             code = code or EXIT_FAILED
     os._exit(code)
-
-
-# --- the parser -------------------------------------------------------------------------------
-
-
-def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
-    """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
-    parser = Parser(
-        prog="csagent",
-        description="The guest agent for Apache CloudStack: makes hostname, SSH keys and\n"
-        "password what CloudStack says, and explains what it did.",
-        epilog=EPILOG,
-        formatter_class=formatter,
-    )
-    parser.add_argument("--version", action="version", version=f"csagent {__version__}")
-    global_options(parser, "/", None, 0, False)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="csagent")
-    shared = Parser(add_help=False, formatter_class=formatter)
-    # Also accepted behind the command; SUPPRESS keeps a value given before it.
-    global_options(shared, *[argparse.SUPPRESS] * 4)
-
-    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            parents=[shared],
-            epilog=EPILOG,
-            formatter_class=formatter,
-        )
-        command.set_defaults(run=run)
-        return command
-
-    with_json(add("discover", _discover, "where csagent would look and why; contacts nobody"))
-    fetch = with_json(add("fetch", _fetch, "what CloudStack says about this VM, never acknowledging"))
-    with_places(fetch)
-    fetch.add_argument("--show-secrets", action="store_true", help="show the password (root only)")
-    fetch.add_argument(
-        "--save",
-        metavar="DIR",
-        help="write what was read below DIR, mode 0600; the password only with --show-secrets",
-    )
-    plan = with_json(add("plan", _plan, "what apply would do and why, as a diff; changes nothing"))
-    with_places(plan)
-    apply = with_json(
-        add("apply", _apply, "one pass, now: hostname, SSH keys and password; tells CloudStack last")
-    )
-    with_places(apply)
-    for command in (plan, apply):
-        command.add_argument(
-            "--force-password", action="store_true", help="set an offered password even if it is an older one"
-        )
-    daemon = add("daemon", _daemon, "a pass at start, then whenever there is something new; for systemd")
-    with_places(daemon)
-    status = with_json(add("status", _status, "what the last pass did, per datum, and why"))
-    status.add_argument(
-        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="wait so long for the first pass to end"
-    )
-    query = add("query", _query, "one value of the last pass, for scripts")
-    query.add_argument(
-        "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
-    )
-    lab = add("lab", None, "a virtual router and config drives to try csagent on, no cloud needed")
-    if with_lab:
-        from csagent.lab import command as lab_command
-
-        lab_command.add_arguments(lab)
-    return parser
 
 
 # --- the commands -----------------------------------------------------------------------------
@@ -320,6 +253,47 @@ def _daemon(parsed: argparse.Namespace) -> int:
     return Daemon(prepare, Log(_verbosity(parsed)), parsed.wait).run()
 
 
+def _doctor(parsed: argparse.Namespace) -> int:
+    from csagent.doctor import examine, last_pass
+    from csagent.private import keep_memory_private
+    from csagent.show import doctor
+    from csagent.system import System
+
+    keep_memory_private()
+    if parsed.bundle is not None:
+        from csagent.doctor.bundle import check
+
+        check(parsed.bundle)
+    system = System.at(parsed.root)
+    settings, problem = last_pass.load_settings(system, parsed.config)
+    options = _options(parsed, settings.sources)
+    examined = examine.examine(system, settings, problem, options, wait=_wait(parsed, settings))
+    if parsed.json:
+        _print_json(doctor.as_json(examined))
+    else:
+        sys.stdout.write(doctor.as_text(examined, _console(), quiet=parsed.quiet))
+    if parsed.bundle is not None:
+        from csagent.doctor.bundle import write
+
+        written = write(
+            system,
+            settings,
+            parsed.bundle,
+            account=examined.situation.account,
+            documents=doctor.documents(examined),
+            config=parsed.config,
+        )
+        print(f"csagent: {written.line()}", file=sys.stderr)
+    return examined.exit_code
+
+
+def _seal(parsed: argparse.Namespace) -> int:
+    from csagent.seal import command
+
+    system, settings = _load(parsed)
+    return command.run(parsed, system, settings)
+
+
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.show import status
 
@@ -341,8 +315,34 @@ def _query(parsed: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _install_units(parsed: argparse.Namespace) -> int:
+    from csagent import install_units
+
+    return install_units.run(parsed)
+
+
 def _verbosity(parsed: argparse.Namespace) -> int:
     return 0 if parsed.quiet else 1 + int(parsed.verbose or 0)
+
+
+def daemon_defaults() -> Any:
+    """What the parser makes of "daemon" without an option."""
+    places = dict.fromkeys(("router", "password_port", "drive", "source", "wait"))
+    return SimpleNamespace(root="/", config=None, verbose=0, quiet=False, run="daemon", **places)
+
+
+_COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
+    "discover": _discover,
+    "fetch": _fetch,
+    "plan": _plan,
+    "apply": _apply,
+    "daemon": _daemon,
+    "status": _status,
+    "query": _query,
+    "doctor": _doctor,
+    "seal": _seal,
+    "install-units": _install_units,
+}
 
 
 def no_source(observed: "Observed") -> str:

@@ -7,16 +7,17 @@ import fnmatch
 import os
 import stat
 from contextlib import contextmanager
-from typing import Iterator, List, Optional, Tuple
+
+TYPE_CHECKING = False  # the resident process does without typing
+if TYPE_CHECKING:
+    from typing import Iterator, List, Optional, Tuple
 
 READ_LIMIT = 256 * 1024
 MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
 
 
 class Tree:
-    """The file system below a root.
-
-    Every path is absolute as the guest sees it. Symbolic links are resolved inside the root, as chroot
+    """Every path is absolute as the guest sees it. Symbolic links are resolved inside the root, as chroot
     would, by walking directory descriptors: a link in the tree never leads outside it.
     """
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
+KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
 LOOK_AGAIN = 0.2  # seconds
 SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
 
@@ -130,7 +131,7 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
     if name == "user_data":
         return _user_data(root, instance)
     value: Any = None
-    if name in ("hostname", "instance_id", "ssh_keys", "network"):
+    if name in KEYS:
         value = instance.get(name)
     if value is None:
         value = metadata.get(key)
