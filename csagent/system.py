@@ -177,6 +177,11 @@ class RecordedRunner(Runner):
         self._tree = tree
         self._commands = commands
 
+    @property
+    def lines(self) -> Tuple[str, ...]:
+        """The command lines that it has answers to."""
+        return tuple(self._commands)
+
     def available(self, program: str) -> bool:
         return any(line.split(" ", 1)[0] == program for line in self._commands)
 

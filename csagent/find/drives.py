@@ -36,14 +36,14 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
     """Every block device whose label is one of `labels` (case folded), CD drives first.
 
     Args:
-        system: only the running system has devices; a tree has none.
+        system: only the running system has devices; of a tree only a support archive knows what it had.
         labels: the labels that count.
         volumes: (device, label) as `volumes` read them while it was root; None: read them now.
     """
     wanted = {label.casefold() for label in labels}
-    if not system.live or not wanted:
+    if not wanted or not (system.live or _recorded(system)):
         return ()
-    if not udev_runs(system):
+    if system.live and not udev_runs(system):
         found = read_volumes(system) if volumes is None else volumes
         return tuple(
             Drive(device, label, "label read from the device")
@@ -51,6 +51,8 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
             if label.casefold() in wanted
         )
     listed: List[Tuple[Optional[str], Mapping[str, str]]]
+    if not system.live:
+        return tuple(rank(udev_database(system), wanted))
     try:
         import pyudev
 
@@ -61,6 +63,11 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
     except (ImportError, OSError, LookupError, ValueError):  # no pyudev or libudev, a device just gone
         listed = udev_database(system)
     return tuple(rank(listed, wanted))
+
+
+def _recorded(system: System) -> bool:
+    """Whether this is a support archive of a machine with udev: it has what counts of udev's database."""
+    return system.recorded and system.tree.exists(UDEV_CONTROL)
 
 
 _PROPERTIES = ("ID_FS_LABEL", "ID_FS_LABEL_ENC", "ID_FS_TYPE", "ID_CDROM", "DEVTYPE")

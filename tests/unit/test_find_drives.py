@@ -149,7 +149,7 @@ def test_hint_without_udev(tmp_path):
 
 
 def test_a_tree_has_no_drives(tmp_path):
-    """A mounted image or a support bundle has no devices."""
+    """A mounted image has no devices; of a support archive see test_bundle."""
     by_label(tmp_path, "config-2")
     assert drives.drives(System.at(str(tmp_path)), ["config-2"], (("/dev/sr0", "config-2"),)) == ()
 

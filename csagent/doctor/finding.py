@@ -1,0 +1,76 @@
+"""One thing that doctor has found out, and what a list of them comes to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Dict, Iterable, List, Optional, Sequence
+
+from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK
+from csagent.model import SLOTS
+
+OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
+STATES = (OK, NOTE, WARNING, PROBLEM)
+
+
+@dataclass(frozen=True, **SLOTS)
+class Finding:
+    """What a probe saw, what that means, and what to do about it; nothing in it is secret.
+
+    `state` is one of STATES: `problem`, something does not work; `warning`, it may not, or will not for long;
+    `note`, worth knowing, or not seen; `ok`. `advice` is a command or a step, "" where nothing is to do.
+    """
+
+    area: str
+    state: str
+    saw: str
+    means: str = ""
+    advice: str = ""
+
+    def as_plain(self) -> Dict[str, str]:
+        """For JSON."""
+        return asdict(self)
+
+
+def worst(findings: Iterable[Finding]) -> str:
+    """The worst state among them, `ok` where there are none."""
+    return max((one.state for one in findings), key=STATES.index, default=OK)
+
+
+def of_state(findings: Iterable[Finding], state: str) -> List[Finding]:
+    """Those in one state."""
+    return [one for one in findings if one.state == state]
+
+
+def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
+    """What to deal with first: the first problem, else the first warning, in the order of the probes.
+
+    The order is that of the data's way into the machine: what comes first stops what comes after it.
+    """
+    for state in (PROBLEM, WARNING):
+        for one in findings:
+            if one.state == state and one.advice:
+                return one
+    return None
+
+
+def exit_code(findings: Sequence[Finding], no_source: bool) -> int:
+    """0: no problem and no warning; 4: nobody had CloudStack's data; else 1."""
+    if no_source:
+        return EXIT_NO_SOURCE
+    return EXIT_FAILED if worst(findings) in (PROBLEM, WARNING) else EXIT_OK
+
+
+def verdict(findings: Sequence[Finding], no_source: bool) -> str:
+    """One line: is all well, and if not, how much is not."""
+    counts = [(len(of_state(findings, state)), state) for state in (PROBLEM, WARNING)]
+    said = " and ".join(f"{count} {state}{'s' * (count != 1)}" for count, state in counts if count)
+    if no_source:
+        return f"no CloudStack source was found; {said}" if said else "no CloudStack source was found"
+    if said:
+        return said
+    unseen = len([one for one in of_state(findings, NOTE) if one.saw.startswith("not seen")])
+    if unseen:
+        return (
+            f"nothing wrong in what could be seen; {unseen} {'check' if unseen == 1 else 'checks'} not made"
+        )
+    return "all is well"
