@@ -61,8 +61,9 @@ core-dumps, cloud-init, logs, known-hosts, udev-rules, network-identity,
 leases, random-seed, credential-secret, hostname, machine-id,
 script-markers, csagent, histories, authorized-keys, password, host-keys
 
-exit codes: 0 clean, or done, 1 --check found something or all failed,
-2 usage or settings, 3 some failed: they are named, the others are done"""
+exit codes: 0 clean, or done, 1 --check found something or could not look
+everywhere, or all failed, 2 usage or settings, 3 some failed or could not
+be looked at: they are named, the others are done"""
 
 
 def with_sealing(seal: argparse.ArgumentParser) -> None:
