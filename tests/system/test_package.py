@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
+import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Tuple
 
 import pytest
 from gate import require
-from image import TOOLS, Installed, build_package
+from image import Installed, run
 from segment import Guest
 
 import csagent
 from csagent import settings
 from csagent.system import System
 
+SERVICES = ("csagent.service", "csagent-host-keys.service")
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging" / "debian"
 
 
@@ -51,55 +52,54 @@ def test_package_version_is_the_programs() -> None:
     assert first.startswith(f"csagent ({csagent.__version__}-")
 
 
-@pytest.mark.root
-def test_lintian_finds_no_error(tmp_path: Path) -> None:
-    """Debian's own checker has no complaint of the kind that gets a package rejected."""
-    require(TOOLS, "builds the package")
-    if shutil.which("lintian") is None:
-        pytest.skip("lintian is not installed")
-    deb = build_package(tmp_path)
-    done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on", "error", str(deb)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_lintian_finds_nothing(deb: Path, libraries: Tuple[Path, Path]) -> None:
+    """Debian's own checker has no error and no warning, for PyCdlib's package neither."""
+    require(("lintian",), "checks the packages")
+    for package in (deb, libraries[0]):
+        done = subprocess.run(
+            ["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-@pytest.mark.root
-def test_same_source_gives_the_same_package(tmp_path: Path) -> None:
-    """Two builds are equal byte for byte, whatever the time and the directory."""
-    require(TOOLS, "builds the package")
-    first, second = build_package(tmp_path / "a"), build_package(tmp_path / "b")
-    assert first.read_bytes() == second.read_bytes()
+def test_same_source_gives_the_same_package(
+    deb: Path, sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The release archive builds the package of the checkout, byte for byte, whenever and wherever."""
+    run(["tar", "-xzf", sdist_and_wheel[0], "-C", tmp_path, "--strip-components=1"], 30)
+    again = run([tmp_path / "packaging/build-deb", tmp_path / "again"], 120).stdout.strip()
+    assert Path(again).read_bytes() == deb.read_bytes()
+
+
+def test_pycdlib_for_debian_11_gives_way_to_debians_own(libraries: Tuple[Path, Path], tmp_path: Path) -> None:
+    """Its version is below Debian 12's, of the same upstream release; the module is whole."""
+    fields = run(["dpkg-deb", "--field", libraries[0], "Package", "Version", "Architecture"], 10).stdout
+    assert fields.split()[1::2] == ["python3-pycdlib", "1.12.0-1~csagent1", "all"]
+    run(["dpkg", "--compare-versions", "1.12.0-1~csagent1", "lt", "1.12.0+ds1-4"], 10)
+    run(["dpkg-deb", "--extract", libraries[0], tmp_path], 10)
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import pycdlib; print(pycdlib.__file__)"
+    modules = tmp_path / "usr/lib/python3/dist-packages"
+    told = run([sys.executable, "-I", "-B", "-c", program, modules], 30).stdout
+    assert told == f"{modules}/pycdlib/__init__.py\n"
 
 
 @pytest.mark.netns
 @pytest.mark.root
 def test_installation_makes_the_account_and_enables_the_unit(guest: Guest) -> None:
-    """The reading children's account has no home and no shell, the unit is enabled, byte code is there.
+    """The reading children's account has no home and no shell, the units are enabled, byte code is there.
 
     The target that others can wait for is there, and nothing starts it by itself.
     """
     account = guest.do("getent", "passwd", "csagent").strip().split(":")
     assert account[5:] == ["/nonexistent", "/usr/sbin/nologin"]
-    assert guest.do("systemctl", "is-enabled", "csagent.service").strip() == "enabled"
+    assert guest.do("systemctl", "is-enabled", *SERVICES).split() == ["enabled", "enabled"]
     assert guest.do("csagent", "--version").strip() == f"csagent {csagent.__version__}"
     assert guest.run("systemctl", "is-enabled", "csagent-ready.target").stdout.strip() == "static"
     guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/__pycache__/cli.*.pyc")
     assert guest.do("head", "-n1", "/usr/bin/csagent").strip() == "#!/usr/bin/python3 -I"
-    done = guest.run("systemd-analyze", "verify", "--man=no", "csagent.service", "csagent-ready.target")
+    done = guest.run("systemd-analyze", "verify", "--man=no", *SERVICES, "csagent-ready.target")
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.netns
-@pytest.mark.root
-def test_purge_removes_the_memory_and_removal_keeps_it(guest: Guest) -> None:
-    """After `remove` what was applied is still known; `purge` forgets it, the settings file included."""
-    guest.do("mkdir", "-p", "/var/lib/csagent/instances", "/run/csagent")
-    guest.do("dpkg", "--remove", "csagent")
-    guest.do("test", "-d", "/var/lib/csagent/instances", "-a", "-e", "/etc/csagent/csagent.yaml")
-    guest.do("dpkg", "--purge", "csagent")
-    assert guest.run("ls", "-d", "/var/lib/csagent", "/run/csagent", "/etc/csagent").stdout == ""

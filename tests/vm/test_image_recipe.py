@@ -1,0 +1,115 @@
+"""The recipe of packaging/image that can be carried out here: debos without a virtual machine of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+from gate import require
+from image import (
+    MIRROR,
+    SECURITY,
+    _forget_old,
+    _half_made,
+    _key,
+    _locked,
+    build_package,
+    cache_directory,
+    run,
+)
+from machine import OLDER
+
+RECIPES = Path(__file__).resolve().parents[2] / "packaging" / "image"
+TOOLS = (
+    *("debos", "debootstrap", "systemd-nspawn", "parted", "mkfs.ext4", "dpkg-buildpackage", "dh", "losetup"),
+    *("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "sfdisk", "dumpe2fs", "unshare"),
+)
+KIND, BASE = "recipe-debos", "recipe-base"
+GROWN = 5 << 30
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What debos/build makes of this checkout's package; the system before csagent is kept for the next."""
+    require(TOOLS, "builds an image with debos")
+    deb = build_package(tmp_path_factory.mktemp("deb"))
+    depends = run(["dpkg-deb", "--field", deb, "Depends"], 30).stdout
+    debos, common = RECIPES / "debos", RECIPES / "common"
+    begun_with = _key([depends, MIRROR, SECURITY], [debos / "base.sh", debos / "csagent.yaml"])
+    cache = cache_directory()
+    with _locked(cache / "lock-recipe-debos"):
+        files = [deb, *sorted(common.iterdir()), *sorted(debos.iterdir())]
+        made = cache / f"{KIND}-{_key([begun_with], files)}"
+        base = cache / f"{BASE}-{begun_with}"
+        if not made.exists():
+            _forget_old(cache, KIND)
+            _forget_old(cache, BASE)
+            base.mkdir(exist_ok=True)
+            with _half_made(cache) as new:
+                words: List[object] = [debos / "build", "--package", deb, "--output", new / "template.raw"]
+                words += ["--base", base / "base.tar.gz", "--disable-fakemachine"]
+                words += ["-t", f"mirror:{MIRROR}", "-t", f"security:{SECURITY}"]
+                run(words, 900)
+                new.rename(made)
+        for used in (made, base):
+            os.utime(used)
+    return made / "template.raw"
+
+
+def partitions(disk: Path) -> List[Dict[str, Any]]:
+    table = json.loads(run(["sfdisk", "--json", disk], 60).stdout)["partitiontable"]
+    found: List[Dict[str, Any]] = table["partitions"]
+    return found
+
+
+@contextlib.contextmanager
+def mounted(disk: Path, directory: Path) -> Iterator[Path]:
+    """The root file system of an image, read-only."""
+    options = f"loop,ro,noload,offset={partitions(disk)[-1]['start'] * 512}"
+    run(["mount", "-t", "ext4", "-o", options, disk, directory], 60)
+    try:
+        yield directory
+    finally:
+        run(["umount", directory], 60)
+
+
+def test_what_the_recipe_makes_is_a_clean_template(template: Path, tmp_path: Path) -> None:
+    """`seal --check` finds nothing, no host key is left, and the units wait for the first boot."""
+    with mounted(template, tmp_path) as tree:
+        command = [sys.executable, "-I", "-m", "csagent", "--root", tree, "seal", "--check"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert list(tree.glob("etc/ssh/ssh_host_*")) == []
+        assert (tree / "etc/machine-id").read_text() in ("", "uninitialized\n")
+        wanted = tree / "etc/systemd/system/multi-user.target.wants"
+        assert {"csagent.service", "csagent-host-keys.service"} <= {path.name for path in wanted.iterdir()}
+        assert list((tree / "tmp").iterdir()) == [] == list((tree / "root").glob("image-build*"))
+
+
+def test_it_keeps_its_promises_on_a_larger_disk(template: Path, tmp_path: Path) -> None:
+    """Every promise of `csagent lab vm`, by GRUB and the BIOS; the root has grown into the disk."""
+    disk, kept = tmp_path / "grown.qcow2", tmp_path / "kept"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", template, "-F", "raw", disk, str(GROWN)], 60)
+    command = [sys.executable, "-I", "-m", "csagent", "lab", "vm", disk, "--json", "--keep", kept]
+    command += ["--cpu", OLDER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
+    document = json.loads(done.stdout)
+    failed = [one for one in document["promises"] if one["state"] in ("fail", "warn")]
+    assert (done.returncode, failed) == (0, []), done.stderr[-3000:]
+
+    raw = tmp_path / "after.raw"
+    run(["qemu-img", "convert", "-O", "raw", kept / "drive" / "disk.qcow2", raw], 300)
+    root = partitions(raw)[-1]
+    assert root["size"] * 512 > GROWN - (8 << 20)
+    # The file system begins where the partition does.
+    said = run(["dumpe2fs", "-h", f"{raw}?offset={root['start'] * 512}"], 60).stdout
+    values = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    assert int(values["Block count"]) * int(values["Block size"]) > GROWN - (64 << 20)
