@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from typing import List, Set
 
@@ -55,6 +56,7 @@ async def main() -> None:
     ports: List[int] = [await line.serve() for line in lines]
     print(*ports, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    os._exit(0)  # connections that are still open need no farewell
 
 
 if __name__ == "__main__":

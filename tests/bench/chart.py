@@ -1,0 +1,56 @@
+"""The comparison in the VM as an SVG: a row of bars per figure, a bar per agent."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Dict, List
+
+FIGURES = (
+    ("cpu_s", "CPU time of its units", "s"),
+    ("after_lease_s", "from the lease to keys and password", "s"),
+    ("sshd_s", "from the kernel's start to sshd", "s"),
+    ("requests", "requests to the virtual router", ""),
+)
+COLOURS = {"none": "#8c8c8c", "csagent": "#1a7f5a", "cloud-init": "#c25b2e", "script": "#4a76b8"}
+NAMES = {"none": "no agent", "script": "shell script"}
+WIDTH, LEFT, RIGHT, BAR, GAP, HEAD, TITLE = 720, 110, 90, 18, 4, 26, 46
+
+
+def draw(result: Dict[str, Any], path: str) -> None:
+    """Write the chart of `vm.vm`'s result."""
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(svg(result))
+
+
+def svg(result: Dict[str, Any]) -> str:
+    """The document."""
+    rows = result["agents"]
+    parts: List[str] = [_text(12, 24, "First boot of the same Debian 12 image, medians", 16, "bold")]
+    top = TITLE
+    for key, title, unit in FIGURES:
+        values = {agent: row[key] for agent, row in rows.items() if row.get(key) is not None}
+        if key in ("cpu_s", "requests"):
+            values.pop("none", None)
+        parts.append(_text(12, top + 16, f"{title}{f', {unit}' if unit else ''}", 13, "bold"))
+        top += HEAD
+        longest = max(values.values()) or 1
+        for agent, value in values.items():
+            width = max(1.0, (WIDTH - LEFT - RIGHT) * value / longest)
+            parts.append(_text(LEFT - 8, top + 13, NAMES.get(agent, agent), 12, anchor="end"))
+            colour = COLOURS[agent]
+            parts.append(f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{colour}"/>')
+            parts.append(_text(LEFT + width + 6, top + 13, f"{value:g}", 12))
+            top += BAR + GAP
+        top += 12
+    parts.append(_text(12, top + 12, f"{result['runs']} boots each; QEMU {result['processor']}", 11))
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 24}" '
+    head += f'viewBox="0 0 {WIDTH} {top + 24}" font-family="sans-serif">'
+    background = f'<rect width="{WIDTH}" height="{top + 24}" fill="#ffffff"/>'
+    return "\n".join([head, background, *parts, "</svg>", ""])
+
+
+def _text(x: float, y: float, text: str, size: int, weight: str = "normal", anchor: str = "start") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
+        f'fill="#222222">{escape(text)}</text>'
+    )

@@ -1,0 +1,205 @@
+"""One Debian 12 image, four agents (none, csagent, cloud-init, a shell script), each in its first boot.
+
+Emulated, the guest's clock counts instructions, 10^9 a second: what else this machine does changes nothing.
+The kernel's command line says which of the four runs.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Dict, List
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "vm"))
+
+import image  # noqa: E402
+from world import public_key  # noqa: E402
+
+from csagent.lab.cloud import Cloud  # noqa: E402
+from csagent.lab.router import LabRouter  # noqa: E402
+from csagent.lab.vm import machine as lab  # noqa: E402
+from csagent.lab.vm.namespace import Namespace  # noqa: E402
+from csagent.lab.vm.processor import steady  # noqa: E402
+
+AGENTS = ("none", "csagent", "cloud-init", "script")
+PACKAGES = "cloud-init wget curl"
+DEADLINE = 900.0  # seconds of a boot
+LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"
+END = b"\nend of report"
+SIDE_BY_SIDE = 2
+FILES = (
+    ("bench-report", "usr/lib/csagent-bench/bench-report", 0o755),
+    ("bench-script", "usr/lib/csagent-bench/bench-script", 0o755),
+    ("bench-report.service", "etc/systemd/system/bench-report.service", 0o644),
+    ("bench-script.service", "etc/systemd/system/bench-script.service", 0o644),
+    ("only-csagent.conf", "etc/systemd/system/csagent.service.d/bench.conf", 0o644),
+    ("99-bench.cfg", "etc/cloud/cloud.cfg.d/99-bench.cfg", 0o644),
+)
+# Debian's own server answers at once that it does not know a name; the virtual router knows one.
+RESOLVER = "nameserver 10.1.1.1\noptions timeout:1 attempts:1\n"
+INSTALL = """
+set -e
+mount -t proc proc /proc
+apt-get -qq update
+DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install {}
+apt-get clean
+"""
+
+
+def vm(runs: int) -> Dict[str, Any]:
+    """Boot each so often; by agent the medians of what its boots reported."""
+    scratch = Path(tempfile.mkdtemp(prefix="csagent-bench-"))
+    try:
+        template = _template(scratch)
+        jobs = [(agent, scratch / f"{agent}-{number}") for number in range(runs) for agent in AGENTS]
+        with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            reports = list(pool.map(lambda job: _boot(template, *job), jobs))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    by_agent = {agent: [one for one in reports if one["agent"] == agent] for agent in AGENTS}
+    rows = {agent: _median(each) for agent, each in by_agent.items()}
+    return {"runs": runs, "processor": " ".join(steady()), "agents": rows}
+
+
+def _template(scratch: Path) -> lab.Template:
+    (deb,) = [image.build_package(scratch)]
+    base = image.installed([deb], plain=False)
+    tree, disk = scratch / "tree", scratch / "disk.raw"
+    image.run(["cp", "-a", "--reflink=auto", base.tree, tree], 300)
+    for name in ("csagent-test-report", "csagent-test-control"):
+        (tree / f"etc/systemd/system/{name}.service").unlink()
+        (tree / f"etc/systemd/system/multi-user.target.wants/{name}.service").unlink(missing_ok=True)
+        (tree / f"etc/systemd/system/graphical.target.wants/{name}.service").unlink(missing_ok=True)
+    pam = tree / "etc/pam.d/chpasswd"
+    pam.write_text("".join(line for line in pam.read_text().splitlines(True) if "csagent-test" not in line))
+    for name in ("resolv.conf", "hosts"):
+        shutil.copy(f"/etc/{name}", tree / "etc" / name)
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree]
+    image.run([*enter, "sh", "-c", INSTALL.format(PACKAGES)], 600)
+    for name, path, mode in FILES:
+        target = tree / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HERE / "guest" / name, target)
+        target.chmod(mode)
+    (tree / "etc/resolv.conf").write_text(RESOLVER)
+    (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
+    units = ("bench-report.service", "bench-script.service")
+    image.run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
+    image.run(["chroot", tree, "ssh-keygen", "-A"], 60)
+    image.run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, "2G"], 300)
+    return lab.Template(disk, "raw", base.kernel, base.initrd, LINE)
+
+
+def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]:
+    directory.mkdir()
+    cloud = Cloud(
+        hostname="bench-vm",
+        ssh_keys=tuple(public_key(number) for number in range(3)),
+        password="EXAMPLE-bench",
+        user_data=b"#!/bin/sh\ntrue\n",
+    )
+    line = f"{template.append} bench={agent}" + ("" if agent == "cloud-init" else " cloud-init=disabled")
+    with Namespace() as namespace:
+        router = LabRouter(cloud, address="127.0.0.1", port=80, password_port=8080)
+        namespace.call(router.start)
+        resolver = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        resolver.bind(("127.0.0.1", 53))
+        threading.Thread(target=_resolve, args=(resolver,), daemon=True).start()
+        machine = lab.Machine(
+            lab.Template(template.disk, "raw", template.kernel, template.initrd, line),
+            directory,
+            uuid=cloud.instance_id,
+            devices=["-netdev", lab.user_network(), *lab.nic()],
+            processor=steady(),
+            life=DEADLINE,
+            enter=namespace.command,
+        )
+        try:
+            with lab.killed_at_end(machine):
+                machine.start("-serial", f"file:{directory / 'report'}")
+                machine.wait_off(DEADLINE)
+        finally:
+            router.stop()
+            resolver.close()
+        raw = (directory / "report").read_bytes()
+        if END not in raw:
+            raise RuntimeError(f"{agent}: no report from the guest\n{machine.console()}")
+        report: Dict[str, Any] = json.loads(raw.split(END)[0])
+        report["requests"] = len(router.requests)
+        report["acknowledged"] = len(router.acknowledged)
+    if not report["done"]:
+        raise RuntimeError(f"{agent}: keys and password were not set: {report}")
+    os.unlink(machine.disk)
+    return report
+
+
+def _resolve(server: socket.socket) -> None:
+    """Answer "no such name" to every question but the one for the virtual router, as its dnsmasq does."""
+    while True:
+        try:
+            question, peer = server.recvfrom(512)
+        except OSError:
+            return
+        known = question[12:].lower().startswith(b"\x0bdata-server") and question[-4:-2] == b"\x00\x01"
+        head = (
+            question[:2]
+            + (b"\x85\x80" if known else b"\x85\x83")
+            + b"\x00\x01"
+            + bytes([0, known])
+            + bytes(4)
+        )
+        answer = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x01\x01\x01" if known else b""
+        server.sendto(head + question[12:] + answer, peer)
+
+
+def _median(reports: List[Dict[str, Any]]) -> Dict[str, Any]:
+    def of(values: List[Any]) -> Any:
+        return None if None in values else round(statistics.median(values), 3)
+
+    row = {key: of([one[key] for one in reports]) for key in ("cpu_s", "sshd_s", "lease_s", "requests")}
+    if reports[0]["agent"] != "none":
+        ready = [max(one["keys_s"], one["password_s"]) for one in reports]
+        row["ready_s"] = of(ready)
+        row["after_lease_s"] = of([when - one["lease_s"] for when, one in zip(ready, reports)])
+    row["rss_mib"] = round(statistics.median(one["resident"]["rss_kib"] for one in reports) / 1024, 1)
+    row["pss_mib"] = round(statistics.median(one["resident"]["pss_kib"] for one in reports) / 1024, 1)
+    return row
+
+
+COLUMNS = {
+    "cpu_s": "CPU of its units, s",
+    "ready_s": "kernel to keys and password, s",
+    "after_lease_s": "lease to keys and password, s",
+    "sshd_s": "kernel to sshd, s",
+    "rss_mib": "resident after boot, MiB",
+    "requests": "requests to the router",
+}
+
+
+def table(result: Dict[str, Any]) -> List[str]:
+    """Lines of Markdown, and how csagent compares."""
+    lines = ["| first boot, medians of " + f"{result['runs']} | " + " | ".join(COLUMNS.values()) + " |"]
+    lines.append("|---|" + "--:|" * len(COLUMNS))
+    rows = result["agents"]
+    for agent, row in rows.items():
+        cells = ["" if row.get(key) is None else str(row[key]) for key in COLUMNS]
+        lines.append(f"| {agent} | " + " | ".join(cells) + " |")
+    ours, theirs = rows["csagent"], rows["cloud-init"]
+    lines += [
+        "",
+        f"CPU, cloud-init over csagent: {theirs['cpu_s'] / ours['cpu_s']:.1f} (at least 10 is promised)",
+        "lease to keys and password, cloud-init over csagent: "
+        f"{theirs['after_lease_s'] / ours['after_lease_s']:.1f} (at least 5)",
+        f"sshd, against no agent at all: {ours['sshd_s'] - rows['none']['sshd_s']:+.2f} s (0 within noise)",
+        f"resident: {ours['rss_mib']} MiB, {ours['pss_mib']} of them its own (at most 12)",
+    ]
+    return lines

@@ -1,0 +1,137 @@
+"""What the documents name is there: tests, files, links, commands, and the words of the program."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+from typed import command_lines, complaint
+
+TOP = Path(__file__).resolve().parents[2]
+DOCS = sorted((TOP / "docs").rglob("*.md"))
+DOCUMENTS = [*DOCS, TOP / "README.md"]
+NETWORKS = ("isolated", "vpc", "shared", "redundant", "basic", "l2", "several-nics")
+HYPERVISORS = ("kvm", "vmware", "xenserver", "hyper-v", "lxc")
+ANY = pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(TOP)) for path in DOCUMENTS])
+PAGES = [path for path in DOCS if path.parent.name in ("networks", "hypervisors")]
+
+
+def functions(path: Path) -> "set[str]":
+    """The names of a module's test functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def headings(text: str) -> List[str]:
+    """The anchors that a page has, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", text, re.M)
+    return [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in found]
+
+
+def test_every_page_is_there() -> None:
+    """One for each type of network and each hypervisor, and the index leads to all of them."""
+    names = [f"networks/{one}.md" for one in NETWORKS] + [f"hypervisors/{one}.md" for one in HYPERVISORS]
+    index = (TOP / "docs/README.md").read_text(encoding="utf-8")
+    for name in [*names, "why-nothing-happened.md"]:
+        assert (TOP / "docs" / name).is_file(), name
+        assert f"]({name})" in index, name
+    assert len(PAGES) == len(names)
+
+
+@ANY
+def test_every_test_that_is_named_exists(path: Path) -> None:
+    """Modules, functions in them, and the recordings that they read."""
+    text = path.read_text(encoding="utf-8")
+    for module, function in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", text):
+        assert (TOP / module).is_file(), module
+        if function:
+            assert function in functions(TOP / module), f"{module}::{function}"
+    for name in re.findall(r"`(tests/[^`:*]+)`", text):
+        assert (TOP / name.split(" ")[0]).exists(), name
+
+
+@ANY
+def test_every_link_leads_somewhere(path: Path) -> None:
+    """Inside of the repository: to a file that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _sign, anchor = target.partition("#")
+        found = path if not name else (path.parent / name).resolve()
+        assert found.exists(), f"{path.name}: {target}"
+        assert found.is_relative_to(TOP), f"{path.name}: {target} is outside of the repository"
+        if anchor:
+            assert anchor in headings(found.read_text(encoding="utf-8")), f"{path.name}: {target}"
+
+
+@ANY
+def test_every_command_line_is_one(path: Path) -> None:
+    """The real parser takes each `csagent ...` of the page."""
+    lines = list(command_lines(path.read_text(encoding="utf-8")))
+    assert [said for said in map(complaint, lines) if said] == []
+
+
+def test_command_lines_are_found_and_judged() -> None:
+    """The search itself: blocks, spans, shells' signs; and a wrong line is one."""
+    block = "\n    csagent --root x fetch > y\n    ls | csagent lab\n"
+    text = f"Run `csagent status --wait SECONDS`, `csagent.service` or:\n{block}"
+    assert list(command_lines(text)) == ["csagent status --wait SECONDS", "csagent --root x fetch"]
+    assert list(command_lines("```\nsudo csagent plan | less\n```\n")) == ["csagent plan"]
+    assert [complaint(line) for line in command_lines(text)] == ["", ""]
+    for right in ("csagent", "csagent query", "csagent lab", "csagent lab ...", "csagent fetch --help"):
+        assert complaint(right) == ""
+    for wrong in (
+        "frobnicate",
+        "fetch --frobnicate",
+        "frobnicate --help",
+        "apply --force",
+        "query a b",
+        "status --wait soon",
+    ):
+        assert complaint(f"csagent {wrong}").startswith(f"csagent {wrong}: ")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
+def test_every_page_says_how_it_was_tested(path: Path) -> None:
+    """By tests of this repository, and that no real CloudStack or hypervisor was there."""
+    text = path.read_text(encoding="utf-8")
+    for heading in ("## How it was tested", "## Quirks"):
+        assert heading in text, heading
+    assert re.search(r"^## What (works|should work)$", text, re.M)
+    assert len(re.findall(r"tests/[\w/]+\.py", text.split("## How it was tested")[1])) > 0
+    assert re.search(r"not tested|were not tested", text, re.I)
+    assert len(text.splitlines()) <= 80
+
+
+def test_the_page_of_reasons_knows_doctors_areas() -> None:
+    """Its table has every area of `csagent doctor`, in the order in which they are shown, and no other."""
+    from csagent.doctor.examine import probes
+
+    text = (TOP / "docs/why-nothing-happened.md").read_text(encoding="utf-8")
+    table = text.split("| area |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.M) == [area for area, _probe in probes()]
+
+
+def test_the_page_of_reasons_knows_the_outcomes() -> None:
+    """Every word for what came of asking a place has its row."""
+    from csagent import errors
+
+    def below(one: Any) -> List[Any]:
+        return [one, *(other for sub in one.__subclasses__() for other in below(sub))]
+
+    words = {one.outcome for one in below(errors.ProbeError)} - {"failed"} | {"ok", "skipped"}
+    text = (TOP / "docs/why-nothing-happened.md").read_text(encoding="utf-8")
+    table = text.split("| word |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([^`]+)` \|", table, re.M)) == words
+
+
+def test_the_verdicts_are_doctors() -> None:
+    """Two of them are quoted, and both are what doctor says."""
+    from csagent.doctor import finding
+
+    text = (TOP / "docs/why-nothing-happened.md").read_text(encoding="utf-8")
+    assert f"| `{finding.verdict((), False)}` | {finding.exit_code((), False)} |" in text
+    assert f"| `{finding.verdict((), True)}` | {finding.exit_code((), True)} |" in text
