@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
+from csagent import bounded
 from csagent.digest import md5
 from csagent.errors import ApplyError
 from csagent.model import SLOTS, Secret
@@ -190,7 +191,7 @@ def last_instance(system: "System") -> Optional[str]:
         status = system.tree.stat(path)
         if status is not None and status.st_mtime > latest[0]:
             try:
-                document = json.loads(system.tree.read(path, SIZE_LIMIT))
+                document = bounded.loads(system.tree.read(path, SIZE_LIMIT))
                 latest = (status.st_mtime, _str(document["instance_id"]))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
@@ -222,7 +223,7 @@ class _Newer(Exception):
 
 
 def _parse(raw: bytes, fresh: Memory) -> Memory:
-    document = json.loads(raw)
+    document = bounded.loads(raw)
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         raise ValueError("not a memory")
     schema = document["schema"]

@@ -221,7 +221,7 @@ HOSTILE: Dict[str, "tuple[Behaviour, str]"] = {
     "503": (status(503, b"Retry-After: 100000"), "HTTP 503"),
     "HTML": (said(OK + b"\r\n<!DOCTYPE html><title>Log in</title><p>BODY"), "HTML"),
     "a page as text": (said(OK + b"Content-Type: text/html\r\n\r\n  <html>\n<p>BODY"), "HTML|several lines"),
-    "a megabyte": (said(OK + b"Content-Length: %d\r\n\r\n" % len(MIB) + MIB), "more than"),
+    "a megabyte": (said(OK + b"Content-Length: %d\r\n\r\n" % len(MIB) + MIB), "more than|longer than"),
     "garbage": (said(bytes(range(256)) * 64), ""),
     "NUL bytes": (said(b"\0" * 5000), ""),
     "another protocol": (said(b"SSH-2.0-OpenSSH_9.2\r\n"), ""),
@@ -488,7 +488,11 @@ EXCESS: Dict[str, "tuple[Dict[str, bytes], str]"] = {
     ),
     "20,000 public keys": (
         {KEYS: b"".join(make_key(n % 250, f"u{n}").encode() + b"\n" for n in range(20_000))},
-        "more than 65536 bytes",
+        "more than 1048576 bytes",
+    ),
+    "2,000 public keys": (
+        {KEYS: b"".join(make_key(n).encode() + b"\n" for n in range(2000))},
+        "more than 1000 lines of keys",
     ),
     "60 kB of lines that are no keys": ({KEYS: b"no\n" * 20_000}, "not a public key"),
     "user-data of 20 MB": ({"/latest/user-data": MIB * 20}, "more than 1048576 bytes"),
