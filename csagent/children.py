@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 from csagent import jail, warm
 from csagent.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from csagent.system import System
 
 FINDER_PATIENCE = 20.0  # seconds
+TLS = ("ssl", "OpenSSL")
 
 
 @dataclass(frozen=True, **SLOTS)
@@ -77,14 +78,25 @@ def _router_job(
     )
 
 
+def _import_requests() -> None:
+    modules: Dict[str, Any] = sys.modules  # None: its import fails
+    for name in TLS:
+        modules.setdefault(name, None)
+    try:
+        import requests  # noqa: F401
+    except Exception:
+        # 2.32.0 to 2.32.2 call into ssl as they are imported (psf/requests#6724). Once more, with it.
+        for name in [name for name in modules if name.split(".")[0] in ("requests", "urllib3", *TLS)]:
+            del modules[name]
+
+
 def load_for_router() -> None:
     """Import what reading a router takes; nothing of it depends on the job.
 
     We speak no TLS, and requests does without ssl where Python has none: an eighth of the time that its
     import takes, and 3 MiB. It would look for pyOpenSSL in its place.
     """
-    for name in ("ssl", "OpenSSL"):
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # its import fails from now on
+    _import_requests()
     from csagent import confine, plausible, wire  # noqa: F401
     from csagent.read import broker, http, router  # noqa: F401
 

@@ -78,13 +78,16 @@ def _passed_over(
     return {datum: values for datum, values in known.items() if values}
 
 
-def _is_old_news(datum: str, value: Any, memory: "Memory") -> bool:
+def _is_old_news(
+    datum: str, value: Any, observation: Observation, memory: "Memory", settings: "Settings"
+) -> bool:
     """Whether this value was outdone before by a better-trusted place, which now is silent.
 
     A drive may be stale (edge 65), and a router slower than the time that it is given beside a drive: what
     it said must not be undone for as long as it is on its way, nor while it is away. A *new* value is taken.
     """
-    return value in memory.passed_over.get(datum, ())
+    channel = observation.provenance.get(datum, "").split(" ", 1)[0]
+    return channel != settings.sources[0] and value in memory.passed_over.get(datum, ())
 
 
 def _refusal(observation: Observation, datum: str) -> Optional[Tuple[str, str]]:
@@ -115,7 +118,7 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings") 
         return _nothing(observation, "hostname", "no source gave a host name")
     if name == memory.hostname:
         return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
-    if _is_old_news("hostname", name, memory):
+    if _is_old_news("hostname", name, observation, memory, settings):
         return Leave("hostname", _OLD_NEWS.format(name, memory.hostname), source)
     why = "first pass for this instance" if memory.hostname is None else f"it was {memory.hostname} before"
     return SetHostname("hostname", f"CloudStack says {name}; {why}", source, name, observation.domain)
@@ -138,8 +141,8 @@ def _ssh_keys(
             reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
             return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True)
         return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
-    if _is_old_news("ssh_keys", keys, memory):
-        return Leave("ssh_keys", _OLD_NEWS.format("these keys", "the others"), source)
+    if _is_old_news("ssh_keys", keys, observation, memory, settings):
+        return Leave("ssh_keys", _OLD_NEWS.format("these keys", "what it said"), source)
     previous = known or ()
     former = None
     if known is None:

@@ -157,6 +157,7 @@ def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int
 
         try:
             libc = _libc()
+            _end_first()
             job = obtain()
             job.system.runner.grouped = True
             prepared = job.prepare()
@@ -201,12 +202,16 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
+def _end_first() -> None:
+    """Where memory is short, this process ends, not the daemon."""
     try:
         with open("/proc/self/oom_score_adj", "wb") as stream:
-            stream.write(b"1000")  # where memory is short, this process ends first, not the daemon
+            stream.write(b"1000")
     except OSError:
         pass
+
+
+def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
     size = _address_space()
     memory = max(limits.memory, size + limits.memory // 2)  # a large parent must not starve its child
     libc.mallopt(M_ARENA_MAX, 2)  # an arena a thread would reserve 64 MiB each

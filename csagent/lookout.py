@@ -49,8 +49,8 @@ class Lookout:
 
         return finder.network_marks(self._system)
 
-    def sees_a_route(self) -> bool:
-        """Whether there may be anybody to ask; without it no NIC has an address."""
+    def sees_an_address(self) -> bool:
+        """Whether there may be anybody to ask."""
         from csagent.find import finder
 
         return finder.may_have_candidates(self._system)
@@ -68,8 +68,8 @@ class Lookout:
         return [self._kernel] if self._kernel is not None else []
 
     def until(self) -> float:
-        """When the next look is due, on the monotonic clock."""
-        return self._next
+        """When the next look is due, on the monotonic clock; it may be overdue."""
+        return self._next if self._active else float("inf")
 
     def heard(self) -> None:
         """The kernel has said something: look soon."""

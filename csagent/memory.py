@@ -50,7 +50,7 @@ class Memory:
     ssh_keys: Optional[Tuple[str, ...]] = None
     ssh_user: Optional[str] = None
     user_data: Optional[str] = None  # sha256 of the copy that is kept
-    # By datum, the values that were seen and outdone by a better-trusted place (`decide.was_passed_over`).
+    # By datum, the values that were seen and outdone by a better-trusted place (`decide`).
     passed_over: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used

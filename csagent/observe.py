@@ -161,10 +161,13 @@ class _Observer:
 
     def _look_again(self, network: bool, drives: bool) -> None:
         if self.wants_router and network and not self.router_readings:
-            if self.router is None:
-                self._start_router()
-            else:
+            again = self.router_started + RESTART_AFTER
+            if self.router is not None:
                 self.router_stale = True
+            elif self.system.clock.monotonic() >= again:
+                self._start_router()
+            else:  # an address that comes and goes
+                self.router_again_at = again
         if self.wants_drive and drives:
             self.grace = min(self.grace, GRACE)  # however long a known drive waits, a new one does not
             self._start_drives()
@@ -185,7 +188,7 @@ class _Observer:
 
     def _select(self) -> None:
         now = self.system.clock.monotonic()
-        moments = [max(now, self.lookout.until()), self.end, *(job.ends for job in self._jobs())]
+        moments = [self.end, *(job.ends for job in self._jobs())]
         if self.drive_read_at is not None:
             moments.append(self.drive_read_at + self.grace)
         if self.router_again_at is not None:
@@ -194,7 +197,8 @@ class _Observer:
         waiting: List[Any] = [*self.lookout.waits_for(), *(job.child for job in self._jobs())]
         if self.wake is not None:
             waiting.append(self.wake)
-        ready = select.select(waiting, [], [], min(later) - now)[0]
+        until = min(self.lookout.until(), *later)  # a look that is overdue is not put off any longer
+        ready = select.select(waiting, [], [], max(0.0, until - now))[0]
         if self.wake is not None and self.wake in ready:
             raise Interrupted
         self.lookout.heard()
@@ -233,9 +237,11 @@ class _Observer:
 
     def _begin_with_router(self) -> None:
         """A reader at once, where there may be somebody to ask; else one that waits for a lease."""
-        if self.once or not self.discovers or self.lookout.sees_a_route():
+        if self.once or not self.discovers or self.lookout.sees_an_address():
             self._start_router()
             return
+        if self.wake is not None:
+            self.seen[0] = self.lookout.network()
         self.found = replace(self.found, platform=self._dmi())
         self.router_done = True
         self._warm_up()

@@ -64,7 +64,7 @@ def start(
 
     try:
         pid, answers = fork(name, live)
-    except JailError:
+    except (JailError, OSError):
         os.close(telling)
         return None
     finally:

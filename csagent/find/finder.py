@@ -162,8 +162,17 @@ def drive_marks(system: System, labels: Sequence[str]) -> Tuple[Hashable, ...]:
 
 
 def may_have_candidates(system: System) -> bool:
-    """A cheap hint: without a single route no NIC has an address, and so there is nobody to ask."""
-    return len(_proc_routes(system).splitlines()) > 1
+    """A cheap hint: without a route and without an address there is nobody to ask.
+
+    /proc/net/route has the main table only; a NIC's routes may be in another (policy routing, VRF).
+    """
+    if len(_proc_routes(system).splitlines()) > 1:
+        return True
+    lines = (system.tree.read_text("/proc/net/fib_trie") or "").splitlines()
+    return any(
+        "host LOCAL" in after and not line.strip(" |-").startswith("127.")
+        for line, after in zip(lines, lines[1:])
+    )
 
 
 def _proc_routes(system: System) -> bytes:

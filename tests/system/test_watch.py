@@ -147,6 +147,14 @@ time.sleep(SOON + 0.01)
 assert lookout.look() == (True, False)
 assert lookout.until() - time.monotonic() > 2 * SOON
 lookout.close()
+
+from csagent.children import Options
+from csagent.observe import _Observer
+from csagent.settings import Settings
+observer = _Observer(System.at("/"), Settings(), Options(), 10.0, 3.0, None)
+observer.lookout._next = began = time.monotonic() - 1.0
+observer._select()
+assert time.monotonic() - began < 3.0, "a look that was overdue had to wait for something else"
 """
     if os.geteuid() != 0:
         pytest.skip("needs root: it makes a network namespace")

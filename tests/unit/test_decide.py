@@ -59,10 +59,14 @@ def test_what_was_outdone_is_no_news() -> None:
     over = decide(both, FRESH, Settings()).passed_over
     assert over == {"hostname": ("stale",)}
     known = replace(FRESH, hostname="new", passed_over=over)
-    alone = Observation(hostname="stale")
+    alone = Observation(hostname="stale", provenance={"hostname": "drive /dev/sr1"})
     left = one("hostname", alone, known)
     assert isinstance(left, Leave) and left.state == "unchanged" and "new stays" in left.reason
     assert decide(alone, known, Settings()).passed_over == over
+    # Whoever is trusted most is believed whatever it says, alone or with others.
+    for others in ({}, {"hostname": ("stale",)}):
+        told = replace(alone, provenance={"hostname": "router 10.1.1.1"}, others=others)
+        assert isinstance(one("hostname", told, known), SetHostname)
     # Applied news, and agreement, forget it: then the same value is news again.
     for seen in (Observation(hostname="newer"), Observation(hostname="new", others={"hostname": ("new",)})):
         assert decide(seen, known, Settings()).passed_over == {}
