@@ -253,12 +253,13 @@ def start_drive(system: "System", device: str, labels: Sequence[str], why: str, 
         drive.warm_up(opened)
         return opened, confine.load()
 
-    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Any, Optional["Filters"]], say: jail.Say) -> Any:
         from csagent import wire
         from csagent.read import drive
 
         opened, filters = prepared
         confine.close(filters)
+        say({"ready": True})  # the image's own time begins
         reading, place = drive.read(opened, labels=labels)
         return {"reading": wire.encode(reading), "place": wire.encode(place)}
 

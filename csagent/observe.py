@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 GRACE = 3.0  # seconds that the router gets once a drive has been read (DESIGN, "Order")
 ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look can be
-DRIVE_PATIENCE = 6.0  # seconds; facts/dependencies.md, section 3
+DRIVE_PATIENCE = 6.0  # seconds for an image; facts/dependencies.md, section 3
+LOADING_PATIENCE = 20.0  # seconds for the library before it
 SCOUT_PATIENCE = 20.0
 DRIVE_AT_LEAST = 2.0  # seconds, however short the wait is
 ROUTER_LIFE = 30.0  # seconds of one router child: its CPU limit is for a read, not for a long wait
@@ -48,6 +49,7 @@ class _Job:
     ends: float
     why: str
     device: str = ""
+    ready: bool = False
 
 
 def observe(
@@ -214,6 +216,8 @@ class _Observer:
             elif done:
                 self.drives.remove(job)
                 self._hear_drive(job)
+            elif not job.ready and job.child.documents():
+                job.ready, job.ends = True, self._until(DRIVE_PATIENCE)
         except JailError as error:
             self._failed(job, "malformed", str(error))
 
@@ -331,7 +335,7 @@ class _Observer:
 
     def _start_drive(self, device: str, why: str, *, given: bool) -> None:
         child = children.start_drive(self.system, device, self.settings.drive_labels, why, given=given)
-        self.drives.append(_Job(child, self._until(DRIVE_PATIENCE), why, device))
+        self.drives.append(_Job(child, self._until(LOADING_PATIENCE), why, device))
 
     def _until(self, patience: float) -> float:
         """When to give up on a drive: its own patience, and not long after the whole wait is over."""

@@ -99,7 +99,7 @@ def test_it_keeps_its_promises_on_a_larger_disk(template: Path, tmp_path: Path) 
     disk, kept = tmp_path / "grown.qcow2", tmp_path / "kept"
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", template, "-F", "raw", disk, str(GROWN)], 60)
     command = [sys.executable, "-I", "-m", "csagent", "lab", "vm", disk, "--json", "--keep", kept]
-    command += ["--cpu", OLDER]
+    command += ["--cpu", OLDER, "--one-by-one"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     document = json.loads(done.stdout)
     failed = [one for one in document["promises"] if one["state"] in ("fail", "warn")]
