@@ -66,7 +66,7 @@ def test_one_that_could_not_load_is_no_loss() -> None:
 
     before = descriptors()
     one = started(load)
-    select.select([one._child], [], [], 30.0)
+    os.waitid(os.P_PID, one._child.pid, os.WEXITED | os.WNOWAIT)
     assert one.begin(1.0) is None
     assert descriptors() == before
 
