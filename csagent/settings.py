@@ -106,6 +106,15 @@ class Settings:
         return cls(**values)
 
 
+def as_yaml(value: Any) -> str:
+    """A setting as one writes it in the file."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(str(one) for one in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def load(system: "System", config: Optional[str] = None) -> Settings:
     """Read the settings.
 

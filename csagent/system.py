@@ -175,15 +175,10 @@ class RecordedRunner(Runner):
 
     def __init__(self, tree: Tree, commands: Mapping[str, str]) -> None:
         self._tree = tree
-        self._commands = commands
-
-    @property
-    def lines(self) -> Tuple[str, ...]:
-        """The command lines that it has answers to."""
-        return tuple(self._commands)
+        self.commands = commands  # a command line, and the file below the root with what it printed
 
     def available(self, program: str) -> bool:
-        return any(line.split(" ", 1)[0] == program for line in self._commands)
+        return any(line.split(" ", 1)[0] == program for line in self.commands)
 
     def run(
         self,
@@ -193,7 +188,7 @@ class RecordedRunner(Runner):
         timeout: float = 10.0,
         limit: int = READ_LIMIT,
     ) -> Completed:
-        recorded = self._commands.get(" ".join(argv))
+        recorded = self.commands.get(" ".join(argv))
         if recorded is None:
             return NOT_INSTALLED
         try:

@@ -114,8 +114,10 @@ def settings(situation: Situation) -> Iterator[Finding]:
         advice = "correct that line, then: systemctl restart csagent"
         yield Finding("settings", PROBLEM, situation.settings_problem, means, advice)
         return
+    from csagent.settings import as_yaml
+
     changed = [
-        f"{one.name}: {_shown(getattr(situation.settings, one.name))}"
+        f"{one.name}: {as_yaml(getattr(situation.settings, one.name))}"
         for one in fields(situation.settings)
         if getattr(situation.settings, one.name) != one.default
     ]
@@ -125,11 +127,3 @@ def settings(situation: Situation) -> Iterator[Finding]:
     off = [name for name in ("hostname", "ssh_keys", "password") if not getattr(situation.settings, name)]
     means = f"{', '.join(off)} left alone because of that" if off else ""
     yield Finding("settings", NOTE, "; ".join(changed), means)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(str, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 from csagent.find.drives import SYS_BLOCK, UDEV_CONTROL, UDEV_DATA
 from csagent.find.links import PROC_ROUTE
-from csagent.system import NOT_INSTALLED, Completed, RecordedRunner, Runner, System
+from csagent.system import RecordedRunner, System
 from csagent.tree import READ_LIMIT, Tree
 
 FILES = (
@@ -23,7 +23,7 @@ TOTAL_LIMIT = 16 << 20
 
 
 class Kept(Tree):
-    """A tree whose files, those of FILES, were read before."""
+    """A tree whose files, those of FILES and what commands have printed, were read before."""
 
     def __init__(self, root: str, content: Dict[str, bytes]) -> None:
         super().__init__(root)
@@ -43,46 +43,22 @@ class Kept(Tree):
         return sorted({one.split("/", 1)[0] for one in below})
 
 
-class Heard(Runner):
-    """Says what commands have said."""
-
-    def __init__(self, answers: Dict[str, Completed]) -> None:
-        self._answers = answers
-
-    def available(self, program: str) -> bool:
-        return any(line.split(" ", 1)[0] == program for line in self._answers)
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: float = 10.0,
-        limit: int = READ_LIMIT,
-    ) -> Completed:
-        done = self._answers.get(" ".join(argv), NOT_INSTALLED)
-        return done._replace(output=done.output[:limit])
-
-
 def for_nobody(system: System) -> System:
     """What the finder needs of an archive, in memory; any other system as it is."""
     if not isinstance(system.runner, RecordedRunner):
         return system
+    commands = system.runner.commands
+    paths = [path for pattern in FILES for path in system.tree.glob(pattern)]
     left = TOTAL_LIMIT
     content: Dict[str, bytes] = {}
-    for pattern in FILES:
-        for path in system.tree.glob(pattern):
-            raw = _read(system.tree, path)
-            if raw is not None and len(raw) <= left:
-                content[path] = raw
-                left -= len(raw)
-    answers: Dict[str, Completed] = {}
-    for line in system.runner.lines:
-        done = system.runner.run(line.split(" "))
-        if done.code is not None and len(done.output) <= left:
-            answers[line] = done
-            left -= len(done.output)
-    return replace(system, tree=Kept(system.tree.root, content), runner=Heard(answers))
+    for path in (*paths, *(f"/{file}" for file in commands.values())):
+        raw = _read(system.tree, path)
+        if raw is not None and len(raw) <= left:
+            content[path] = raw
+            left -= len(raw)
+    kept = Kept(system.tree.root, content)
+    heard = {line: file for line, file in commands.items() if f"/{file}" in content}
+    return replace(system, tree=kept, runner=RecordedRunner(kept, heard))
 
 
 def _read(tree: Tree, path: str) -> Optional[bytes]:

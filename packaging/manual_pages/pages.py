@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import fields
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from manual_pages import prose
 from manual_pages.roff import Page, escape
@@ -118,7 +118,7 @@ def csagent_8(date: str, version: str, units: str) -> Page:
 
 def csagent_yaml_5(date: str, version: str) -> Page:
     """The settings."""
-    from csagent.settings import Settings
+    from csagent.settings import Settings, as_yaml
 
     page = Page("CSAGENT.YAML", 5, date, f"csagent {version}", "File Formats")
     page.heading("NAME")
@@ -140,15 +140,6 @@ def csagent_yaml_5(date: str, version: str) -> Page:
     page.example(prose.SETTINGS_EXAMPLE)
     _see_also(page, "csagent(1)", "csagent(8)")
     return page
-
-
-def as_yaml(value: Any) -> str:
-    """A default as one writes it in the file."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(str(one) for one in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _common_groups(root: Command) -> Dict[str, Tuple[Group, List[Command]]]:
