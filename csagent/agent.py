@@ -70,9 +70,8 @@ def _beside(system: "System", known: "Memory", settings: "Settings") -> Optional
     """What a cloud-init does here; where there is none, that costs one stat."""
     if not system.tree.exists(CLOUD_INIT):
         return None
-    from dataclasses import replace
-
     from csagent.apply import accounts, ssh_keys
+    from csagent.facts import replace
     from csagent.find import rivals
 
     found = rivals.cloud_init(system)

@@ -7,12 +7,12 @@ Everything heavy is imported in here, and so in the children only.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 from csagent import jail, warm
 from csagent.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
-from csagent.model import HTTP_PORT, PASSWORD_PORT, SLOTS, Candidate, Found
+from csagent.facts import dataclass, replace
+from csagent.model import HTTP_PORT, PASSWORD_PORT, Candidate, Found
 
 if TYPE_CHECKING:
     from csagent.confine import Filters
@@ -22,7 +22,7 @@ FINDER_PATIENCE = 20.0  # seconds
 TLS = ("ssl", "OpenSSL")
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Options:
     """What the command line says about one pass. A place named here replaces discovery of all places."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple, Optional, Tuple
 
 from csagent import plausible, wire
 from csagent.child import DRIVE_JOB, ROUTER_JOB
 from csagent.errors import JailError, ProbeError
+from csagent.facts import replace
 from csagent.model import Candidate, Endpoint, Found, Place, Reading
 
 ENDPOINTS_LIMIT = 32

@@ -19,12 +19,11 @@ import resource
 import select
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, TypeVar
 
 from csagent.child import Child, Identity, Wake, fork
 from csagent.errors import CsagentError, JailError, JailTimeout
-from csagent.model import SLOTS
+from csagent.facts import dataclass
 from csagent.tree import write_all
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 M_ARENA_MAX = -8  # malloc.h
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Limits:
     """What a child may use. There to stop the hostile, not the slow: emulated guests are 20 times slower."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from csagent import bounded
 from csagent.digest import md5
 from csagent.errors import ApplyError
-from csagent.model import SLOTS, Secret
+from csagent.facts import dataclass, field, replace
+from csagent.model import Secret
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -39,7 +39,7 @@ SCRIPT_MARKERS = ("/var/vmpasswordmd5sum",)
 SCRIPT_MARKER_IN_HOME = ".password.md5"
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Memory:
     """What was applied to this machine for one instance id. None: never applied anything of the kind."""
 

@@ -6,12 +6,9 @@ durations, and ``None`` always means "not known", never "empty".
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
-from typing import Any, Dict, Hashable, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Hashable, Mapping, NoReturn, Optional, Tuple
 
-SLOTS: Dict[str, bool] = {"slots": True} if sys.version_info >= (3, 10) else {}
-"""`dataclass(slots=True)` came with Python 3.10; on 3.9 facts merely lack the saving."""
+from csagent.facts import dataclass, field
 
 HTTP_PORT = 80
 PASSWORD_PORT = 8080
@@ -58,7 +55,7 @@ class Secret:
 # --- find -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Nic:
     """A network interface as the kernel has it now (loopback left out)."""
 
@@ -68,7 +65,7 @@ class Nic:
     addresses: Tuple[str, ...] = ()  # IPv4, all of them
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Route:
     """One IPv4 default route that has a gateway."""
 
@@ -77,7 +74,7 @@ class Route:
     metric: int = 0
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Lease:
     """What a DHCP client remembers of one lease.
 
@@ -97,7 +94,7 @@ class Lease:
     path: str = ""  # the file, or the command line, that said so
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Rejected:
     """A lease that was seen and not believed, or a client that records nothing, and why."""
 
@@ -107,7 +104,7 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Candidate:
     """An address that may be a virtual router, and the NIC whose lease address identifies us there."""
 
@@ -122,7 +119,7 @@ class Candidate:
     name_servers: Tuple[str, ...] = ()  # of that NIC's lease; only "data-server." needs them
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Drive:
     """A block device, image file or directory that may be a config drive."""
 
@@ -131,7 +128,7 @@ class Drive:
     why: str
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Platform:
     """What DMI says. `cloudstack` is None where DMI proves nothing (facts, section 8)."""
 
@@ -141,7 +138,7 @@ class Platform:
     cloudstack: Optional[bool] = None
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Found:
     """Everything that `find` knows. Nobody has been contacted yet."""
 
@@ -159,7 +156,7 @@ class Found:
 # --- read -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Place:
     """One place that was looked at, and what came of it."""
 
@@ -170,7 +167,7 @@ class Place:
     seconds: Optional[float] = None
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Endpoint:
     """A password server that offered a password, so that the same one can be acknowledged there."""
 
@@ -179,7 +176,7 @@ class Endpoint:
     source: Optional[str] = None
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class PasswordOffer:
     """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
 
@@ -190,7 +187,7 @@ class PasswordOffer:
     endpoints: Tuple[Endpoint, ...] = ()  # empty for a drive: it cannot be told
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Refusal:
     """A value that was read and not believed. `value` is never part of the reason of a password."""
 
@@ -199,7 +196,7 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Reading:
     """What one channel (a router, or a drive) gave, before anything is merged.
 
@@ -221,7 +218,7 @@ class Reading:
     complete: bool = True  # False: a later look may find more (a key timed out, a router still starting)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class UserData:
     """User-data as it came, and what it seems to be."""
 
@@ -231,7 +228,7 @@ class UserData:
     sha256: str
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Observation:
     """What CloudStack says about this VM, merged per datum, each with where it came from."""
 
@@ -253,7 +250,7 @@ class Observation:
     complete: bool = True
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Observed:
     """What find found and what read made of it."""
 

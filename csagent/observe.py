@@ -8,13 +8,13 @@ whether a lease or a drive has appeared, and imports what it will need while the
 from __future__ import annotations
 
 import select
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Hashable, List, Optional, Tuple
 
 from csagent import children
 from csagent.child import ROUTER_JOB, Wake
 from csagent.children import Options
 from csagent.errors import JailError
+from csagent.facts import dataclass, replace
 from csagent.lookout import Lookout
 from csagent.model import Drive, Found, Observed, Place, Platform, Reading
 

@@ -6,16 +6,16 @@ a third of a millisecond to make.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from csagent.model import SLOTS, Endpoint, Observed, Secret, UserData
+from csagent.facts import dataclass, field
+from csagent.model import Endpoint, Observed, Secret, UserData
 
 DATA = ("hostname", "ssh_keys", "password", "user_data")
 """What a pass decides about, in the order in which it is done and shown."""
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Action:
     """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine."""
 
@@ -26,7 +26,7 @@ class Action:
     changes = False
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Leave(Action):
     """Nothing is done: unchanged, absent, unknown, off or refused.
 
@@ -37,7 +37,7 @@ class Leave(Action):
     wrong: bool = False
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class SetHostname(Action):
     """Make this the machine's name; `domain` completes it in /etc/hosts."""
 
@@ -47,7 +47,7 @@ class SetHostname(Action):
     changes = True
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class WriteKeys(Action):
     """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now.
 
@@ -63,7 +63,7 @@ class WriteKeys(Action):
     changes = True
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class SetPassword(Action):
     """Set, verify, remember; then tell the endpoints that it is saved."""
 
@@ -75,7 +75,7 @@ class SetPassword(Action):
     changes = True
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Acknowledge(Action):
     """The password was applied before: only tell the endpoints; `remember` where an older script set it."""
 
@@ -85,7 +85,7 @@ class Acknowledge(Action):
     remember: bool = False
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class KeepUserData(Action):
     """Keep a copy of the user-data for what will run it."""
 
@@ -94,7 +94,7 @@ class KeepUserData(Action):
     changes = True
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Plan:
     """Exactly one action for each datum.
 
@@ -113,7 +113,7 @@ class Plan:
 # --- apply ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Outcome:
     """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
 
@@ -125,7 +125,7 @@ class Outcome:
     acknowledged: Optional[str] = None  # password only: yes | no | not needed
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Report:
     """What one pass saw, decided and did. `status` is the document that it left in /run/csagent."""
 

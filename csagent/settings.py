@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from csagent.errors import SettingsError
-from csagent.model import SLOTS
+from csagent.facts import dataclass, field, fields, replace
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -38,7 +37,7 @@ def _means(kind: str, meaning: str) -> Dict[str, str]:
     return {"kind": kind, "meaning": meaning}
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Settings:
     """The settings, at their defaults; each with what csagent.yaml(5) says of it.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.errors import UsageError
+from csagent.facts import dataclass, field
 from csagent.tree import READ_LIMIT, Tree
 
 if TYPE_CHECKING:

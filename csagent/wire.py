@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import collections.abc
-from dataclasses import fields, is_dataclass
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from csagent.errors import JailError
+from csagent.facts import fields, is_dataclass
 from csagent.model import Secret
 
 T = TypeVar("T")

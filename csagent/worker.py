@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import select
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
 
 from csagent import jail, memory
 from csagent.apply import accounts
 from csagent.errors import ApplyError, JailError
+from csagent.facts import replace
 from csagent.memory import Memory
 from csagent.model import Candidate, Endpoint, Place, Secret
 from csagent.observe import Interrupted

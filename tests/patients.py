@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
@@ -14,6 +13,7 @@ from csagent.doctor import examine, inputs, last_pass, replayed
 from csagent.doctor.finding import Finding
 from csagent.doctor.situation import Seen, Situation, find_account
 from csagent.errors import ApplyError
+from csagent.facts import replace
 from csagent.model import Found, Lease, Nic, Place, Platform, Route
 from csagent.settings import Settings
 from csagent.system import System

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from csagent import jail
@@ -19,6 +18,7 @@ from csagent.apply.authorized_keys import has_cloud_inits, merge
 from csagent.apply.selinux import relabel
 from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
+from csagent.facts import replace
 from csagent.tree import open_regular, read_all, replace_at
 
 if TYPE_CHECKING:

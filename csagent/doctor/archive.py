@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Sequence, Set
 
 from csagent.errors import CsagentError, UsageError
-from csagent.model import SLOTS
+from csagent.facts import dataclass
 
 if TYPE_CHECKING:
     from tarfile import TarInfo
@@ -16,7 +15,7 @@ FILE, DIRECTORY = "file", "directory"
 READABLE = 0o600  # /etc/shadow is 0000 on some systems; whoever unpacks it has to read it
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Member:
     """One file of the archive, or a directory that is there and empty.
 

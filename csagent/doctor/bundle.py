@@ -12,7 +12,6 @@ import json
 import re
 import signal
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from csagent import jail
@@ -20,7 +19,8 @@ from csagent.doctor import inputs
 from csagent.doctor.archive import Member, check, pack, put
 from csagent.doctor.collect import FILE_LIMIT, Collection, command_line, nameable
 from csagent.errors import JailError
-from csagent.model import SLOTS, Found
+from csagent.facts import dataclass, replace
+from csagent.model import Found
 from csagent.system import Completed
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ instance data, other accounts. Where a file has a place for one of them, a remar
 """
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Summary:
     """What was written: the file, its size in bytes, how many files it holds, and what is not among them."""
 
@@ -98,7 +98,7 @@ def write(
     return Summary(destination, len(content), len(members), left_out)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Gathered:
     """What the child answers."""
 

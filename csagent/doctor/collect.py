@@ -9,11 +9,11 @@ import errno
 import fnmatch
 import os
 import re
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.doctor import inputs
 from csagent.doctor.archive import DIRECTORY, Member
+from csagent.facts import replace
 from csagent.find.drives import UDEV_CONTROL
 from csagent.find.links import PROC_ROUTE
 from csagent.find.replay import for_nobody
@@ -82,24 +82,26 @@ class Recorder(Runner):
         return done
 
 
-@dataclass
 class Collection:
     """What is read with our rights: nothing is looked at here but names and sizes."""
 
-    system: "System"
-    settings: "Settings"
-    account: "Optional[Account]"
-    documents: Mapping[str, Any]
-    config: Optional[str]
-    # By path: the content, the name of its sanitiser, and where it really lies.
-    raw: Dict[str, Tuple[bytes, str, str]] = field(default_factory=dict)
-    places: Dict[str, Member] = field(default_factory=dict)  # path: as it is on the machine, without content
-    left_out: Dict[str, str] = field(default_factory=dict)
-    raw_size: int = 0
-    secrets: Tuple[bytes, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.now = self.system.clock.now()
+    def __init__(
+        self,
+        system: "System",
+        settings: "Settings",
+        account: "Optional[Account]",
+        documents: Mapping[str, Any],
+        config: Optional[str],
+    ) -> None:
+        self.system, self.settings, self.account = system, settings, account
+        self.documents, self.config = documents, config
+        # By path: the content, the name of its sanitiser, and where it really lies.
+        self.raw: Dict[str, Tuple[bytes, str, str]] = {}
+        self.places: Dict[str, Member] = {}  # path: as it is on the machine, without content
+        self.left_out: Dict[str, str] = {}
+        self.raw_size = 0
+        self.secrets: Tuple[bytes, ...] = ()
+        self.now = system.clock.now()
         self.commands = Recorder(self.system.runner)
         self.user = self.settings.user
         self.home = (self.account.home or "/") if self.account is not None else "/root"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.doctor import finding, last_pass, replayed
 from csagent.doctor.finding import WARNING, Finding
 from csagent.doctor.situation import Seen, Situation, find_account, in_time
 from csagent.errors import ApplyError, JailError, UsageError
-from csagent.model import SLOTS, Found, Observed
+from csagent.facts import dataclass, replace
+from csagent.model import Found, Observed
 
 if TYPE_CHECKING:
     from csagent.apply.accounts import Account
@@ -23,7 +23,7 @@ Probe = Callable[[Situation], Iterator[Finding]]
 PROBE_SECONDS = 30.0  # for one probe; each of its commands has a deadline of its own
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Examined:
     """What was found out, and what it was found out from."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK
-from csagent.model import SLOTS
+from csagent.facts import asdict, dataclass
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 STATES = (OK, NOTE, WARNING, PROBLEM)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Finding:
     """What a probe saw, what that means, and what to do about it; nothing in it is secret.
 

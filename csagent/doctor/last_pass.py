@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from csagent import __version__, bounded
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.doctor.situation import Situation
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
+from csagent.facts import fields
 from csagent.show.status import SIZE_LIMIT, STATUS
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ An archive that lacks it (a capture made by hand) is examined with the places of
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from csagent import __version__, bounded
 from csagent.doctor.situation import Seen
+from csagent.facts import asdict
 from csagent.model import Drive, Place
 from csagent.show.console import safe
 

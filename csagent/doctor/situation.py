@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from csagent.doctor import inputs
 from csagent.errors import ApplyError
-from csagent.model import SLOTS, Drive, Found, Place
+from csagent.facts import dataclass, field
+from csagent.model import Drive, Found, Place
 
 if TYPE_CHECKING:
     from csagent.apply.accounts import Account
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 COMMAND_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Seen:
     """What the places said, now or when the archive was made. Of keys only their types are kept.
 
@@ -41,7 +41,7 @@ class Seen:
     problem: str = ""  # why nothing could be looked at
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Situation:
     """All that a probe is given."""
 

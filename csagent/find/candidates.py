@@ -6,9 +6,9 @@ network the router is a physical one; believing an answer is not decided here.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
+from csagent.facts import replace
 from csagent.find.leases.text import routable
 from csagent.model import Candidate, Lease, Nic, Route
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Hashable, List, Optional, Sequence, Tuple
 
+from csagent.facts import dataclass, field
 from csagent.find import leases as dhcp
 from csagent.find.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
 from csagent.find.leases import dhclient

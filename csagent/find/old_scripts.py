@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 
+from csagent.facts import dataclass
 from csagent.memory import SCRIPT_MARKER_IN_HOME, SCRIPT_MARKERS
-from csagent.model import SLOTS
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -66,7 +65,7 @@ LINES = (  # file, what runs it, whether only with an x bit
 )
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Script:
     """A guest script that csagent replaces, or a line that starts one."""
 
@@ -76,7 +75,7 @@ class Script:
     remove: Tuple[str, ...] = ()  # the commands that do
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Agent:
     """Another guest agent. `active` is whether it does anything that csagent does."""
 

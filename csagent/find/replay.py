@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
 from typing import Dict, List, Optional
 
+from csagent.facts import replace
 from csagent.find.drives import SYS_BLOCK, UDEV_CONTROL, UDEV_DATA
 from csagent.find.links import PROC_ROUTE
 from csagent.system import RecordedRunner, System

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
+from csagent.facts import dataclass, field
 from csagent.find import cloud_config
-from csagent.model import SLOTS
 
 if TYPE_CHECKING:
     from csagent.find.old_scripts import Agent, Script
@@ -39,7 +38,7 @@ _SOURCE = re.compile(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCI
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class CloudInit:
     """An installed cloud-init, and what it does here.
 
@@ -96,7 +95,7 @@ class CloudInit:
         return self.takes_part and "CloudStack" in self.sources and self.wget and not self.waits
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Rivals:
     """All of them. `markers` are files in which old scripts remember a password's MD5."""
 

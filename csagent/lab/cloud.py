@@ -7,12 +7,11 @@ import binascii
 import json
 import os
 import re
-from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from csagent import plausible
 from csagent.errors import CsagentError, UsageError
-from csagent.model import SLOTS
+from csagent.facts import dataclass, field, replace
 
 FILE_LIMIT = 2 << 20
 
@@ -66,7 +65,7 @@ def escape(text: str) -> str:
     return "".join(chr(pair[1]) if pair < b"\0\x80" else f"\\u{pair.hex().upper()}" for pair in pairs)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Cloud:
     """One VM. `metadata` are the keys beside instance id, host name and public keys; "" is an empty key.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import socketserver
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
 
 from csagent import plausible
+from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.servers import Metadata, Password, Request, Server
 from csagent.lab.shapes import SHAPES

@@ -15,12 +15,12 @@ import resource
 import socket
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Sequence, Set, Tuple
 
 from csagent import hearing, wire
 from csagent.confine import brokering, close_further, finding
 from csagent.errors import JailError
+from csagent.facts import replace
 from csagent.find.leases.text import ipv4
 from csagent.jail import die_with
 from csagent.model import Candidate

@@ -14,12 +14,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
-from csagent.model import SLOTS, Place, Reading
+from csagent.facts import dataclass, field
+from csagent.model import Place, Reading
 from csagent.read import drive_names
 from csagent.read.drive_names import Contents, Entry, Path
 from csagent.tree import read_all
@@ -33,7 +33,7 @@ CDSL_CURRENT = 0x7FFFFFFF
 NO_DISC = {1: "no medium", 2: "the tray is open", 3: "the drive is not ready"}
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Opened:
     """A place that was opened, or the reason why it was not."""
 

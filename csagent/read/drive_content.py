@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from csagent import plausible
 from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
+from csagent.facts import replace
 from csagent.model import PasswordOffer, Reading, Refusal
 from csagent.read import drive_names, network_data, values
 from csagent.read.drive_names import METADATA, WELL_KNOWN, Contents

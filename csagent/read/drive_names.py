@@ -12,12 +12,11 @@ xorriso 1.5.4:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import Malformed
-from csagent.model import SLOTS
+from csagent.facts import dataclass, field
 
 FILES_LIMIT = 2000
 FILE_LIMIT = 4 << 20
@@ -65,7 +64,7 @@ class Entry(NamedTuple):
     directory: bool = False
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Contents:
     """What was read of a drive, by the names of this module (`METADATA` + key for metadata).
 

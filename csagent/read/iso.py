@@ -12,10 +12,10 @@ from __future__ import annotations
 import gc
 import io
 import os
-from dataclasses import replace
 from typing import Any, Iterator, List, NamedTuple, Optional
 
 from csagent.errors import Malformed, ProbeError
+from csagent.facts import replace
 from csagent.read import drive_names
 from csagent.read.drive_names import Contents, Entry, Path
 

@@ -6,11 +6,11 @@ for each datum, not for the whole. What another instance left behind is dropped 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import ProbeError
+from csagent.facts import replace
 from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
 from csagent.read.userdata import describe
 

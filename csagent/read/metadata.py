@@ -8,13 +8,13 @@ made no sense, because the VR rewrites files in place (facts, 2.6).
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from csagent import plausible
 from csagent.errors import Absent, Malformed, ProbeError, TimedOut
-from csagent.model import SLOTS, Refusal
+from csagent.facts import dataclass, field
+from csagent.model import Refusal
 from csagent.read.http import Answer
 from csagent.read.parallel import in_parallel
 from csagent.read.values import WELL_KNOWN, Listing, key_numbers, parse_listing, parse_value
@@ -34,7 +34,7 @@ Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
 
 
-@dataclass(**SLOTS)
+@dataclass
 class Tree:
     """What was read, and what was not believed, as it builds up."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from csagent.model import SLOTS, Endpoint, PasswordOffer, Place, Secret
+from csagent.facts import dataclass
+from csagent.model import Endpoint, PasswordOffer, Place, Secret
 from csagent.read.parallel import in_parallel, start
 from csagent.read.password_reply import SAVED, SEND, PasswordReply, PasswordServer, ask
 from csagent.system import System
@@ -29,7 +29,7 @@ Nic = Tuple[Optional[str], Optional[str]]
 Answered = Tuple[PasswordServer, PasswordReply]
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Trust:
     """What the metadata says about networks: where it is believed, and where it is another VM's."""
 

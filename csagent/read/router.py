@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import queue
 import random
-from dataclasses import dataclass, replace
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
 from csagent.errors import ProbeError
-from csagent.model import SLOTS, Candidate, PasswordOffer, Place, Platform, Reading, Refusal
+from csagent.facts import dataclass, replace
+from csagent.model import Candidate, PasswordOffer, Place, Platform, Reading, Refusal
 from csagent.read import passwords
 from csagent.read.metadata import Reader, Tree
 from csagent.read.names import Lookup, resolver
@@ -31,7 +31,7 @@ PASSWORD_LOADED_SECONDS = 15.0  # where that router is slow; rather than to read
 LAST_WORD_SECONDS = 0.5  # for password servers, so that the report of a look without a router is whole
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class RouterAnswer:
     """What the routers gave: at most one reading, and one place per candidate and port."""
 

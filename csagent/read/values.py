@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import Malformed
-from csagent.model import SLOTS
+from csagent.facts import dataclass
 
 # A key that is a substring of the listing's text is not listed at all (2.3), so these are asked for unasked;
 # the instance id has made us believe the router before. Newer providers spell the last one so (2.8).
@@ -23,7 +22,7 @@ _ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
 _NUMBERED = re.compile(r"([0-9]{1,4})(?:=.{0,255})?/?\Z")
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Listing:
     """The names of a listing: plain keys, directories (without their slash), and what was wrong."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
 from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, OUR_MARK, current
+from csagent.facts import replace
 from csagent.find import cloud_config, rivals
 from csagent.seal import live
 from csagent.seal.rewrite import rewriting

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from csagent.apply.accounts import FILE_LIMIT, GROUP, PASSWD, Account
-from csagent.model import SLOTS
+from csagent.facts import dataclass, field
 from csagent.seal.ground import PLACE, Entry, Ground, note
 from csagent.seal.mounts import Mounts
 from csagent.tree import READ_LIMIT
@@ -24,7 +23,7 @@ LOGIN_DEFS = "/etc/login.defs"
 FIRST_PERSON, LAST_PERSON = 1000, 60000  # UID_MIN and UID_MAX of login.defs(5)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Choice:
     """What the operator asked for."""
 
@@ -34,7 +33,7 @@ class Choice:
     all_keys: bool = False
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Leftover:
     """One thing that should not be in a template. `act` removes it; it raises OSError or ApplyError.
 
@@ -48,7 +47,7 @@ class Leftover:
     detail: str = ""
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Warning_:
     """Something that sealing leaves alone, and the operator should look at."""
 
@@ -56,7 +55,7 @@ class Warning_:
     text: str
 
 
-@dataclass(**SLOTS)
+@dataclass
 class Scene:
     """A machine or a tree, looked at once."""
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Set, Tuple
 
 from csagent import agent
 from csagent.apply.accounts import PASSWD
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, CsagentError, ProbeError, UsageError
-from csagent.model import SLOTS
+from csagent.facts import dataclass
 from csagent.seal import live
 from csagent.seal.scene import PASSWORDS, TEMPLATE_NAME, Choice, Leftover, Scene, Warning_
 from csagent.seal.things import NAMES, THINGS, Thing
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 FOUND, KEPT, DONE, FAILED = "found", "kept", "done", "failed"
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Step:
     """A leftover, and what came of it: found (nothing done), kept, done or failed."""
 
@@ -32,7 +31,7 @@ class Step:
     reason: str = ""
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Family:
     """A thing with its leftovers."""
 
@@ -46,7 +45,7 @@ class Family:
         return sum(step.leftover.size for step in self.steps)
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Report:
     """What was found, and where it was asked for, what was done."""
 

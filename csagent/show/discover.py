@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
 from typing import Any, Dict, Iterator, List, Sequence
 
+from csagent.facts import asdict
 from csagent.model import Candidate, Found, Lease, Nic
 
 BOLD, DIM, PLAIN = "\033[1m", "\033[2m", "\033[0m"

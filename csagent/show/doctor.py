@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from csagent import __version__
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding, of_state, worst
+from csagent.facts import asdict
 
 if TYPE_CHECKING:
     from csagent.doctor.examine import Examined

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__, bounded
 from csagent.errors import EXIT_NO_SOURCE
+from csagent.facts import replace
 from csagent.show import metrics
 from csagent.show.status import INSTANCE, STATUS
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
 from typing import Dict, List, Sequence, Tuple
 
+from csagent.facts import fields
 from manual_pages import prose
 from manual_pages.roff import Page, escape
 from manual_pages.words import Argument, Command

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -20,6 +19,7 @@ from samples import INSTANCE, make_key
 
 from csagent import memory
 from csagent.apply import libcrypt
+from csagent.facts import dataclass, field, replace
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

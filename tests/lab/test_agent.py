@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -20,6 +19,7 @@ import pytest
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.apply import libcrypt
+from csagent.facts import replace
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

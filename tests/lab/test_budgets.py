@@ -8,13 +8,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any, Dict, List, Sequence
 
 import pytest
 from bench.measure import CSAGENT, PYTHON, imported, traced
 from samples import CLOUD
 
+from csagent.facts import replace
 from csagent.lab import drive
 from csagent.lab.router import LabRouter
 

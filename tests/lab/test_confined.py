@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -24,6 +23,7 @@ from conftest import Peer
 
 from csagent import children, confine, jail, worker
 from csagent.errors import CsagentError, JailError
+from csagent.facts import replace
 from csagent.find import drives, finder
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud

@@ -7,7 +7,6 @@ import json
 import socket
 import struct
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -15,6 +14,7 @@ import pytest
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import cli
+from csagent.facts import replace
 from csagent.lab.drive import build, files_for
 
 USABLE = "PermitRootLogin yes\nUsePAM yes\n"

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -16,6 +15,7 @@ import pytest
 from samples import INSTANCE, make_key
 
 from csagent.apply import libcrypt
+from csagent.facts import replace
 from csagent.lab import drive as lab
 from csagent.lab.cloud import Cloud
 from csagent.model import Secret

@@ -16,7 +16,6 @@ import socket
 import struct
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -25,6 +24,7 @@ from measured import PEAK_LIMIT, Measured, csagent
 from samples import INSTANCE, make_key, make_tree
 
 from csagent.apply import libcrypt
+from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Platform, Secret

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -25,6 +24,7 @@ from samples import CLOUD, INSTANCE, PASSWORD, make_key
 from csagent import agent, memory
 from csagent.apply import libcrypt
 from csagent.children import Options
+from csagent.facts import replace
 from csagent.model import Secret
 from csagent.plan import Report
 from csagent.settings import Settings
@@ -450,7 +450,7 @@ def test_a_memory_from_the_future_is_not_the_latest(guest: Tree) -> None:
 
 DAEMON = """
 import sys, time
-from dataclasses import replace
+from csagent.facts import replace
 from csagent import settings
 from csagent.children import Options
 from csagent.daemon import Daemon

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from samples import CLOUD, INSTANCE, PASSWORD
 
 from csagent import agent, memory
 from csagent.children import Options
+from csagent.facts import replace
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
 from csagent.settings import Settings

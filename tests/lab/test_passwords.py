@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import traceback
-from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.errors import Malformed, ProbeError
+from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import SHAPES, LabRouter
 from csagent.model import Candidate, Endpoint, Platform, Secret

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
 from csagent import wire
+from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Place, Platform, Reading

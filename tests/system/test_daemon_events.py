@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -13,6 +12,8 @@ import pytest
 from cloud import describe, make_drive
 from image import Installed, run
 from segment import Guest, Segment
+
+from csagent.facts import replace
 
 pytestmark = pytest.mark.root
 

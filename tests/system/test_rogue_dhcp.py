@@ -11,7 +11,6 @@ router has metadata.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -20,6 +19,7 @@ from cloud import PASSWORD, describe, hash_verifies
 from image import Installed
 from segment import MAC, Guest, Segment
 
+from csagent.facts import replace
 from csagent.lab.router import LabRouter
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]

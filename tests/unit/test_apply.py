@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -14,6 +13,7 @@ from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
 from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
+from csagent.facts import replace
 from csagent.model import Secret
 from csagent.system import Completed, Runner, System
 from csagent.tree import Tree

@@ -12,7 +12,6 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +39,7 @@ from csagent.doctor import (
 from csagent.doctor.last_pass import load_settings
 from csagent.doctor.situation import Seen
 from csagent.errors import CsagentError, UsageError
+from csagent.facts import replace
 from csagent.find import finder, links
 from csagent.find.finder import look, prepare
 from csagent.find.leases import CLIENTS, statements

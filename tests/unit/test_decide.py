@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 from samples import INSTANCE, make_key
 
 from csagent.decide import decide
+from csagent.facts import replace
 from csagent.memory import Memory
 from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
 from csagent.plan import DATA, Acknowledge, Action, KeepUserData, Leave, SetHostname, SetPassword, WriteKeys

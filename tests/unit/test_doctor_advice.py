@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from patients import Patient
 
+from csagent.facts import replace
 from csagent.find import owners
 from csagent.find.rivals import CloudInit
 from csagent.model import Platform

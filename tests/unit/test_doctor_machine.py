@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Tuple
 
@@ -11,6 +10,7 @@ from patients import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 
 from csagent.doctor import machine, units
 from csagent.doctor.sshd_config import Login, listed, matches, parse_effective, read_effective, split
+from csagent.facts import replace
 from csagent.model import Nic, Place, Platform, Rejected
 from csagent.settings import Settings
 from csagent.tree import Tree

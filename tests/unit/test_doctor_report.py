@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Tuple
 
@@ -20,6 +19,7 @@ from csagent.children import Options
 from csagent.doctor import examine, inputs, replayed
 from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
 from csagent.doctor.situation import Situation, in_time
+from csagent.facts import replace
 from csagent.model import Place
 from csagent.settings import Settings
 from csagent.show import doctor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
@@ -11,6 +10,7 @@ from patients import HASH, SSHD, STAT, TODAY, Patient, bad
 
 from csagent.doctor import accounts, sshd
 from csagent.doctor.situation import Situation, find_account
+from csagent.facts import replace
 from csagent.settings import Settings
 from csagent.system import System
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Tuple
 
@@ -20,6 +19,7 @@ from typed import complaint, parsers
 
 from csagent import errors
 from csagent.command_line import build_parser
+from csagent.facts import fields
 from csagent.settings import Settings
 
 TOP = Path(__file__).resolve().parents[2]

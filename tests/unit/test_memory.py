@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from samples import INSTANCE, make_key
 
 from csagent import memory
 from csagent.errors import ApplyError
+from csagent.facts import replace
 from csagent.model import Secret
 from csagent.system import System
 

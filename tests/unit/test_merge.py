@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
 from samples import INSTANCE, make_key
 
+from csagent.facts import replace
 from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
 from csagent.read.merge import merge
 

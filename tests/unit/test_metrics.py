@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Tuple
 
@@ -15,6 +14,7 @@ from samples import INSTANCE
 
 import csagent
 from csagent.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL
+from csagent.facts import replace
 from csagent.model import Found, Observation, Observed, PasswordOffer, Place, Secret, UserData
 from csagent.plan import Outcome, Report
 from csagent.show import metrics, record

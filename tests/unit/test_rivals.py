@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -20,6 +19,7 @@ from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
 from csagent.children import Options
 from csagent.decide import decide
 from csagent.events import Files
+from csagent.facts import replace
 from csagent.find import cloud_config, owners, rivals
 from csagent.find.rivals import CloudInit
 from csagent.memory import Memory

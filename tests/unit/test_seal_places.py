@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator
 
@@ -18,6 +17,7 @@ from sealing import DEBIAN, HASH, MAC, UNIT, look, paths, plant, seal, snapshot
 from csagent import agent, cli
 from csagent.apply.authorized_keys import merge
 from csagent.errors import CsagentError
+from csagent.facts import replace
 from csagent.seal import mounts, work
 from csagent.seal.mounts import Mounts
 from csagent.seal.scene import Choice

@@ -120,7 +120,7 @@ def test_a_mutated_reading_never_gets_through_broken(name: str, value: Any) -> N
 )
 def test_recheck_holds_it_against_the_rules_again(changes: Any) -> None:
     """A child that was taken over cannot hand over what the rules refuse."""
-    from dataclasses import replace
+    from csagent.facts import replace
 
     with pytest.raises(JailError):
         recheck(replace(READING, **changes))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from image import Installed
 
+from csagent.facts import dataclass
 from csagent.lab.vm import machine as lab
 from csagent.lab.vm.namespace import Namespace
 from csagent.lab.vm.processor import accelerator, steady

@@ -10,7 +10,6 @@ import json
 import re
 import sys
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -19,6 +18,7 @@ from cloud import describe, hash_verifies, make_drive
 from image import Installed
 from machine import Control, Machine
 
+from csagent.facts import dataclass, replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.lab.vm.machine import killed_at_end

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -19,6 +18,7 @@ import pytest
 from gate import require
 
 from csagent.apply import libcrypt
+from csagent.facts import replace
 from csagent.lab.vm import promises
 from csagent.lab.vm.look import LOOK, Look, sections
 from csagent.lab.vm.machine import MAC

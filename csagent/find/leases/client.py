@@ -11,9 +11,9 @@ import errno
 import fnmatch
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
+from csagent.facts import dataclass, field
 from csagent.model import Lease, Nic, Rejected
 from csagent.system import NoCommands, Runner, System
 from csagent.tree import READ_LIMIT, Tree, read_all

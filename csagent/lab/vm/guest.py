@@ -7,14 +7,13 @@ import shlex
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Sequence
 
 from csagent.errors import CsagentError
+from csagent.facts import dataclass
 from csagent.lab.vm.look import LOOK, Look, sections
 from csagent.lab.vm.machine import Machine
-from csagent.model import SLOTS
 
 COMMAND_DEADLINE = 120.0  # seconds, also of an emulated guest on a busy machine
 PAUSE = 0.5
@@ -24,7 +23,7 @@ ADD_KEY = 'eval file="~$account/.ssh/authorized_keys"; printf "%s\\n" "$line" >>
 POWER_OFF = "sync; (sleep 1; poweroff) >/dev/null 2>&1 &"
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class KeyPair:
     """Of ssh-keygen, ed25519."""
 

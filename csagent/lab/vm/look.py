@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Dict
 
-from csagent.model import SLOTS
+from csagent.facts import dataclass, field
 
 # Asked as root, in one go: a command over ssh takes an emulated guest a second. The passwords come on
 # standard input and go no further than the shell and a pipe: no argument, no file.
@@ -44,7 +43,7 @@ def sections(text: str) -> Dict[str, str]:
     return {name.strip(): content for name, _, content in blocks}
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Look:
     """What one look found, by section, and by how many seconds, give or take, the guest's clock is ahead."""
 

@@ -12,14 +12,13 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
+from csagent.facts import dataclass
 from csagent.lab.vm.processor import QEMU, accelerator
 from csagent.lab.vm.qmp import Qmp
-from csagent.model import SLOTS
 
 MEMORY = "640M"
 MAKER, PRODUCT = "Apache Software Foundation", "CloudStack KVM Hypervisor"
@@ -28,7 +27,7 @@ MAC = "02:00:4c:9f:00:05"
 SERIAL_TAIL = 6000
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Template:
     """What is booted: a disk that is only ever read, and by what if not by its own boot loader."""
 

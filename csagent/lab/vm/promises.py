@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from csagent.apply import libcrypt
+from csagent.facts import dataclass
 from csagent.lab.vm.look import Look
-from csagent.model import SLOTS, Secret
+from csagent.model import Secret
 
 PASS, FAIL, WARN, SKIP = "pass", "fail", "warn", "skip"
 
@@ -47,7 +47,7 @@ SLACK = 1.0  # seconds, by which the two clocks may go differently
 ROUTER = "10.1.1.1"
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Verdict:
     """One promise of one scenario."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
+from csagent.facts import dataclass, replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.vm import guest as guests
 from csagent.lab.vm import promises
@@ -19,14 +19,13 @@ from csagent.lab.vm.machine import Machine, Template, killed_at_end, nic, user_n
 from csagent.lab.vm.processor import accelerator
 from csagent.lab.vm.promises import FAIL, PASS, SCENARIOS, SKIP, Verdict
 from csagent.lab.vm.traffic import dump
-from csagent.model import SLOTS
 
 SSH_PORT = {"router": 2201, "drive": 2202}
 LOOK_PAUSE = 1.0
 OWNERS_NAME = "owners-choice"
 
 
-@dataclass(frozen=True, **SLOTS)
+@dataclass(frozen=True)
 class Setup:
     """What both stories are told with; times are in seconds."""
 
