@@ -13,6 +13,7 @@ What comes back is only as trustworthy as an attacker's own text: `csagent.wire`
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -157,9 +158,12 @@ def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int
         try:
             libc = _libc()
             _end_first()
+            gc.disable()  # it would look again and again through what imports leave for good
             job = obtain()
             job.system.runner.grouped = True
             prepared = job.prepare()
+            gc.freeze()
+            gc.enable()
             _limit(job.limits, libc, ours=job.identity is not None)
             if job.identity is not None:
                 _become(job.identity, libc)
