@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Opt
 from csagent.child import Child, Identity, Wake, fork
 from csagent.errors import CsagentError, JailError, JailTimeout
 from csagent.facts import dataclass
-from csagent.tree import write_all
+from csagent.files import write_all
 
 if TYPE_CHECKING:
     from csagent.system import System

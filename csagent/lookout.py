@@ -30,7 +30,7 @@ class Lookout:
 
     def __init__(self, system: "System", labels: Tuple[str, ...], active: bool) -> None:
         self._system, self._labels, self._active = system, labels, active
-        self._before: Tuple[Marks, Marks] = (self.network(), self.drives())
+        self.seen: Tuple[Marks, Marks] = (self.network(), self.drives())  # at the last look
         self._next = system.clock.monotonic() + TICK
         self._kernel: Optional["Network"] = None
         if active:
@@ -85,8 +85,8 @@ class Lookout:
         if not self._active or self._system.clock.monotonic() < self._next:
             return False, False
         self._next = self._system.clock.monotonic() + TICK
-        before, self._before = self._before, (self.network(), self.drives())
-        return before[0] != self._before[0], before[1] != self._before[1]
+        before, self.seen = self.seen, (self.network(), self.drives())
+        return before[0] != self.seen[0], before[1] != self.seen[1]
 
     def close(self) -> None:
         """Stop listening."""

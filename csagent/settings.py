@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Option
 
 from csagent.errors import SettingsError
 from csagent.facts import dataclass, field, fields, replace
+from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -30,7 +31,7 @@ MAX_POLL = 7 * 24 * 3600.0
 SWITCH = "true or false"
 OWNERS = ("auto", "csagent", "cloud-init")
 
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
+_ACCOUNT = expression(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
 def _means(kind: str, meaning: str) -> Dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
-import stat
-from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from itertools import takewhile
+
+from csagent.files import open_regular, read_all, replace_at
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -160,18 +161,19 @@ class Tree:
 
     def glob(self, pattern: str) -> Iterator[str]:
         """Paths that match a shell pattern; `*` may stand in any component, `.`-names never match it."""
-        yield from self._glob("/", [part for part in pattern.split("/") if part])
+        parts = [part for part in pattern.split("/") if part]
+        if self.live and not os.path.exists("/" + "/".join(takewhile(_is_plain, parts))):
+            return  # as most of what is looked for: the kernel says so in one call
+        yield from self._glob("/", parts)
 
     def _glob(self, base: str, parts: List[str]) -> Iterator[str]:
         head, rest = parts[0], parts[1:]
-        if any(char in head for char in "*?["):
-            names = [
-                name
-                for name in self.names(base)
-                if not name.startswith(".") and fnmatch.fnmatchcase(name, head)
-            ]
-        else:
+        if _is_plain(head):
             names = [head]
+        else:
+            names = [
+                one for one in self.names(base) if one[0] != "." and (head == "*" or fnmatchcase(one, head))
+            ]
         for name in names:
             path = os.path.join(base, name)
             if rest:
@@ -261,140 +263,5 @@ class Tree:
             os.close(directory)
 
 
-def open_regular(directory: int, name: str) -> int:
-    """Open a regular file for reading, following no link at `name`; no device is opened (a watchdog starts).
-
-    Raises:
-        OSError: it is not there, not readable, or not a regular file (EINVAL).
-    """
-    if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=directory)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", name)
-
-
-def read_all(descriptor: int, limit: int) -> bytes:
-    """Read from a descriptor to its end, at most `limit` bytes."""
-    pieces: List[bytes] = []
-    left = limit
-    while left > 0:
-        piece = os.read(descriptor, min(left, 65536))
-        if not piece:
-            break
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write everything: a pipe or a full disk may take less than it is given."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-TEMPORARY_SUFFIX = ".csagent-new"
-
-
-def replace_at(
-    directory: int,
-    name: str,
-    content: bytes,
-    mode: int,
-    *,
-    owner: Optional[Tuple[int, int]] = None,
-    keep: bool = False,
-    durable: bool = True,
-) -> bool:
-    """`Tree.write` relative to an open directory, following no link at `name`.
-
-    The temporary file has a fixed name, so that one left by a power cut is taken over, not collected.
-    """
-    previous: Optional[os.stat_result]
-    try:
-        previous = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        previous = None
-    if previous is not None and stat.S_ISREG(previous.st_mode):
-        if keep:
-            mode = stat.S_IMODE(previous.st_mode)
-            owner = (previous.st_uid, previous.st_gid)
-        same_owner = owner is None or owner == (previous.st_uid, previous.st_gid)
-        same_size = previous.st_size == len(content)
-        if same_owner and same_size and _is_so(directory, name, content, mode, durable=durable):
-            return False
-    temporary = f".{name}{TEMPORARY_SUFFIX}"
-    try:
-        os.unlink(temporary, dir_fd=directory)
-    except FileNotFoundError:
-        pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
-    try:
-        try:
-            write_all(descriptor, content)
-            if owner is not None and owner != (os.geteuid(), os.getegid()):
-                _give(descriptor, owner)
-            os.fchmod(descriptor, mode)
-            if durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        try:
-            os.unlink(temporary, dir_fd=directory)
-        except OSError:
-            pass
-        raise
-    if durable:
-        os.fsync(directory)
-    return True
-
-
-def _is_so(directory: int, name: str, content: bytes, mode: int, *, durable: bool) -> bool:
-    """Whether a file already is what it shall be; then it is made durable as if it had been written."""
-    descriptor = open_regular(directory, name)
-    try:
-        same = read_all(descriptor, len(content) + 1) == content
-        if not same or stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
-            return False
-        if durable:
-            os.fsync(descriptor)
-            os.fsync(directory)
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _give(descriptor: int, owner: Tuple[int, int]) -> None:
-    """Change the owner. Nobody but root gives a file to a group that it is not in: it stays in ours then."""
-    try:
-        os.fchown(descriptor, *owner)
-    except PermissionError:
-        if owner[0] != os.geteuid():
-            raise OSError(errno.EPERM, f"it belongs to the user {owner[0]}, not to us") from None
-        if os.geteuid() == 0:
-            with in_group(owner[1]):
-                os.fchown(descriptor, *owner)
-
-
-@contextmanager
-def in_group(gid: int) -> Iterator[None]:
-    """Be in one more group. Root without CAP_CHOWN, as our unit makes it, gives its files to its groups only.
-
-    Does nothing where groups cannot be changed.
-    """
-    before = os.getgroups()
-    try:
-        os.setgroups([*before, gid])
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.setgroups(before)
+def _is_plain(part: str) -> bool:
+    return not any(char in part for char in "*?[")

@@ -13,8 +13,8 @@ import sys
 import time
 
 from csagent.errors import CsagentError, SettingsError, UsageError
+from csagent.files import write_all
 from csagent.notify import SIGNALS, Signals
-from csagent.tree import write_all
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:

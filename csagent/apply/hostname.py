@@ -73,7 +73,7 @@ def _write_in_place(system: "System", name: str) -> None:
     """Container engines bind-mount /etc/hostname: it can be written and not replaced."""
     import os
 
-    from csagent.tree import write_all
+    from csagent.files import write_all
 
     try:
         descriptor = system.tree.open(HOSTNAME, os.O_WRONLY | os.O_TRUNC)

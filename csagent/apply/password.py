@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from csagent.apply import libcrypt
 from csagent.apply.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
 from csagent.errors import ApplyError
+from csagent.files import in_group
 from csagent.model import Secret
-from csagent.tree import in_group
 
 if TYPE_CHECKING:
     from csagent.system import System

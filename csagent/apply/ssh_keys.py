@@ -19,7 +19,7 @@ from csagent.apply.selinux import relabel
 from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
 from csagent.facts import replace
-from csagent.tree import open_regular, read_all, replace_at
+from csagent.files import open_regular, read_all, replace_at
 
 if TYPE_CHECKING:
     from csagent.system import System

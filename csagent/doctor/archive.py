@@ -89,7 +89,7 @@ def put(destination: str, content: bytes) -> None:
     Raises:
         CsagentError: it could not be written; nothing of it is left.
     """
-    from csagent.tree import write_all
+    from csagent.files import write_all
 
     directory, name = os.path.split(destination)
     temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}.csagent-new")

@@ -235,8 +235,8 @@ class Collection:
                 return  # not there
 
     def _given_settings(self) -> None:
+        from csagent.files import open_regular, read_all
         from csagent.settings import DROP_INS, MAIN_FILE
-        from csagent.tree import open_regular, read_all
 
         for path in [path for path in self.raw if path == MAIN_FILE or _matches(path, DROP_INS)]:
             del self.raw[path]

@@ -13,6 +13,7 @@ import stat
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Drive
+from csagent.patterns import expression
 from csagent.system import System
 
 UDEV_CONTROL = "/run/udev/control"
@@ -22,7 +23,7 @@ SYS_BLOCK = "/sys/class/block"
 
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1 and 8.4: sector 16, the identifier at offset 40
 MAX_DEVICES = 128
-SKIPPED = re.compile(r"ram\d|zram\d|fd\d|nbd\d")  # no medium of ours; an empty floppy drive takes seconds
+SKIPPED = expression(r"ram\d|zram\d|fd\d|nbd\d")  # no medium of ours; an empty floppy drive takes seconds
 
 Volumes = Tuple[Tuple[str, str], ...]
 

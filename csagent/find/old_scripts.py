@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 
 from csagent.facts import dataclass
 from csagent.memory import SCRIPT_MARKER_IN_HOME, SCRIPT_MARKERS
+from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.system import System
 
-NAMED = re.compile(r"cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr", re.IGNORECASE)
+NAMED = expression(r"cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr", re.IGNORECASE)
 # The header that asks for a password, and a line that starts one of the scripts.
-CONTENT = re.compile(
+CONTENT = expression(
     rb"^[^#\n]*(DomU_Request|cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr)", re.MULTILINE
 )
 SIZE_LIMIT = 128 * 1024  # the longest of them has 12 kB

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from csagent.facts import dataclass, field
 from csagent.find import cloud_config
+from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.find.old_scripts import Agent, Script
@@ -34,8 +35,8 @@ FIRST = "csagent-ready.target"
 WGETS = ("/usr/bin/wget", "/bin/wget", "/usr/local/bin/wget")
 LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 
-_SOURCE = re.compile(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCII)
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
+_SOURCE = expression(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCII)
+_ACCOUNT = expression(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
 
 
 @dataclass(frozen=True)

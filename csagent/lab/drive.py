@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Set
 
 from csagent import plausible
 from csagent.errors import EXIT_OK, CsagentError, UsageError
+from csagent.files import replace_at
 from csagent.lab.cloud import Cloud, escape, load
-from csagent.tree import replace_at
 
 if TYPE_CHECKING:
     import argparse

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
 from csagent.facts import dataclass, field
+from csagent.files import read_all
 from csagent.model import Place, Reading
 from csagent.read import drive_names
 from csagent.read.drive_names import Contents, Entry, Path
-from csagent.tree import read_all
 
 if TYPE_CHECKING:
     from csagent.system import System

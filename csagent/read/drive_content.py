@@ -22,6 +22,7 @@ from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
 from csagent.facts import replace
 from csagent.model import PasswordOffer, Reading, Refusal
+from csagent.patterns import expression
 from csagent.read import drive_names, network_data, values
 from csagent.read.drive_names import METADATA, WELL_KNOWN, Contents
 
@@ -37,8 +38,8 @@ _MEMBERS = {"hostname": "local-hostname", "uuid": "vm-id", "availability_zone": 
 _NOT_METADATA = frozenset(("name", "keys", "public_keys", "files", "meta", "admin_pass", "network_config"))
 _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "devices", "dedicated_cpus"))
 
-_PASSWORD_LINE = re.compile(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
-_CHECKSUM = re.compile(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
+_PASSWORD_LINE = expression(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
+_CHECKSUM = expression(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
 _DATA = {
     drive_names.PASSWORD: "password",
     drive_names.CHECKSUM: "password",

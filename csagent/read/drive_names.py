@@ -17,6 +17,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTupl
 from csagent import plausible
 from csagent.errors import Malformed
 from csagent.facts import dataclass, field
+from csagent.patterns import expression
 
 FILES_LIMIT = 2000
 FILE_LIMIT = 4 << 20
@@ -53,7 +54,7 @@ _TOP = {
 }
 AMBIGUOUS = "?"  # before a name: an 8.3 form that more than one of our names has
 _AREAS = ("metadata", "userdata", "password")
-_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
+_VERSION = expression(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
 
 
 class Entry(NamedTuple):

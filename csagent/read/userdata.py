@@ -23,6 +23,7 @@ from typing import Optional
 
 from csagent.digest import sha256
 from csagent.model import Secret, UserData
+from csagent.patterns import expression
 
 KINDS = (
     "script",
@@ -45,9 +46,9 @@ _HEADERS = {
     b"#include": "include",
     b"#include-once": "include",
 }
-_JINJA = re.compile(rb"##\s*template\s*:\s*jinja\s*\Z", re.IGNORECASE)
-_FIELD = re.compile(rb"([!-9;-~]{1,76}):")  # RFC 5322, 2.2
-_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\Z")
+_JINJA = expression(rb"##\s*template\s*:\s*jinja\s*\Z", re.IGNORECASE)
+_FIELD = expression(rb"([!-9;-~]{1,76}):")  # RFC 5322, 2.2
+_BASE64 = expression(rb"[A-Za-z0-9+/\s]+={0,2}\Z")
 
 
 def classify(content: bytes) -> str:

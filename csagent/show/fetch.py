@@ -108,7 +108,7 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     import os
     from urllib.parse import quote
 
-    from csagent.tree import replace_at
+    from csagent.files import replace_at
 
     files: Dict[str, bytes] = {
         "fetch.json": json.dumps(as_json(observation, show_secrets=show_secrets), indent=1).encode() + b"\n",

@@ -14,9 +14,9 @@ import pytest
 
 from csagent import jail
 from csagent.apply import hostname
+from csagent.files import in_group
 from csagent.jail import MIB, Limits
 from csagent.system import System
-from csagent.tree import in_group
 
 pytestmark = [
     pytest.mark.root,

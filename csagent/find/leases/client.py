@@ -14,9 +14,10 @@ import stat
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
 from csagent.facts import dataclass, field
+from csagent.files import read_all
 from csagent.model import Lease, Nic, Rejected
 from csagent.system import NoCommands, Runner, System
-from csagent.tree import READ_LIMIT, Tree, read_all
+from csagent.tree import READ_LIMIT, Tree
 
 MAX_FILES = 300
 TOTAL_LIMIT = 8 << 20  # bytes of all files together; a lease is a few kilobytes
