@@ -230,10 +230,10 @@ def prepare_scout(system: "System") -> Any:
     from csagent.find import drives
 
     if drives.udev_runs(system):
-        try:
-            import pyudev
+        from csagent.find import udev
 
-            pyudev.Context()  # loads libudev, by way of ldconfig and half of the standard library
+        try:
+            udev.load()
         except (ImportError, OSError):
             pass  # udev's database is read without it then
         return None

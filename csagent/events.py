@@ -40,8 +40,9 @@ class Drives:
 
     def __init__(self, labels: Sequence[str]) -> None:
         """Raises OSError or ImportError where udev cannot be listened to."""
-        import pyudev
+        from csagent.find import udev
 
+        pyudev = udev.load()
         self._wanted = {label.casefold() for label in labels}
         self._with_label: Set[str] = set()
         context = pyudev.Context()

@@ -55,11 +55,11 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
     if not system.live:
         return tuple(rank(udev_database(system), wanted))
     try:
-        import pyudev
+        from csagent.find import udev
 
         listed = [
             (device.device_node, {key: device.properties.get(key, "") for key in _PROPERTIES})
-            for device in pyudev.Context().list_devices(subsystem="block")
+            for device in udev.load().Context().list_devices(subsystem="block")
         ]
     except (ImportError, OSError, LookupError, ValueError):  # no pyudev or libudev, a device just gone
         listed = udev_database(system)

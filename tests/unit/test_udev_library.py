@@ -1,0 +1,43 @@
+"""pyudev is loaded without the search for its library, and with it where there is no other way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from csagent.find import udev
+
+pytest.importorskip("pyudev")
+
+
+def loaded(change: str = "") -> "list[str]":
+    """In a process of its own: what libudev says of /sys, and which of some modules that took."""
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom csagent.find import udev\n{change}\n"
+    code += "context = udev.load().Context()\nprint(context.sys_path)\n"
+    code += "print(*{'shutil', 'ctypes.util', 'bz2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_no_search() -> None:
+    """Neither ldconfig nor what the search for a library brings."""
+    assert loaded() == ["/sys", ""]
+
+
+@pytest.mark.parametrize("names", [{}, {"udev": "libudev.so.0.marker", "c": "libc.so.6"}])
+def test_search_where_the_names_are_others(names: "dict[str, str]") -> None:
+    """A library that does not go by the name we know is found as pyudev finds it."""
+    found, modules = loaded(f"udev.SONAMES.clear(); udev.SONAMES.update({names!r})")
+    assert found == "/sys" and "ctypes.util" in modules.split()
+
+
+def test_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyudev it is an ImportError, as everywhere; nothing is left in place of ctypes.util."""
+    import ctypes.util
+
+    monkeypatch.setitem(sys.modules, "pyudev", None)
+    with pytest.raises(ImportError):
+        udev.load()
+    assert sys.modules["ctypes.util"] is ctypes.util
