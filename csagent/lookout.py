@@ -49,6 +49,11 @@ class Lookout:
 
         return finder.network_marks(self._system)
 
+    def network_anew(self) -> Marks:
+        """As of now: somebody begins to read what is there now, and no later look is to call that news."""
+        self.seen = (self.network(), self.seen[1])
+        return self.seen[0]
+
     def sees_an_address(self) -> bool:
         """Whether there may be anybody to ask."""
         from csagent.find import finder

@@ -252,7 +252,7 @@ class _Observer:
     def _start_router(self) -> None:
         if self.router is not None:
             self.router.child.kill()
-        self.seen[0] = self.lookout.seen[0]
+        self.seen[0] = self.lookout.network_anew()
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
         ready, self.warm = self.warm, None
