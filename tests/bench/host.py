@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import Any, Callable, Dict, List, Optional
 
-from measure import CSAGENT, PYTHON, Cost, Traced, paired, run, traced
+from measure import CSAGENT, PYTHON, Cost, Traced, own_peak, paired, run, traced
 from world import Machine, Router, config_drive
 
 BARE = "python3 -I -S -c pass"
@@ -22,14 +22,19 @@ TARGETS = {
     "query hostname": (2.5, PASS),
     "apply, router, nothing changed": (1.5, REQUESTS),
     "apply, drive, nothing changed": (1.2, PYCDLIB),
+    "apply, drive with a password, nothing changed": (1.2, PYCDLIB),
 }
 
 
 def host(runs: int) -> Dict[str, Any]:
     """Measure; rows by name, each with its figures."""
-    router, machine, other = Router(), Machine(), Machine()
+    router, machine, other, plain = Router(), Machine(), Machine(), Machine()
     scratch = tempfile.mkdtemp(prefix="csagent-bench-")
     drive = config_drive(os.path.join(scratch, "drive.iso"))
+    silent = config_drive(os.path.join(scratch, "silent.iso"), password=None)
+    resets = iter(
+        [config_drive(os.path.join(scratch, f"{one}.iso"), f"EXAMPLE-{one}") for one in range(runs + 1)]
+    )
 
     def words(root: str, *arguments: str) -> List[str]:
         return [*CSAGENT, "--root", root, *arguments]
@@ -47,6 +52,9 @@ def host(runs: int) -> Dict[str, Any]:
         other.renew()
         return run(words(other.root, "apply", *drive))
 
+    def reset_of_drive() -> Cost:
+        return run(words(other.root, "apply", *next(resets)))
+
     commands: Dict[str, List[str]] = {
         BARE: [PYTHON, "-I", "-S", "-c", "pass"],
         PASS: [PYTHON, "-c", "pass"],
@@ -56,7 +64,9 @@ def host(runs: int) -> Dict[str, Any]:
         "apply, router, nothing changed": words(machine.root, "apply", *router.places),
         "apply, router, password reset": [],
         "apply, drive, first boot": [],
-        "apply, drive, nothing changed": words(other.root, "apply", *drive),
+        "apply, drive, nothing changed": words(plain.root, "apply", *silent),
+        "apply, drive with a password, nothing changed": words(other.root, "apply", *drive),
+        "apply, drive, password reset": [],
         "fetch, router": words(machine.root, "fetch", *router.places),
         "fetch, drive": words(other.root, "fetch", *drive),
         "status": words(machine.root, "status"),
@@ -67,6 +77,7 @@ def host(runs: int) -> Dict[str, Any]:
         "apply, router, first boot": first_boot,
         "apply, router, password reset": reset,
         "apply, drive, first boot": first_boot_of_drive,
+        "apply, drive, password reset": reset_of_drive,
     }
 
     def plainly(command: List[str]) -> Callable[[], Cost]:
@@ -79,17 +90,24 @@ def host(runs: int) -> Dict[str, Any]:
         run(words(machine.root, "apply", *router.places))
         requests = router.reset_password() - before
         run(words(machine.root, "apply", *router.places))
+        first_boot_of_drive()  # the last drive had another password
         traces = {name: traced(command) for name, command in commands.items() if command}
+        peaks = {
+            name: own_peak(command[len(CSAGENT) :])
+            for name, command in commands.items()
+            if command[: len(CSAGENT)] == CSAGENT
+        }
     finally:
         router.close()
         machine.close()
         other.close()
+        plain.close()
         shutil.rmtree(scratch)
-    rows = {name: _row(name, costs, traces.get(name)) for name in costs}
+    rows = {name: _row(name, costs, traces.get(name), peaks.get(name)) for name in costs}
     return {"runs": runs, "python": sys.version.split()[0], "requests_of_a_reset": requests, "rows": rows}
 
 
-def _row(name: str, costs: Dict[str, Cost], trace: Optional[Traced]) -> Dict[str, Any]:
+def _row(name: str, costs: Dict[str, Cost], trace: Optional[Traced], peak: Optional[int]) -> Dict[str, Any]:
     cost = costs[name]
     row: Dict[str, Any] = {
         "wall_ms": round(cost.wall * 1000, 1),
@@ -98,6 +116,8 @@ def _row(name: str, costs: Dict[str, Cost], trace: Optional[Traced]) -> Dict[str
         "x_pass": round(cost.wall / costs[PASS].wall, 2),
         "x_requests": round(cost.wall / costs[REQUESTS].wall, 2),
     }
+    if peak is not None:
+        row["own_mib"] = round(peak / 1024, 1)
     if trace is not None:
         row.update(trace._asdict())
     if name in TARGETS:
@@ -110,14 +130,19 @@ def table(result: Dict[str, Any]) -> List[str]:
     """Lines of Markdown."""
     lines = [
         f"| {result['runs']} runs, medians | "
-        "x pass | x requests | wall ms | CPU ms | MiB | files | calls | modules |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "x pass | x requests | wall ms | CPU ms | MiB | own MiB | files | calls | modules |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, row in result["rows"].items():
         figures = [row["x_pass"], row["x_requests"], row["wall_ms"], row["cpu_ms"], row["memory_mib"]]
-        figures += [row.get(key, "") for key in ("files", "calls", "modules")]
+        figures += [row.get(key, "") for key in ("own_mib", "files", "calls", "modules")]
         lines.append(f"| {name} | " + " | ".join(map(str, figures)) + " |")
-    lines.append("")
+    lines += [
+        "",
+        "MiB: of the largest process, own MiB: of the one that runs as root; files, calls: of all of them;",
+        "modules: of the one itself. Nothing changed: a pass at a later boot.",
+        "",
+    ]
     lines += [f"{name}: {row['target']}" for name, row in result["rows"].items() if "target" in row]
     lines.append(
         f"requests of a password reset, its acknowledgement included: {result['requests_of_a_reset']}"

@@ -17,6 +17,22 @@ OPENED = re.compile(r"^(?:\d+ +)?open(?:at)?\(.*\) = \d+$")
 CALL = re.compile(r"^(?:\d+ +)?[a-z_0-9]+\(")
 
 
+# Runs csagent in its own process, and says on standard error how much memory that has held at most.
+PEAK = """
+import os, sys
+leave = os._exit
+def last(code):
+    with open("/proc/self/status") as status:
+        held = next(line for line in status if line.startswith("VmHWM")).split()[1]
+    os.write(2, f"\\npeak {held}".encode())
+    leave(code)
+os._exit = last
+sys.argv[0] = "csagent"
+from csagent.cli import entry
+entry()
+"""
+
+
 class Cost(NamedTuple):
     """What one process took, the children it waited for included."""
 
@@ -105,6 +121,14 @@ def traced(command: Sequence[str]) -> Optional[Traced]:
     )
 
 
+def own_peak(arguments: Sequence[str]) -> int:
+    """KiB that csagent's own process holds at its height, given these arguments; no child counts."""
+    done = subprocess.run(
+        [PYTHON, "-I", "-c", PEAK, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    return int(done.stderr.rpartition("peak ")[2])
+
+
 def modules(command: Sequence[str]) -> int:
     """How many modules the process itself imports; its children's standard error is elsewhere by then."""
     return len(imported(command))
@@ -114,10 +138,11 @@ def imported(command: Sequence[str]) -> List[str]:
     """The names of these modules, in the order in which they were done; `command` starts with a Python."""
     done = subprocess.run(
         [command[0], "-X", "importtime", *command[1:]],
-        check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    if done.returncode not in (0, 1):  # 1: what doctor and seal --check have found is theirs to say
+        raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}")
     lines = [line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:")]
     return [line[2].strip() for line in lines if len(line) == 3 and line[2].strip() != "imported package"]

@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from typing import List
+from typing import List, Optional
 
 from measure import PYTHON
 
@@ -78,6 +78,16 @@ class Router:
         self.process.stdout.close()
 
 
+# As systemd-networkd and dhclient write them (fixtures/leases has the originals).
+LEASES = {
+    "run/systemd/netif/leases/2": "ADDRESS=10.1.1.42\nNETMASK=255.255.255.0\nROUTER=10.1.1.1\n"
+    "SERVER_ADDRESS=10.1.1.1\nT1=43200\nT2=75600\nLIFETIME=86400\nDNS=10.1.1.1\nDOMAINNAME=lab.example\n",
+    "var/lib/dhcp/dhclient.eth1.leases": 'lease {\n  interface "eth1";\n  fixed-address 10.1.2.42;\n'
+    "  option subnet-mask 255.255.255.0;\n  option dhcp-server-identifier 10.1.2.1;\n"
+    "  renew 2 2098/01/07 00:00:00;\n  rebind 2 2098/01/07 00:00:00;\n  expire 2 2098/01/07 00:00:00;\n}\n",
+}
+
+
 class Machine:
     """A scratch tree with one account, whose keys and password may be set by whoever runs this."""
 
@@ -94,13 +104,17 @@ class Machine:
             stream.write(f"root:x:{os.getuid()}:{os.getgid()}:root:/root:/bin/sh\n")
         with open(f"{self.root}/etc/shadow", "w") as stream:
             stream.write("root:*:20000::::::\n")
+        for path, text in LEASES.items():
+            os.makedirs(os.path.dirname(f"{self.root}/{path}"), exist_ok=True)
+            with open(f"{self.root}/{path}", "w") as stream:
+                stream.write(text)
 
     def close(self) -> None:
         """Remove it."""
         shutil.rmtree(self.root)
 
 
-def config_drive(path: str, password: str = "EXAMPLE-drive") -> List[str]:
+def config_drive(path: str, password: Optional[str] = "EXAMPLE-drive") -> List[str]:
     """Build an image; the options that name it."""
     keys = tuple(public_key(number) for number in range(3))
     drive.build(
