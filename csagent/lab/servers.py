@@ -8,13 +8,10 @@ import socketserver
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Set, Tuple
+from typing import Any, NamedTuple, Protocol, Set, Tuple
 from urllib.parse import unquote
 
 from csagent.lab.shapes import SHAPES
-
-if TYPE_CHECKING:
-    from csagent.lab.router import LabRouter
 
 READ_SECONDS = 30.0
 HEADER_LINES = 200
@@ -36,6 +33,29 @@ class Request(NamedTuple):
     status: str = ""  # the HTTP status, or the word for what was answered
 
 
+class Behind(Protocol):
+    """The virtual router that the servers stand for: what it says, how fast and in which shape."""
+
+    latency: float  # seconds before an answer
+    shape: str  # of the password server's answers, one of SHAPES
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        """Status and body."""
+        ...
+
+    def answer(self, request: str, source: str) -> Tuple[str, str]:
+        """The kind of the answer, and its text."""
+        ...
+
+    def record(self, request: Request) -> None:
+        """A request has been answered."""
+        ...
+
+    def say(self, line: str) -> None:
+        """For the log."""
+        ...
+
+
 class Server(socketserver.ThreadingTCPServer):
     """A thread for each connection; closing it cuts those that are kept alive."""
 
@@ -44,7 +64,7 @@ class Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: Tuple[str, int], handler: Any, lab: LabRouter) -> None:
+    def __init__(self, address: Tuple[str, int], handler: Any, lab: Behind) -> None:
         self.lab = lab
         self._open: Set[socket.socket] = set()
         self._guard = threading.Lock()
@@ -104,7 +124,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nothing: `LabRouter.record` logs."""
+        """Nothing: `Behind.record` logs."""
 
 
 class Password(socketserver.StreamRequestHandler):
