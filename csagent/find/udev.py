@@ -14,38 +14,24 @@ if TYPE_CHECKING:
 SONAMES = {"udev": "libudev.so.1", "c": "libc.so.6"}
 
 
-def load() -> "Any":
+def load() -> Any:
     """The module `pyudev`, whose libraries are loaded too.
 
     Raises:
         ImportError: it is not installed, or libudev is not.
         OSError: libudev cannot be used.
     """
-    import sys
+    from types import ModuleType
 
-    if "pyudev" not in sys.modules and "ctypes.util" not in sys.modules:
-        try:
-            return _by_name()
-        except (ImportError, OSError):
-            for name in [name for name in sys.modules if name.split(".")[0] == "pyudev"]:
-                del sys.modules[name]
+    from csagent import lean
+
+    by_name: Any = ModuleType("ctypes.util")
+    by_name.find_library = SONAMES.get
+    return lean.loaded(_load, {"ctypes.util": by_name}, "pyudev")
+
+
+def _load() -> Any:
     import pyudev
 
     pyudev.Context()
     return pyudev
-
-
-def _by_name() -> "Any":
-    import sys
-    import types
-
-    finder: Any = types.ModuleType("ctypes.util")
-    finder.find_library = SONAMES.get
-    sys.modules["ctypes.util"] = finder
-    try:
-        import pyudev
-
-        pyudev.Context()
-        return pyudev
-    finally:
-        del sys.modules["ctypes.util"]
