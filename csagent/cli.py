@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from csagent.show.console import Console
     from csagent.system import System
 
-GARBAGE = 50_000  # objects that wait to be looked through; Python's 700 are for programs that stay
+GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
 AS_THE_UNIT = ["daemon"]  # what its ExecStart says
 
 
@@ -78,7 +78,8 @@ def entry() -> None:
             os.fstat(standard)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # A command ends soon, and a twelfth of its start is the collector's looking through what imports leave.
+    # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
+    # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)
     code = main()
     for stream in (sys.stdout, sys.stderr):

@@ -4,7 +4,8 @@
 (0.4 ms). A process that runs at each boot and makes forty such classes feels that; one that makes an object
 in 3 us rather than 0.5 does not. Type checkers see the real thing.
 
-Every class has slots. What csagent does not use is not here: order, `init`, `kw_only`, `__post_init__`.
+Every class has slots. What csagent does not use is not here: order, `init`, `kw_only`, `__post_init__`, and
+a class's own `__eq__` beside a hash.
 """
 
 from __future__ import annotations
@@ -33,16 +34,26 @@ else:
         """Make a class of what its annotations say; `frozen`: nothing can be assigned, and it has a hash."""
         if cls is None:
             return lambda cls: dataclass(cls, frozen=frozen)
+        if "__post_init__" in cls.__dict__:
+            raise TypeError(f"{cls.__name__}: __post_init__ is not called")
         own = [_own_field(cls, name) for name in _annotated(cls)]
         known = {one.name: one for base in cls.__mro__[:0:-1] for one in base.__dict__.get(_FIELDS, ())}
         known.update((one.name, one) for one in own)
+        required = [one.default is MISSING and one.default_factory is MISSING for one in known.values()]
+        if sorted(required, reverse=True) != required:
+            raise TypeError(f"{cls.__name__}: a field without a default stands behind one with a default")
         space = {name: value for name, value in cls.__dict__.items() if name not in _NOT_COPIED}
         for one in own:
             space.pop(one.name, None)  # its default would be in the place of the slot
         space["__slots__"] = tuple(one.name for one in own)
         space[_FIELDS] = tuple(known.values())
         space["__match_args__"] = tuple(known)
-        for name, method in (("__init__", _init), ("__repr__", _repr), ("__eq__", _eq)):
+        for name, method in (
+            ("__init__", _init),
+            ("__repr__", _repr),
+            ("__eq__", _eq),
+            ("__reduce__", _reduce),
+        ):
             space.setdefault(name, method)
         if frozen:
             space.update(__setattr__=_refuse, __delattr__=_refuse)
@@ -82,6 +93,10 @@ else:
 
     def _own_field(cls, name):
         given = cls.__dict__.get(name, MISSING)
+        if isinstance(given, (list, dict, set)):
+            raise TypeError(
+                f"{cls.__name__}.{name}: all objects would share it; say field(default_factory=...)"
+            )
         one = given if isinstance(given, Field) else Field(given, MISSING, True, True, None)
         one.name = name
         return one
@@ -119,6 +134,9 @@ else:
 
     def _hash(self):
         return hash((type(self), _values(self)))
+
+    def _reduce(self):
+        return type(self), tuple(getattr(self, one.name) for one in self.__fact_fields__)
 
     def _refuse(self, name, *_value):
         raise AttributeError(f"{type(self).__name__}.{name} cannot be changed: it is a fact")

@@ -16,6 +16,8 @@ class _Lazy:
         self._text, self._flags = text, flags
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copy and pickle look for some before there is anything
+            raise AttributeError(name)
         compiled = re.compile(self._text, self._flags)
         for method in ("findall", "finditer", "fullmatch", "match", "search", "split", "sub"):
             setattr(self, method, getattr(compiled, method))

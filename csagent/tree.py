@@ -162,7 +162,7 @@ class Tree:
     def glob(self, pattern: str) -> Iterator[str]:
         """Paths that match a shell pattern; `*` may stand in any component, `.`-names never match it."""
         parts = [part for part in pattern.split("/") if part]
-        if self.live and not os.path.exists("/" + "/".join(takewhile(_is_plain, parts))):
+        if self.live and not os.path.exists(os.path.join(self.root, *takewhile(_is_plain, parts))):
             return  # as most of what is looked for: the kernel says so in one call
         yield from self._glob("/", parts)
 

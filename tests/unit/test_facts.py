@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Tuple
@@ -144,6 +146,24 @@ def test_replace_and_as_dict(name: str, size: int, more: List[int], about: Dict[
         assert kind.replace(one) == one and kind.is_dataclass(one) and not kind.is_dataclass(name)
         told.append((kind.asdict(one), [field.name for field in kind.fields(made)]))
     assert told[0] == told[1]
+
+
+def test_copies_are_equal() -> None:
+    """A fact can be copied, and one that can be pickled is the same afterwards."""
+    lease = Lease("eth0", "dhclient", "10.1.1.5", routers=("10.1.1.1",))
+    for other in (copy.copy(lease), copy.deepcopy(lease), pickle.loads(pickle.dumps(lease))):
+        assert other == lease and other is not lease
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["a: list = []", "a: int = 1\n    b: int", "a: int\n    def __post_init__(self): pass"],
+)
+def test_what_it_does_not_do_is_refused(body: str) -> None:
+    """A class that dataclasses would refuse, or would treat otherwise, is refused where it is made."""
+    space: Dict[str, Any] = {"kind": facts}
+    with pytest.raises(TypeError, match="Odd"):
+        exec(f"@kind.dataclass\nclass Odd:\n    {body}\n", space)
 
 
 def test_ours_keep_what_they_say() -> None:
