@@ -12,10 +12,8 @@ from __future__ import annotations
 import gc
 import io
 import os
-from types import ModuleType
 from typing import Any, Iterator, List, NamedTuple, Optional
 
-from csagent import lean
 from csagent.errors import Malformed, ProbeError
 from csagent.facts import replace
 from csagent.read import drive_names
@@ -69,13 +67,8 @@ def warm_up() -> None:
     import time
 
     time.strptime("2000", "%Y")  # pycdlib reads dates so, and this imports _strptime
-
-    def load() -> None:
-        import pycdlib  # noqa: F401
-
     try:
-        # A quarter of its import, to count the arguments of who is told how far the writing of an image is.
-        lean.loaded(load, {"inspect": ModuleType("inspect")}, "pycdlib")
+        import pycdlib  # noqa: F401
     except ImportError:
         pass
 

@@ -45,16 +45,6 @@ def test_what_it_insists_on_it_gets(tmp_path: Path, requests: str, brought: "lis
     assert loaded(tmp_path, requests) == brought
 
 
-def test_pycdlib_without_inspect() -> None:
-    """Nor has the process inspect afterwards; who imports it then gets the real one."""
-    pytest.importorskip("pycdlib")
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom csagent.read import iso\niso.warm_up()\n"
-    code += "print('pycdlib' in sys.modules, 'inspect' in sys.modules, 'ast' in sys.modules)\n"
-    code += "import inspect\nprint(hasattr(inspect, 'getfullargspec'))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.split() == ["True", "False", "False", "True"]
-
-
 def test_what_is_blocked_stays_so_and_a_stand_in_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is there already is left alone."""
     for name in ("blocked_marker", "stand_marker"):
