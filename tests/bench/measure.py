@@ -13,7 +13,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 PYTHON = sys.executable
 CSAGENT = [PYTHON, "-I", os.path.join(os.path.dirname(PYTHON), "csagent")]
-OPENED = re.compile(r"^(?:\d+ +)?open(?:at)?\(.*\) = \d+$")
+# A call of one process that another's cuts in two ends on a line of its own.
+OPENED = re.compile(r"^(?:\d+ +)?(?:open(?:at)?\(|<\.\.\. open(?:at)? resumed>).*\) += \d+$")
 CALL = re.compile(r"^(?:\d+ +)?[a-z_0-9]+\(")
 
 

@@ -28,11 +28,11 @@ MIB = 1 << 10  # in KiB
 # of these needs a reason in the commit that does.
 MODULES = {"status": 48, "query": 48, "discover": 88, "fetch": 89, "plan": 103}
 MODULES.update({"apply-router": 97, "apply-drive": 98, "doctor": 140, "seal-check": 115})
-FILES = {"status": 50, "query": 50, "discover": 240, "fetch": 360, "plan": 390}
-FILES.update({"apply-router": 395, "apply-drive": 235})
+FILES = {"status": 50, "query": 50, "discover": 240, "fetch": 375, "plan": 400}
+FILES.update({"apply-router": 435, "apply-drive": 270})
 MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 17 * MIB}
 ROOT_MEMORY = 16 * MIB  # for all others
-DAEMON_MEMORY = 12.5 * MIB  # of the process that stays
+DAEMON_MEMORY = 13 * MIB  # of the process that stays
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from csagent.facts import dataclass
 from csagent.lab.vm.look import Look
 from csagent.model import Secret
 
+RUNS = ("active", "activating", "reloading")
 PASS, FAIL, WARN, SKIP = "pass", "fail", "warn", "skip"
 
 PROMISES: Dict[str, str] = {
@@ -139,8 +140,7 @@ def boot(look: Look, emulated: bool) -> Judgement:
 def status(look: Look) -> Judgement:
     """What csagent says itself."""
     if not look["status"]:
-        running = "csagent.service" in look.units and look.units["csagent.service"].get("ActiveState")
-        return (FAIL, "csagent says nothing") if running == "active" else (SKIP, "no csagent in it")
+        return (FAIL, "csagent says nothing") if resident(look) else (SKIP, "no csagent in it")
     try:
         document = json.loads(look["status"])
         data = {name: datum["state"] for name, datum in document["data"].items()}
@@ -153,7 +153,7 @@ def status(look: Look) -> Judgement:
 
 def resident(look: Look) -> bool:
     """Whether something in it stays and listens for media."""
-    return look.units.get("csagent.service", {}).get("ActiveState") in ("active", "reloading")
+    return look.units.get("csagent.service", {}).get("ActiveState") in RUNS
 
 
 def secrets(looks: Sequence[Look]) -> Judgement:

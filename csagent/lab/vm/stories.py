@@ -14,15 +14,8 @@ from csagent.lab.vm.guest import Guest
 from csagent.lab.vm.machine import Machine
 from csagent.lab.vm.media import make_drive
 from csagent.lab.vm.promises import FAIL, PASS, SKIP
-from csagent.lab.vm.story import LOOK_PAUSE, Story
+from csagent.lab.vm.story import LOOK_PAUSE, SETTLED, Story
 from csagent.lab.vm.traffic import asked
-
-# Everything that starts has started, and csagent has made its first pass.
-SETTLED = """
-timeout 60 systemctl is-system-running --wait >/dev/null 2>&1
-command -v csagent >/dev/null && csagent -q status --wait 60 >/dev/null 2>&1
-exit 0
-"""
 
 
 class Listening(LabRouter):

@@ -41,6 +41,14 @@ class Setup:
     say: Callable[[str], None]
 
 
+# Everything that starts has started, and csagent has made its first pass.
+SETTLED = """
+timeout 60 systemctl is-system-running --wait >/dev/null 2>&1
+command -v csagent >/dev/null && csagent -q status --wait 60 >/dev/null 2>&1
+exit 0
+"""
+
+
 class Story:
     """One machine from its first boot on. `first` and `system` are there once somebody has logged in."""
 
@@ -122,12 +130,17 @@ class Story:
             raise CsagentError(f"no login as {self.setup.user} after {machine.seconds:.0f} s: {wrong}")
         return guest, wrong
 
-    def look(self, guest: Guest, until: Callable[[Look], bool]) -> Tuple[Look, float]:
-        """Look again and again until it is so, or patience ends; then at everything, and how long it took."""
+    def look(self, guest: Guest, until: Callable[[Look], bool], then: str = "") -> Tuple[Look, float]:
+        """Look again and again until it is so, or patience ends; then at everything, and how long it took.
+
+        `then` is run in the guest before that.
+        """
         began = time.monotonic()
         while not until(guest.look()) and time.monotonic() < began + self.setup.patience:
             time.sleep(LOOK_PAUSE)
         took = time.monotonic() - began
+        if then:
+            guest.run(then)
         look = guest.look(self.passwords, everything=True)
         self._looks.append(look)
         return look, took
@@ -143,7 +156,7 @@ class Story:
             judged = (promises.hostname(look, name), promises.password(look, password))
             return all(state != FAIL for state, _ in judged) and done()
 
-        look, took = self.look(guest, agrees)
+        look, took = self.look(guest, agrees, SETTLED)
         self.first = look
         self.judge("hostname", promises.hostname(look, name), in_after + took)
         self.judge("password", promises.password(look, password), in_after + took)
