@@ -104,7 +104,7 @@ def _growth(values: Dict[str, float]) -> str:
     """Whether the second step costs more apiece than the first; what any pass takes cancels out."""
     (small, first), (middle, second), (large, third) = ((int(at), took) for at, took in values.items())
     before, after = (second - first) / (middle - small), (third - second) / (large - middle)
-    noise = NOISE * third / (large - middle)
+    noise = NOISE * (second / (middle - small) + third / (large - middle))
     verdict = "no more than linear" if after <= max(before, 0.0) + noise else "MORE THAN LINEAR"
     return f"; {large // small} times as much takes {third / first:.1f} times as long: {verdict}"
 
