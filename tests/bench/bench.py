@@ -17,7 +17,7 @@ import host
 import size
 
 PARTS = ("host", "size", "vm")
-VM_RUNS = 3  # of each agent: its clock counts instructions, so that they differ by 2 %; 15 take 45 minutes
+VM_RUNS = 3  # of each agent: its clock counts instructions, so that they differ by little; 15 take 45 minutes
 
 
 def main() -> int:
