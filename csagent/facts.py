@@ -47,7 +47,6 @@ else:
             space.pop(one.name, None)  # its default would be in the place of the slot
         space["__slots__"] = tuple(one.name for one in own)
         space[_FIELDS] = tuple(known.values())
-        space["__match_args__"] = tuple(known)
         for name, method in (
             ("__init__", _init),
             ("__repr__", _repr),

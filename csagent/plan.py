@@ -1,7 +1,6 @@
 """The nouns of what is to be done and what became of it: Action, Plan, Outcome, Report.
 
-They are apart from `csagent.model` because the reading children need none of them, and each class costs
-a third of a millisecond to make.
+They are apart from `csagent.model` because the reading children need none of them.
 """
 
 from __future__ import annotations

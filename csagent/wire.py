@@ -1,6 +1,6 @@
 """Facts as JSON between a reading child and its parent, checked as if an attacker had written them.
 
-The form follows the dataclasses: objects with exactly the fields' names, tuples as arrays, bytes and
+The form follows the classes of facts: objects with exactly the fields' names, tuples as arrays, bytes and
 secrets as base64. `decode` raises `JailError` at the first thing that does not fit, and names the field,
 never the value.
 """
