@@ -124,12 +124,19 @@ def traced(command: Sequence[str]) -> Optional[Traced]:
 
 def own_peak(arguments: Sequence[str]) -> int:
     """KiB that csagent's own process holds at its height, given these arguments; no child counts."""
-    done = subprocess.run(
-        [PYTHON, "-I", "-c", PEAK, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    if done.returncode not in (0, 1):  # 1: what doctor and seal --check have found is theirs to say
-        raise RuntimeError(f"csagent {' '.join(arguments)}: ended with status {done.returncode}")
-    return int(done.stderr.rpartition("peak ")[2])
+    return int(_told([PYTHON, "-I", "-c", PEAK, *arguments]).rpartition("peak ")[2])
+
+
+def _told(command: Sequence[str]) -> str:
+    """What a command says on standard error; 1 is for doctor and seal --check to end with.
+
+    Raises:
+        RuntimeError: it ended with another status.
+    """
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}")
+    return done.stderr
 
 
 def modules(command: Sequence[str]) -> int:
@@ -139,13 +146,6 @@ def modules(command: Sequence[str]) -> int:
 
 def imported(command: Sequence[str]) -> List[str]:
     """The names of these modules, in the order in which they were done; `command` starts with a Python."""
-    done = subprocess.run(
-        [command[0], "-X", "importtime", *command[1:]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode not in (0, 1):  # 1: what doctor and seal --check have found is theirs to say
-        raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}")
-    lines = [line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:")]
+    told = _told([command[0], "-X", "importtime", *command[1:]])
+    lines = [line.split("|") for line in told.splitlines() if line.startswith("import time:")]
     return [line[2].strip() for line in lines if len(line) == 3 and line[2].strip() != "imported package"]
