@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-import subprocess
-import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
+from alone import printed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,10 +70,10 @@ def thing(kind: Any) -> Any:
 
 def test_import_is_light() -> None:
     """Nothing comes with it: neither dataclasses nor what that brings."""
-    seen = f"import sys; sys.path.insert(0, {sys.path[0]!r}); before = set(sys.modules); "
-    seen += "import csagent.facts; print(*sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", seen], stdout=subprocess.PIPE, text=True, check=True)
-    assert set(done.stdout.split()) <= {"__future__", "csagent", "csagent.facts"}
+    (names,) = printed(
+        "before = set(sys.modules)\nimport csagent.facts\nprint(*sorted(set(sys.modules) - before))"
+    )
+    assert set(names.split()) <= {"__future__", "csagent", "csagent.facts"}
 
 
 def test_text_equality_and_hash_are_those_of_dataclasses() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from alone import printed
 
 from csagent import lean
 
@@ -19,11 +19,10 @@ def loaded(tmp_path: Path, requests: "str | None") -> "list[str]":
     if requests is not None:
         for name, text in (("requests", requests), ("urllib3", ""), ("chardet", "")):
             (tmp_path / f"{name}.py").write_text(text)
-    code = f"import sys; sys.path[:0] = {[str(tmp_path), *sys.path]!r}\nfrom csagent import children\n"
+    code = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom csagent import children\n"
     code += "children._import_requests()\nimport requests\n"
-    code += f"print(*[name for name in {WATCHED!r} if sys.modules.get(name)])"
-    done = subprocess.run([sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.split()
+    (names,) = printed(f"{code}print(*[name for name in {WATCHED!r} if sys.modules.get(name)])")
+    return names.split()
 
 
 def test_neither_tls_nor_a_guesser(tmp_path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from alone import printed
 
 pytest.importorskip("pyudev")
 
 
 def loaded(change: str = "") -> "list[str]":
     """In a process of its own: what libudev says of /sys, and which of some modules that took."""
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom csagent.find import udev\n{change}\n"
-    code += "context = udev.load().Context()\nprint(context.sys_path)\n"
+    code = (
+        f"from csagent.find import udev\n{change}\ncontext = udev.load().Context()\nprint(context.sys_path)\n"
+    )
     code += "print(*{'shutil', 'ctypes.util', 'bz2'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.splitlines()
+    return printed(code)
 
 
 def test_no_search() -> None:
@@ -40,9 +39,7 @@ def test_search_where_the_names_are_others(tmp_path: Path, names: "dict[str, str
 
 def test_missing_library_is_said() -> None:
     """Without pyudev it is an ImportError, as everywhere; nothing is left in place of ctypes.util."""
-    code = f"import sys; sys.path[:0] = {sys.path!r}; sys.modules['pyudev'] = None\n"
-    code += "from csagent.find import udev\ntry:\n    udev.load()\nexcept ImportError:\n"
-    code += "    print('ctypes.util' in sys.modules)\n"
+    code = "sys.modules['pyudev'] = None\nfrom csagent.find import udev\n"
+    code += "try:\n    udev.load()\nexcept ImportError:\n    print('ctypes.util' in sys.modules)\n"
     code += "import ctypes.util\nprint(bool(ctypes.util.find_library('c')))"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert printed(code) == ["False", "True"]
