@@ -10,6 +10,7 @@ import time
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
+from samples import CLOUD
 
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate
@@ -134,6 +135,12 @@ def servers() -> Iterator[Servers]:
     made = Servers()
     yield made
     made.close()
+
+
+@pytest.fixture
+def router(servers: Servers) -> LabRouter:
+    """A virtual router that has everything for the samples' VM."""
+    return servers.lab(CLOUD)
 
 
 @pytest.fixture

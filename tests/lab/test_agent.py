@@ -82,12 +82,6 @@ def guest(tree: Path) -> Guest:
     return Guest(tree)
 
 
-@pytest.fixture
-def router(servers: Any) -> LabRouter:
-    lab: LabRouter = servers.lab(CLOUD)
-    return lab
-
-
 # --- the main job ---
 
 

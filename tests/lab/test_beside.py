@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Dict
 
 import pytest
-from samples import CLOUD, PASSWORD, make_key
+from samples import PASSWORD, make_key
 from test_agent import Guest, data, places
 
 from csagent.lab.router import LabRouter
@@ -38,12 +38,6 @@ def guest(tree: Path) -> Guest:
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
     return Guest(tree)
-
-
-@pytest.fixture
-def router(servers: Any) -> LabRouter:
-    lab: LabRouter = servers.lab(CLOUD)
-    return lab
 
 
 def say(guest: Guest, text: str) -> None:

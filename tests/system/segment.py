@@ -219,3 +219,11 @@ class Segment:
             process.kill()
             process.wait()
         self.namespace.close()
+
+
+@contextlib.contextmanager
+def isolated(guest: Guest, directory: Path, server: str, address: str) -> Iterator[Segment]:
+    """A guest on an isolated network, whose one server leases it this address; both end with it."""
+    with contextlib.closing(guest), contextlib.closing(Segment(directory, guest, [server])) as segment:
+        segment.dhcp(server, address, server, "web-01")
+        yield segment

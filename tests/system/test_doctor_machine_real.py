@@ -9,7 +9,7 @@ import pytest
 from cloud import PASSWORD, describe
 from image import Installed
 from patients import wrong
-from segment import Guest, Segment
+from segment import Guest, isolated
 
 from csagent.lab.router import LabRouter
 
@@ -33,20 +33,13 @@ def machine(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """One for all tests; each puts back what it has broken."""
     directory = tmp_path_factory.mktemp("doctor")
     guest = Guest(image, directory / "guest")
-    try:
-        segment = Segment(directory, guest, [SERVER])
-        try:
-            segment.dhcp(SERVER, ADDRESS, SERVER, "web-01")
-            router = segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
-            guest.do("dhclient", "-1", "eth0")
-            guest.do("mkdir", "-p", "/run/sshd")
-            guest.write(DROP_IN, USABLE)
-            guest.csagent("apply")
-            yield Machine(guest, router)
-        finally:
-            segment.close()
-    finally:
-        guest.close()
+    with isolated(guest, directory, SERVER, ADDRESS) as segment:
+        router = segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
+        guest.do("dhclient", "-1", "eth0")
+        guest.do("mkdir", "-p", "/run/sshd")
+        guest.write(DROP_IN, USABLE)
+        guest.csagent("apply")
+        yield Machine(guest, router)
 
 
 def test_a_healthy_machine_ends_with_0(machine: Machine) -> None:

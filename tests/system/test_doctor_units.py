@@ -9,7 +9,7 @@ from booted import Booted
 from cloud import describe
 from image import Installed
 from patients import wrong
-from segment import Segment
+from segment import isolated
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 
@@ -45,19 +45,12 @@ def guest(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Booted on an isolated network, its daemon's first pass done."""
     directory = tmp_path_factory.mktemp("booted")
     guest = Booted(image, directory / "guest")
-    try:
-        segment = Segment(directory, guest, [SERVER])
-        try:
-            segment.dhcp(SERVER, ADDRESS, SERVER, "web-01")
-            segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
-            guest.write("/etc/ssh/sshd_config.d/50-owner.conf", "PermitRootLogin yes\n")
-            guest.wait("grep", "-q", '"source_found": true', "/run/csagent/status.json")
-            guest.wait(*ACTIVE)
-            yield guest
-        finally:
-            segment.close()
-    finally:
-        guest.close()
+    with isolated(guest, directory, SERVER, ADDRESS) as segment:
+        segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
+        guest.write("/etc/ssh/sshd_config.d/50-owner.conf", "PermitRootLogin yes\n")
+        guest.wait("grep", "-q", '"source_found": true', "/run/csagent/status.json")
+        guest.wait(*ACTIVE)
+        yield guest
 
 
 def test_a_machine_whose_daemon_has_done_its_work_is_healthy(guest: Booted) -> None:
