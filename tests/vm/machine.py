@@ -19,7 +19,8 @@ CONTROL_DEADLINE = 1800.0  # of a machine that the test looks into
 OLDER = "Nehalem,+rdrand"  # emulated in four fifths of the time that the newest takes
 END_OF_REPORT = b"\nend of report"
 TIMES_SLOWER = 20.0  # than by its own clock an emulated guest may be, on a busy machine
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"
+# An emulated timer may be held up by what else this machine does: the kernel is not to test it.
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1 no_timer_check"
 
 
 class Control:

@@ -21,8 +21,9 @@ from csagent.apply import libcrypt
 from csagent.facts import replace
 from csagent.lab.vm import promises
 from csagent.lab.vm.look import LOOK, Look, sections
-from csagent.lab.vm.machine import MAC
+from csagent.lab.vm.machine import HELD_UP, MAC
 from csagent.lab.vm.promises import PROMISES, SCENARIOS, Verdict
+from csagent.lab.vm.story import RESTARTS
 from csagent.lab.vm.traffic import asked
 from csagent.lab.vm.trial import as_lines
 from csagent.model import Secret
@@ -292,6 +293,24 @@ def test_template_that_does_not_boot(empty: Path, tmp_path: Path) -> None:
     assert "no sshd after" in document["promises"][0]["reason"]
     assert (tmp_path / "kept/drive/serial-1").exists()
     assert empty.read_bytes() == before
+
+
+# mov si,text; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al; jmp next; end: hlt; jmp end
+WRITES_TO_SERIAL = bytes.fromhex("31c08ed8be157cac84c07406baf803eeebf5f4ebfd")
+
+
+@pytest.mark.root
+def test_boot_that_the_emulation_held_up_is_tried_again(tmp_path: Path) -> None:
+    """A kernel that gives up on the timer before it has a disk: some boots more, then it has failed."""
+    require(TOOLS, "starts QEMU")
+    image = tmp_path / "panics.raw"
+    sector = (WRITES_TO_SERIAL + HELD_UP.encode() + b"\r\n\0").ljust(510, b"\0") + b"\x55\xaa"
+    image.write_bytes(sector.ljust(1 << 20, b"\0"))
+    done = csagent(image, "--only", "drive", "--timeout", "30", "--json", "--verbose")
+    first = json.loads(done.stdout)["promises"][0]
+    assert (done.returncode, first["name"], first["state"]) == (1, "login", "fail"), done.stderr
+    assert "no sshd after" in first["reason"]
+    assert done.stderr.count("power on again") == RESTARTS
 
 
 def machines(of: int) -> List[int]:

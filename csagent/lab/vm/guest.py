@@ -74,7 +74,7 @@ class Guest:
 
     def banner(self, until: float) -> bool:
         """Wait until sshd says who it is, at most until so many seconds after power-on."""
-        while self._machine.running and self._machine.seconds < until:
+        while self._machine.running and not self._machine.held_up and self._machine.seconds < until:
             patience = min(10.0, max(1.0, until - self._machine.seconds))
             try:
                 with socket.create_connection(("127.0.0.1", self._port), patience) as connection:

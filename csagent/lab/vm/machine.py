@@ -25,6 +25,9 @@ MAKER, PRODUCT = "Apache Software Foundation", "CloudStack KVM Hypervisor"
 LAN = "net=10.1.1.0/24,host=10.1.1.1,dhcpstart=10.1.1.42,dns=10.1.1.3,ipv6=off,domainname=cs2cloud.internal"
 MAC = "02:00:4c:9f:00:05"
 SERIAL_TAIL = 6000
+# What Linux says before it has a disk, and goes no further, if an emulated timer ticks too late (check_timer
+# in arch/x86/kernel/apic/io_apic.c waits for a few ticks, by the clock of ours, which may be busy).
+HELD_UP = "Kernel panic - not syncing: IO-APIC + timer doesn't work"
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ class Machine:
     ) -> None:
         self.directory = directory
         self.disk = directory / "disk.qcow2"
-        self.boots = 0
+        self.boots = self.restarts = 0  # restarts: of the present boot
         self.drive = drive
         self._life, self._enter, self._processor = life, enter, processor
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._began = 0.0
+        self._words: Sequence[str] = ()
         self._fixed = self._hardware(template, uuid, product, memory) + list(devices)
         words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", template.format]
         words += ["-b", os.path.abspath(template.disk), str(self.disk)]
@@ -120,11 +124,22 @@ class Machine:
     def start(self, *words: str) -> None:
         """Switch it on; `words` are QEMU's for this boot. It ends with the thread that started it."""
         self.boots += 1
+        self.restarts = 0
+        self._words = words
+        self._power_on()
+
+    def start_again(self) -> None:
+        """Switch it off and on; it stays the same boot."""
+        self.kill()
+        self.restarts += 1
+        self._power_on()
+
+    def _power_on(self) -> None:
         # QEMU dies with `timeout`, which leads a process group, and `timeout` with us, whichever way we end.
         limit = ["setpriv", "--pdeathsig", "TERM", "timeout", "--signal=KILL", str(int(self._life))]
         command = [*limit, "setpriv", "--pdeathsig", "KILL", QEMU]
         command += [*(self._processor or accelerator()), *self._fixed, *self._drives()]
-        command += ["-serial", f"file:{self.path('serial')}", *words]
+        command += ["-serial", f"file:{self.path('serial')}", *self._words]
         command += ["-qmp", f"unix:{self.path('qmp')},server=on,wait=off"]
         self.path("serial").unlink(missing_ok=True)
         with open(self.path("qemu"), "wb") as errors:
@@ -140,6 +155,11 @@ class Machine:
     def running(self) -> bool:
         """Whether it is on."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def held_up(self) -> bool:
+        """Whether its kernel gave up on a timer that came too late: `start_again` is all there is to do."""
+        return HELD_UP in self.text("serial")
 
     @property
     def seconds(self) -> float:

@@ -22,6 +22,7 @@ from csagent.lab.vm.traffic import dump
 
 SSH_PORT = {"router": 2201, "drive": 2202}
 LOOK_PAUSE = 1.0
+RESTARTS = 3  # of a boot that the emulation held up
 OWNERS_NAME = "owners-choice"
 
 
@@ -120,8 +121,11 @@ class Story:
         machine.start(*dump(machine.directory / f"network-{machine.boots + 1}.pcap"))
         self.setup.say(f"{self.name}: power on")
         guest = Guest(machine, SSH_PORT[self.name], self.setup.user)
-        limit = self.setup.timeout
-        if not guest.banner(limit):
+        while not guest.banner(self.setup.timeout):
+            if machine.held_up and machine.restarts < RESTARTS:
+                self.setup.say(f"{self.name}: its kernel had no emulated timer in time; power on again")
+                machine.start_again()
+                continue
             raise CsagentError(f"no sshd after {machine.seconds:.0f} s; {_last_words(machine)}")
         self.setup.say(f"{self.name}: sshd answers after {machine.seconds:.0f} s")
         until = machine.seconds + self.setup.patience
