@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Callable
 
@@ -17,7 +18,11 @@ settings.load_profile("csagent")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Virtual machines run beside the other tests."""
+    """Virtual machines run beside the other tests; what they start can be interrupted and hung up on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # Ignored below nohup, or in the background of a script, and what is ignored stays so in children.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     aside.configure(config)
 
 

@@ -326,11 +326,11 @@ def machines(of: int) -> List[int]:
     return found
 
 
-@pytest.fixture
-def started(empty: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The command, with both machines on."""
+@pytest.fixture(params=[()])
+def started(empty: Path, request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
+    """The command, with both machines on; the parameter are words in front of it."""
     process = subprocess.Popen(
-        command(empty, "--verbose"),
+        [*request.param, *command(empty, "--verbose")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -362,6 +362,18 @@ def test_no_machine_outlives_the_command(started: "subprocess.Popen[str]", numbe
     assert bool(left) == (number == signal.SIGKILL)
     for path in left:
         shutil.rmtree(path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("started", [("nohup",)], indirect=True)
+def test_hangup_is_ignored_below_nohup(started: "subprocess.Popen[str]") -> None:
+    """It goes on after the terminal is gone, and still ends when it is told to."""
+    started.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.wait(2)
+    assert len(machines(started.pid)) == 2
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(30) == 143
 
 
 @pytest.mark.root

@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from csagent.lab.vm.trial import Trial
 
-    before = {number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # What nohup has had ignored stays ignored.
+    ends = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _ended) for number in ends}
     os.environ["PATH"] = os.environ.get("PATH", "") + ":" + SBIN
     try:
         _check(args)
