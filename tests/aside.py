@@ -22,7 +22,7 @@ import pytest
 REPORTS = "CSAGENT_TEST_REPORTS"  # set in such a process: the file that it reports to
 NICE = "10"
 # Which files share a process; all others share one more. The two take about as long.
-LANES = {"test_releases.py": "releases"}
+LANES = {"test_releases.py": "templates", "test_image_recipe.py": "templates"}
 SILENCE = 3600.0  # seconds without a report after which a process is given up
 PAUSE = 0.2
 
