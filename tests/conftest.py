@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import aside
 import pytest
@@ -18,11 +18,7 @@ settings.load_profile("csagent")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Virtual machines run beside the other tests; what they start can be interrupted and hung up on."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        # Ignored below nohup, or in the background of a script, and what is ignored stays so in children.
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    """Virtual machines run beside the other tests."""
     aside.configure(config)
 
 
@@ -30,6 +26,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that is called inside this process must not take the right to make cores from it for good."""
     monkeypatch.setattr("csagent.private.keep_memory_private", lambda: None)
+
+
+@pytest.fixture
+def signals_as_usual() -> Iterator[None]:
+    """What the test starts can be interrupted and hung up on.
+
+    Below nohup, or in the background of a script, these are ignored, and that is inherited.
+    """
+    numbers = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    yield
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

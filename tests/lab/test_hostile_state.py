@@ -537,6 +537,7 @@ def no_half_state(guest: Tree) -> None:
         assert guest.password_is() and known.age_of(Secret(PASSWORD.encode())) == "newest"
 
 
+@pytest.mark.usefixtures("signals_as_usual")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name)
 def test_apply_is_stopped_at_any_moment(guest: Tree, number: signal.Signals) -> None:
     """Nothing is half done and no child lives on; Ctrl-C is one line; the next pass finishes the job."""

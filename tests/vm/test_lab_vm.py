@@ -18,10 +18,11 @@ import pytest
 from gate import require
 
 from csagent.apply import libcrypt
+from csagent.errors import CsagentError
 from csagent.facts import replace
 from csagent.lab.vm import promises
 from csagent.lab.vm.look import LOOK, Look, sections
-from csagent.lab.vm.machine import HELD_UP, MAC
+from csagent.lab.vm.machine import HELD_UP, MAC, Machine, Template, killed_at_end
 from csagent.lab.vm.promises import PROMISES, SCENARIOS, Verdict
 from csagent.lab.vm.story import RESTARTS
 from csagent.lab.vm.traffic import asked
@@ -245,8 +246,9 @@ def command(*words: object) -> List[str]:
 
 
 def csagent(*words: object, **options: Any) -> "subprocess.CompletedProcess[str]":
+    options = {"timeout": 300, **options}
     return subprocess.run(
-        command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, **options
+        command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, **options
     )
 
 
@@ -295,22 +297,53 @@ def test_template_that_does_not_boot(empty: Path, tmp_path: Path) -> None:
     assert empty.read_bytes() == before
 
 
-# mov si,text; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al; jmp next; end: hlt; jmp end
+# xor ax,ax; mov ds,ax; mov si,text; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al; jmp next;
+# end: hlt; jmp end
 WRITES_TO_SERIAL = bytes.fromhex("31c08ed8be157cac84c07406baf803eeebf5f4ebfd")
 
 
-@pytest.mark.root
-def test_boot_that_the_emulation_held_up_is_tried_again(tmp_path: Path) -> None:
-    """A kernel that gives up on the timer before it has a disk: some boots more, then it has failed."""
-    require(TOOLS, "starts QEMU")
-    image = tmp_path / "panics.raw"
+@pytest.fixture
+def panics(empty: Path) -> Path:
+    """A disk whose boot sector says what a kernel says that gives up on the timer."""
     sector = (WRITES_TO_SERIAL + HELD_UP.encode() + b"\r\n\0").ljust(510, b"\0") + b"\x55\xaa"
-    image.write_bytes(sector.ljust(1 << 20, b"\0"))
-    done = csagent(image, "--only", "drive", "--timeout", "30", "--json", "--verbose")
+    empty.write_bytes(sector.ljust(1 << 20, b"\0"))
+    return empty
+
+
+@pytest.mark.root
+def test_boot_that_the_emulation_held_up_is_tried_again(panics: Path, tmp_path: Path) -> None:
+    """Some tries more, each with its console kept, then it has failed."""
+    kept = tmp_path / "kept"
+    done = csagent(
+        panics, "--only", "drive", "--timeout", "60", "--json", "--verbose", "--keep", kept, timeout=600
+    )
     first = json.loads(done.stdout)["promises"][0]
     assert (done.returncode, first["name"], first["state"]) == (1, "login", "fail"), done.stderr
-    assert "no sshd after" in first["reason"]
+    assert f"switched on again {RESTARTS} times; the console ends with" in first["reason"]
     assert done.stderr.count("power on again") == RESTARTS
+    tries = sorted(kept.glob("drive/serial-try-*"))
+    assert len(tries) == RESTARTS and all(HELD_UP in path.read_text() for path in tries)
+
+
+@pytest.mark.root
+def test_another_try_begins_with_an_empty_console(panics: Path, tmp_path: Path) -> None:
+    """What the one before has said does not count; and what was ended is not switched on again."""
+    machine = Machine(Template(panics, "raw"), tmp_path, uuid="3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e07")
+    with killed_at_end(machine):
+        machine.start("-S")
+        with machine.qmp() as qmp:
+            qmp.execute("cont")
+            while not machine.held_up:
+                assert machine.running and machine.seconds < 120
+                time.sleep(0.05)
+        machine.start_again()
+        assert (machine.running, machine.held_up, machine.boots, machine.restarts) == (True, False, 1, 1)
+        assert HELD_UP in (tmp_path / "serial-try-1-1").read_text()
+        machine.end()
+        for switch_on in (machine.start_again, machine.start):
+            with pytest.raises(CsagentError, match="ended"):
+                switch_on()
+        assert not machine.running
 
 
 def machines(of: int) -> List[int]:
@@ -348,6 +381,7 @@ def started(empty: Path, request: pytest.FixtureRequest) -> Iterator["subprocess
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("signals_as_usual")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_machine_outlives_the_command(started: "subprocess.Popen[str]", number: int) -> None:
     """Not after SIGTERM, Ctrl-C or SIGKILL; where it can, the command takes its scratch directory along."""

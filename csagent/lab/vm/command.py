@@ -77,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from csagent.lab.vm.trial import Trial
 
-    # What nohup has had ignored stays ignored.
-    ends = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+    ends = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        ends.append(signal.SIGHUP)
     before = {number: signal.signal(number, _ended) for number in ends}
     os.environ["PATH"] = os.environ.get("PATH", "") + ":" + SBIN
     try:

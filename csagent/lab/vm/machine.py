@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
@@ -25,8 +26,8 @@ MAKER, PRODUCT = "Apache Software Foundation", "CloudStack KVM Hypervisor"
 LAN = "net=10.1.1.0/24,host=10.1.1.1,dhcpstart=10.1.1.42,dns=10.1.1.3,ipv6=off,domainname=cs2cloud.internal"
 MAC = "02:00:4c:9f:00:05"
 SERIAL_TAIL = 6000
-# What Linux says before it has a disk, and goes no further, if an emulated timer ticks too late (check_timer
-# in arch/x86/kernel/apic/io_apic.c waits for a few ticks, by the clock of ours, which may be busy).
+# What Linux says, before it has read or written a disk, and goes no further, if an emulated timer ticks too
+# late: check_timer in arch/x86/kernel/apic/io_apic.c waits for a few ticks, by the clock of this machine.
 HELD_UP = "Kernel panic - not syncing: IO-APIC + timer doesn't work"
 
 
@@ -94,6 +95,8 @@ class Machine:
         self.drive = drive
         self._life, self._enter, self._processor = life, enter, processor
         self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._switch = threading.Lock()
+        self._over = False
         self._began = 0.0
         self._words: Sequence[str] = ()
         self._fixed = self._hardware(template, uuid, product, memory) + list(devices)
@@ -122,19 +125,41 @@ class Machine:
         return [*words, "-device", "ide-cd,bus=ide.1,unit=1,drive=cd1"]
 
     def start(self, *words: str) -> None:
-        """Switch it on; `words` are QEMU's for this boot. It ends with the thread that started it."""
+        """Switch it on; `words` are QEMU's for this boot. It ends with the thread that started it.
+
+        Raises:
+            CsagentError: it was ended.
+        """
         self.boots += 1
         self.restarts = 0
         self._words = words
         self._power_on()
 
     def start_again(self) -> None:
-        """Switch it off and on; it stays the same boot."""
+        """Switch it off and on; it stays the same boot, and the console of each try is kept.
+
+        Raises:
+            CsagentError: it was ended.
+        """
         self.kill()
         self.restarts += 1
+        with contextlib.suppress(FileNotFoundError):
+            self.path("serial").rename(f"{self.path('serial-try')}-{self.restarts}")
         self._power_on()
 
+    def end(self) -> None:
+        """Cut the power, from whatever thread, for good."""
+        with self._switch:
+            self._over = True
+            self.kill()
+
     def _power_on(self) -> None:
+        with self._switch:
+            if self._over:
+                raise CsagentError("it was ended")
+            self._run()
+
+    def _run(self) -> None:
         # QEMU dies with `timeout`, which leads a process group, and `timeout` with us, whichever way we end.
         limit = ["setpriv", "--pdeathsig", "TERM", "timeout", "--signal=KILL", str(int(self._life))]
         command = [*limit, "setpriv", "--pdeathsig", "KILL", QEMU]

@@ -126,7 +126,8 @@ class Story:
                 self.setup.say(f"{self.name}: its kernel had no emulated timer in time; power on again")
                 machine.start_again()
                 continue
-            raise CsagentError(f"no sshd after {machine.seconds:.0f} s; {_last_words(machine)}")
+            tries = f", switched on again {machine.restarts} times" if machine.restarts else ""
+            raise CsagentError(f"no sshd after {machine.seconds:.0f} s{tries}; {_last_words(machine)}")
         self.setup.say(f"{self.name}: sshd answers after {machine.seconds:.0f} s")
         until = machine.seconds + self.setup.patience
         wrong = guest.login(key, until)

@@ -58,7 +58,7 @@ class Trial:
         finally:
             for story in stories:
                 if story.machine is not None:
-                    story.machine.kill()
+                    story.machine.end()
             self._clean(scratch)
         passed = all(verdict.state != "fail" for verdict in self.verdicts)
         if self.args.json:
