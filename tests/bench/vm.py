@@ -33,7 +33,6 @@ from csagent.lab.vm.processor import steady  # noqa: E402
 AGENTS = ("none", "csagent", "cloud-init", "script")
 PACKAGES = "cloud-init wget curl"
 DEADLINE = 900.0  # seconds of a boot
-LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"
 END = b"\nend of report"
 SIDE_BY_SIDE = 2
 FILES = (
@@ -96,7 +95,7 @@ def _template(scratch: Path) -> lab.Template:
     image.run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
     image.run(["chroot", tree, "ssh-keygen", "-A"], 60)
     image.run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, "2G"], 300)
-    return lab.Template(disk, "raw", base.kernel, base.initrd, LINE)
+    return lab.Template(disk, "raw", base.kernel, base.initrd, image.COMMAND_LINE)
 
 
 def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]:

@@ -28,6 +28,7 @@ GUEST_FILES = Path(__file__).resolve().parent / "guest"
 MIRROR = os.environ.get("CSAGENT_TEST_MIRROR", "http://deb.debian.org/debian")
 SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
 DISK_SIZE = "1G"
+COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"  # of the kernel
 IN_USE = 3600.0  # seconds since it was last asked for
 
 TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unshare")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import image
 from image import Installed
 
 from csagent.facts import dataclass
@@ -20,7 +21,7 @@ OLDER = "Nehalem,+rdrand"  # emulated in four fifths of the time that the newest
 END_OF_REPORT = b"\nend of report"
 TIMES_SLOWER = 20.0  # than by its own clock an emulated guest may be, on a busy machine
 # An emulated timer may be held up by what else this machine does: the kernel is not to test it.
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1 no_timer_check"
+COMMAND_LINE = f"{image.COMMAND_LINE} no_timer_check"
 
 
 class Control:

@@ -245,10 +245,9 @@ def command(*words: object) -> List[str]:
     return [sys.executable, "-I", "-m", "csagent", "lab", "vm", *map(str, words)]
 
 
-def csagent(*words: object, **options: Any) -> "subprocess.CompletedProcess[str]":
-    options = {"timeout": 300, **options}
+def csagent(*words: object, timeout: float = 300, **options: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, **options
+        command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options
     )
 
 

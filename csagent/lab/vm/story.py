@@ -51,7 +51,7 @@ exit 0
 
 
 class Story:
-    """One machine from its first boot on. `first` and `system` are there once somebody has logged in."""
+    """One machine from its first boot on. `first` is there once somebody has logged in."""
 
     name = ""
     reachable = True
@@ -122,12 +122,11 @@ class Story:
         self.setup.say(f"{self.name}: power on")
         guest = Guest(machine, SSH_PORT[self.name], self.setup.user)
         while not guest.banner(self.setup.timeout):
-            if machine.held_up and machine.restarts < RESTARTS:
-                self.setup.say(f"{self.name}: its kernel had no emulated timer in time; power on again")
-                machine.start_again()
-                continue
-            tries = f", switched on again {machine.restarts} times" if machine.restarts else ""
-            raise CsagentError(f"no sshd after {machine.seconds:.0f} s{tries}; {_last_words(machine)}")
+            if not machine.held_up or machine.restarts == RESTARTS:
+                tries = f", switched on again {machine.restarts} times" if machine.restarts else ""
+                raise CsagentError(f"no sshd after {machine.seconds:.0f} s{tries}; {_last_words(machine)}")
+            self.setup.say(f"{self.name}: its kernel had no emulated timer in time; power on again")
+            machine.start_again()
         self.setup.say(f"{self.name}: sshd answers after {machine.seconds:.0f} s")
         until = machine.seconds + self.setup.patience
         wrong = guest.login(key, until)
