@@ -218,6 +218,8 @@ def test_the_daemon(box: Box) -> None:
             os.kill(pid, signal.SIGHUP)
             assert until(lambda: len(router.acknowledged) == 2)
             assert until(lambda: any(b"RELOADING" in one for one in heard))
+            # The acknowledgement is not the pass's last word: SIGTERM may be before that.
+            assert until(lambda: any(b"password applied" in one for one in heard))
             stop(pid)
             assert process.wait(10) == 0
     assert is_set(box, LATER)
