@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 from csagent.child import Wake
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
+from csagent.facts import replace
 from csagent.log import nothing
 from csagent.model import Observation, Observed
 from csagent.observe import GRACE, Interrupted, observe
@@ -71,7 +72,6 @@ def _beside(system: "System", known: "Memory", settings: "Settings") -> Optional
     if not system.tree.exists(CLOUD_INIT):
         return None
     from csagent.apply import accounts, ssh_keys
-    from csagent.facts import replace
     from csagent.find import rivals
 
     found = rivals.cloud_init(system)
@@ -129,11 +129,13 @@ def run_pass(
         CsagentError: the pass could not even start.
         Interrupted: `wake` became readable while it waited.
     """
+    report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
+    first = report.first
     for _again in range(ROUNDS - 1):
-        report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
         if not reset_meanwhile:
-            return report
-    return _one_round(system, settings, options, wait, grace, wake, log)[0]
+            break
+        report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
+    return replace(report, first=first)
 
 
 def _one_round(
@@ -158,11 +160,13 @@ def _one_round(
         known = recall(system, settings, observed)
         plan = _decide(system, observed.observation, known, settings, options.force_password)
         previous = record.previous(system)
-        worker = Worker(system, known, log, wake, previous)
+        worker = Worker(system, known, log, wake, previous, given=options.router is not None)
         outcomes = worker.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
         finished = system.clock.now()
-        report = Report(observed, outcomes, started, finished, code, known.instance_id, known.note)
+        report = Report(
+            observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
+        )
         return record.write(system, report, previous), worker.reset_meanwhile
 
 
@@ -179,12 +183,9 @@ def exit_code(observation: Observation, outcomes: Sequence["Outcome"]) -> int:
     """0 done, 1 all that was to be done failed, 3 some of it did, 4 there was no source."""
     if not observation.source_found:
         return EXIT_NO_SOURCE
-    wrong = [outcome for outcome in outcomes if outcome.state == "failed" or outcome.wrong]
-    if not wrong:
+    if not any(outcome.state == "failed" or outcome.wrong for outcome in outcomes):
         return EXIT_OK
-    good = [
-        outcome for outcome in outcomes if outcome.state in ("applied", "unchanged") and not outcome.wrong
-    ]
+    good = any(outcome.state in ("applied", "unchanged") for outcome in outcomes)
     return EXIT_PARTIAL if good else EXIT_FAILED
 
 

@@ -190,7 +190,7 @@ def given_candidates(options: Options) -> Tuple[Candidate, ...]:
     if address is None:
         return ()
     why = "given by --router"
-    return (Candidate(address, "given", why, default=True, port=port),)
+    return (Candidate(address, "given", why, default=True, port=port, named=True),)
 
 
 def _look_up(host: str) -> Optional[str]:

@@ -27,6 +27,7 @@ CLOSE_LOOK = 120.0  # seconds after the start
 FIRST_BUDGET = 30.0  # seconds after which systemd is told READY though nothing was found yet
 PAUSE = 1.0  # seconds between passes of the close look; doubled with each that fails
 LONGEST_PAUSE = 30.0
+EARLY_PAUSE = 5.0  # until a router that had no keys on an instance's first pass is asked again; doubled
 RETRY = 10.0  # seconds after the close look until a source that is not there is asked for again; doubled
 RETRY_WITHOUT_POLL = 300.0  # its longest, where the poll is off
 JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
@@ -120,6 +121,7 @@ class Daemon:
         self.settles_by: float = 0.0  # when a burst of events is not waited out any more
         self.events: Dict[str, float] = {}  # since the last pass began
         self.failures = self.unfinished = self.tries = 0
+        self.early = 0  # passes since an instance's first one, in which the router had not everything
         self.found = True
         self.complaint = self.note = ""
 
@@ -298,7 +300,11 @@ class Daemon:
         self.unfinished = self.unfinished + 1 if report["partly"] else 0
         notify(f"STATUS={report['status']}")
         self._be_ready()
-        if report["finished"]:
+        self.early = self.early + 1 if report["early"] or (self.early and report["missing"]) else 0
+        if report["finished"] and self.early and self.now() < self.close_until:
+            # It tells who this is before it has been given all the rest.
+            self._next(spread(EARLY_PAUSE * 2 ** (self.early - 1), JITTER))
+        elif report["finished"]:
             self.close_until = 0.0  # everything answered: the close look is over
             poll = float(self.known["poll"])
             self._next(spread(poll, JITTER) if poll > 0 else float("inf"))

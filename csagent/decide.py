@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from csagent.model import Observation
+from csagent.model import Observation, Refusal
 from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
 
 if TYPE_CHECKING:
@@ -90,18 +90,17 @@ def _is_old_news(
     return channel != settings.sources[0] and value in memory.passed_over.get(datum, ())
 
 
-def _refusal(observation: Observation, datum: str) -> Optional[Tuple[str, str]]:
-    for refusal in observation.refusals:
-        if refusal.datum == datum:
-            return refusal.place, refusal.reason
-    return None
+def _refusal(observation: Observation, datum: str) -> Optional[Refusal]:
+    """The first of what was said about a datum and not believed, else of what nobody answered for."""
+    about = [refusal for refusal in observation.refusals if refusal.datum == datum]
+    return next((one for one in about if one.answered), about[0] if about else None)
 
 
 def _nothing(observation: Observation, datum: str, absent: str) -> Action:
     refused = _refusal(observation, datum)
     if refused is not None:
-        place, reason = refused
-        return Leave(datum, reason, place, state="refused", wrong=True)
+        state = "refused" if refused.answered else "unknown"
+        return Leave(datum, refused.reason, refused.place, state=state, wrong=True)
     return Leave(datum, absent, state="absent")
 
 
@@ -120,8 +119,20 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings") 
         return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
     if _is_old_news("hostname", name, observation, memory, settings):
         return Leave("hostname", _OLD_NEWS.format(name, memory.hostname), source)
+    doubt = observation.doubts.get("hostname")
+    if doubt and memory.hostname is not None:
+        reason = f"{name} is not surely whole ({doubt}): {memory.hostname} stays"
+        return Leave("hostname", reason, source, state="refused", wrong=True)
     why = "first pass for this instance" if memory.hostname is None else f"it was {memory.hostname} before"
-    return SetHostname("hostname", f"CloudStack says {name}; {why}", source, name, observation.domain)
+    reason = f"CloudStack says {name}; {why}"
+    return SetHostname(
+        "hostname", _doubted(reason, doubt), source, name, observation.domain, wrong=bool(doubt)
+    )
+
+
+def _doubted(reason: str, doubt: Optional[str]) -> str:
+    """The reason, with why what was read is not surely whole."""
+    return f"{reason}; not surely whole: {doubt}" if doubt else reason
 
 
 def _ssh_keys(
@@ -136,11 +147,19 @@ def _ssh_keys(
         return _nothing(observation, "ssh_keys", f"no source gave a key: nothing is revoked{kept}")
     known = memory.ssh_keys
     adopt = cloud_init is not None and cloud_init.writes_keys
+    doubt = observation.doubts.get("ssh_keys")
+    if doubt and known:
+        # What is missing may have been lost on the way: it may not cost anybody his access.
+        keys = (*known, *(key for key in keys if key not in known))
+        doubt = f"{doubt}; nothing is revoked"
+    wrong = bool(doubt)
     if known == keys and memory.ssh_user == settings.user:
         if cloud_init is not None and adopt and cloud_init.touched_keys:
             reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
-            return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True)
-        return Leave("ssh_keys", f"{_count(keys)} for {settings.user} written before, unchanged", source)
+            reason = _doubted(reason, doubt)
+            return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True, wrong=wrong)
+        reason = f"{_count(keys)} for {settings.user} written before, unchanged"
+        return Leave("ssh_keys", _doubted(reason, doubt), source, wrong=wrong)
     if _is_old_news("ssh_keys", keys, observation, memory, settings):
         return Leave("ssh_keys", _OLD_NEWS.format("these keys", "what it said"), source)
     previous = known or ()
@@ -154,7 +173,8 @@ def _ssh_keys(
         new = sum(key not in previous for key in keys)
         gone = sum(key not in keys for key in previous)
         reason = f"the key set changed: {new} new, {gone} revoked, for {settings.user}"
-    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former, adopt)
+    reason = _doubted(reason, doubt)
+    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former, adopt, wrong=wrong)
 
 
 def _count(keys: Tuple[str, ...]) -> str:
@@ -178,7 +198,7 @@ def _password(
             return _nothing(observation, "password", f"{offer.reason or 'no password is waiting'}{taken}")
         refused = _refusal(observation, "password")
         if refused is not None:
-            return Leave("password", refused[1], refused[0], state="refused", wrong=True)
+            return Leave("password", refused.reason, refused.place, state="refused", wrong=True)
         return Leave("password", offer.reason or "no password server answered", state="unknown")
     value, endpoints, outranked = offer.value, offer.endpoints, observation.outranked
     if force:
@@ -212,4 +232,9 @@ def _user_data(observation: Observation, memory: "Memory") -> Action:
     what = f"{data.size} bytes, {data.kind}"
     if data.sha256 == memory.user_data:
         return Leave("user_data", f"{what}: a copy is kept already", source)
-    return KeepUserData("user_data", f"{what}: keep a copy (csagent does not run it)", source, data)
+    doubt = observation.doubts.get("user_data")
+    if doubt and memory.user_data is not None:
+        reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
+        return Leave("user_data", reason, source, state="refused", wrong=True)
+    reason = _doubted(f"{what}: keep a copy (csagent does not run it)", doubt)
+    return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))

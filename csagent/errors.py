@@ -10,6 +10,7 @@ CsagentError                 one line for the operator, with the exit code it le
 │   ├── TimedOut             nobody said anything in time
 │   ├── Unreachable          there is no way to get there
 │   ├── Malformed            an answer that means nothing to us
+│   │   └── CutShort         one that ends too early
 │   └── Foreign              an answer for somebody else: another VM, another cloud
 ├── ApplyError               the machine could not be changed                      (1)
 └── JailError                a reading child died, overran its limits or lied      (1)
@@ -48,15 +49,23 @@ class SourceNotFound(CsagentError):
 
 
 class ProbeError(CsagentError):
-    """One place gave nothing. ``outcome`` is the word that `fetch --json` uses for it."""
+    """One place gave nothing. ``outcome`` is the word that `fetch --json` uses for it.
+
+    ``answered``: something was said, and is not believed; else it is not known what would have been.
+    ``temporary``: a later look may do better.
+    """
 
     outcome = "failed"
+    answered = False
+    temporary = True
 
 
 class Absent(ProbeError):
     """The place answered: what was asked for is not there."""
 
     outcome = "absent"
+    answered = True
+    temporary = False
 
 
 class Refused(ProbeError):
@@ -81,12 +90,22 @@ class Malformed(ProbeError):
     """The answer cannot be what it should be."""
 
     outcome = "malformed"
+    answered = True
+    temporary = False
+
+
+class CutShort(Malformed):
+    """The answer ends before its end: a router writes its files in place, and its disk may be full."""
+
+    temporary = True
 
 
 class Foreign(ProbeError):
     """The answer is well formed and belongs to another VM or another cloud."""
 
     outcome = "foreign"
+    answered = True
+    temporary = False
 
 
 class ApplyError(CsagentError):

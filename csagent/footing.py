@@ -1,11 +1,12 @@
-"""Who else could change a program that root shall run: its file, the directories above, the links to it."""
+"""Who else could change a file: its owner, its mode, the directories above, the links on the way to it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from typing import TYPE_CHECKING, Iterator, Optional
+from typing import TYPE_CHECKING, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set
 
 from csagent.errors import UsageError
 from csagent.tree import MAX_LINKS
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 STAFF = ("staff", 50)
 LOCAL = "/usr/local"
 
+ROOT, SYSTEM = "root", "root or a system account"  # whom a file may belong to
+FIRST_PERSON = 1000  # login.defs(5), UID_MIN, where that file does not say it
+
 
 def refuse_if_others_may_change(system: "System", path: str) -> None:
     """The unit would give root to whoever can write there, or where a link on the way there leads.
@@ -25,31 +29,123 @@ def refuse_if_others_may_change(system: "System", path: str) -> None:
         UsageError: somebody else than root can, or the links go in a ring. What is not there is passed over.
     """
     for step in _way(system, path):
-        status = system.tree.stat(step, follow=False)
-        if status is not None and _is_others(system, step, status):
+        if _objection(system, step, _Holders(system, ROOT)) is not None:
             raise UsageError(
                 f"{system.tree.shown(step)} can be changed by others than root, as which it runs; "
                 "install csagent where only root writes, such as in /opt/csagent"
             )
 
 
-def _is_others(system: "System", path: str, status: os.stat_result) -> bool:
-    # A tree may be its builder's, who is not root.
-    users, groups = ({0}, {0}) if system.live else ({0, os.geteuid()}, {0, os.getegid()})
-    if status.st_uid not in users:
-        return True
+def objection(
+    system: "System", path: str, owner: str, known: Optional[Dict[str, str]] = None
+) -> Optional[str]:
+    """Why what stands at `path` need not be root's word; None where nobody else could have written it.
+
+    In a directory with the sticky bit everybody makes files of his own and nobody changes another's
+    (/var/tmp): it is the file's owner that counts there.
+
+    Args:
+        system: whose file it is. A tree may be its builder's: whose its top is, or who looks.
+        path: what is not there is passed over.
+        owner: ROOT, or SYSTEM: a DHCP client may run as an account of its own.
+        known: the verdicts on the directories so far, "" for none; for several files of one place.
+
+    Returns:
+        One line that names the file or directory and who else can write there.
+    """
+    holders = _Holders(system, owner)
+    verdicts = {} if known is None else known
+    try:
+        for step in _way(system, path):
+            if step not in verdicts:
+                verdicts[step] = _objection(system, step, holders) or ""
+            if verdicts[step]:
+                return verdicts[step]
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def _objection(system: "System", path: str, holders: "_Holders") -> Optional[str]:
+    status = system.tree.stat(path, follow=False)
+    if status is None:
+        return None
+    shown = system.tree.shown(path)
+    if not holders.user(status.st_uid):
+        return f"{shown} belongs to user {status.st_uid}, not to {holders.owner}"
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if stat.S_ISLNK(status.st_mode) or sticky:
-        return False  # a link's own mode says nothing
-    if f"{path}/".startswith(f"{LOCAL}/") and _has_staff(system):
-        groups.add(STAFF[1])
-    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in groups
-    return bool(status.st_mode & stat.S_IWOTH or by_group)
+        return None  # a link's own mode says nothing
+    if status.st_mode & stat.S_IWOTH:
+        return f"everybody can write {shown}"
+    if status.st_mode & stat.S_IWGRP and not holders.group(status.st_gid, path):
+        return f"group {status.st_gid} can write {shown}"
+    return None
+
+
+class _Accounts(NamedTuple):
+    """What the account files say: where persons' numbers begin, and the groups that have a person in them."""
+
+    first_person: int
+    with_persons: FrozenSet[int]
+
+
+class _Holders:
+    """Which users and groups may hold a file."""
+
+    def __init__(self, system: "System", owner: str) -> None:
+        self._system = system
+        self.owner = owner
+        self._accounts: Optional[_Accounts] = None
+        self._users, self._groups = {0}, {0}
+        if not system.live:
+            top = os.stat(system.tree.root)
+            self._users.update((os.geteuid(), top.st_uid))
+            self._groups.update((os.getegid(), top.st_gid))
+
+    def user(self, uid: int) -> bool:
+        return uid in self._users or (self.owner == SYSTEM and uid < self._read().first_person)
+
+    def group(self, gid: int, path: str) -> bool:
+        if gid in self._groups:
+            return True
+        if gid == STAFF[1] and f"{path}/".startswith(f"{LOCAL}/") and _has_staff(self._system):
+            return True
+        known = self._read()
+        return self.owner == SYSTEM and gid < known.first_person and gid not in known.with_persons
+
+    def _read(self) -> _Accounts:
+        if self._accounts is None:
+            self._accounts = _read_accounts(self._system)
+        return self._accounts
+
+
+def _read_accounts(system: "System") -> _Accounts:
+    said = re.search(
+        r"^\s*UID_MIN\s+([0-9]{1,6})\b", system.tree.read_text("/etc/login.defs") or "", re.MULTILINE
+    )
+    first = int(said.group(1)) if said else FIRST_PERSON
+    persons: Set[str] = set()
+    groups: Set[int] = set()
+    for fields in _lines(system, "/etc/passwd", 4):
+        if fields[2].isdigit() and int(fields[2]) >= first:
+            persons.add(fields[0])
+            groups.update(int(field) for field in fields[3:4] if field.isdigit())
+    for fields in _lines(system, "/etc/group", 4):
+        if fields[2].isdigit() and persons & set(fields[3].split(",")):
+            groups.add(int(fields[2]))
+    return _Accounts(first, frozenset(groups))
+
+
+def _lines(system: "System", path: str, least: int) -> Iterator["list[str]"]:
+    for line in (system.tree.read_text(path) or "").split("\n"):
+        fields = line.split(":")
+        if len(fields) >= least:
+            yield fields
 
 
 def _has_staff(system: "System") -> bool:
-    lines = (system.tree.read_text("/etc/group") or "").split("\n")
-    return (STAFF[0], str(STAFF[1])) in ((*line.split(":"), "", "")[0:3:2] for line in lines)
+    return any(fields[0:3:2] == [STAFF[0], str(STAFF[1])] for fields in _lines(system, "/etc/group", 3))
 
 
 def _way(system: "System", path: str) -> Iterator[str]:

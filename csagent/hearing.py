@@ -129,7 +129,7 @@ def _check_values(reading: Reading) -> None:
             reading.instance_id in (None, plausible.instance_id(reading.instance_id or "i-0-0-VM")),
             "instance id",
         ),
-        (plausible.ssh_keys("\n".join(reading.ssh_keys)) == (reading.ssh_keys, ()), "key"),
+        (plausible.ssh_keys("\n".join(reading.ssh_keys).encode()) == (reading.ssh_keys, ()), "key"),
         (all(map(_is_key, reading.metadata)), "metadata key"),
         (offer.value is None or plausible.password(offer.value.reveal()) == offer.value, "password"),
         (len(reading.user_data or b"") <= plausible.USER_DATA_LIMIT * 4, "user-data"),

@@ -11,7 +11,12 @@ import sys
 
 QUIET, NORMAL, VERBOSE = 0, 1, 2
 LEVELS = {"error": (QUIET, 3), "warning": (QUIET, 4), "info": (NORMAL, 6), "debug": (VERBOSE, 7)}
-EVENT_PRIORITIES = {"failed": 3, "refused": 4, "unacknowledged": 4}  # for `journalctl -p`, however verbose
+EVENT_PRIORITIES = {
+    "failed": 3,
+    "refused": 4,
+    "unacknowledged": 4,
+    "doubtful": 4,
+}  # for `journalctl -p`, however verbose
 
 JOURNAL = "/run/systemd/journal/socket"
 PATIENCE = 0.2  # seconds that a journal which does not read is waited for

@@ -59,6 +59,11 @@ class Memory:
     rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
     computed: Dict[Tuple[bytes, Secret], str] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever applied for this instance."""
+        return not self.passwords and (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
+
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
         known = self.computed.get((self.salt, secret))

@@ -63,6 +63,7 @@ class Nic:
     index: int
     mac: Optional[str] = None
     addresses: Tuple[str, ...] = ()  # IPv4, all of them
+    prefixes: Tuple[int, ...] = ()  # the length of each one's network; fewer where that is not known
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,12 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An address that may be a virtual router, and the NIC whose lease address identifies us there."""
+    """An address that may be a virtual router, and the NIC whose lease address identifies us there.
+
+    `named`: the lease of that NIC names the address, as its server identifier, next-server or router. The
+    last three fields are for the name "data-server." only: who is asked for it, the domain to try behind it,
+    and the networks ("10.1.1.0/24") in which an answer may lie.
+    """
 
     address: str  # an IPv4 address, or the name "data-server."
     kind: str  # server-identifier | next-server | data-server | gateway | given
@@ -116,7 +122,10 @@ class Candidate:
     default: bool = False  # on the default NIC
     port: int = HTTP_PORT
     password_port: int = PASSWORD_PORT
-    name_servers: Tuple[str, ...] = ()  # of that NIC's lease; only "data-server." needs them
+    named: bool = False
+    name_servers: Tuple[str, ...] = ()
+    domain: Optional[str] = None
+    within: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,9 +171,14 @@ class Place:
 
     place: str  # "router 10.1.1.1", "password server 10.1.1.1:8080", "drive /dev/sr1"
     why: str
-    outcome: str  # ok | absent | refused | timeout | unreachable | malformed | foreign | failed
+    outcome: str  # ok | partial | absent | refused | timeout | unreachable | malformed | foreign | failed
     detail: str = ""
     seconds: Optional[float] = None
+
+    @property
+    def believed(self) -> bool:
+        """Whether it gave something that is used; `partial` where it did not answer every question."""
+        return self.outcome in ("ok", "partial")
 
 
 @dataclass(frozen=True)
@@ -189,11 +203,12 @@ class PasswordOffer:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A value that was read and not believed. `value` is never part of the reason of a password."""
+    """A value that was read and not believed, or not `answered` for. The reason has no byte of a password."""
 
     datum: str
     place: str
     reason: str
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,7 +217,7 @@ class Reading:
 
     `metadata` maps key to value with the virtual router's spelling of the keys. `ssh_keys` holds only
     lines that are well-formed public keys. `user_data` is raw bytes; b"" and None both mean there is
-    none, None also where it could not be read.
+    none, None also where it could not be read. `doubts` names, by datum, what was not read whole, and why.
     """
 
     channel: str  # router | drive
@@ -215,6 +230,7 @@ class Reading:
     network: Optional[Mapping[str, Any]] = None
     interface: Optional[str] = None
     refusals: Tuple[Refusal, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True  # False: a later look may find more (a key timed out, a router still starting)
 
 
@@ -246,6 +262,7 @@ class Observation:
     outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
     # By datum, what the places behind the one in `provenance` say of it; what none of them gave is missing.
     others: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)  # by datum, why its value is not whole
     source_found: bool = False  # at least one place was believed
     complete: bool = True
 

@@ -16,21 +16,23 @@ DATA = ("hostname", "ssh_keys", "password", "user_data")
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine."""
+    """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine.
+
+    `wrong` marks what an operator should look at: a refusal that is not an expected one, or a value that was
+    not read whole, which adds and takes nothing away.
+    """
 
     datum: str  # one of DATA
     reason: str  # one line
     source: str = ""  # the place the value came from
 
     changes = False
+    wrong = False
 
 
 @dataclass(frozen=True)
 class Leave(Action):
-    """Nothing is done: unchanged, absent, unknown, off or refused.
-
-    `wrong` marks a refusal that an operator should look at, as opposed to an expected one.
-    """
+    """Nothing is done: unchanged, absent, unknown, off or refused."""
 
     state: str = "unchanged"
     wrong: bool = False
@@ -42,6 +44,7 @@ class SetHostname(Action):
 
     name: str = ""
     domain: Optional[str] = None
+    wrong: bool = False
 
     changes = True
 
@@ -58,6 +61,7 @@ class WriteKeys(Action):
     previous: Tuple[str, ...] = ()
     former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
     adopt: bool = False
+    wrong: bool = False
 
     changes = True
 
@@ -89,6 +93,7 @@ class KeepUserData(Action):
     """Keep a copy of the user-data for what will run it."""
 
     user_data: Optional[UserData] = None
+    wrong: bool = False
 
     changes = True
 
@@ -134,5 +139,6 @@ class Report:
     finished: float
     exit_code: int
     memory_id: str = ""  # under which things are remembered
+    first: bool = False  # nothing had been applied for this instance before
     note: str = ""  # what was wrong with the memory
     status: Dict[str, Any] = field(default_factory=dict)

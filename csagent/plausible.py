@@ -20,6 +20,7 @@ USER_DATA_LIMIT = 1 << 20
 KEYS_LIMIT = 1000
 SSH_KEYS_LIMIT = 1000
 SSH_KEYS_SIZE = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
 
 _UUID = expression(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
 _INSTANCE_NAME = expression(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
@@ -190,13 +191,17 @@ def metadata_value(raw: bytes, limit: int = METADATA_LIMIT) -> str:
         raise Malformed(f"longer than {limit} bytes")
     if is_html(raw):
         raise Malformed("HTML where a value should be")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise Malformed("not UTF-8") from None
+    text = _text(raw)
     if _CONTROL.search(text):
         raise Malformed("control characters in the value")
     return text
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("not UTF-8") from None
 
 
 # --- SSH keys -----------------------------------------------------------------------------------
@@ -227,6 +232,8 @@ def split_key(line: str) -> Tuple[str, str, str, str]:
     """
     if len(line) > 16 * 1024:
         raise Malformed("a line longer than 16 KiB is no public key")
+    if line.startswith(BYTE_ORDER_MARK):
+        raise Malformed("a byte order mark in front of a public key")
     if _CONTROL.search(line.replace("\t", " ")):
         raise Malformed("control characters in a public key")
     options, rest = "", line.strip()
@@ -286,25 +293,28 @@ def key_identity(line: str) -> Optional[Tuple[str, str]]:
     return kind, blob
 
 
-def ssh_keys(text: str) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+def ssh_keys(raw: bytes) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
     """The public keys of an LF- or CRLF-joined list: (keys in order without repeats, reasons for the rest).
 
-    Blank lines and comments are dropped without a word (facts, section 5; edges 51 and 52).
+    Each line is judged by itself, and a reason begins with its number. Blank lines and comments are dropped
+    without a word (facts, section 5; edges 51 and 52).
     """
     keys: List[str] = []
     reasons: List[str] = []
     seen = set()
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
-        line = line.strip()
-        if not line or line.startswith("#"):
+    for number, one in enumerate(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), 1):
+        if not one.strip() or one.lstrip().startswith(b"#"):
             continue
         if len(keys) >= SSH_KEYS_LIMIT or len(reasons) >= SSH_KEYS_LIMIT:
-            reasons.append(f"more than {SSH_KEYS_LIMIT} lines of keys: the rest is left out")
+            reasons.append(f"line {number}: more than {SSH_KEYS_LIMIT} keys, the rest is left out")
             break
         try:
+            if is_html(one):
+                raise Malformed("HTML where a public key should be")
+            line = _text(one).strip()
             options, kind, blob, _comment = split_key(line)
         except Malformed as error:
-            reasons.append(str(error))
+            reasons.append(f"line {number}: {error}")
             continue
         if (options, kind, blob) not in seen:
             seen.add((options, kind, blob))

@@ -97,7 +97,8 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> Turn:
         log: where decisions go.
 
     It says first {"settings", "watching", "patterns" of files, "labels", "poll", "longest"}; then,
-    of the pass, {"found", "finished", "partly", "drive", "router", "status", "note", "current_at"}; or
+    of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "status", "note",
+    "current_at"}; or
     {"interrupted": True}, or {"error": text, "usage": whether it will not go away by itself}.
     """
     reading, writing = os.pipe()
@@ -217,6 +218,7 @@ def _summary(
     channels = {place.split(" ", 1)[0] for place in observation.provenance.values()}
     untold = any(outcome.acknowledged == "no" for outcome in report.outcomes)
     wants_router = "router" in settings.sources and options.source in (None, "router")
+    missing = "router" in channels and not (observation.hostname and observation.ssh_keys)
     answered = observation.source_found and observation.complete and not untold
     if observation.source_found:
         states = ", ".join(f"{outcome.datum} {outcome.state}" for outcome in report.outcomes)
@@ -231,6 +233,8 @@ def _summary(
         "found": observation.source_found,
         "finished": answered and (not wants_router or "router" in channels or options.given),
         "partly": observation.source_found and (untold or not observation.complete),
+        "missing": missing,
+        "early": missing and report.first,
         "drive": "drive" in channels,
         "router": "router" in channels,
         "status": status,

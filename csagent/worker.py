@@ -40,6 +40,7 @@ class Worker:
     Args:
         previous: "data" of the last pass's status: what it has said of a datum already is not said again.
         wake: ends an acknowledgement early: the next pass tries again.
+        given: the router was named on the command line, so that it may be this very machine.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class Worker:
         log: "Say",
         wake: Optional["Wake"] = None,
         previous: Optional[Mapping[str, Any]] = None,
+        *,
+        given: bool = False,
     ) -> None:
         self.system = system
+        self.given = given
         self.wake = wake
         self.previous = previous or {}
         self.memory = known
@@ -103,6 +107,8 @@ class Worker:
             self._event("applied", outcome, action.reason)
         elif outcome.state in ("failed", "refused"):
             self._event(outcome.state, outcome, outcome.reason)
+        if action.wrong and outcome.state in ("applied", "unchanged", "unknown"):
+            self._event("doubtful", outcome, outcome.reason)
         if outcome.acknowledged == "yes":
             self._event("acknowledged", outcome, TOLD)
         elif outcome.acknowledged == "no":
@@ -154,7 +160,7 @@ class Worker:
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
-        return Outcome(action.datum, "applied", action.reason, action.source)
+        return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)
 
     def _revoke_from_former(self, action: WriteKeys) -> None:
         """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
@@ -184,7 +190,7 @@ class Worker:
     ) -> Outcome:
         if not endpoints:
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="not needed")
-        places = acknowledge(self.system, value, endpoints, self.wake)
+        places = acknowledge(self.system, value, endpoints, self.wake, given=self.given)
         self.reset_meanwhile = any(place.outcome == "changed" for place in places)
         bad = [place for place in places if place.outcome not in ("ok", "changed")]
         if not bad and any(place.outcome == "ok" for place in places):
@@ -203,7 +209,12 @@ def _is_news(previous: Any, outcome: Outcome) -> bool:
 
 
 def acknowledge(
-    system: "System", value: Secret, endpoints: Tuple[Endpoint, ...], wake: Optional["Wake"] = None
+    system: "System",
+    value: Secret,
+    endpoints: Tuple[Endpoint, ...],
+    wake: Optional["Wake"] = None,
+    *,
+    given: bool = False,
 ) -> Tuple[Place, ...]:
     """Tell each password server that the password is saved, in one more unprivileged child."""
     from csagent import hearing
@@ -225,7 +236,7 @@ def acknowledge(
             for one in endpoints
         ]
         ports = [one.port for one in endpoints]
-        fenced, _ = broker.fence(system, filters, ports, given=True).close(system, known)
+        fenced, _ = broker.fence(system, filters, ports, given=given).close(system, known)
         return wire.encode(passwords.acknowledge(fenced, endpoints, value, deadline))
 
     try:

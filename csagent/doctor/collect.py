@@ -42,7 +42,6 @@ JOURNAL = (
     "--output=short-iso",
 )
 EXTRA = (
-    ("/etc/resolv.conf", "plain"),
     ("/run/udev/data/b*", "plain"),
     ("/sys/class/block/*/dev", "plain"),
     (UDEV_CONTROL, "empty"),

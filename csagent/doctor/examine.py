@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Probe = Callable[[Situation], Iterator[Finding]]
 PROBE_SECONDS = 30.0  # for one probe; each of its commands has a deadline of its own
+CONNECT_SECONDS = 2.0
+SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,40 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
     as_root = os.geteuid() == 0
     try:
         observed = observe(system, settings, options, wait=wait)
-        return _summary(system, settings, observed)
+        seen = _summary(system, settings, observed)
+        return replace(seen, open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
+
+
+def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
+    """The password servers that answered, where a user who is nobody can connect to them as well."""
+    from csagent import jail
+    from csagent.child import Identity
+    from csagent.doctor.places import PASSWORD_SERVER, address, kind
+
+    asked = [
+        place for place in observed.observation.places if kind(place) == PASSWORD_SERVER and place.believed
+    ]
+    servers = dict.fromkeys(address(place) for place in asked)
+
+    def work(_prepared: None, _say: jail.Say) -> List[str]:
+        import socket
+
+        found = []
+        for host, port in servers:
+            with suppress(OSError), socket.create_connection((host, int(port)), CONNECT_SECONDS):
+                found.append(f"{host}:{port}")
+        return found
+
+    if not servers:
+        return ()
+    somebody = Identity(SOMEBODY, SOMEBODY)
+    patience = CONNECT_SECONDS * len(servers) + 1.0
+    with suppress(JailError):
+        told = jail.run(system, "somebody", lambda: None, work, jail.READER, somebody, patience)
+        return tuple(one for one in map("{0[0]}:{0[1]}".format, servers) if one in told)
+    return ()
 
 
 def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen:

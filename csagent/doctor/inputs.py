@@ -36,6 +36,8 @@ _SANITISED: Tuple[Tuple[str, str], ...] = (
     ("/sys/class/net/*/operstate", "plain"),
     ("/sys/class/net/*/carrier", "plain"),
     ("/proc/net/route", "plain"),
+    ("/etc/resolv.conf", "plain"),
+    ("/run/systemd/resolve/resolv.conf", "plain"),
     # what csagent knows
     ("/run/csagent/status.json", "plain"),
     ("/etc/csagent/csagent.yaml", "plain"),

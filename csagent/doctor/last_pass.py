@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SEE = "journalctl -b -u csagent; csagent plan"
 FIXED = "mend that, then: csagent apply"
+NOT_WHOLE = (
+    "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
+)
 STATES: Dict[str, Tuple[str, str]] = {
     "applied": (OK, ""),
     "unchanged": (OK, ""),
@@ -102,6 +105,8 @@ def _datum(name: str, situation: Situation) -> Finding:
         state = WARNING if state in (OK, NOTE) else state
         means += "; the password server was not told that it is saved, and is told by a later pass"
         advice = advice or "csagent apply"
+    if entry.get("wrong") is True and state in (OK, NOTE):
+        state, advice = WARNING, advice or NOT_WHOLE
     if word == "refused" and "--force-password" in reason:
         advice = "csagent apply --force-password"
     return Finding("last pass", state, f"{name}: {word}", means, advice)

@@ -80,6 +80,7 @@ DRIVE_SAYS: Dict[str, Tuple[str, str]] = {
     ),
 }
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
+RULE = "where you do not trust them all: csagent.nft among the examples of csagent's package"
 
 
 def routers(situation: Situation) -> Iterator[Finding]:
@@ -93,18 +94,21 @@ def routers(situation: Situation) -> Iterator[Finding]:
         return
     asked = [place for place in seen.places if kind(place) == ROUTER]
     servers = [place for place in seen.places if kind(place) == PASSWORD_SERVER]
-    answered = [place for place in asked if place.outcome == "ok"]
+    answered = [place for place in asked if place.believed]
     # Something else has the data: a router that has none is how such a network is made.
     spared = seen.source_found and not answered
     for place in asked:
         yield _judge("router", place, ROUTER_SAYS, NOTE if answered or spared else PROBLEM)
-    heard = any(place.outcome == "ok" for place in servers)
+    heard = any(place.believed for place in servers)
     enough = heard or spared or seen.password in ("offered", "none") or not situation.settings.password
     worst = NOTE if enough else PROBLEM if answered else NOTE
     for place in servers:
         yield _judge("router", place, PASSWORD_SAYS, worst)
     if answered and not servers and situation.settings.password:
         yield Finding("router", NOTE, "no password server was asked")
+    for server in seen.open_to_all:
+        saw = f"any user of this machine can ask {server} for a password that waits, and delete it there"
+        yield Finding("router", NOTE, saw, "CloudStack's protocol knows VMs, not users", RULE)
 
 
 def drives(situation: Situation) -> Iterator[Finding]:
@@ -117,7 +121,7 @@ def drives(situation: Situation) -> Iterator[Finding]:
         yield Finding("drives", NOTE, "not looked for: the setting sources leaves the drive out")
         return
     read = [place for place in seen.places if kind(place) == DRIVE]
-    good = any(place.outcome == "ok" for place in read)
+    good = any(place.believed for place in read)
     for place in read:
         if place.place == DRIVE and place.outcome == "absent":  # no device at all
             yield Finding("drives", OK, f"none: {place.detail}", _why_no_drive(situation))
@@ -138,9 +142,7 @@ def source(situation: Situation) -> Iterator[Finding]:
     elif not seen.looked:
         return
     elif seen.source_found:
-        good = [
-            place.place for place in seen.places if place.outcome == "ok" and kind(place) != PASSWORD_SERVER
-        ]
+        good = [place.place for place in seen.places if place.believed and kind(place) != PASSWORD_SERVER]
         instance = f"instance {seen.instance_id}" if seen.instance_id else "an instance without an id"
         yield Finding("source", OK, f"{instance}, by {', '.join(good) or 'a place that is not named'}")
         yield Finding("source", OK, f"password: {_password(situation)}")
@@ -180,6 +182,9 @@ def _judge(area: str, place: Place, says: Dict[str, Tuple[str, str]], bad: str) 
             advice = f"see how loaded the virtual router is, and: ping -c20 {host}"
             return Finding(area, WARNING, saw, means, advice)
         return Finding(area, OK, saw)
+    if place.outcome == "partial":
+        means = "it did not answer every question; what is missing is asked for again"
+        return Finding(area, WARNING, saw, means, f"csagent -v fetch; ping -c3 -M do -s 1472 {host}")
     if place.outcome == "skipped":
         return Finding(area, NOTE, saw)
     means, advice = says.get(place.outcome, OTHERWISE)

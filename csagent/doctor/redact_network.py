@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import Optional, Sequence
 
 from csagent.doctor.redact_leases import by_line, dump, name_set, read_json
@@ -71,7 +72,10 @@ def made_ip_addr(nics: Sequence[Nic]) -> bytes:
                 "ifindex": nic.index,
                 "ifname": nic.name,
                 **({"address": nic.mac} if nic.mac else {}),
-                "addr_info": [{"family": "inet", "local": address} for address in nic.addresses],
+                "addr_info": [
+                    {"family": "inet", "local": address, **({} if prefix is None else {"prefixlen": prefix})}
+                    for address, prefix in zip_longest(nic.addresses, nic.prefixes)
+                ],
             }
             for nic in nics
         ]

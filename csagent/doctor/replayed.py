@@ -3,7 +3,7 @@
     {"schema": 1, "version": "…", "looked": true, "as_root": true, "tree": false, "source_found": true,
      "instance_id": "…"|null, "password": "offered|none|unknown", "password_given": true, "keys_given": true,
      "key_types": ["ssh-ed25519", "ssh-rsa 2048"], "drives": [{"device", "label", "why"}],
-     "places": [{"place", "why", "outcome", "detail", "seconds"}], "problem": ""}
+     "places": [{"place", "why", "outcome", "detail", "seconds"}], "open_to_all": ["…"], "problem": ""}
 
 An archive that lacks it (a capture made by hand) is examined with the places of its last pass.
 """
@@ -43,6 +43,7 @@ def as_document(seen: Seen) -> Dict[str, Any]:
         "key_types": list(seen.key_types),
         "drives": [asdict(drive) for drive in seen.drives],
         "places": [asdict(place) for place in seen.places],
+        "open_to_all": list(seen.open_to_all),
         "problem": seen.problem,
     }
 
@@ -72,6 +73,7 @@ def read(system: "System", status: Optional[Dict[str, Any]]) -> Seen:
         key_types=_texts(document.get("key_types")),
         as_root=document.get("as_root") is True,
         tree=document.get("tree") is True,
+        open_to_all=_texts(document.get("open_to_all")),
         problem=_text(document.get("problem")),
     )
 

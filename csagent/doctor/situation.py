@@ -36,6 +36,7 @@ class Seen:
     password_given: bool = False  # one is offered, or was applied for this instance before
     keys_given: bool = False
     key_types: Tuple[str, ...] = ()
+    open_to_all: Tuple[str, ...] = ()  # password servers to which any user of the machine can connect
     as_root: bool = True
     tree: bool = False  # not a machine but a tree of files, as a disk of a template is
     problem: str = ""  # why nothing could be looked at

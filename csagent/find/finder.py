@@ -7,6 +7,7 @@ from typing import Hashable, List, Optional, Sequence, Tuple
 
 from csagent.facts import dataclass, field
 from csagent.find import leases as dhcp
+from csagent.find.candidates import Resolver
 from csagent.find.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
 from csagent.find.leases import dhclient
 from csagent.find.leases.client import Evidence, gather, reread
@@ -25,10 +26,12 @@ class Trail:
     evidence: Evidence = field(default_factory=Evidence)
     platform: Platform = field(default_factory=Platform)
     volumes: Optional[Volumes] = None
+    resolver: Resolver = field(default_factory=Resolver)
 
 
 def prepare(system: System) -> Trail:
     """Collect what needs root; parses nothing but three short DMI strings and ISO labels."""
+    from csagent.find import resolv_conf
     from csagent.find.drives import read_volumes
     from csagent.find.platform import read_dmi
 
@@ -37,6 +40,7 @@ def prepare(system: System) -> Trail:
         evidence=gather(system, dhcp.CLIENTS),
         platform=read_dmi(system),
         volumes=read_volumes(system) if without_udev else None,
+        resolver=resolv_conf.read(system),
     )
 
 
@@ -75,7 +79,7 @@ def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bo
         )
     if default is not None and default not in {lease.interface for lease in belief.leases}:
         notes.append(
-            f"no DHCP lease holds on {default}: its name servers and its router are all there is to ask"
+            f"no DHCP lease holds on {default}: its router and the machine's name servers are all there is"
         )
     for path, reason in trail.evidence.unread.items():
         notes.append(f"{path} could not be read: {reason}")
@@ -85,11 +89,25 @@ def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bo
         default_interface=default,
         leases=belief.leases,
         rejected=belief.rejected[:MAX_REJECTED],
-        candidates=candidates(nics, routes, belief.leases, default),
+        candidates=tuple(
+            one
+            for one in candidates(nics, routes, belief.leases, default, trail.resolver)
+            if not (system.live and _is_this_machine(one.address))
+        ),
         drives=drives.drives(system, labels, trail.volumes) if with_drives else (),
         platform=trail.platform,
         notes=tuple(notes),
     )
+
+
+def _is_this_machine(address: str) -> bool:
+    """Whether the kernel takes an address for its own; NICs are not all that have some, lo may, too."""
+    from csagent.find import rtnetlink
+
+    try:
+        return rtnetlink.is_local(address)
+    except (OSError, ValueError):
+        return False  # a name; or no netlink here: the addresses of the NICs are left out in any case
 
 
 def _believe(system: System, evidence: Evidence) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], dhcp.Belief]:

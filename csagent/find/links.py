@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from itertools import takewhile
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from csagent.find.leases.text import ipv4, ipv4_bytes
@@ -124,7 +125,7 @@ def _from_netifaces() -> Optional[List[Nic]]:
 
     indexes = {name: index for index, name in socket.if_nameindex()}
     macs: Dict[str, str] = {}
-    addresses: Dict[str, List[str]] = {name: [] for name in indexes}
+    addresses: Dict[str, Dict[str, Optional[int]]] = {name: {} for name in indexes}
     for listed in netifaces.interfaces():
         name = listed.split(":", 1)[0]  # netifaces takes a label, eth0:1, for an interface
         if name not in indexes:
@@ -134,20 +135,32 @@ def _from_netifaces() -> Optional[List[Nic]]:
         except (ValueError, OSError):  # netifaces-plus, for a TUN without an address
             continue
         for entry in data.get(netifaces.AF_INET, ()):
-            _add(addresses[name], entry.get("addr"))
+            _add(addresses[name], entry.get("addr"), _length(entry.get("netmask")))
         for entry in data.get(netifaces.AF_LINK, ())[:1]:
             macs.setdefault(name, entry.get("addr", ""))
     return [
-        Nic(name, index, macs.get(name) or None, tuple(addresses[name]))
-        for name, index in indexes.items()
-        if name != "lo"
+        _nic(name, index, macs.get(name), addresses[name]) for name, index in indexes.items() if name != "lo"
     ]
 
 
-def _add(addresses: List[str], address: Any) -> None:
+def _nic(name: str, index: int, mac: Optional[str], addresses: Dict[str, Optional[int]]) -> Nic:
+    prefixes = tuple(takewhile(lambda prefix: prefix is not None, addresses.values()))
+    return Nic(name, index, mac or None, tuple(addresses), prefixes)  # type: ignore[arg-type]
+
+
+def _add(addresses: Dict[str, Optional[int]], address: Any, prefix: Any) -> None:
     known = ipv4(address) if isinstance(address, str) else None
-    if known is not None and known not in addresses:
-        addresses.append(known)
+    if known is not None:
+        length = prefix if isinstance(prefix, int) and 0 <= prefix <= 32 else None
+        addresses.setdefault(known, length)
+
+
+def _length(mask: Any) -> Optional[int]:
+    """255.255.255.0 as 24."""
+    try:
+        return bin(int.from_bytes(map(int, mask.split(".")), "big")).count("1")
+    except (AttributeError, ValueError):
+        return None
 
 
 def _from_ip_json(output: bytes) -> List[Nic]:
@@ -167,11 +180,11 @@ def _from_ip_json(output: bytes) -> List[Nic]:
             continue
         if isinstance(flags, list) and "LOOPBACK" in flags:
             continue
-        addresses: List[str] = []
+        addresses: Dict[str, Optional[int]] = {}
         for info in infos if isinstance(infos, list) else ():
             if isinstance(info, dict) and info.get("family") == "inet":
-                _add(addresses, info.get("local"))
-        found.append(Nic(name, index, mac if isinstance(mac, str) else None, tuple(addresses)))
+                _add(addresses, info.get("local"), info.get("prefixlen"))
+        found.append(_nic(name, index, mac if isinstance(mac, str) else None, addresses))
     return found
 
 

@@ -5,6 +5,8 @@ The numbers are the kernel's, from linux/rtnetlink.h, linux/if_link.h and linux/
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import sys
@@ -21,9 +23,11 @@ NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFF_LOOPBACK = 0x8
 IFLA_ADDRESS, IFLA_IFNAME = 1, 3
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 4, 5, 6, 9, 15
-RT_TABLE_MAIN, RTN_UNICAST = 254, 1
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
+RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL = 254, 1, 2
 RTNH_F_DEAD = 1
+
+NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)  # what route types refuse with
 
 TIMEOUT = 2.0  # seconds without an answer
 MAX_BYTES = 64 << 20  # of one dump; 20,000 routes are 2 MB
@@ -44,14 +48,45 @@ def nics() -> List[Nic]:
         if kind == RTM_NEWLINK and not flags & IFF_LOOPBACK and IFLA_IFNAME in said:
             mac = ":".join(f"{octet:02x}" for octet in said.get(IFLA_ADDRESS, b"")) or None
             links[index] = said[IFLA_IFNAME].rstrip(b"\0").decode("utf-8", "surrogateescape"), mac
-    addresses: Dict[int, List[str]] = {index: [] for index in links}
+    addresses: Dict[int, Dict[str, int]] = {index: {} for index in links}
+    for index, address, prefix in _addresses():
+        if index in links:
+            addresses[index].setdefault(address, prefix)
+    return [
+        Nic(name, index, mac, tuple(addresses[index]), tuple(addresses[index].values()))
+        for index, (name, mac) in links.items()
+    ]
+
+
+def _addresses() -> Iterator[Tuple[int, str, int]]:
+    """(interface index, IPv4 address, prefix length) of every address, the loopback's other ones too."""
     for kind, body in dump(RTM_GETADDR, struct.pack("=BBBBi", socket.AF_INET, 0, 0, 0, 0)):
-        family, _, _, _, index = struct.unpack_from("=BBBBi", body)
+        family, prefix, _, _, index = struct.unpack_from("=BBBBi", body)
         said = attributes(body[8:])
         address = ipv4_bytes(said.get(IFA_LOCAL, said.get(IFA_ADDRESS, b"")))
-        if kind == RTM_NEWADDR and family == socket.AF_INET and index in links and address is not None:
-            addresses[index].append(address)
-    return [Nic(name, index, mac, tuple(addresses[index])) for index, (name, mac) in links.items()]
+        if kind == RTM_NEWADDR and family == socket.AF_INET and address is not None:
+            yield index, address, prefix
+
+
+def is_local(address: str) -> bool:
+    """Whether what is sent to an IPv4 address stays on this machine, by the kernel's own routing.
+
+    Raises:
+        OSError: there is no netlink here, or it does not answer.
+        ValueError: it answers nonsense.
+    """
+    raw = socket.inet_aton(address)
+    request = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, *([0] * 7))
+    request += struct.pack("=HH", 4 + len(raw), RTA_DST) + raw
+    try:
+        for kind, body in ask(RTM_GETROUTE, request, NLM_F_REQUEST):
+            if kind == RTM_NEWROUTE:
+                return bool(struct.unpack_from("=BBBBBBBBI", body)[7] == RTN_LOCAL)
+    except OSError as error:
+        if error.errno in NO_WAY:
+            return False
+        raise
+    raise ValueError("no route in the answer")
 
 
 def routes() -> List[Route]:
@@ -120,7 +155,12 @@ def messages(data: bytes) -> Iterator[Tuple[int, bytes]]:
 
 
 def dump(kind: int, body: bytes) -> Iterator[Tuple[int, bytes]]:
-    """Ask for a whole table and yield its messages.
+    """Ask for a whole table and yield its messages; raises as `ask`."""
+    return ask(kind, body, NLM_F_REQUEST | NLM_F_DUMP)
+
+
+def ask(kind: int, body: bytes, flags: int) -> Iterator[Tuple[int, bytes]]:
+    """Send one request and yield the messages of the answer; who asks for one thing stops at the first.
 
     Raises:
         OSError: no netlink, an error answer, or silence for two seconds.
@@ -128,7 +168,7 @@ def dump(kind: int, body: bytes) -> Iterator[Tuple[int, bytes]]:
     """
     if not sys.platform.startswith("linux"):
         raise OSError("netlink is Linux's")
-    request = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body
+    request = struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
     total = 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.settimeout(TIMEOUT)
@@ -144,7 +184,7 @@ def dump(kind: int, body: bytes) -> Iterator[Tuple[int, bytes]]:
                     return
                 if answer == NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", content)
-                    raise OSError(-code, "rtnetlink refuses")
+                    raise OSError(-code, os.strerror(-code))
                 yield answer, content
     raise ValueError("a routing table without end")
 

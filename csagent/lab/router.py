@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socketserver
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from csagent import plausible
 from csagent.facts import replace
@@ -18,8 +19,7 @@ from csagent.lab.shapes import SHAPES
 
 __all__ = ["SHAPES", "Cloud", "LabRouter", "Request"]
 
-if TYPE_CHECKING:
-    pass
+OLD = 3600.0  # seconds
 
 
 class LabRouter:
@@ -57,6 +57,8 @@ class LabRouter:
         self.requests: List[Request] = []
         self.acknowledged: List[str] = []  # the sources, in the order in which they did
         self._cloud = cloud if cloud is not None else Cloud()
+        # CloudStack writes the files of a VM before it starts the VM, and again where something is reset.
+        self.written: Optional[float] = time.time() - OLD
         self._done: Set[Tuple[str, str]] = set()
         self._log = log
         self._lock = threading.RLock()
@@ -75,6 +77,8 @@ class LabRouter:
     def cloud(self, cloud: Cloud) -> None:
         with self._lock:
             before, self._cloud = self._cloud, cloud
+            if self.written is not None:
+                self.written = time.time()
             self._done = {
                 (source, password)
                 for source, password in self._done
@@ -204,6 +208,3 @@ def _as_directories(tree: Dict[str, bytes]) -> Dict[str, bytes]:
     if "hypervisor-host-name" in made:
         made["hypervisor-hostname"] = made.pop("hypervisor-host-name")
     return made
-
-
-# --- the command ----------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import socketserver
 import sys
 import threading
 import time
-from typing import Any, NamedTuple, Protocol, Set, Tuple
+from email.utils import formatdate
+from typing import Any, NamedTuple, Optional, Protocol, Set, Tuple
 from urllib.parse import unquote
 
 from csagent.lab.shapes import SHAPES
@@ -38,6 +39,7 @@ class Behind(Protocol):
 
     latency: float  # seconds before an answer
     shape: str  # of the password server's answers, one of SHAPES
+    written: Optional[float]  # when its files were, in seconds since the epoch; None: it does not tell
 
     def page(self, path: str, source: str) -> Tuple[int, bytes]:
         """Status and body."""
@@ -120,6 +122,8 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if status == 200 and lab.written is not None:
+            self.send_header("Last-Modified", formatdate(lab.written, usegmt=True))
         self.end_headers()
         self.wfile.write(body)
 

@@ -21,12 +21,13 @@ from csagent import hearing, wire
 from csagent.confine import brokering, close_further, finding
 from csagent.errors import JailError
 from csagent.facts import replace
+from csagent.find.candidates import DATA_SERVER
 from csagent.find.leases.text import ipv4
 from csagent.jail import die_with
 from csagent.model import Candidate
 from csagent.read import names
+from csagent.read.outward import Outward, refuse_this_machine
 from csagent.read.parallel import start
-from csagent.read.probe import DATA_SERVER
 from csagent.sockets import DeadlineSocket, begin
 from csagent.system import Dialer
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 REQUEST_LIMIT = 1 << 16
 ADDRESSES_LIMIT = 4
 WAYS_LIMIT = 64
-LOOK_UPS_LIMIT = 16  # one in five seconds, of a child that lives for thirty
+LOOK_UPS_LIMIT = 64  # one in five seconds a NIC, of a child that lives for thirty
 CONNECTIONS_LIMIT = 4000  # of such a child, twelve candidates and two ports each, once in a third of a second
 Way = Tuple[str, int, Optional[str]]  # address, port, source address
 
@@ -49,9 +50,12 @@ class Broker(Dialer):
         self._connections = connections
         self._look_ups = look_ups
         self._one_at_a_time = threading.Lock()
+        self._one_name_at_a_time = threading.Lock()
+        self._by_name: List[Candidate] = []
 
     def admit(self, candidates: Sequence[Candidate]) -> None:
         """Say who may be connected to; the broker takes this once."""
+        self._by_name = by_name(candidates)
         text = json.dumps(wire.encode(tuple(candidates))).encode()
         self._connections.sendall(text)
         self._connections.recv(1)
@@ -68,14 +72,19 @@ class Broker(Dialer):
             raise OSError(number, os.strerror(number))
         return DeadlineSocket.finish(descriptors[0], deadline)
 
-    def resolve(self, name: str) -> Tuple[str, ...]:
-        """The addresses of ``data-server.`` (a `csagent.read.names.Lookup`); at most one caller at a time."""
-        with _or_end():
-            self._look_ups.sendall(name.encode())
+    def resolve(self, candidate: Candidate) -> Tuple[str, ...]:
+        """The addresses of a NIC's ``data-server.`` (a `csagent.read.names.Lookup`)."""
+        with self._one_name_at_a_time, _or_end():
+            self._look_ups.sendall(str(self._by_name.index(candidate)).encode())
             answer = self._look_ups.recv(REQUEST_LIMIT)
             if not answer:
                 raise EOFError
         return tuple(json.loads(answer))
+
+
+def by_name(candidates: Sequence[Candidate]) -> List[Candidate]:
+    """Those of which only a name is known; both sides number them so."""
+    return [candidate for candidate in candidates if candidate.address == DATA_SERVER]
 
 
 @contextmanager
@@ -131,16 +140,17 @@ def _pair() -> Tuple[socket.socket, socket.socket]:
 class Fence:
     """What keeps a child from reaching anybody but the candidates."""
 
-    def __init__(self, filters: Optional["Filters"], broker: Optional[Broker]) -> None:
+    def __init__(self, filters: Optional["Filters"], broker: Optional[Broker], *, given: bool) -> None:
         self._filters = filters
         self._broker = broker
+        self._given = given
 
     def close(
         self, system: "System", candidates: Sequence[Candidate]
     ) -> Tuple["System", Optional[names.Lookup]]:
         """From here on only these can be reached: the system that does, and how the name is looked up."""
         if self._filters is None or self._broker is None:
-            return system, None
+            return (system if self._given else replace(system, dialer=Outward(system.dialer))), None
         self._broker.admit(candidates)
         close_further(self._filters)
         return replace(system, dialer=self._broker), self._broker.resolve
@@ -154,9 +164,9 @@ def fence(
     Where libseccomp or the kernel cannot take system calls away, all stays open: a broker guards nothing.
     """
     if filters is None:
-        return Fence(None, None)
+        return Fence(None, None, given=given)
     broker = fork(system, filters, ports, given=given)
-    return Fence(filters, broker) if filters.load(finding) else Fence(None, None)
+    return Fence(filters, broker, given=given) if filters.load(finding) else Fence(None, None, given=given)
 
 
 class _Desk:
@@ -171,7 +181,6 @@ class _Desk:
         *,
         given: bool,
     ) -> None:
-        self._system = system
         self._ports = frozenset(ports)
         self._given = given
         self._left = CONNECTIONS_LIMIT
@@ -179,7 +188,7 @@ class _Desk:
         self._look_ups = look_ups
         self._ways: Set[Way] = set()
         self._by_name: List[Candidate] = []
-        self._resolve: names.Lookup = names.lookup
+        self._resolve = names.resolver(replace(system, dialer=Outward(system.dialer)))
 
     def serve(self) -> None:
         self._admit(self._connections.recv(REQUEST_LIMIT))
@@ -199,12 +208,10 @@ class _Desk:
 
     def _admit(self, text: bytes) -> None:
         candidates = hearing.decode_all(Candidate, json.loads(text))
+        self._by_name = by_name(candidates)
         for candidate in candidates:
-            if candidate.address == DATA_SERVER:
-                self._by_name.append(candidate)
-            else:
+            if candidate.address != DATA_SERVER:
                 self._allow(candidate, candidate.address)
-        self._resolve = names.resolver(self._system, candidates)
 
     def _open(self, request: Any) -> socket.socket:
         address, port, source = request
@@ -213,6 +220,8 @@ class _Desk:
         if self._left <= 0:
             raise OSError(errno.EDQUOT, "too many connections")
         self._left -= 1
+        if not self._given:
+            refuse_this_machine(address)
         return begin(address, port, source)
 
     def _allow(self, candidate: Candidate, address: str) -> None:
@@ -224,13 +233,14 @@ class _Desk:
 
     def _serve_look_ups(self) -> None:
         for _ in range(LOOK_UPS_LIMIT):
-            if self._look_ups.recv(256) != DATA_SERVER.encode():
+            request = self._look_ups.recv(256)
+            if not request:
                 return
+            candidate = self._by_name[int(request)]
             try:
-                found = self._resolve(DATA_SERVER)[:ADDRESSES_LIMIT]
+                found = self._resolve(candidate)[:ADDRESSES_LIMIT]
             except (OSError, UnicodeError):
                 found = ()
-            for candidate in self._by_name:
-                for address in found:
-                    self._allow(candidate, address)
+            for address in found:
+                self._allow(candidate, address)
             self._look_ups.sendall(json.dumps(found).encode())

@@ -29,6 +29,7 @@ _BY_ERRNO = {
     errno.EADDRNOTAVAIL: Unreachable("the source address is not on this machine"),
     errno.ENETUNREACH: Unreachable("no route to that network"),
     errno.EHOSTUNREACH: Unreachable("no route to that host"),
+    errno.ELOOP: Unreachable("an address of this machine, which is no router"),
 }
 
 

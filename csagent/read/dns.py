@@ -1,4 +1,4 @@
-"""Ask a lease's own name servers for one name (RFC 1035), over TCP through the socket seam.
+"""Ask one name server for the addresses of names (RFC 1035), over TCP through the socket seam.
 
 libc is no help with ``data-server.``: systemd-resolved does not send single-label names to anybody unless
 it is told to (resolved.conf(5), ResolveUnicastSingleLabel=), and with several NICs the resolver that
@@ -8,7 +8,7 @@ answers first may be another network's. The VR serves DNS on TCP as on UDP.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     from csagent.sockets import DeadlineSocket
@@ -76,9 +76,11 @@ def _behind_name(message: bytes, position: int) -> int:
 
 
 def query(
-    system: "System", server: str, source: Optional[str], name: str, *, port: int = PORT
-) -> Tuple[str, ...]:
-    """The IPv4 addresses of `name` according to one server; none where it knows none.
+    system: "System", server: str, source: Optional[str], names: Sequence[str], *, port: int = PORT
+) -> Iterator[Tuple[str, ...]]:
+    """The IPv4 addresses of each name in turn, according to one server; none where it knows none.
+
+    Whoever has what he wants stops asking.
 
     Raises:
         OSError: it does not answer.
@@ -86,12 +88,13 @@ def query(
     """
     import os
 
-    asked = question(name, int.from_bytes(os.urandom(2), "big"))
     deadline = system.clock.monotonic() + SECONDS
     with system.dialer.connect(server, port, source, deadline) as connection:
-        connection.sendall(struct.pack(">H", len(asked)) + asked)
-        length = struct.unpack(">H", _exactly(connection, 2))[0]
-        return answers(_exactly(connection, length), asked)
+        for name in names:
+            asked = question(name, int.from_bytes(os.urandom(2), "big"))
+            connection.sendall(struct.pack(">H", len(asked)) + asked)
+            length = struct.unpack(">H", _exactly(connection, 2))[0]
+            yield answers(_exactly(connection, length), asked)
 
 
 def _exactly(connection: "DeadlineSocket", count: int) -> bytes:
@@ -102,15 +105,3 @@ def _exactly(connection: "DeadlineSocket", count: int) -> bytes:
             raise ValueError("the reply ends early")
         pieces += piece
     return pieces
-
-
-def query_all(system: "System", servers: Sequence[Tuple[str, Optional[str]]], name: str) -> Tuple[str, ...]:
-    """What the first server that knows the name says; servers are (address, source address)."""
-    for server, source in servers:
-        try:
-            found = query(system, server, source, name)
-        except (OSError, ValueError):
-            continue
-        if found:
-            return found
-    return ()

@@ -21,14 +21,14 @@ from csagent import plausible
 from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
 from csagent.facts import replace
-from csagent.model import PasswordOffer, Reading, Refusal
+from csagent.model import PasswordOffer, Reading
 from csagent.patterns import expression
 from csagent.read import drive_names, network_data, values
 from csagent.read.drive_names import METADATA, WELL_KNOWN, Contents
+from csagent.read.refusals import Refusals
 
 JSON_LIMIT = 1 << 20
 METADATA_TOTAL = 1 << 20  # of text, so that what a child answers stays within its limit
-REFUSALS_LIMIT = 64
 
 CLOUDSTACK_MEMBERS = ("cloud-domain", "cloud-domain-id", "cloud-name", "hypervisor-host-name")
 
@@ -39,6 +39,7 @@ _NOT_METADATA = frozenset(("name", "keys", "public_keys", "files", "meta", "admi
 _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "devices", "dedicated_cpus"))
 
 _PASSWORD_LINE = expression(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
+PUBLIC_KEYS = METADATA + "public-keys"
 _CHECKSUM = expression(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
 _DATA = {
     drive_names.PASSWORD: "password",
@@ -48,7 +49,7 @@ _DATA = {
     drive_names.META_DATA: "metadata",
     drive_names.NETWORK_DATA: "network",
     drive_names.VENDOR_DATA: "vendor_data",
-    METADATA + "public-keys": "ssh_keys",
+    PUBLIC_KEYS: "ssh_keys",
     METADATA + "local-hostname": "hostname",
     METADATA + "instance-id": "instance_id",
 }
@@ -78,7 +79,7 @@ class _Interpreter:
     def __init__(self, contents: Contents, place: str) -> None:
         self.contents = contents
         self.place = place
-        self.refusals: List[Refusal] = []
+        self.refusals = Refusals(place)
         self.metadata: Dict[str, str] = {}
         self.left = METADATA_TOTAL
 
@@ -93,7 +94,7 @@ class _Interpreter:
             offer = PasswordOffer(reason="the drive has nothing but the network")
             reading = Reading("drive", self.place, password=offer, network=network)
             summary = self.summary(reading)
-            return replace(reading, refusals=self.refused()), summary
+            return self.told(reading), summary
         self.read_metadata()
         keys = self.keys(meta_data)
         self.fill(meta_data)
@@ -106,21 +107,16 @@ class _Interpreter:
             password=self.password(),
             user_data=self.user_data(),
             network=network,
-            refusals=(),
         )
         summary = self.summary(reading)
-        return replace(reading, refusals=self.refused()), summary
+        return self.told(reading), summary
 
     def refuse(self, datum: str, reason: str) -> None:
-        self.refusals.append(Refusal(datum, self.place, reason))
+        self.refusals.add(datum, reason, datum)
 
-    def refused(self) -> Tuple[Refusal, ...]:
-        if len(self.refusals) <= REFUSALS_LIMIT:
-            return tuple(self.refusals)
-        # The password's reason must not drown in those of two thousand bad keys.
-        ordered = sorted(self.refusals, key=lambda refusal: refusal.datum == "metadata")
-        more = Refusal("metadata", self.place, f"{len(ordered) - REFUSALS_LIMIT} more values were refused")
-        return (*ordered[:REFUSALS_LIMIT], more)
+    def told(self, reading: Reading) -> Reading:
+        """The reading with all that was refused."""
+        return replace(reading, refusals=self.refusals.refused(), doubts=self.refusals.doubts())
 
     # --- whose drive it is
 
@@ -171,7 +167,7 @@ class _Interpreter:
 
     def read_metadata(self) -> None:
         for name, raw in self.contents.files.items():
-            if name.startswith(METADATA):
+            if name.startswith(METADATA) and name != PUBLIC_KEYS:
                 self.take(name[len(METADATA) :], raw)
 
     def take(self, key: str, raw: bytes) -> None:
@@ -242,14 +238,15 @@ class _Interpreter:
 
     def keys(self, meta_data: Optional[Mapping[str, Any]]) -> Tuple[str, ...]:
         """The public keys of cloudstack/, else those of meta_data.json."""
-        keys, reasons = plausible.ssh_keys(self.metadata.get("public-keys", ""))
+        keys, reasons = plausible.ssh_keys(self.contents.files.get(PUBLIC_KEYS, b""))
         if not keys and meta_data:
-            text = "\n".join(_json_keys(meta_data))
-            if text.strip():
-                keys, more = plausible.ssh_keys(text)
-                reasons = (*reasons, *more)
+            texts, left_out = _json_keys(meta_data)
+            keys, more = plausible.ssh_keys("\n".join(texts).encode("utf-8", "surrogatepass"))
+            reasons = (*reasons, *more, *left_out)
         for reason in reasons:
             self.refuse("ssh_keys", reason)
+        if keys:
+            self.metadata["public-keys"] = "\n".join(keys)
         return keys
 
     def password(self) -> PasswordOffer:
@@ -363,17 +360,18 @@ def _address(value: str) -> str:
     return address
 
 
-def _json_keys(meta_data: Mapping[str, Any]) -> List[str]:
-    """The texts of `public_keys` and `keys`: each may hold several keys, joined by LF (edge 56)."""
-    texts: List[str] = []
-    by_name = meta_data.get("public_keys")
-    if isinstance(by_name, dict):
-        texts += [value for value in by_name.values() if isinstance(value, str)]
-    listed = meta_data.get("keys")
-    if isinstance(listed, list):
-        data = [entry.get("data") for entry in listed if isinstance(entry, dict)]
-        texts += [value for value in data if isinstance(value, str)]
-    return texts
+def _json_keys(meta_data: Mapping[str, Any]) -> Tuple[List[str], List[str]]:
+    """The texts of `public_keys` and `keys`, and what of them is none.
+
+    Each may hold several keys, joined by LF (edge 56).
+    """
+    by_name, listed = meta_data.get("public_keys", {}), meta_data.get("keys", [])
+    values = list(by_name.values()) if isinstance(by_name, dict) else [by_name]
+    entries = listed if isinstance(listed, list) else [listed]
+    values += [entry.get("data") if isinstance(entry, dict) else entry for entry in entries]
+    texts = [value for value in values if isinstance(value, str)]
+    left_out = len(values) - len(texts)
+    return texts, [f"meta_data.json: {left_out} of its keys no text"] if left_out else []
 
 
 def _parse_json(raw: bytes) -> Mapping[str, Any]:

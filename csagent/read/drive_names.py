@@ -157,6 +157,8 @@ def gather(listing: Sequence[Entry], content: Callable[[Entry], bytes], *, empty
         if problem is None:
             try:
                 files[name] = content(entry)
+                if len(files[name]) != entry.length:
+                    problem = f"cut short: {len(files.pop(name))} of {entry.length} bytes"
             except Malformed as error:
                 problem = str(error)
             except OSError as error:

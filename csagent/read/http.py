@@ -6,10 +6,10 @@ requests comes in only when a router is asked (52 ms, 18 MB), so importing this 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, List, Mapping, NamedTuple, Optional
 
 from csagent import __version__
-from csagent.errors import Malformed, ProbeError, Refused, TimedOut
+from csagent.errors import CutShort, Malformed, ProbeError, Refused, TimedOut
 from csagent.read.connect import connect, problem, status_problem
 from csagent.sockets import DeadlineSocket
 from csagent.system import Dialer, System
@@ -23,11 +23,15 @@ CHUNK = 64 * 1024
 
 
 class Answer(NamedTuple):
-    """A reply that was understood; `status` is 200, everything else is raised."""
+    """A reply of status 200; everything else is raised.
 
-    status: int
+    `framed`: a length or chunks say where the body ends, not the close of the connection. `age` is how old
+    the file was, in whole seconds of the server's own clock; None where it does not say.
+    """
+
     body: bytes
-    content_type: str
+    framed: bool = True
+    age: Optional[float] = None
 
 
 class Http:
@@ -111,16 +115,27 @@ class Http:
                 raise
             except Exception as error:
                 reason = explain(error)
-                raise Malformed("the body was cut short") if isinstance(reason, Refused) else reason from None
+                raise CutShort("the body was cut short") if isinstance(reason, Refused) else reason from None
             if length and len(body) < int(length):
-                raise Malformed("the body was cut short")
-            return Answer(200, body, response.headers.get("Content-Type", ""))
+                raise CutShort("the body was cut short")
+            framed = bool(length) or "Transfer-Encoding" in response.headers
+            return Answer(body, framed, _age(response.headers))
         finally:
             response.close()
 
     def close(self) -> None:
         """Close the connections that are idle; those in use end with their request."""
         self._session.close()
+
+
+def _age(headers: Mapping[str, str]) -> Optional[float]:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        now, written = (parsedate_to_datetime(headers[name]) for name in ("Date", "Last-Modified"))
+        return (now - written).total_seconds()
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        return None
 
 
 def _body(response: requests.Response, cap: int) -> bytes:
@@ -166,7 +181,7 @@ def explain(error: BaseException) -> ProbeError:
     if timeout:
         return TimedOut("no answer in time")
     if any("IncompleteRead" in type(item).__name__ or "Protocol" in type(item).__name__ for item in seen):
-        return Malformed("the body was cut short or its chunks make no sense")
+        return CutShort("the body was cut short or its chunks make no sense")
     return Malformed(f"not understood ({type(error).__name__})")
 
 
@@ -204,6 +219,7 @@ def warm_up() -> None:
     Called as root before the reading child gives up its rights. The libraries import on first use in
     many places, so each kind of reply is read once, from a socket pair inside this process.
     """
+    import email.utils  # noqa: F401  # for the age of a file
     import encodings.idna  # by socket.getaddrinfo
     import encodings.utf_16_be  # noqa: F401  # by values with \\uXXXX
     import gc  # noqa: F401  # by weakref, at the end of the process

@@ -12,10 +12,10 @@ from csagent import plausible
 from csagent.errors import ProbeError
 from csagent.facts import replace
 from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
+from csagent.read.refusals import OTHER, datum_of
 from csagent.read.userdata import describe
 
 HOSTNAME_KEY = "local-hostname"
-DATUM_OF_KEY = {"local-hostname": "hostname", "public-keys": "ssh_keys", "user-data": "user_data"}
 
 
 def merge(
@@ -38,27 +38,33 @@ def merge(
     )
     believed, foreign = _same_instance(ordered, platform)
     refusals: List[Refusal] = [
-        replace(refusal, datum=DATUM_OF_KEY.get(refusal.datum, refusal.datum))
-        for reading in believed
-        for refusal in reading.refusals
+        replace(refusal, datum=_datum(refusal.datum)) for reading in believed for refusal in reading.refusals
     ]
     provenance: Dict[str, str] = {}
     names = _hostnames(believed, refusals)
     hostname = _best("hostname", names, provenance)
     keys = [(reading.place, reading.ssh_keys) for reading in believed if reading.ssh_keys]
     values: Dict[str, Sequence[Tuple[str, Any]]] = {"hostname": names, "ssh_keys": keys}
+    ssh_keys = _best("ssh_keys", keys, provenance) or ()
     offer, outranked = _password(believed, provenance, refusals)
+    user_data = _user_data(believed, provenance)
     return Observation(
         instance_id=_first(believed, "instance_id", provenance),
         hostname=hostname,
         metadata=_metadata(believed, provenance),
-        ssh_keys=_best("ssh_keys", keys, provenance) or (),
+        ssh_keys=ssh_keys,
         password=offer,
         outranked=outranked,
         others={
             datum: tuple(value for _place, value in given[1:]) for datum, given in values.items() if given[1:]
         },
-        user_data=_user_data(believed, provenance),
+        user_data=user_data,
+        doubts={
+            datum: reason
+            for reading in believed
+            for datum, reason in reading.doubts.items()
+            if provenance.get(datum) == reading.place
+        },
         network=_first(believed, "network", provenance),
         provenance=provenance,
         places=_places(places, foreign),
@@ -66,6 +72,12 @@ def merge(
         source_found=bool(believed),
         complete=all(reading.complete for reading in believed),
     )
+
+
+def _datum(name: str) -> str:
+    """What a refusal is about: one of the data where it is a part of one, else what it was called."""
+    datum = datum_of(name)
+    return name if datum == OTHER else datum
 
 
 def _same_instance(

@@ -1,8 +1,9 @@
 """The metadata tree of a router that is believed: listing, keys, public keys and user-data.
 
 At most three round trips in sequence after the listing, whatever the number of keys: all keys; then what
-the first answers point to (the older path, directories); then public keys once more where a line of them
-made no sense, because the VR rewrites files in place (facts, 2.6).
+the first answers point to (the older path, directories) and, with it, once more what the router may just
+have been writing. It rewrites the files of all its VMs in place at each deployment (facts, 2.6): an empty
+body, a line that is no key, and a file younger than two seconds count once two answers agree.
 """
 
 from __future__ import annotations
@@ -12,23 +13,30 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from csagent import plausible
-from csagent.errors import Absent, Malformed, ProbeError, TimedOut
+from csagent.errors import Absent, CutShort, Malformed, ProbeError, TimedOut
 from csagent.facts import dataclass, field
 from csagent.model import Refusal
 from csagent.read.http import Answer
 from csagent.read.parallel import in_parallel
+from csagent.read.refusals import Refusals, datum_of
 from csagent.read.values import WELL_KNOWN, Listing, key_numbers, parse_listing, parse_value
+from csagent.system import Clock
 
 PUBLIC_KEYS = "public-keys"
+USER_DATA = "user-data"
 MODERN = "/latest/meta-data/"
 LEGACY = "/latest/"
-USER_DATA = "/latest/user-data"
 THREADS = 16
 LOADED_THREADS = 1  # with a router that is slow: its connections are what the other VMs wait for
 LISTING_LIMIT = 64 * 1024
 TOTAL_LIMIT = 2 << 20
-REFUSALS_LIMIT = 64
-TEMPORARY = frozenset(("timeout", "refused", "unreachable", "failed"))
+YOUNG_SECONDS = 2.0
+CONFIRM_PAUSE = 0.3  # seconds until a file that is just being written is asked for again
+CONFIRM_ROUNDS = 8  # more than YOUNG_SECONDS in all
+NEVER_EMPTY = ("hostname", "ssh_keys", "user_data")  # not taken for empty at the first word
+
+UNFRAMED = "sent without a length, so that nobody can tell whether it is all"
+RESTLESS = "another value at each look: the router is writing it"
 
 Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
@@ -36,30 +44,14 @@ Result = Union[Answer, ProbeError]
 
 @dataclass
 class Tree:
-    """What was read, and what was not believed, as it builds up."""
+    """What was read, and what was not believed."""
 
-    place: str
     metadata: Dict[str, str] = field(default_factory=dict)
     ssh_keys: Tuple[str, ...] = ()
     user_data: Optional[bytes] = None
-    refusals: List[Refusal] = field(default_factory=list)
+    refusals: Tuple[Refusal, ...] = ()
+    doubts: Dict[str, str] = field(default_factory=dict)
     complete: bool = True
-
-    def refuse(self, datum: str, reason: str) -> None:
-        """Record a value that is not used, once. A hostile listing can earn thousands of these."""
-        refusal = Refusal(datum, self.place, reason)
-        if refusal in self.refusals:
-            return
-        if len(self.refusals) < REFUSALS_LIMIT:
-            self.refusals.append(refusal)
-        elif len(self.refusals) == REFUSALS_LIMIT:
-            self.refusals.append(Refusal("metadata", self.place, "and more like these, not listed"))
-
-    def fail(self, datum: str, error: ProbeError) -> None:
-        """Record a request that gave nothing; a later look may do better where it was only trouble."""
-        self.refuse(datum, str(error))
-        if error.outcome in TEMPORARY:
-            self.complete = False
 
 
 class Reader:
@@ -69,16 +61,19 @@ class Reader:
         get: asks the router for a path; raises `ProbeError`.
         place: what reports call the router.
         deadline: on the monotonic clock.
+        clock: waits between two looks at a file that is just being written.
         loaded: the router is slow, so few connections are used, and what got none is asked for once more.
     """
 
-    def __init__(self, get: Get, place: str, deadline: float, *, loaded: bool = False) -> None:
+    def __init__(self, get: Get, place: str, deadline: float, clock: Clock, *, loaded: bool = False) -> None:
         self._get = get
         self._deadline = deadline
+        self._clock = clock
         self._loaded = loaded
         self._lock = threading.Lock()
         self._total = 0
-        self.tree = Tree(place)
+        self._tree = Tree()
+        self._refusals = Refusals(place)
 
     def read(self, instance_id: str, listing: Result, *, legacy: bool) -> Tree:
         """Everything below /latest.
@@ -88,18 +83,19 @@ class Reader:
             listing: the answer for /latest/meta-data/, or why there is none.
             legacy: the router knows only the older paths, directly below /latest.
         """
-        tree = self.tree
+        tree = self._tree
         tree.metadata["instance-id"] = instance_id
         names = self._names(listing, quiet=legacy)
         wanted = dict.fromkeys((*names.unlisted(WELL_KNOWN), *names.keys))
-        for name in (*names.directories, "instance-id", "user-data"):
+        for name in (*names.directories, "instance-id", USER_DATA):
             wanted.pop(name, None)
         base = LEGACY if legacy else MODERN
-        jobs = {name: base + quote(name) for name in wanted}
-        jobs.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
-        results = self._fetch(jobs, with_user_data=True)
+        paths = {USER_DATA: LEGACY + USER_DATA}  # the largest body starts first
+        paths.update({name: base + quote(name) for name in wanted})
+        paths.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
+        results = self._fetch(paths)
         if self._loaded:
-            results.update(self._fetch({key: jobs[key] for key in _temporary(results)}))
+            results.update(self._fetch({key: paths[key] for key in _temporary(results)}))
         more = self._directories(results, names.directories)
         if not legacy:
             modern = any(isinstance(result, Answer) for result in results.values())
@@ -109,64 +105,86 @@ class Reader:
                 if isinstance(results.get(key), Absent) and (key in names.keys or not modern)
             ]
             more.update({key: LEGACY + quote(key) for key in missing})
-        for key, result in self._fetch(more).items():
-            if isinstance(result, Answer) or not isinstance(results.get(key), Absent):
-                results[key] = result
-        self._public_keys(results, {**jobs, **more})
+        self._second_look(results, paths, more)
+        for key, result in results.items():
+            if isinstance(result, Answer) and not result.framed and result.body:
+                self._refusals.doubt(datum_of(key), UNFRAMED)
+        self._keep_user_data(results.pop(USER_DATA))
+        self._keep_public_keys(results)
         for key, result in results.items():
             self._keep(key, result, listed=key in names.keys)
         spelled = tree.metadata.pop("hypervisor-hostname", None)
         if spelled is not None:
             tree.metadata.setdefault("hypervisor-host-name", spelled)
+        tree.refusals, tree.doubts = self._refusals.refused(), self._refusals.doubts()
+        tree.complete = self._refusals.complete
         return tree
 
     def _names(self, listing: Result, *, quiet: bool) -> Listing:
         if isinstance(listing, ProbeError):
             if not quiet:
-                self.tree.fail("listing", listing)
+                self._refusals.fail("listing", listing)
             return Listing()
         names = parse_listing(listing.body)
         for problem in names.problems:
-            self.tree.refuse("metadata", problem)
+            self._refusals.add("metadata", problem)
         return names
 
-    def _fetch(self, jobs: Dict[str, str], *, with_user_data: bool = False) -> Dict[str, Result]:
-        """Ask for all paths at once; the largest body starts first."""
-        keys = list(jobs)
-        items: List[Optional[str]] = [*([None] if with_user_data else []), *keys]
+    def _fetch(self, paths: Dict[str, str]) -> Dict[str, Result]:
+        """Ask for all paths at once."""
+        keys = list(paths)
         answers = in_parallel(
-            lambda key: self._fetch_user_data() if key is None else self._fetch_one(key, jobs[key]),
-            items,
+            lambda key: self._fetch_one(key, paths[key]),
+            keys,
             LOADED_THREADS if self._loaded else THREADS,
             self._deadline,
         )
         late = TimedOut("no answer in time")
-        if with_user_data and answers.pop(0) is None:
-            self.tree.fail("user-data", late)
         return {key: answer or late for key, answer in zip(keys, answers)}
 
     def _fetch_one(self, key: str, path: str) -> Result:
         with self._lock:
-            if self._total >= TOTAL_LIMIT:
+            if self._total >= TOTAL_LIMIT and key != USER_DATA:
                 return Malformed(f"more than {TOTAL_LIMIT} bytes of metadata in all")
+        limit = plausible.USER_DATA_LIMIT if key == USER_DATA else plausible.value_limit(key)
         try:
-            answer = self._get(path, plausible.value_limit(key))
+            answer = self._get(path, limit)
         except ProbeError as error:
             return error
         with self._lock:
-            self._total += len(answer.body)
+            self._total += len(answer.body) if key != USER_DATA else 0
         return answer
 
-    def _fetch_user_data(self) -> Result:
-        try:
-            answer = self._get(USER_DATA, plausible.USER_DATA_LIMIT)
-        except Absent as error:
-            return error  # 404 and an empty body both mean that there is none (facts, 2.5)
-        except ProbeError as error:
-            self.tree.fail("user-data", error)
-            return error
-        self.tree.user_data = answer.body
-        return answer
+    def _second_look(self, results: Dict[str, Result], paths: Dict[str, str], more: Dict[str, str]) -> None:
+        """Ask for what is asked for second, and again for what may just have been written (edge 17).
+
+        Args:
+            results: of the first look; completed in place.
+            paths: those of the first look.
+            more: those that the first look has led to.
+        """
+        unsettled = [key for key, result in results.items() if key in paths and _may_be_half(key, result)]
+        for _ in range(CONFIRM_ROUNDS):
+            if not unsettled and not more:
+                return
+            if any(not _is_old(results[key]) for key in unsettled):
+                left = self._deadline - self._clock.monotonic()
+                self._clock.sleep(max(0.0, min(CONFIRM_PAUSE, left)))
+            again = self._fetch({**more, **{key: paths[key] for key in unsettled}})
+            fresh = [key for key in more if isinstance(again[key], Answer) or key not in results]
+            results.update({key: again[key] for key in fresh})
+            paths = {**paths, **more}
+            waiting = [key for key in fresh if _may_be_half(key, again[key])]
+            for key in unsettled:
+                before, now = results[key], again[key]
+                if isinstance(now, Answer) or (isinstance(now, Absent) and isinstance(before, CutShort)):
+                    results[key] = now
+                if not _agree(key, before, now):
+                    waiting.append(key)
+            unsettled, more = waiting, {}
+        for key in unsettled:
+            self._refusals.doubt(datum_of(key), RESTLESS)
+            self._refusals.complete = False
 
     def _directories(self, results: Dict[str, Result], names: Sequence[str]) -> Dict[str, str]:
         """The paths of the children of directories, one level deep (facts, 2.8; edge 25)."""
@@ -178,77 +196,93 @@ class Reader:
         for name in dict.fromkeys(names):
             answer = results.pop(f"{name}/", None)
             if isinstance(answer, ProbeError):
-                self.tree.fail(f"{name}/", answer)
+                self._refusals.fail(f"{name}/", answer, datum_of(name))
             if not isinstance(answer, Answer):
                 continue
             if name == PUBLIC_KEYS:
-                for number in key_numbers(answer.body)[: plausible.SSH_KEYS_LIMIT]:
+                numbers = key_numbers(answer.body)
+                if len(numbers) > plausible.SSH_KEYS_LIMIT or not (answer.framed and numbers):
+                    self._refusals.doubt(datum_of(name), "a list of keys that cannot be read whole")
+                for number in numbers[: plausible.SSH_KEYS_LIMIT]:
                     child = f"{name}/{number}/openssh-key"
                     more[child] = MODERN + child
                 continue
             children = parse_listing(answer.body)
             for problem in children.problems:
-                self.tree.refuse(f"{name}/", problem)
+                self._refusals.add(f"{name}/", problem)
             for key in children.keys[: plausible.KEYS_LIMIT - len(more)]:
                 more[f"{name}/{key}"] = f"{MODERN}{quote(name)}/{quote(key)}"
         return more
 
-    def _public_keys(self, results: Dict[str, Result], paths: Dict[str, str]) -> None:
-        """Take the public keys out of the results, asking once more where a line is no key (edge 17)."""
+    def _keep_user_data(self, result: Result) -> None:
+        if isinstance(result, Answer):
+            self._tree.user_data = result.body
+        elif not isinstance(result, Absent):  # 404 and an empty body both mean that there is none (2.5)
+            self._refusals.fail(USER_DATA, result, datum_of(USER_DATA))
+
+    def _keep_public_keys(self, results: Dict[str, Result]) -> None:
+        """Take the public keys out of the results."""
         names = [name for name in results if name == PUBLIC_KEYS or name.startswith(f"{PUBLIC_KEYS}/")]
-        found = {name: results.pop(name) for name in names}
-        doubtful = [name for name in names if _bad_lines(found[name])]
-        again = self._fetch({name: paths[name] for name in doubtful})
-        for name, answer in again.items():
-            if isinstance(answer, Answer) and not _bad_lines(answer):
-                found[name] = answer
         lines: List[str] = []
         for name in names:
-            result = found[name]
+            result = results.pop(name)
             if isinstance(result, Answer):
-                try:
-                    lines.append(plausible.metadata_value(result.body, plausible.SSH_KEYS_SIZE))
-                except Malformed as error:
-                    self.tree.refuse(name, str(error))
+                found, reasons = plausible.ssh_keys(result.body)
+                lines.extend(found)
+                for reason in reasons:
+                    self._refusals.add(name, reason, datum_of(name))
             elif not isinstance(result, Absent) or name != PUBLIC_KEYS:
-                self.tree.fail(name, result)
-        keys, reasons = plausible.ssh_keys("\n".join(lines))
-        self.tree.ssh_keys = keys
+                self._refusals.fail(name, result, datum_of(name))
+        keys, reasons = plausible.ssh_keys("\n".join(lines).encode())
         for reason in reasons:
-            self.tree.refuse(PUBLIC_KEYS, reason)
+            self._refusals.add(PUBLIC_KEYS, reason, datum_of(PUBLIC_KEYS))
+        self._tree.ssh_keys = keys
         if keys:
-            self.tree.metadata[PUBLIC_KEYS] = "\n".join(keys)
+            self._tree.metadata[PUBLIC_KEYS] = "\n".join(keys)
 
     def _keep(self, key: str, result: Result, *, listed: bool) -> None:
         if isinstance(result, Absent):
             if listed:
-                self.tree.refuse(key, f"listed, but {result}")
+                self._refusals.add(key, f"listed, but {result}", datum_of(key))
             return
         if isinstance(result, ProbeError):
-            self.tree.fail(key, result)
+            self._refusals.fail(key, result, datum_of(key))
             return
         if not result.body.strip():
             return  # null on the management server: no value (facts, 2.5)
         try:
-            self.tree.metadata[key] = parse_value(key, result.body)
+            self._tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:
-            self.tree.refuse(key, str(error))
+            self._refusals.add(key, str(error), datum_of(key))
 
 
 def _temporary(results: Dict[str, Result]) -> List[str]:
     """The keys whose requests came to nothing for no reason of their own."""
-    return [
-        key
-        for key, result in results.items()
-        if isinstance(result, ProbeError) and result.outcome in TEMPORARY
-    ]
+    return [key for key, result in results.items() if isinstance(result, ProbeError) and result.temporary]
 
 
-def _bad_lines(result: Result) -> bool:
-    """Whether a body of public keys has a line that is none, or is no text at all."""
+def _is_old(result: Result) -> bool:
+    """Whether the router has surely not written this just now."""
+    return isinstance(result, Answer) and result.age is not None and result.age >= YOUNG_SECONDS
+
+
+def _may_be_half(key: str, result: Result) -> bool:
+    """Whether a first answer may have been caught between the router's truncating and writing."""
+    if isinstance(result, CutShort):
+        return True
     if not isinstance(result, Answer):
         return False
-    try:
-        return bool(plausible.ssh_keys(plausible.metadata_value(result.body, plausible.SSH_KEYS_SIZE))[1])
-    except Malformed:
+    if result.age is not None and result.age < YOUNG_SECONDS:
         return True
+    datum = datum_of(key)
+    if datum in NEVER_EMPTY and not result.body.strip():
+        return True
+    return datum == "ssh_keys" and not key.endswith("/") and bool(plausible.ssh_keys(result.body)[1])
+
+
+def _agree(key: str, before: Result, now: Result) -> bool:
+    """Whether two answers in a row say the same, and what they say can be meant."""
+    if isinstance(before, Answer) and isinstance(now, Answer):
+        empty = not now.body.strip() and datum_of(key) in NEVER_EMPTY
+        return before.body == now.body and (not empty or now.age is None or _is_old(now))
+    return type(before) is type(now) and not isinstance(now, CutShort)

@@ -1,58 +1,59 @@
-"""The one name that is ever resolved: ``data-server.``, an entry in the hosts file of the VR (facts, 1.1)."""
+"""The one name that is ever resolved: ``data-server.``, an entry in the hosts file of the VR (facts, 1.1).
+
+It is asked of the name servers of the NIC's own network only, by our own client, from that NIC's address:
+neither libc nor LLMNR, mDNS, a hosts file or another NIC's servers have a say.
+"""
 
 from __future__ import annotations
 
-import socket
 import threading
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from csagent.errors import Absent, TimedOut
+from csagent.find.candidates import DATA_SERVER, lies_within
 from csagent.find.leases.text import ipv4
 from csagent.model import Candidate
 from csagent.read import dns
 from csagent.read.parallel import start
 from csagent.system import Clock, System
 
-NAME_SECONDS = 3.0  # two servers and libc
-SERVERS_LIMIT = 2  # of one lease
+NAME_SECONDS = 3.0  # two servers
+SERVERS_LIMIT = 2  # of one NIC
 AGAIN_SECONDS = 5.0  # a failed look-up is repeated, for a router that serves its own name comes up late
 
-Lookup = Callable[[str], Tuple[str, ...]]
+Lookup = Callable[[Candidate], Tuple[str, ...]]
+"""The addresses that a NIC's candidate `data-server.` stands for; raises OSError."""
 
 
-def lookup(name: str) -> Tuple[str, ...]:
-    """IPv4 addresses of a name, by libc, which takes as long as its resolvers are silent.
+def resolver(system: System) -> Lookup:
+    """A look-up that asks the name servers of the candidate, one after the other, until one knows.
 
-    Raises:
-        OSError: it does not resolve.
+    An address counts where it lies in the NIC's own network, or where its lease names it: a name server
+    that has an answer for every name, and one of another network, lead elsewhere (edge 6).
     """
-    # As bytes: text would go through the idna codec, an import that the jailed child may not manage.
-    found = socket.getaddrinfo(name.encode("ascii"), None, socket.AF_INET, socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
+    def by_servers(candidate: Candidate) -> Tuple[str, ...]:
+        # dnsmasq on the VR knows both (facts, 1.1); some networks' servers the longer one only.
+        names = [DATA_SERVER, *([f"{DATA_SERVER}{candidate.domain}."] if candidate.domain else [])]
+        for server in candidate.name_servers[:SERVERS_LIMIT]:
+            try:
+                for found in dns.query(system, server, candidate.source, names):
+                    good = tuple(one for one in found if ipv4(one) and lies_within(one, candidate.within))
+                    if good:
+                        return good
+            except (OSError, ValueError):
+                continue
+        return ()
 
-def resolver(system: System, candidates: Sequence[Candidate]) -> Lookup:
-    """A look-up that asks the name servers of the candidates' leases first, then libc."""
-    servers = [
-        (server, candidate.source)
-        for candidate in candidates
-        if candidate.kind == "data-server"
-        for server in candidate.name_servers[:SERVERS_LIMIT]
-    ]
-
-    def by_lease(name: str) -> Tuple[str, ...]:
-        found = dns.query_all(system, servers, name) or lookup(name)
-        return tuple(address for address in found if ipv4(address))
-
-    return by_lease
+    return by_servers
 
 
 class Name:
-    """A name with its own deadline. What was found is kept; at most one look-up runs at a time."""
+    """A NIC's `data-server.` with a deadline. What was found is kept; at most one look-up runs at a time."""
 
-    def __init__(self, clock: Clock, name: str, by: Lookup = lookup) -> None:
+    def __init__(self, clock: Clock, candidate: Candidate, by: Lookup) -> None:
         self._clock = clock
-        self._name = name
+        self._candidate = candidate
         self._by = by
         self._condition = threading.Condition()
         self._running = False
@@ -64,7 +65,7 @@ class Name:
 
         Raises:
             Absent: it does not resolve.
-            TimedOut: no word from the resolvers within `NAME_SECONDS`.
+            TimedOut: no word from the name servers within `NAME_SECONDS`.
         """
         with self._condition:
             now = self._clock.monotonic()
@@ -77,16 +78,21 @@ class Name:
             while self._running:
                 left = (self._began or 0.0) + NAME_SECONDS - self._clock.monotonic()
                 if left <= 0:
-                    raise TimedOut(f"{self._name} was not resolved in time")
+                    raise TimedOut(f"{DATA_SERVER} was not resolved in time")
                 self._condition.wait(left)
             if self._found:
                 return self._found
-            raise Absent(f"{self._name} does not resolve")
+            raise Absent(f"{DATA_SERVER} does not resolve")
+
+    def known(self) -> Tuple[str, ...]:
+        """What was found so far, without asking."""
+        with self._condition:
+            return self._found
 
     def _work(self) -> None:
         found: List[str] = []
         try:
-            found.extend(self._by(self._name))
+            found.extend(self._by(self._candidate))
         except (OSError, UnicodeError):
             pass  # "does not resolve" is all there is to say
         with self._condition:

@@ -27,19 +27,29 @@ _BLANK_LINE = expression(rb"\r?\n\r?\n")
 _NICETIES = {"connection reset": "connection reset before it answered"}
 
 
+Nic = Tuple[Optional[str], Optional[str]]
+"""(interface, source address): on whose network somebody is."""
+
+
 class PasswordServer(NamedTuple):
-    """A password server that may be asked: a candidate in its second role."""
+    """A password server that may be asked: a candidate in its second role.
+
+    `named`: the lease of that NIC, or the operator, names the address; `dhcp`: the lease, as its DHCP server.
+    """
 
     endpoint: Endpoint
-    nic: Tuple[Optional[str], Optional[str]]  # (interface, source address): whose network it is on
+    nic: Nic
     why: str
     default: bool = False
+    named: bool = False
+    dhcp: bool = False
 
     @classmethod
     def of(cls, candidate: Candidate, address: Optional[str] = None) -> PasswordServer:
         """The password server of a candidate; `address` where the candidate's is a name."""
         endpoint = Endpoint(address or candidate.address, candidate.password_port, candidate.source)
-        return cls(endpoint, nic_of(candidate), candidate.why, candidate.default)
+        dhcp = candidate.named and candidate.kind == "server-identifier"
+        return cls(endpoint, nic_of(candidate), candidate.why, candidate.default, candidate.named, dhcp)
 
     @property
     def place(self) -> str:
@@ -47,7 +57,7 @@ class PasswordServer(NamedTuple):
         return f"password server {self.endpoint.address}:{self.endpoint.port}"
 
 
-def nic_of(candidate: Candidate) -> Tuple[Optional[str], Optional[str]]:
+def nic_of(candidate: Candidate) -> Nic:
     """What two candidates of one network have in common."""
     return (candidate.interface, None) if candidate.interface else (None, candidate.source)
 
@@ -56,7 +66,8 @@ class PasswordReply(NamedTuple):
     """What one password server said.
 
     `state` is offered, none or unknown; `answered` says whether anything came back at all, `confirmed`
-    whether it is what an acknowledged server says, `signed` whether the header names CloudStack's.
+    whether it is what an acknowledged server says, `signed` whether the header names CloudStack's, `bare`
+    whether it is as the shell scripts of releases before 4.5.1 answer.
     """
 
     state: str
@@ -67,6 +78,7 @@ class PasswordReply(NamedTuple):
     answered: bool = True
     confirmed: bool = False
     seconds: Optional[float] = None
+    bare: bool = False
 
 
 def failure(error: ProbeError, *, answered: bool = False) -> PasswordReply:
@@ -196,17 +208,18 @@ def parse(raw: bytes, *, closed: bool = True) -> PasswordReply:
         raise Malformed("the header was cut short")
     if len(head) > HEADER_LIMIT:
         raise Malformed(f"more than {HEADER_LIMIT} bytes of header")
-    signed = False
+    signed, bare = False, not head
     if head:
         status = _STATUS.match(head.split(b"\n", 1)[0].rstrip(b"\r"))
         if status is None:
             raise Malformed("not an HTTP status line")
         fields = _fields(head)
         signed = any(SIGNATURE in value.lower() for value in fields.get(b"server", ()))
+        bare = set(fields) == {b"documenttype"}
         if status.group(1) != b"200":
             return failure(status_problem(int(status.group(1))), answered=True)._replace(signed=signed)
         _check_framing(fields, body)
-    return _judge(body, signed)
+    return _judge(body, signed)._replace(bare=bare)
 
 
 def _check_framing(fields: Dict[bytes, List[bytes]], body: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 from csagent.facts import dataclass
 from csagent.model import Endpoint, PasswordOffer, Place, Secret
 from csagent.read.parallel import in_parallel, start
-from csagent.read.password_reply import SAVED, SEND, PasswordReply, PasswordServer, ask
+from csagent.read.password_reply import SAVED, SEND, Nic, PasswordReply, PasswordServer, ask
 from csagent.system import System
 
 __all__ = ["Desk", "PasswordReply", "PasswordServer", "Trust", "acknowledge", "ask", "doubt", "offers"]
@@ -25,47 +25,64 @@ CUT_OFF_SECONDS = 0.1  # before the deadline; who times out then had not been gi
 REST_LIMIT = 4.0
 WHY_ACKNOWLEDGE = "offered the password that was set"
 
-Nic = Tuple[Optional[str], Optional[str]]
+Way = Tuple[str, Optional[str]]
+"""An address, and the source address it is asked from: another network may have the same address."""
 Answered = Tuple[PasswordServer, PasswordReply]
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the metadata says about networks: where it is believed, and where it is another VM's."""
+    """What answered on port 80. Evidence is of an address; that of a NIC says only who else is there."""
 
-    believed: FrozenSet[Nic] = frozenset()
-    believed_addresses: FrozenSet[str] = frozenset()
-    # Where nobody is on port 80: on some redundant routers only :8080 is on the gateway.
-    silent_addresses: FrozenSet[str] = frozenset()
-    foreign: FrozenSet[Nic] = frozenset()
-    foreign_addresses: FrozenSet[str] = frozenset()
+    ours: FrozenSet[Way] = frozenset()  # gave this instance's id
+    others: FrozenSet[Way] = frozenset()  # gave another VM's
+    believed: FrozenSet[Nic] = frozenset()  # somebody there gave this instance's id
+    answering: FrozenSet[Nic] = frozenset()  # somebody there took a connection
+
+
+def way(server: PasswordServer) -> Way:
+    """What evidence of port 80 is held against."""
+    return server.endpoint.address, server.endpoint.source
 
 
 def doubt(server: PasswordServer, reply: PasswordReply, trust: Trust) -> Optional[str]:
-    """Why an answer of this server is not believed; None where it is."""
-    if server.endpoint.address in trust.foreign_addresses:
+    """Why an answer of this server is not believed; None where it is (SECURITY.md, "Whose password").
+
+    (a) The address itself gave this instance's id. Or the lease of its NIC names it, and (b) the reply is
+    signed as CloudStack's, and the router of that NIC is believed, or no router at all is and nobody there
+    answers on port 80: redundant routers serve it on the gateway, and one of them may be down. Or (c) the
+    reply has no header, as those of releases before 4.5.1, it is the DHCP server's, and nobody answers there.
+    """
+    if way(server) in trust.others:
         return "its own metadata is not this VM's"
+    if way(server) in trust.ours:
+        return None
+    if not server.named:
+        return "no lease names that address, and it has not given this VM's instance id"
     if server.nic in trust.believed:
-        address = server.endpoint.address
-        if reply.signed or address in trust.believed_addresses or address in trust.silent_addresses:
-            return None
-        return "not signed by CloudStack, and its port 80 is somebody else's"
-    if server.nic in trust.foreign:
-        return "the metadata on its network is not this VM's"
-    if not reply.signed:
-        return "not signed by CloudStack, and no metadata is believed on its network"
+        return (
+            None if reply.signed else "not signed by CloudStack, and it has not given this VM's instance id"
+        )
     if trust.believed:
         # Anybody can sign. Where a router has proved who it is, its own network is where the password is.
         return "no metadata is believed on its network, and there is some on another"
-    return None
+    if server.nic in trust.answering:
+        return "somebody answers on port 80 of its network, and is not believed"
+    if reply.signed or (reply.bare and server.dhcp):
+        return None
+    return "not signed by CloudStack, and no metadata is believed on its network"
 
 
 def offers(answers: Sequence[Answered], trust: Trust) -> PasswordOffer:
     """What the answers, best-ranked server first, come to. Pure.
 
-    One offer outweighs any number of servers with nothing: on redundant routers only one of them has it.
+    Where an address that gave this instance's id has nothing, only another such one's offer counts. Among
+    the rest one offer outweighs any number of servers with nothing: of redundant routers only one has it.
     """
     believed = [(server, reply) for server, reply in answers if doubt(server, reply, trust) is None]
+    proven = [(server, reply) for server, reply in believed if way(server) in trust.ours]
+    if any(reply.state == "none" for _, reply in proven):
+        believed = proven
     offered = [(server, reply) for server, reply in believed if reply.state == "offered"]
     if offered:
         best, first = offered[0]
@@ -95,6 +112,8 @@ def _place(server: PasswordServer, reply: PasswordReply, offer: PasswordOffer, t
         reason = doubt(server, reply, trust)
         if reason is not None:
             outcome, detail = "foreign", f"not believed: {reason}"
+        elif reply.state == "offered" and offer.state == "none":
+            outcome, detail = "foreign", f"not believed: {offer.place} gave the instance id and has nothing"
         elif reply.state == "offered" and server.endpoint not in offer.endpoints:
             detail = f"a different password than the better-ranked {offer.place}"
     return Place(server.place, server.why, outcome, detail, reply.seconds)
@@ -108,14 +127,14 @@ class Desk:
         self._deadline = deadline
         self._condition = threading.Condition()
         self._servers: List[PasswordServer] = []
-        self._pending: Dict[Tuple[str, int], float] = {}
-        self._replies: Dict[Tuple[str, int], Tuple[float, PasswordReply]] = {}
+        self._pending: Dict[Endpoint, float] = {}
+        self._replies: Dict[Endpoint, Tuple[float, PasswordReply]] = {}
 
     def ask(self, servers: Sequence[PasswordServer]) -> None:
         """Start asking those that are not being asked and have no fresh answer."""
         now = self._system.clock.monotonic()
         for server in servers:
-            key = _key(server)
+            key = server.endpoint
             with self._condition:
                 at, reply = self._replies.get(key, (0.0, None))
                 if key in self._pending or (reply and _is_fresh(reply, now - at)):
@@ -134,17 +153,17 @@ class Desk:
             reply = PasswordReply("unknown", "failed", f"asking failed ({type(error).__name__})")
         now = self._system.clock.monotonic()
         with self._condition:
-            _, before = self._replies.get(_key(server), (0.0, None))
+            _, before = self._replies.get(server.endpoint, (0.0, None))
             cut_off = reply.outcome == "timeout" and now >= self._deadline - CUT_OFF_SECONDS
             if cut_off and before is not None and before.state == "unknown":
                 reply = before  # it says why; that our own time was over does not
-            self._replies[_key(server)] = (now, reply)
-            self._pending.pop(_key(server), None)
+            self._replies[server.endpoint] = (now, reply)
+            self._pending.pop(server.endpoint, None)
             self._condition.notify_all()
 
     def wait(self, servers: Sequence[PasswordServer], until: float) -> None:
         """Wait until all of them have answered, or `GRACE_SECONDS` after the first that has something."""
-        keys = {_key(server) for server in servers}
+        keys = {server.endpoint for server in servers}
         with self._condition:
             while keys & set(self._pending):
                 end = min(until, self._deadline + GRACE_SECONDS)
@@ -162,7 +181,7 @@ class Desk:
         silent = PasswordReply("unknown", "timeout", "no answer so far", answered=False)
         with self._condition:
             asked = [server for server in servers if server in self._servers]
-            return tuple((server, self._replies.get(_key(server), (0.0, silent))[1]) for server in asked)
+            return tuple((server, self._replies.get(server.endpoint, (0.0, silent))[1]) for server in asked)
 
     def pause(self, seconds: float) -> None:
         """Wait a little before the next round."""
@@ -183,15 +202,11 @@ def pause(spent: float, jitter: float) -> float:
     return RETRY_SECONDS + min(spent, REST_LIMIT) * jitter
 
 
-def _key(server: PasswordServer) -> Tuple[str, int]:
-    return server.endpoint.address, server.endpoint.port
-
-
 def groups(servers: Sequence[PasswordServer]) -> Tuple[Tuple[PasswordServer, ...], ...]:
     """Unique servers: those of the default NIC, then the others; one group where no NIC is the default."""
-    unique: Dict[Tuple[str, int], PasswordServer] = {}
+    unique: Dict[Endpoint, PasswordServer] = {}
     for server in sorted(servers, key=lambda server: not server.default):
-        unique.setdefault(_key(server), server)
+        unique.setdefault(server.endpoint, server)
     first = tuple(server for server in unique.values() if server.default)
     rest = tuple(server for server in unique.values() if not server.default)
     return (first, rest) if first else (rest, ())

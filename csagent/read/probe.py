@@ -17,7 +17,6 @@ from csagent.system import System
 
 INSTANCE_ID_LIMIT = 1024
 LOADED_SECONDS = 0.5  # for the instance id; who takes longer has many VMs to serve
-DATA_SERVER = "data-server."
 UNREACHED = ("timeout", "refused", "unreachable")
 
 
@@ -54,13 +53,20 @@ class Probe:
     """One candidate and what is known about it. Attempts run in threads and report through `attempt`."""
 
     def __init__(
-        self, system: System, rank: int, candidate: Candidate, deadline: float, taken: Tuple[str, ...]
+        self,
+        system: System,
+        rank: int,
+        candidate: Candidate,
+        deadline: float,
+        name: Optional[Name] = None,
+        taken: Tuple[str, ...] = (),
     ) -> None:
         self.system = system
         self.rank = rank
         self.candidate = candidate
         self.deadline = deadline
-        self.address: Optional[str] = None if candidate.address == DATA_SERVER else candidate.address
+        self.name = name
+        self.address: Optional[str] = None if name is not None else candidate.address
         self.http: Optional[Http] = None
         self.pending = False
         self.done = threading.Event()  # at least one attempt has come to its end
@@ -85,11 +91,16 @@ class Probe:
         port = "" if self.candidate.port == HTTP_PORT else f":{self.candidate.port}"
         return f"router {self.address or self.candidate.address}{port}"
 
-    def attempt(self, platform: Platform, name: Name) -> None:
+    @property
+    def answers(self) -> bool:
+        """Whether anybody has ever been there."""
+        return self.http is not None and self.http.connected
+
+    def attempt(self, platform: Platform) -> None:
         """Ask once; afterwards `instance_id` is set, or `problem` says why not, or `folded` is True."""
         try:
-            if self.address is None:
-                address, self.folded = pick(name, self._taken)
+            if self.address is None and self.name is not None:
+                address, self.folded = pick(self.name, self._taken)
                 if self.folded:
                     return
                 self.address = address
@@ -97,7 +108,7 @@ class Probe:
                 candidate = self.candidate
                 self.http = Http(
                     self.system,
-                    self.address,
+                    self.address or candidate.address,
                     candidate.port,
                     candidate.source,
                     deadline=self.deadline,

@@ -12,15 +12,15 @@ import queue
 import random
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
-from csagent.errors import ProbeError
 from csagent.facts import dataclass, replace
+from csagent.find.candidates import DATA_SERVER
 from csagent.model import Candidate, PasswordOffer, Place, Platform, Reading, Refusal
 from csagent.read import passwords
 from csagent.read.metadata import Reader, Tree
 from csagent.read.names import Lookup, resolver
 from csagent.read.parallel import SLACK_SECONDS, start
-from csagent.read.password_reply import PasswordServer, nic_of
-from csagent.read.probe import DATA_SERVER, Probe
+from csagent.read.password_reply import Nic, PasswordServer, nic_of
+from csagent.read.probe import Probe
 from csagent.read.search import CANDIDATES_LIMIT, Search
 from csagent.system import System
 
@@ -57,7 +57,7 @@ def look(
         candidates: best first.
         platform: DMI; where it is CloudStack's, its UUID must be the instance id.
         deadline: on the monotonic clock. Nothing waits past it.
-        resolve: how "data-server." is resolved; raises OSError. None: by the name servers of the leases.
+        resolve: how "data-server." is resolved; raises OSError. None: by each NIC's name servers.
     """
     return _Reading(system, candidates, platform, deadline, resolve).run(deadline, repeat=False)
 
@@ -82,7 +82,7 @@ def read(
         patience: seconds after which no router is waited for any more; one that is believed by then is
             still read until `deadline`.
         progress: called with what is known so far each time that changes, in the calling thread.
-        resolve: how "data-server." is resolved; raises OSError. None: by the name servers of the leases.
+        resolve: how "data-server." is resolved; raises OSError. None: by each NIC's name servers.
     """
     until = deadline if patience is None else min(deadline, system.clock.monotonic() + patience)
     reading = _Reading(system, candidates, platform, deadline, resolve)
@@ -104,8 +104,9 @@ class _Reading:
         self._system = system
         self._deadline = deadline
         self._desk = passwords.Desk(system, deadline)
-        resolve = resolve or resolver(system, candidates)
-        self._search = Search(system, candidates, platform, deadline, resolve, self._ask_beside)
+        self._search = Search(
+            system, candidates, platform, deadline, resolve or resolver(system), self._ask_beside
+        )
         self._probes = self._search.probes
         self.progress: Optional[Progress] = None
         self._told: Tuple[Tuple[str, str, str], ...] = ()
@@ -138,6 +139,7 @@ class _Reading:
             user_data=tree.user_data,
             interface=chosen.candidate.interface,
             refusals=(*tree.refusals, *self._refused_passwords(chosen, offer)),
+            doubts=tree.doubts,
             complete=tree.complete and offer.state != "unknown",
         )
         return RouterAnswer((reading,), (*self._router_places(chosen, tree), *self._password_places(chosen)))
@@ -186,7 +188,7 @@ class _Reading:
         http = chosen.http
         if http is None or chosen.instance_id is None:
             raise AssertionError("a candidate is believed only after it answered")
-        reader = Reader(http.get, chosen.place, self._deadline, loaded=chosen.loaded)
+        reader = Reader(http.get, chosen.place, self._deadline, clock, loaded=chosen.loaded)
         listing = chosen.listing(min(LISTING_SECONDS, self._deadline - clock.monotonic()))
         tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
         chosen.close()  # while the password is waited for, others may need the connections
@@ -233,12 +235,10 @@ class _Reading:
         for server, reply in answers:
             if reply.state != "offered":
                 continue
+            elsewhere = server.nic not in self._trust(chosen).believed
             for probe in self._probes:
-                nearby = probe.address == server.endpoint.address
-                unknown = (
-                    server.nic not in self._trust(chosen).believed and nic_of(probe.candidate) == server.nic
-                )
-                if nearby or unknown:
+                itself = (probe.address, probe.candidate.source) == passwords.way(server)
+                if itself or (elsewhere and nic_of(probe.candidate) == server.nic):
                     probe.done.wait(max(0.0, end - self._system.clock.monotonic()))
 
     def _servers(self) -> List[PasswordServer]:
@@ -250,29 +250,22 @@ class _Reading:
         ]
 
     def _trust(self, chosen: Optional[Probe]) -> passwords.Trust:
-        believed: Set[passwords.Nic] = set()
-        foreign: Set[passwords.Nic] = set()
-        addresses: Set[str] = set()
-        ours_at: Set[str] = set()
-        silent: Set[str] = set()
+        """What is known by now of who answers on port 80, and as whose router."""
+        ours: Set[passwords.Way] = set()
+        others: Set[passwords.Way] = set()
+        believed: Set[Nic] = set()
+        answering: Set[Nic] = set()
         for probe in self._probes:
-            nic = nic_of(probe.candidate)
-            ours = chosen is not None and probe.instance_id == chosen.instance_id
-            if probe.instance_id is not None and ours:
-                believed.add(nic)
-                ours_at.add(probe.address or "")
-            elif probe.instance_id is None and (probe.http is None or not probe.http.connected):
-                silent.add(probe.address or "")
-            elif probe.problem.outcome == "foreign" or (probe.instance_id is not None and chosen):
-                foreign.add(nic)
-                addresses.add(probe.address or "")
-        return passwords.Trust(
-            frozenset(believed),
-            frozenset(ours_at),
-            frozenset(silent),
-            frozenset(foreign),
-            frozenset(addresses),
-        )
+            nic, way = nic_of(probe.candidate), (probe.address or "", probe.candidate.source)
+            if probe.answers:
+                answering.add(nic)
+            if probe.instance_id is not None and chosen is not None:
+                mine = probe.instance_id == chosen.instance_id
+                (ours if mine else others).add(way)
+                believed.update([nic] if mine else [])
+            elif probe.problem.outcome == "foreign":
+                others.add(way)
+        return passwords.Trust(frozenset(ours), frozenset(others), frozenset(believed), frozenset(answering))
 
     # --- the report ---------------------------------------------------------------------------
 
@@ -284,7 +277,9 @@ class _Reading:
                 continue
             if probe is chosen and tree is not None:
                 size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
-                place = probe.report(f"{len(tree.metadata)} metadata keys{size}")
+                partly = "" if tree.complete else "; some of it could not be read, and is asked for again"
+                outcome = "ok" if tree.complete else "partial"
+                place = probe.report(f"{len(tree.metadata)} metadata keys{size}{partly}", outcome)
             elif probe.instance_id is not None and chosen is not None:
                 if probe.instance_id == chosen.instance_id:
                     place = probe.report(f"the same VM as at {chosen.place}, which ranks higher")
@@ -303,11 +298,8 @@ class _Reading:
 
     def _name_folded(self, places: List[Place]) -> List[Place]:
         """Say at the candidate with the address of "data-server." that it is that, too."""
-        try:
-            addresses = self._search.name.addresses()
-        except ProbeError:
-            return places
-        names = {f"router {address}" for address in addresses}
+        folded = [probe.name.known() for probe in self._probes if probe.folded and probe.name is not None]
+        names = {f"router {address}" for addresses in folded for address in addresses}
         return [
             replace(place, why=f"{place.why}; also {DATA_SERVER}")
             if place.place.split(":")[0] in names

@@ -10,11 +10,12 @@ import queue
 import random
 from typing import Callable, Dict, Optional, Sequence, Tuple
 
+from csagent.find.candidates import DATA_SERVER
 from csagent.model import Candidate, Platform
 from csagent.plausible import is_proven
 from csagent.read.names import Lookup, Name
 from csagent.read.parallel import SLACK_SECONDS, start
-from csagent.read.probe import DATA_SERVER, Probe
+from csagent.read.probe import Probe
 from csagent.system import System
 
 GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
@@ -49,6 +50,13 @@ def rest_after(spent: float, jitter: float) -> float:
     return min(2.0 * spent, REST_LIMIT) * (0.5 + 0.5 * jitter)
 
 
+def taken_by(asked: Sequence[Candidate], one: Candidate) -> Tuple[str, ...]:
+    """The addresses that are asked anyway, from where this candidate would be asked."""
+    return tuple(
+        other.address for other in asked if other.address != DATA_SERVER and other.source == one.source
+    )
+
+
 class Search:
     """The candidates of one read, each asked at least once.
 
@@ -57,7 +65,7 @@ class Search:
         candidates: best first; repeats, and those past `CANDIDATES_LIMIT`, are left out.
         platform: what DMI says.
         deadline: on the monotonic clock.
-        resolve: how "data-server." is resolved.
+        resolve: how "data-server." is resolved, once for each NIC that has it.
         beside: called with each probe that is about to be asked.
     """
 
@@ -74,18 +82,22 @@ class Search:
         self._platform = platform
         self._deadline = deadline
         self._beside = beside
-        self.name = Name(system.clock, DATA_SERVER, resolve)
         unique: Dict[Tuple[str, int, Optional[str]], Candidate] = {}
         for candidate in candidates:
             unique.setdefault((candidate.address, candidate.port, candidate.source), candidate)
         asked = tuple(unique.values())[:CANDIDATES_LIMIT]
         self.left_out = tuple(unique.values())[CANDIDATES_LIMIT:]
-        taken = tuple(one.address for one in asked if one.address != DATA_SERVER)
         self.probes = tuple(
-            Probe(system, rank, candidate, deadline, taken) for rank, candidate in enumerate(asked)
+            Probe(
+                system, rank, candidate, deadline, self._name(candidate, resolve), taken_by(asked, candidate)
+            )
+            for rank, candidate in enumerate(asked)
         )
         self._reports: queue.SimpleQueue[Probe] = queue.SimpleQueue()
         self._began = system.clock.monotonic()
+
+    def _name(self, candidate: Candidate, resolve: Lookup) -> Optional[Name]:
+        return Name(self._system.clock, candidate, resolve) if candidate.address == DATA_SERVER else None
 
     def choose(self, until: float, *, repeat: bool, tell: Callable[[], None]) -> Optional[Probe]:
         """The best-ranked candidate that is believed; None where there is none by `until`.
@@ -135,7 +147,7 @@ class Search:
 
         def work() -> None:
             try:
-                probe.attempt(self._platform, self.name)
+                probe.attempt(self._platform)
             finally:
                 self._reports.put(probe)
 

@@ -14,6 +14,7 @@ STATE_COLOURS = {
     "applied": "good",
     "unchanged": "good",
     "ok": "good",
+    "partial": "note",
     "offered": "good",
     "failed": "bad",
     "refused": "note",

@@ -95,7 +95,7 @@ def _up(places: Sequence[Mapping[str, Any]]) -> Dict[Labels, float]:
     for place in places:
         if place["outcome"] not in NOT_ASKED:
             label = _place(place)
-            found[label] = max(found.get(label, 0), int(place["outcome"] == "ok"))
+            found[label] = max(found.get(label, 0), int(place["outcome"] in ("ok", "partial")))
     return found
 
 

@@ -64,6 +64,7 @@ def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:
                 "datum": action.datum,
                 "action": verb(action),
                 "changes": action.changes,
+                "wrong": action.wrong,
                 "reason": action.reason,
                 "source": action.source or None,
                 "diff": diff(system, action),
@@ -81,7 +82,8 @@ def as_text(system: "System", plan: Plan, note: str, console: Console) -> str:
         title = f"{action.datum}: "
         lines.append(console.paint(title, "head") + console.paint(word, "good" if action.changes else word))
         source = f" ({action.source})" if action.source else ""
-        lines += console.wrap(f"{action.reason}{source}", 4)
+        reason = console.wrap(f"{action.reason}{source}", 4)
+        lines += [console.paint(line, "note") for line in reason] if action.wrong else reason
         for line in diff(system, action):
             colour = {"+": "good", "-": "bad"}.get(line[:1], "dim")
             lines.append("    " + console.paint(shorten(line, console.width - 4), colour))

@@ -73,9 +73,10 @@ def previous(system: "System") -> Dict[str, Any]:
 def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """The layout of status.json and of `csagent status --json`.
 
-    `data` maps each datum to its state, reason, source, `applied_at`, the time of the last pass since boot
-    that changed it, and `failures`, the passes since boot in which it went wrong. Each of `places` has the
-    `seconds` that it took to answer, where they were measured.
+    `data` maps each datum to its state, reason, source, `wrong` (somebody should look at it: it failed, or
+    was not read whole), `applied_at`, the time of the last pass since boot that changed it, and `failures`,
+    the passes since boot in which it went wrong. Each of `places` has the `seconds` that it took to answer,
+    where they were measured.
     """
     observation = report.observed.observation
     return {
@@ -110,6 +111,7 @@ def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
         "state": outcome.state,
         "reason": outcome.reason,
         "source": outcome.source or None,
+        "wrong": outcome.wrong or outcome.state == "failed",
         "applied_at": applied_at,
         "failures": failures + int(outcome.wrong or outcome.state == "failed"),
     }

@@ -97,7 +97,8 @@ def as_text(status: Dict[str, Any], console: Console) -> str:
         lines.append(f"{console.paint(f'{safe(datum)}:', 'head')} {console.paint(state, state)}")
         told = entry.get("source") and state != "failed"  # a failure here is not its source's
         source = f" ({entry['source']})" if told else ""
-        lines += console.wrap(f"{entry.get('reason', '')}{source}", 4)
+        reason = console.wrap(f"{entry.get('reason', '')}{source}", 4)
+        lines += [console.paint(line, "note") for line in reason] if entry.get("wrong") is True else reason
         acknowledged = entry.get("acknowledged")
         if acknowledged in ("yes", "no"):
             lines += console.wrap(f"password server told: {acknowledged}", 4)

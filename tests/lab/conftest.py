@@ -162,9 +162,11 @@ def candidate() -> Callable[..., Candidate]:
         **fields: Any,
     ) -> Candidate:
         dead = Servers.free_port()
+        kind = fields.pop("kind", "server-identifier")
+        fields.setdefault("named", kind != "data-server")
         return Candidate(
             address or (lab.address if lab is not None else "127.0.0.1"),
-            fields.pop("kind", "server-identifier"),
+            kind,
             fields.pop("why", "a test"),
             port=port or (lab.port if lab is not None else dead),
             password_port=password_port or getattr(lab, "password_port", dead),

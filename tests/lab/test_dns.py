@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.model import Candidate
-from csagent.read import dns, names
+from csagent.errors import Absent
+from csagent.model import Candidate, Platform
+from csagent.read import dns, names, router
 from csagent.system import Dialer, System
 
 NAME = "data-server."
@@ -62,15 +64,14 @@ def server() -> Any:
         listeners.append(listener)
 
         def serve() -> None:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                asked = connection.recv(512)[2:]
-                answer = make(asked)
-                for byte in struct.pack(">H", len(answer)) + answer:
-                    connection.sendall(bytes([byte]))
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        while asked := connection.recv(512)[2:]:
+                            answer = make(asked)
+                            for byte in struct.pack(">H", len(answer)) + answer:
+                                connection.sendall(bytes([byte]))
 
         threading.Thread(target=serve, daemon=True).start()
         return int(listener.getsockname()[1])
@@ -83,7 +84,7 @@ def server() -> Any:
 def test_a_server_is_asked_over_tcp(server: Any) -> None:
     """The reply may come in pieces; the number of the question is checked."""
     port = server(lambda asked: asked[:2] + reply("10.1.1.1")[2:])
-    assert dns.query(System(), "127.0.0.1", None, NAME, port=port) == ("10.1.1.1",)
+    assert list(dns.query(System(), "127.0.0.1", None, [NAME], port=port)) == [("10.1.1.1",)]
 
 
 class Phone(Dialer):
@@ -100,12 +101,97 @@ class Phone(Dialer):
         return super().connect("127.0.0.1", self.port, None, deadline)
 
 
-def test_the_leases_name_servers_come_first(server: Any) -> None:
-    """Each server of the NIC's lease is asked from that NIC's address until one knows."""
-    phone = Phone(server(lambda asked: asked[:2] + reply("10.2.2.2")[2:]))
-    candidate = Candidate(
-        NAME, "data-server", "a test", "eth0", "10.2.2.42", name_servers=("10.9.9.9", "10.2.2.2")
-    )
-    system = System(dialer=phone)
-    assert names.resolver(system, [candidate])(NAME) == ("10.2.2.2",)
+CANDIDATE = Candidate(
+    NAME,
+    "data-server",
+    "a test",
+    "eth0",
+    "10.2.2.42",
+    name_servers=("10.9.9.9", "10.2.2.2"),
+    domain="cs2cloud.internal",
+    within=("10.2.2.0/24", "10.7.7.7/32"),
+)
+
+
+def zone(**addresses: str) -> Callable[[bytes], bytes]:
+    """A server that knows these names, by the first label and whether the domain is behind it."""
+
+    def make(asked: bytes) -> bytes:
+        key = "qualified" if b"cs2cloud" in asked else "bare"
+        found = [socket.inet_aton(address) for address in addresses.get(key, "").split()]
+        records = b"".join(b"\xc0\x0c" + struct.pack(">2HIH", 1, 1, 0, 4) + raw for raw in found)
+        return asked[:2] + struct.pack(">5H", 0x8180, 1, len(found), 0, 0) + asked[12:] + records
+
+    return make
+
+
+def test_the_nics_name_servers_are_asked_in_turn(server: Any) -> None:
+    """Each server of the NIC, from that NIC's address, until one knows."""
+    phone = Phone(server(zone(bare="10.2.2.2")))
+    assert names.resolver(System(dialer=phone))(CANDIDATE) == ("10.2.2.2",)
     assert phone.calls == [("10.9.9.9", "10.2.2.42"), ("10.2.2.2", "10.2.2.42")]
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        ({"qualified": "10.2.2.3"}, ("10.2.2.3",)),
+        ({"bare": "10.2.2.2", "qualified": "10.2.2.3"}, ("10.2.2.2",)),
+        ({"bare": "203.0.113.66", "qualified": "10.2.2.3"}, ("10.2.2.3",)),
+        ({"bare": "10.3.3.3 10.2.2.2"}, ("10.2.2.2",)),
+        ({"bare": "10.7.7.7"}, ("10.7.7.7",)),
+        ({"bare": "203.0.113.66", "qualified": "203.0.113.66"}, ()),
+        ({"bare": "127.0.0.1"}, ()),
+        ({}, ()),
+    ],
+)
+def test_only_the_nics_own_network_is_an_answer(server: Any, known: Any, found: Any) -> None:
+    """The bare name, then the lease's domain; a wildcard, another subnet and loopback lead nowhere."""
+    phone = Phone(server(zone(**known)))
+    assert names.resolver(System(dialer=phone))(CANDIDATE) == found
+
+
+def test_nobody_else_is_asked(monkeypatch: Any) -> None:
+    """Where no server of the NIC answers, neither libc nor anybody behind it has a say."""
+
+    def never(*_args: Any) -> Any:
+        raise AssertionError("libc was asked")
+
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+        monkeypatch.setattr(socket, name, never)
+
+    class Nobody(Dialer):
+        def connect(self, address: str, port: int, source: Any, deadline: float) -> Any:
+            raise ConnectionRefusedError
+
+    look_up = names.resolver(System(dialer=Nobody()))
+    assert look_up(CANDIDATE) == ()
+    name = names.Name(System().clock, CANDIDATE, look_up)
+    with pytest.raises(Absent, match="does not resolve"):
+        name.addresses()
+    assert name.known() == ()
+
+
+def test_each_nic_has_a_look_up_of_its_own(servers: Any) -> None:
+    """What one NIC's servers say of the name is asked on that NIC only."""
+    labs = {
+        nic: servers.lab(address=address) for nic, address in (("eth0", "127.0.0.2"), ("eth1", "127.0.0.3"))
+    }
+    given = [
+        Candidate(NAME, "data-server", nic, nic, f"127.0.0.{4 + number}", port=lab.port)
+        for number, (nic, lab) in enumerate(labs.items())
+    ]
+    answers = {"eth0": ("127.0.0.9",), "eth1": ("127.0.0.3",)}
+    asked = []
+
+    def resolve(candidate: Candidate) -> Tuple[str, ...]:
+        asked.append(candidate.interface)
+        return answers[str(candidate.interface)]
+
+    deadline = System().clock.monotonic() + 5
+    answer = router.look(System(), given, Platform(), deadline=deadline, resolve=resolve)
+    assert sorted(asked) == ["eth0", "eth1"]
+    places = {
+        place.why: place.place.split(":")[0] for place in answer.places if place.place.startswith("router")
+    }
+    assert places == {"eth0": "router 127.0.0.9", "eth1": "router 127.0.0.3"}

@@ -62,7 +62,7 @@ def test_the_default_cloud_is_a_valid_vm() -> None:
     cloud = clouds.describe({}, "x")
     assert cloud == Cloud()
     assert instance_id(cloud.instance_id) == cloud.instance_id
-    assert ssh_keys("\n".join(cloud.ssh_keys)) == (cloud.ssh_keys, ())
+    assert ssh_keys("\n".join(cloud.ssh_keys).encode()) == (cloud.ssh_keys, ())
     assert "EXAMPLE" not in repr(cloud).replace("RVhBTVBMRUVYQU1QTEVF", "").replace("me@example", "")
 
 
@@ -72,7 +72,7 @@ def test_the_example_is_what_it_says(tmp_path: Path) -> None:
     path.write_text(clouds.EXAMPLE)
     cloud = clouds.load(str(path))
     assert (cloud.hostname, cloud.metadata["role"], cloud.password) == ("web-01", "frontend", "EXAMPLEpass7")
-    assert ssh_keys("\n".join(cloud.ssh_keys)) == (cloud.ssh_keys, ())
+    assert ssh_keys("\n".join(cloud.ssh_keys).encode()) == (cloud.ssh_keys, ())
     assert cloud.user_data == b"#!/bin/sh\necho hello\n"
     assert cloud.seen_from("127.0.0.2").hostname == "db-01"
     assert cloud.seen_from("127.0.0.3").hostname == "web-01"

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.errors import Malformed, ProbeError
-from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import SHAPES, LabRouter
 from csagent.model import Candidate, Endpoint, Platform, Secret
@@ -248,13 +247,34 @@ OFFER = PasswordReply("offered", "ok", "a password is offered", Secret(SECRET), 
 NEWER = PasswordReply("offered", "ok", "a password is offered", Secret(b"marker-Pw2EXAMPLE"), signed=True)
 NONE = PasswordReply("none", "ok", "saved_password: no new password is waiting", signed=True)
 REFUSED = PasswordReply("unknown", "refused", "connection refused", answered=False)
-TRUST = passwords.Trust(believed=frozenset((ETH0,)), believed_addresses=frozenset(("10.1.1.1",)))
+SOURCE = "10.1.1.9"
+BARE = OFFER._replace(signed=False, bare=True)
+PLAIN_OFFER = OFFER._replace(signed=False)
+NOBODY = passwords.Trust()
+
+
+def trust(*ours: int, others: Tuple[int, ...] = (), answering: bool = True) -> passwords.Trust:
+    """eth0, where these addresses gave this instance's id and those another's."""
+    return passwords.Trust(
+        frozenset((f"10.1.1.{number}", SOURCE) for number in ours),
+        frozenset((f"10.1.1.{number}", SOURCE) for number in others),
+        frozenset((ETH0,) if ours else ()),
+        frozenset((ETH0,) if answering else ()),
+    )
+
+
+TRUST = trust(1)
 
 
 def server(
-    number: int, nic: Tuple[Optional[str], Optional[str]] = ETH0, default: bool = True
+    number: int,
+    nic: Tuple[Optional[str], Optional[str]] = ETH0,
+    default: bool = True,
+    named: bool = True,
+    dhcp: bool = False,
 ) -> PasswordServer:
-    return PasswordServer(Endpoint(f"10.1.1.{number}", 8080, "10.1.1.9"), nic, "a test", default)
+    endpoint = Endpoint(f"10.1.1.{number}", 8080, SOURCE)
+    return PasswordServer(endpoint, nic, "a test", default, named, dhcp)
 
 
 def test_the_same_password_of_two_servers_names_both() -> None:
@@ -275,8 +295,12 @@ def test_the_better_ranked_of_two_passwords_wins() -> None:
 
 
 def test_an_offer_outweighs_a_server_with_nothing() -> None:
-    """The backup of a redundant pair has nothing; the primary ranks lower and has it."""
-    assert passwords.offers([(server(1), NONE), (server(2), OFFER)], TRUST).state == "offered"
+    """The backup of a redundant pair has nothing; the primary ranks lower and has it.
+
+    Both gave the id, or neither did since both their ports 80 are down.
+    """
+    for seen in (trust(1, 2), trust(answering=False)):
+        assert passwords.offers([(server(1), NONE), (server(2), OFFER)], seen).state == "offered"
     assert passwords.offers([(server(1), NONE), (server(2), REFUSED)], TRUST).state == "none"
     unknown = passwords.offers([(server(1), REFUSED)], TRUST)
     assert (unknown.state, unknown.endpoints) == ("unknown", ())
@@ -284,34 +308,110 @@ def test_an_offer_outweighs_a_server_with_nothing() -> None:
     assert passwords.offers([], TRUST).state == "unknown"
 
 
-def test_an_unsigned_answer_needs_metadata_on_its_network() -> None:
-    """Somebody's web server that says a word is not believed; where metadata is, or nothing on :80, it is."""
-    plain = OFFER._replace(signed=False)
-    assert passwords.offers([(server(1), plain)], TRUST).state == "offered"
-    assert passwords.offers([(server(2), plain)], TRUST).state == "unknown"
-    silent = replace(TRUST, silent_addresses=frozenset(("10.1.1.2",)))
-    assert passwords.offers([(server(2), plain)], silent).state == "offered"
-    assert passwords.offers([(server(1), plain)], passwords.Trust()).state == "unknown"
-    assert passwords.offers([(server(1), OFFER)], passwords.Trust()).state == "offered"
-    assert passwords.places([(server(1), plain)], passwords.Trust())[0].outcome == "foreign"
-
-
-def test_a_foreign_network_has_no_password_for_us() -> None:
-    """Where the metadata is another VM's, even a signed password is."""
-    foreign = passwords.Trust(foreign=frozenset((ETH0,)), foreign_addresses=frozenset(("10.1.1.1",)))
-    assert passwords.offers([(server(1), OFFER), (server(2), OFFER)], foreign).state == "unknown"
-    mixed = passwords.Trust(
-        believed=frozenset((ETH0,)), foreign=frozenset((ETH0,)), foreign_addresses=frozenset(("10.1.1.1",))
+def test_nothing_from_the_believed_router_outweighs_an_offer_of_somebody_else() -> None:
+    """Who gave the id and has no password is taken at its word, whoever else signs one."""
+    answers = [(server(1), NONE), (server(2), OFFER)]
+    assert passwords.offers(answers, TRUST).state == "none"
+    place = passwords.places(answers, TRUST)[1]
+    assert (place.outcome, place.detail) == (
+        "foreign",
+        "not believed: password server 10.1.1.1:8080 gave the instance id and has nothing",
     )
-    offer = passwords.offers([(server(1), NEWER), (server(2), OFFER)], mixed)
-    assert offer.value == OFFER.value
+    assert passwords.offers([(server(1), REFUSED), (server(2), OFFER)], TRUST).state == "offered"
 
 
-def test_groups_put_the_default_nic_first_and_each_address_once() -> None:
+# The rule of SECURITY.md, row by row: who answers, how, what is seen on port 80, and whether it is believed.
+RULE: Dict[str, Tuple[PasswordServer, PasswordReply, passwords.Trust, bool]] = {
+    "a: it gave the id": (server(1), OFFER, TRUST, True),
+    "a: it gave the id, unsigned": (server(1), PLAIN_OFFER, TRUST, True),
+    "a: a name led to it, and it gave the id": (server(1, named=False), BARE, TRUST, True),
+    "b: the lease names it, signed, the router of its NIC is believed": (server(2), OFFER, TRUST, True),
+    "b: the same, nobody answers on :80": (server(2), OFFER, trust(answering=False), True),
+    "c: the DHCP server, without a header, nobody on :80": (
+        server(2, dhcp=True),
+        BARE,
+        trust(answering=False),
+        True,
+    ),
+    "a name led to it, signed, beside a believed router": (server(2, named=False), OFFER, TRUST, False),
+    "a name led to it, signed, nobody on :80": (
+        server(2, named=False),
+        OFFER,
+        trust(answering=False),
+        False,
+    ),
+    "unsigned beside a believed router": (server(2), BARE, TRUST, False),
+    "unsigned, the DHCP server, beside a believed router": (server(2, dhcp=True), BARE, TRUST, False),
+    "unsigned, the gateway, nobody on :80": (server(2), BARE, trust(answering=False), False),
+    "a page of the DHCP server, nobody on :80": (
+        server(2, dhcp=True),
+        PLAIN_OFFER,
+        trust(answering=False),
+        False,
+    ),
+    "signed, somebody on :80 who is not believed": (server(2), OFFER, trust(), False),
+    "without a header, somebody on :80 who is not believed": (server(2, dhcp=True), BARE, trust(), False),
+    "it gave another VM's id": (server(2), OFFER, trust(1, others=(2,)), False),
+    "the lease's word on a second NIC, while the first one's router is believed": (
+        server(2, ETH1),
+        OFFER,
+        TRUST,
+        False,
+    ),
+    "the address that gave the id, asked on another NIC": (
+        server(1, ETH1)._replace(endpoint=Endpoint("10.1.1.1", 8080, "10.9.9.9"), named=False),
+        OFFER,
+        TRUST,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RULE)
+def test_whose_password_is_believed(case: str) -> None:
+    """Evidence belongs to an address; what is not believed is a place with a reason."""
+    one, reply, seen, believed = RULE[case]
+    assert (passwords.doubt(one, reply, seen) is None) is believed
+    assert passwords.offers([(one, reply)], seen).state == ("offered" if believed else "unknown")
+    (place,) = passwords.places([(one, reply)], seen)
+    assert place.outcome == ("ok" if believed else "foreign")
+    assert believed or place.detail.startswith("not believed: ")
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sets(st.integers(1, 3)),
+    st.sets(st.integers(1, 3)),
+    st.booleans(),
+)
+def test_nobody_is_believed_for_a_neighbours_sake(
+    named: bool,
+    dhcp: bool,
+    signed: bool,
+    bare: bool,
+    ours: Set[int],
+    others: Set[int],
+    answering: bool,
+) -> None:
+    """Whatever is seen: an address that no lease names is believed only for its own word."""
+    seen = trust(*ours - others, others=tuple(others), answering=answering)
+    reply = OFFER._replace(signed=signed, bare=bare)
+    believed = passwords.doubt(server(1, named=named, dhcp=dhcp and named), reply, seen) is None
+    itself = 1 in ours - others
+    if believed:
+        assert itself or (named and 1 not in others and (signed or (bare and dhcp and not answering)))
+
+
+def test_groups_put_the_default_nic_first_and_each_server_once() -> None:
     """Unique servers; without a default NIC all are one group."""
     other, twice = server(3, ETH1, default=False), server(1, ETH1, default=False)
     assert passwords.groups([other, server(1), twice, server(2)]) == ((server(1), server(2)), (other,))
     assert passwords.groups([other, twice]) == ((other, twice), ())
+    elsewhere = twice._replace(endpoint=Endpoint("10.1.1.1", 8080, "10.9.9.9"))
+    assert passwords.groups([server(1), elsewhere]) == ((server(1),), (elsewhere,))
 
 
 # --- with real routers ------------------------------------------------------------------------------
@@ -322,9 +422,9 @@ def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) ->
 
 
 def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
-    """Metadata on the router's own address, password only on the gateway (#13720), and unsigned."""
+    """Metadata on the router's own address, password only on the gateway (#13720), signed."""
     own = servers.lab(Cloud(), "127.0.0.2")
-    gateway = servers.lab(Cloud(password=MARKER), "127.0.0.3", shape="socat")
+    gateway = servers.lab(Cloud(password=MARKER), "127.0.0.3", shape="python2")
     dead = servers.free_port("127.0.0.2")
     answer = look(
         live,
@@ -346,7 +446,84 @@ def test_a_gateways_web_page_on_8080_is_no_password(live: System, servers: Any, 
     gateway = candidate(page, password_port=page.port, interface="eth0", default=True, kind="gateway")
     answer = look(live, [candidate(ours, interface="eth0", default=True), gateway])
     assert answer.readings[0].password.state == "none"
-    assert any(place.outcome == "foreign" and "somebody else's" in place.detail for place in answer.places)
+    assert any(place.outcome == "foreign" and "not signed" in place.detail for place in answer.places)
+
+
+def test_one_of_a_redundant_pair_is_down(live: System, servers: Any, candidate: Make) -> None:
+    """Nobody at the server identifier on either port; the gateway's metadata are not there yet."""
+    gateway = servers.lab(Cloud(password=MARKER), "127.0.0.3")
+    dead = servers.free_port("127.0.0.2")
+    given = [
+        candidate(None, address="127.0.0.2", interface="eth0", default=True),
+        candidate(gateway, port=dead, interface="eth0", default=True, kind="gateway"),
+    ]
+    offer = look(live, given).readings[0].password
+    assert (offer.value, offer.place) == (
+        Secret(SECRET),
+        f"password server 127.0.0.3:{gateway.password_port}",
+    )
+
+
+@pytest.mark.parametrize("shape", ["headerless", "socat", "python3"])
+def test_the_dhcp_server_gives_it_while_its_metadata_are_down(
+    live: System, servers: Any, candidate: Make, shape: str
+) -> None:
+    """As releases before 4.5.1 answer, too, where nobody at all is on port 80."""
+    lab = servers.lab(Cloud(password=MARKER), shape=shape)
+    (reading,) = look(live, [candidate(lab, port=servers.free_port(), interface="eth0")]).readings
+    assert reading.password.state == "offered"
+
+
+def test_a_page_of_the_dhcp_server_is_no_password(live: System, servers: Any, candidate: Make) -> None:
+    """Somebody's own machine that serves DHCP and a line of text on 8080."""
+    page = servers.says(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}-EXAMPLE")
+    dead = servers.free_port()
+    answer = look(live, [candidate(page, port=dead, password_port=page.port, interface="eth0")])
+    assert answer.readings == ()
+    assert answer.places[-1].outcome == "foreign"
+
+
+def test_a_neighbour_behind_a_name_is_no_password(live: System, servers: Any, candidate: Make) -> None:
+    """The router is up and has nothing; who a name leads to signs a password, and its port 80 is closed."""
+    ours = servers.lab(Cloud(password=None), "127.0.0.2")
+    neighbour = servers.lab(Cloud(password=MARKER), "127.0.0.3")
+    name = candidate(
+        neighbour,
+        address="data-server.",
+        port=servers.free_port("127.0.0.3"),
+        kind="data-server",
+        interface="eth0",
+        default=True,
+    )
+    answer = router.look(
+        live,
+        [candidate(ours, interface="eth0", default=True), name],
+        PLATFORM,
+        deadline=time.monotonic() + 6,
+        resolve=lambda _: ("127.0.0.3",),
+    )
+    assert answer.readings[0].password.state == "none"
+
+
+def test_a_neighbour_does_not_stand_in_for_a_password_server_that_is_down(
+    live: System, servers: Any, candidate: Make
+) -> None:
+    """The same with nobody on the router's port 8080: it is not known whether a password waits."""
+    ours = servers.lab(Cloud(), "127.0.0.2")
+    neighbour = servers.lab(Cloud(password=MARKER), "127.0.0.3")
+    dead = servers.free_port("127.0.0.3")
+    name = candidate(
+        neighbour, address="data-server.", port=dead, kind="data-server", interface="eth0", default=True
+    )
+    answer = router.look(
+        live,
+        [candidate(ours, password_port=servers.free_port(), interface="eth0", default=True), name],
+        PLATFORM,
+        deadline=time.monotonic() + 6,
+        resolve=lambda _: ("127.0.0.3",),
+    )
+    assert answer.readings[0].password.state == "unknown"
+    assert answer.places[-1].outcome == "foreign" and "no lease names" in answer.places[-1].detail
 
 
 def test_a_rogue_second_nic_is_not_asked(live: System, servers: Any, candidate: Make) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Tuple
 
 import pytest
 
-from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut, Unreachable
+from csagent.errors import Absent, CutShort, Malformed, ProbeError, Refused, TimedOut, Unreachable
 from csagent.read.http import Http
 from csagent.system import System
 
@@ -66,7 +66,7 @@ def test_whole_bodies_are_read(ask: Callable[..., Any], raw: bytes) -> None:
         (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", Refused, "HTTP 403"),
         (b"HTTP/1.1 500 Oops\r\n\r\n", ProbeError, "HTTP 500"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n" + SECRET, Malformed, "redirect"),
-        (OK + b"Content-Length: 50\r\n\r\n" + SECRET, Malformed, "cut short"),
+        (OK + b"Content-Length: 50\r\n\r\n" + SECRET, CutShort, "cut short"),
         (OK + b"Content-Length: -1\r\n\r\n" + SECRET, Malformed, "Content-Length"),
         (OK + b"Content-Length: two\r\n\r\n" + SECRET, Malformed, "Content-Length"),
         (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + SECRET, Malformed, "Content-Length"),
@@ -77,8 +77,8 @@ def test_whole_bodies_are_read(ask: Callable[..., Any], raw: bytes) -> None:
         (SECRET + b"\r\n\r\n", Malformed, "not an HTTP reply"),
         (OK + b"".join(b"A%d: b\r\n" % n for n in range(200)) + b"\r\n", Malformed, "not an HTTP reply"),
         (OK + b"A: " + b"b" * 70000 + b"\r\n\r\n", Malformed, ""),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nmarker", Malformed, ""),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\n50\r\nmarker", Malformed, "cut short"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nmarker", CutShort, ""),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n50\r\nmarker", CutShort, "cut short"),
         (OK + b"Transfer-Encoding: gzip\r\n\r\nmarker", Malformed, "transfer encoding"),
         (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 10**6), Malformed, "compressed"),
         (OK + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001, Malformed, "more than 1000 bytes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import time
 from typing import Any, Callable, Dict, Mapping, Tuple
 
@@ -16,7 +17,7 @@ from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Platform, Reading
 from csagent.read import metadata, router, values
 from csagent.read.http import Answer
-from csagent.system import System
+from csagent.system import Clock, System
 
 Read = Callable[..., Reading]
 KEY = Cloud().ssh_keys[0]
@@ -218,14 +219,120 @@ def test_public_keys_that_stay_cut_are_a_reason(read_lab: Read) -> None:
     reading, lab = read_lab(Cloud(ssh_keys=(KEY, second)), kind)
     assert reading.ssh_keys == (KEY,)
     assert "public-keys" in reasons(reading)
+    assert reading.doubts["ssh_keys"].startswith("line 2: ")
     assert sum(request.what.endswith("/public-keys") for request in lab.requests) == 2
+
+
+class Writing(LabRouter):
+    """Truncates the files and then writes them, a piece at each request, as on a router under load."""
+
+    pieces: Tuple[int, ...] = (0,)  # how many bytes are there at the first requests
+    young = True
+
+    def start(self) -> None:
+        self.asked: Dict[str, int] = {}
+        if self.young:
+            self.written = time.time() + 60  # it stays so for the whole test
+        super().start()
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        status, body = super().page(path, source)
+        number = self.asked[path] = self.asked.get(path, -1) + 1
+        if path.endswith(("/public-keys", "/local-hostname", "/user-data")) and number < len(self.pieces):
+            return status, body[: self.pieces[number]]
+        return status, body
+
+
+FULL = Cloud(user_data=b"#!/bin/sh\n" + b"echo EXAMPLE\n" * 40)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "young"),
+    [((0,), True), ((0, 0), True), ((100,), True), ((3, 9), True), ((0,), False)],
+)
+def test_what_is_just_being_written_is_asked_for_until_two_answers_agree(
+    read_lab: Read, pieces: Tuple[int, ...], young: bool
+) -> None:
+    """Empty and cut bodies of young files are not taken; an empty old one is asked for once more."""
+    kind = type("Kind", (Writing,), {"pieces": pieces, "young": young})
+    reading, _ = read_lab(FULL, kind)
+    assert (reading.metadata["local-hostname"], reading.ssh_keys) == (FULL.hostname, FULL.ssh_keys)
+    assert reading.user_data == FULL.user_data
+    assert (reading.refusals, reading.doubts, reading.complete) == ((), {}, True)
+
+
+def test_a_value_that_never_settles_is_in_doubt(read_lab: Read) -> None:
+    """Another body at each look: it is used, told as not whole, and a later look may find more."""
+    kind = type("Kind", (Writing,), {"pieces": tuple(range(20, 60))})
+    reading, _ = read_lab(FULL, kind)
+    assert reading.doubts["user_data"] == metadata.RESTLESS
+    assert not reading.complete
+
+
+def test_an_empty_file_that_is_old_costs_no_pause(read_lab: Read) -> None:
+    """The usual state of a VM without user-data or keys: one more request each, at once."""
+    began = time.monotonic()
+    reading, lab = read_lab(Cloud(ssh_keys=()))
+    assert time.monotonic() - began < metadata.CONFIRM_PAUSE
+    assert (reading.ssh_keys, reading.user_data, reading.complete, reading.doubts) == ((), b"", True, {})
+    asked = [request.what for request in lab.requests]
+    assert asked.count("/latest/user-data") == 2
+
+
+class Unframed(LabRouter):
+    """Ends its bodies by closing the connection."""
+
+    def start(self) -> None:
+        super().start()
+        handler = self._servers[0].RequestHandlerClass
+        self._servers[0].RequestHandlerClass = type("Closing", (handler,), {"send_header": closing_header})
+
+
+def closing_header(self: Any, name: str, value: str) -> None:
+    """`http.server`'s, without a length."""
+    if name != "Content-Length":
+        http.server.BaseHTTPRequestHandler.send_header(self, name, value)
+    else:
+        http.server.BaseHTTPRequestHandler.send_header(self, "Connection", "close")
+
+
+def test_what_only_the_close_ends_is_in_doubt(read_lab: Read) -> None:
+    """Without a length or chunks nobody can tell whether it is all; it is used, and told."""
+    reading, _ = read_lab(FULL, Unframed)
+    assert (reading.metadata["local-hostname"], reading.ssh_keys) == (FULL.hostname, FULL.ssh_keys)
+    assert reading.user_data == FULL.user_data
+    assert {name: reading.doubts[name] for name in ("hostname", "ssh_keys", "user_data")} == dict.fromkeys(
+        ("hostname", "ssh_keys", "user_data"), metadata.UNFRAMED
+    )
+
+
+def test_lines_that_are_no_text_cost_themselves(read_lab: Read) -> None:
+    """One comment in Latin-1: the key beside it is there, and the line is named."""
+
+    class Latin(LabRouter):
+        def page(self, path: str, source: str) -> Tuple[int, bytes]:
+            status, body = super().page(path, source)
+            return status, body.replace(b"me@caf", b"me@caf\xe9")
+
+    second = KEY.replace("RVhB", "RVhC").rsplit(" ", 1)[0] + " me@caf"
+    reading, _ = read_lab(Cloud(ssh_keys=(KEY, second)), Latin)
+    assert reading.ssh_keys == (KEY,)
+    assert reading.doubts == {"ssh_keys": "line 2: not UTF-8"}
+
+
+def test_doubt_is_not_lost_among_many_refusals(read_lab: Read) -> None:
+    """A listing that earns more refusals than are kept does not hide that the keys are not whole."""
+    names = {f"bad{number}-": "x\0" for number in range(300)}
+    reading, _ = read_lab(Cloud(ssh_keys=(KEY, "cut"), metadata=names))
+    assert len(reading.refusals) <= 65
+    assert reading.doubts["ssh_keys"].startswith("line 2: ")
 
 
 def test_html_is_never_a_key(read_lab: Read) -> None:
     """Status 200 with a page where keys should be gives no keys (edge 52)."""
     reading, _ = read_lab(Cloud(ssh_keys=("<html><body>", "Not found", "</body></html>")))
     assert reading.ssh_keys == ()
-    assert "HTML" in reasons(reading)["public-keys"]
+    assert any("HTML" in refusal.reason for refusal in reading.refusals)
 
 
 def test_user_data_is_raw_bytes_with_a_cap(read_lab: Read) -> None:
@@ -255,7 +362,7 @@ def test_trouble_and_absence_differ() -> None:
     """A key that fails with 503 makes the reading incomplete; one that is not there does not."""
     answers: Mapping[str, Any] = {
         "/latest/meta-data/vm-id": ProbeError("HTTP 503"),
-        "/latest/meta-data/local-hostname": Answer(200, b"web-01\n", ""),
+        "/latest/meta-data/local-hostname": Answer(b"web-01\n"),
     }
 
     def get(path: str, _cap: int) -> Answer:
@@ -264,11 +371,14 @@ def test_trouble_and_absence_differ() -> None:
             raise found
         return found
 
-    reader = metadata.Reader(get, "router x", time.monotonic() + 5)
+    reader = metadata.Reader(get, "router x", time.monotonic() + 5, Clock())
     tree = reader.read("i-2-3-VM", Absent("HTTP 404"), legacy=False)
     assert tree.metadata == {"instance-id": "i-2-3-VM", "local-hostname": "web-01"}
     assert not tree.complete
-    assert {one.datum: one.reason for one in tree.refusals} == {"listing": "HTTP 404", "vm-id": "HTTP 503"}
+    assert {one.datum: (one.reason, one.answered) for one in tree.refusals} == {
+        "listing": ("HTTP 404", True),
+        "vm-id": ("HTTP 503", False),
+    }
 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))

@@ -170,11 +170,19 @@ class Segment:
         run(self.namespace.command(["ip", *words]), 10)
 
     def dhcp(
-        self, server: str, offer: str, gateway: Optional[str], name: str, data_server: Optional[str] = None
+        self,
+        server: str,
+        offer: str,
+        gateway: Optional[str],
+        name: str,
+        data_server: Optional[str] = None,
+        name_server: Optional[str] = None,
+        extra: Sequence[str] = (),
     ) -> None:
         """Serve DHCP and DNS at `server`; the options are those of CloudStack's own dnsmasq.conf.
 
-        Without a gateway they are those for a NIC that is not the default: no router, no name server.
+        Without a gateway they are those for a NIC that is not the default: no router, no name server, unless
+        one is named. `extra` are lines of dnsmasq.conf.
         """
         hosts, config, log = (self.directory / f"{kind}-{server}" for kind in ("hosts", "conf", "log"))
         hosts.write_text(f"{self._mac},{offer},{name},720h\n")
@@ -186,7 +194,12 @@ class Segment:
         lines += [f"dhcp-option={tag},15,cs2cloud.internal", f"dhcp-option={tag},1,255.255.255.0"]
         # An option without a value is not sent; without the line dnsmasq would send its own address.
         lines += [f"dhcp-option={tag},3,{gateway}", f"dhcp-option={tag},6,{server}"] if gateway else []
-        lines += [] if gateway else [f"dhcp-option={tag},{option}" for option in (3, 6)]
+        lines += (
+            []
+            if gateway
+            else [f"dhcp-option={tag},3", f"dhcp-option={tag},6,{name_server or ''}".rstrip(",")]
+        )
+        lines += extra
         lines += [f"host-record=data-server,{data_server}"] if data_server else []
         lines += ["user=root", "pid-file=", "log-dhcp", f"log-facility={log}"]
         config.write_text("\n".join(lines) + "\n")

@@ -21,7 +21,7 @@ WORLD = {
 }
 NOTHING = {
     "found": False, "finished": False, "partly": False, "drive": False, "router": False,
-    "status": "nothing", "note": "", "current_at": 0.0,
+    "missing": False, "early": False, "status": "nothing", "note": "", "current_at": 0.0,
 }  # fmt: skip
 ALL = {**NOTHING, "found": True, "finished": True, "router": True}
 DRIVE = {**NOTHING, "found": True, "drive": True}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 import pytest
 from hypothesis import given
@@ -106,6 +106,71 @@ def test_an_empty_answer_never_revokes() -> None:
     known = replace(FRESH, ssh_keys=(make_key(1),), ssh_user="root")
     action = one("ssh_keys", Observation(), known)
     assert isinstance(action, Leave) and action.state == "absent" and "nothing is revoked" in action.reason
+
+
+DOUBT = "line 2: a line that is no key"
+
+
+def test_a_set_that_is_not_whole_adds_and_never_revokes() -> None:
+    """What is missing may have been lost on the way: the old keys stay, new ones come, and it is told."""
+    known = replace(FRESH, ssh_keys=(make_key(1), make_key(2)), ssh_user="root")
+    seen = Observation(ssh_keys=(make_key(1), make_key(3)), doubts={"ssh_keys": DOUBT})
+    action = one("ssh_keys", seen, known)
+    assert isinstance(action, WriteKeys) and action.wrong
+    assert action.keys == (make_key(1), make_key(2), make_key(3)) and action.previous == known.ssh_keys
+    assert (
+        "1 new, 0 revoked" in action.reason
+        and DOUBT in action.reason
+        and "nothing is revoked" in action.reason
+    )
+    # The same again: nothing to do, and still told.
+    again = one("ssh_keys", seen, replace(known, ssh_keys=action.keys))
+    assert isinstance(again, Leave) and again.wrong and DOUBT in again.reason
+    # Whole again: now the one that is gone is revoked.
+    whole = one("ssh_keys", replace(seen, doubts={}), replace(known, ssh_keys=action.keys))
+    assert isinstance(whole, WriteKeys) and not whole.wrong and "0 new, 1 revoked" in whole.reason
+
+
+def test_a_first_set_that_is_not_whole_is_written() -> None:
+    """Somebody gets in with the keys that there are; the rest is told."""
+    action = one("ssh_keys", Observation(ssh_keys=(make_key(1),), doubts={"ssh_keys": DOUBT}))
+    assert isinstance(action, WriteKeys) and action.wrong and action.keys == (make_key(1),)
+
+
+@given(
+    st.lists(st.integers(1, 5), unique=True),
+    st.none() | st.lists(st.integers(1, 5), unique=True),
+    st.sampled_from(("root", "alice")),
+)
+def test_doubt_takes_no_key_away(offered: List[int], before: Optional[List[int]], user: str) -> None:
+    """Whatever is offered and known, every key that was written before is in the set that is written."""
+    known = None if before is None else tuple(map(make_key, before))
+    memory = replace(FRESH, ssh_keys=known, ssh_user=None if known is None else user)
+    seen = Observation(ssh_keys=tuple(map(make_key, offered)), doubts={"ssh_keys": DOUBT})
+    action = one("ssh_keys", seen, memory)
+    if isinstance(action, WriteKeys):
+        assert set(known or ()) | set(seen.ssh_keys) == set(action.keys)
+
+
+def test_other_values_that_are_not_whole() -> None:
+    """A host name and a copy of user-data that may be cut are taken where there is none, and replace none."""
+    doubts = {"hostname": DOUBT, "user_data": DOUBT}
+    seen = Observation(hostname="we", user_data=describe(b"#!/bin/s"), doubts=doubts)
+    for datum in ("hostname", "user_data"):
+        first = one(datum, seen)
+        assert first.changes and first.wrong and DOUBT in first.reason
+        later = one(datum, seen, replace(FRESH, hostname="web01", user_data="another"))
+        assert isinstance(later, Leave) and later.wrong and later.state == "refused"
+
+
+def test_what_nobody_answered_for_is_unknown() -> None:
+    """A time-out is no refusal; where both are there, what was read and not believed is told."""
+    late = Refusal("ssh_keys", "router 10.1.1.1", "no answer in time", answered=False)
+    action = one("ssh_keys", Observation(refusals=(late,)))
+    assert action == Leave("ssh_keys", "no answer in time", "router 10.1.1.1", "unknown", True)
+    bad = Refusal("ssh_keys", "drive /dev/sr1", "line 1: no key")
+    action = one("ssh_keys", Observation(refusals=(late, bad)))
+    assert isinstance(action, Leave) and (action.state, action.source) == ("refused", "drive /dev/sr1")
 
 
 def test_another_account_gets_the_keys() -> None:

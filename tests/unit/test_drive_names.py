@@ -129,11 +129,26 @@ def test_the_budget_is_spent_in_the_order_of_worth() -> None:
     """The password is read before 5 files of 4 MiB use up what may be read; each left out has a reason."""
     listing = [Entry(("cloudstack", "metadata", f"k{number}.txt"), 4 << 20) for number in range(5)]
     listing.append(Entry(("cloudstack", "password", "vm_password.txt"), 8))
-    contents = gather([*ROOT, *listing], lambda entry: b"x" * min(entry.length, 8), empty=False)
+    contents = gather([*ROOT, *listing], lambda entry: b"x" * entry.length, empty=False)
     assert contents.files[drive_names.PASSWORD] == b"x" * 8
     assert contents.problems == dict.fromkeys(
         [METADATA + "k3", METADATA + "k4"], "more than 16 MiB on the drive"
     )
+
+
+def test_a_file_is_as_long_as_its_record() -> None:
+    """One that is shorter, or longer, is not what was written there: it costs itself, with the figures."""
+    listing = [
+        *ROOT,
+        Entry(("cloudstack", "metadata", "a.txt"), 4),
+        Entry(("cloudstack", "metadata", "b.txt"), 2),
+    ]
+    contents = gather(listing, lambda entry: b"abc", empty=False)
+    assert contents.files == {}
+    assert contents.problems == {
+        METADATA + "a": "cut short: 3 of 4 bytes",
+        METADATA + "b": "cut short: 3 of 2 bytes",
+    }
 
 
 def test_one_unreadable_file_costs_itself() -> None:

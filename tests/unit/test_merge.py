@@ -114,6 +114,16 @@ def test_none_and_unknown() -> None:
     assert merge([], [], NO_DMI, BOTH).password.state == "unknown"
 
 
+def test_doubt_is_of_the_place_that_gave_the_value() -> None:
+    """A drive whose keys are cut spoils nothing where the router's are taken; the other way round it does."""
+    bad_drive = replace(drive(), ssh_keys=(make_key(1),), doubts={"ssh_keys": "line 2: cut"})
+    good = replace(router(), ssh_keys=(make_key(2),))
+    assert merge([good, bad_drive], [], NO_DMI, BOTH).doubts == {}
+    seen = merge([good, bad_drive], [], NO_DMI, ("drive", "router"))
+    assert (seen.ssh_keys, seen.doubts) == ((make_key(1),), {"ssh_keys": "line 2: cut"})
+    assert merge([replace(bad_drive, ssh_keys=())], [], NO_DMI, BOTH).doubts == {}
+
+
 def test_refusals_carry_the_datum_they_concern() -> None:
     """Refusals of the readers are told under the name of the datum."""
     reading = replace(router(), refusals=(Refusal("public-keys", "p", "cut"), Refusal("tier", "p", "HTML")))

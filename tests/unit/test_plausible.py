@@ -156,34 +156,49 @@ def test_keys_of_every_kind_survive() -> None:
     blob = len(kind).to_bytes(4, "big") + kind + bytes(300)
     certificate = f"ssh-ed25519-cert-v01@openssh.com {base64.b64encode(blob).decode()}"
     text = "\r\n".join([plain, "", options, hardware, "# a comment", certificate, plain])
-    assert plausible.ssh_keys(text) == ((plain, options, hardware, certificate), ())
+    assert plausible.ssh_keys(text.encode()) == ((plain, options, hardware, certificate), ())
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "<html><head><title>404 Not Found</title>",
-        "ssh-rsa",
-        "ssh-rsa notbase64!!",
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQ== cut",
-        make_key(1).replace("ssh-ed25519 ", "ssh-rsa "),
-        "ssh-foo AAAA",
-        "root:x:0:0",
-        make_key(1)[:60],
+        b"<html><head><title>404 Not Found</title>",
+        b"ssh-rsa",
+        b"ssh-rsa notbase64!!",
+        b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQ== cut",
+        make_key(1).replace("ssh-ed25519 ", "ssh-rsa ").encode(),
+        b"ssh-foo AAAA",
+        b"root:x:0:0",
+        make_key(1)[:60].encode(),
+        make_key(1, "caf\xe9").encode("latin-1"),
+        make_key(1, "\x1b[2J").encode(),
+        make_key(1, "a\x85b").encode(),
+        make_key(1, "nul\0").encode(),
+        b"\xef\xbb\xbf" + make_key(1).encode(),
+        make_key(1).encode("utf-16-le"),
     ],
 )
-def test_lines_that_are_no_keys(line: str) -> None:
-    """HTML, cut blobs and blobs of another type are left out; the key beside it stays (edge 52)."""
-    keys, reasons = plausible.ssh_keys(f"{line}\n{make_key(2)}\n")
+def test_lines_that_are_no_keys(line: bytes) -> None:
+    """HTML, cut blobs, bytes that are no text and a byte order mark cost their own line (edge 52)."""
+    keys, reasons = plausible.ssh_keys(b"\n" + line + b"\r\n" + make_key(2).encode() + b"\n")
     assert keys == (make_key(2),)
-    assert len(reasons) == 1 and "\n" not in reasons[0]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("line 2: ") and reasons[0].isprintable()
 
 
-@given(st.text(max_size=300))
-def test_ssh_keys_is_total(text: str) -> None:
-    """Whatever the text, every line that is returned is a key by the same rules."""
-    keys, _reasons = plausible.ssh_keys(text)
-    assert plausible.ssh_keys("\n".join(keys)) == (keys, ())
+def test_more_keys_than_can_be_are_said() -> None:
+    """What is left out is a reason, so that the set is not taken for whole."""
+    lines = [make_key(number) for number in range(plausible.SSH_KEYS_LIMIT + 1)]
+    keys, reasons = plausible.ssh_keys("\n".join(lines).encode())
+    assert keys == tuple(lines[:-1])
+    assert reasons == ("line 1001: more than 1000 keys, the rest is left out",)
+
+
+@given(st.binary(max_size=300))
+def test_ssh_keys_is_total(raw: bytes) -> None:
+    """Whatever the bytes, every line that is returned is a key by the same rules."""
+    keys, _reasons = plausible.ssh_keys(raw)
+    assert plausible.ssh_keys("\n".join(keys).encode()) == (keys, ())
 
 
 @given(st.integers(min_value=0, max_value=len(make_key(9)) - 1))

@@ -34,7 +34,8 @@ READING = Reading(
     b"\x00\x1f\x8b",
     {"links": [{"mtu": 1500, "x": None}]},
     "eth0",
-    (Refusal("a", "b", "c"),),
+    (Refusal("a", "b", "c", False),),
+    {"ssh_keys": "line 2: no key"},
     False,
 )
 FOUND = Found(

@@ -64,6 +64,7 @@ class Belief(NamedTuple):
 
 def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
     """What all the clients say, unjudged."""
+    yield from evidence.distrusted
     for client in CLIENTS:
         yield from client.statements(evidence, nics)
 

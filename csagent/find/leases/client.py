@@ -13,6 +13,7 @@ import os
 import stat
 from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
+from csagent import footing
 from csagent.facts import dataclass, field
 from csagent.files import read_all
 from csagent.model import Lease, Nic, Rejected
@@ -36,12 +37,14 @@ class Evidence:
     Attributes:
         files: content by guest path, at most 256 KiB each.
         unread: files that are there and could not be read, with the reason.
+        distrusted: files that somebody else than root or a system account could have written: not read.
         marks: paths that merely exist: a running client's pid file, a service's directory.
         runner: asks a client that knows more than its files.
     """
 
     files: Dict[str, bytes] = field(default_factory=dict)
     unread: Dict[str, str] = field(default_factory=dict)
+    distrusted: List[Rejected] = field(default_factory=list)
     marks: Set[str] = field(default_factory=set)
     runner: Runner = field(default_factory=NoCommands)
     _answers: Dict[Tuple[str, ...], Optional[bytes]] = field(default_factory=dict)
@@ -95,14 +98,21 @@ def gather(system: System, clients: Sequence[Client]) -> Evidence:
     """
     evidence = Evidence(runner=system.runner)
     unfinished: List[Tuple[str, Client]] = []
+    known: Dict[str, str] = {}
+    seen: Set[str] = set()
     for client in clients:
         for pattern in client.MARKS:
             evidence.marks.update(system.tree.glob(pattern))
         for pattern in client.FILES:
             for path in system.tree.glob(pattern):
-                if path in evidence.files or len(evidence.files) >= MAX_FILES:
+                if path in seen or len(seen) >= MAX_FILES:
                     continue
-                if _read(system, evidence, path, client):
+                seen.add(path)
+                objection = footing.objection(system, path, footing.SYSTEM, known)
+                if objection is not None:
+                    reason = f"not believed: {objection}"
+                    evidence.distrusted.append(Rejected(path, client.NAME, None, reason))
+                elif _read(system, evidence, path, client):
                     unfinished.append((path, client))
     for _ in range(RETRIES):
         if not unfinished:

@@ -1,0 +1,124 @@
+"""Who could have written a file: its owner, its mode, and those of everything on the way to it."""
+
+import os
+
+import pytest
+
+from csagent import footing
+from csagent.system import System
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others"),
+]
+PERSON, SYSTEM_ACCOUNT, NOBODY = 1000, 998, 65534
+FILE = "/var/lib/dhcp/dhclient.leases"
+GROUPS = "root:x:0:\nsystemd-network:x:998:\ndhcpd:x:997:\nlxd:x:996:mallory\nmallory:x:1000:\n"
+PASSWD = (
+    "root:x:0:0::/root:/bin/sh\nsystemd-network:x:998:998::/:/usr/sbin/nologin\n"
+    "mallory:x:1000:995::/home/mallory:/bin/sh\n"
+)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A machine with a lease file of root's."""
+    for path, content in (("etc/passwd", PASSWD), ("etc/group", GROUPS), (FILE[1:], "lease {}\n")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    return tmp_path
+
+
+def judge(machine, path=FILE, owner=footing.SYSTEM):
+    """The objection, as on the running system: the tree is not its builder's."""
+    system = System.at(str(machine))
+    system.tree.live = True
+    return footing.objection(system, path, owner)
+
+
+def test_roots_own(machine):
+    """Nobody else can write there; what is not there is passed over."""
+    assert judge(machine) is None
+    assert judge(machine, "/var/lib/dhcp/none") is None
+
+
+@pytest.mark.parametrize("where", ["/", "/var", "/var/lib/dhcp", FILE])
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "says"),
+    [
+        (0, 0, 0o755, None),
+        (SYSTEM_ACCOUNT, 998, 0o755, None),
+        (SYSTEM_ACCOUNT, 998, 0o775, None),
+        (0, 997, 0o775, None),
+        (0, 0, 0o775, None),
+        (PERSON, 0, 0o755, "belongs to user 1000"),
+        (NOBODY, 0, 0o755, "belongs to user 65534"),
+        (0, 0, 0o757, "everybody can write"),
+        (0, 996, 0o775, "group 996 can write"),
+        (0, 995, 0o775, "group 995 can write"),
+        (0, PERSON, 0o775, "group 1000 can write"),
+    ],
+)
+def test_every_step_counts(machine, where, uid, gid, mode, says):
+    """Root or a system account may hold it; no person may write it, nor a group that has a person in it."""
+    step = machine / where.strip("/")
+    os.chown(step, uid, gid)
+    step.chmod(mode)
+    told = judge(machine)
+    assert (told is None) if says is None else (told is not None and says in told and "\n" not in told), told
+
+
+def test_the_sticky_bit(machine):
+    """In /var/tmp it is the file's owner that counts, since nobody changes another's there."""
+    (machine / "var/tmp/cloud-init").mkdir(parents=True)
+    for path in ("var/tmp", "var/tmp/cloud-init"):
+        (machine / path).chmod(0o1777)
+    lease = machine / "var/tmp/cloud-init/eth0.lease.json"
+    lease.write_text("{}\n")
+    assert judge(machine, "/var/tmp/cloud-init/eth0.lease.json") is None
+    os.chown(lease, PERSON, PERSON)
+    assert "belongs to user 1000" in judge(machine, "/var/tmp/cloud-init/eth0.lease.json")
+    os.chown(lease, 0, 0)
+    os.chown(machine / "var/tmp/cloud-init", PERSON, PERSON)
+    assert "/var/tmp/cloud-init belongs to user 1000" in judge(machine, "/var/tmp/cloud-init/eth0.lease.json")
+
+
+def test_a_link_on_the_way(machine):
+    """A person's link is a person's word; root's leads on, and what it leads to is judged as well."""
+    (machine / "home/mallory").mkdir(parents=True)
+    (machine / "home/mallory/leases").write_text("lease {}\n")
+    os.chown(machine / "home/mallory", PERSON, PERSON)
+    link = machine / "var/lib/dhcp/linked"
+    link.symlink_to("/home/mallory/leases")
+    assert "/home/mallory belongs to user 1000" in judge(machine, "/var/lib/dhcp/linked")
+    link.unlink()
+    link.symlink_to("dhclient.leases")
+    assert judge(machine, "/var/lib/dhcp/linked") is None
+    os.chown(link, PERSON, PERSON, follow_symlinks=False)
+    assert "linked belongs to user 1000" in judge(machine, "/var/lib/dhcp/linked")
+    link.unlink()
+    link.symlink_to("linked")
+    assert "symbolic links" in judge(machine, "/var/lib/dhcp/linked")
+
+
+def test_where_persons_begin(machine):
+    """Old distributions number them from 500: login.defs says so."""
+    os.chown(machine / FILE[1:], 500, 500)
+    assert judge(machine) is None
+    (machine / "etc/login.defs").write_text("# UID_MIN 1\nUID_MIN\t\t  500\n")
+    assert "belongs to user 500" in judge(machine)
+
+
+def test_root_alone(machine):
+    """Where root's code is concerned a system account is somebody else."""
+    os.chown(machine / FILE[1:], SYSTEM_ACCOUNT, 0)
+    assert judge(machine, owner=footing.ROOT).endswith("belongs to user 998, not to root")
+
+
+def test_a_tree_may_be_its_builders(machine):
+    """A checkout belongs to whoever made it; another person's file in it is still not believed."""
+    system = System.at(str(machine))
+    os.chown(machine / FILE[1:], PERSON, PERSON)
+    assert "belongs to user 1000" in footing.objection(system, FILE, footing.SYSTEM)
+    os.chown(machine, PERSON, PERSON)
+    assert footing.objection(system, FILE, footing.SYSTEM) is None
