@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 from csagent.child import Wake
 from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
-from csagent.facts import replace
 from csagent.log import nothing
 from csagent.model import Observation, Observed
 from csagent.observe import GRACE, Interrupted, observe
@@ -81,7 +80,7 @@ def _beside(system: "System", known: "Memory", settings: "Settings") -> Optional
         account = accounts.find(system, settings.user)
     except ApplyError:
         return found
-    return replace(found, touched_keys=ssh_keys.touched(system, account, known.ssh_keys))
+    return found._replace(touched_keys=ssh_keys.touched(system, account, known.ssh_keys))
 
 
 def _decide(
@@ -135,7 +134,7 @@ def run_pass(
         if not reset_meanwhile:
             break
         report, reset_meanwhile = _one_round(system, settings, options, wait, grace, wake, log)
-    return replace(report, first=first)
+    return report._replace(first=first)
 
 
 def _one_round(

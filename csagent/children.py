@@ -6,11 +6,10 @@ Everything heavy is imported in here, and so in the children only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple
 
-from csagent import jail, lean, warm
+from csagent import jail
 from csagent.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
-from csagent.facts import dataclass, replace
 from csagent.model import HTTP_PORT, PASSWORD_PORT, Candidate, Found
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 FINDER_PATIENCE = 20.0  # seconds
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What the command line says about one pass. A place named here replaces discovery of all places."""
 
     router: Optional[Tuple[str, int]] = None  # host, port
@@ -51,54 +49,14 @@ def start_router(
         deadline: on the monotonic clock.
         once: ask each candidate once only.
     """
-    job = _router_job(system, options, labels, deadline, once)
-    return jail.start(system, ROUTER_JOB, job.prepare, job.work, job.limits, job.identity)
-
-
-def warm_router(system: "System", options: Options, labels: Sequence[str]) -> Optional[warm.Warm]:
-    """The same child, where there is nobody to ask yet: it loads what asking takes, and waits."""
-
-    def job(deadline: float) -> jail.Job:
-        return _router_job(system, options, labels, deadline, once=False)
-
-    return warm.start(ROUTER_JOB, load_for_router, job, job(0.0))
-
-
-def _router_job(
-    system: "System", options: Options, labels: Sequence[str], deadline: float, once: bool
-) -> jail.Job:
-    return jail.Job(
+    return jail.start(
         system,
+        ROUTER_JOB,
         lambda: _prepare_router(system, options),
         lambda trail, say: _read_router(system, options, labels, deadline, once, trail, say),
         jail.READER,
         jail.unprivileged(),
     )
-
-
-def _import_requests() -> None:
-    """Without TLS and the guessing of encodings, neither of which we use: three quarters of the time, and
-    3 MiB less. Debian 11's takes no guesser but chardet; 2.32.0 to 2.32.2 call into ssl as they are imported
-    (psf/requests#6724).
-    """
-
-    def load() -> None:
-        import requests  # noqa: F401
-
-    tls = dict.fromkeys(("ssl", "OpenSSL"))  # which it would look for in the place of ssl
-    try:
-        lean.loaded(lambda: lean.loaded(load, {"chardet": None}, "requests"), tls, "requests urllib3")
-    except Exception:
-        return  # who asks with it says so
-
-
-def load_for_router() -> None:
-    """Import what reading a router takes; nothing of it depends on the job."""
-    _import_requests()
-    from csagent import confine, plausible, wire  # noqa: F401
-    from csagent.read import broker, http, router  # noqa: F401
-
-    http.warm_up()
 
 
 def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["Filters"]]:
@@ -117,7 +75,9 @@ def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["
     from csagent.read import broker  # noqa: F401
 
     if hope:
-        load_for_router()
+        from csagent.read import http, router  # noqa: F401
+
+        http.warm_up()
     return trail, confine.load()
 
 
@@ -145,7 +105,7 @@ def _read_router(
         found = finder.look(system, trail, labels, with_drives=False)
     if options.password_port is not None:
         port = options.password_port
-        found = replace(found, candidates=tuple(replace(one, password_port=port) for one in found.candidates))
+        found = found._replace(candidates=tuple(one._replace(password_port=port) for one in found.candidates))
     say({"found": wire.encode(_noting(found, filters))})
     if not found.candidates:
         return {"readings": [], "places": []}
@@ -176,7 +136,7 @@ def _noting(found: Found, filters: Optional["Filters"]) -> Found:
     if filters is not None:
         return found
     note = "no system call filter: libseccomp.so.2 or the kernel's support for it is missing"
-    return replace(found, notes=(*found.notes, note))
+    return found._replace(notes=(*found.notes, note))
 
 
 def given_candidates(options: Options) -> Tuple[Candidate, ...]:
@@ -228,10 +188,10 @@ def prepare_scout(system: "System") -> Any:
     from csagent.find import drives
 
     if drives.udev_runs(system):
-        from csagent.find import udev
-
         try:
-            udev.load()
+            import pyudev
+
+            pyudev.Context()
         except (ImportError, OSError):
             pass  # udev's database is read without it then
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from types import SimpleNamespace
 
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
 
@@ -21,15 +20,12 @@ if TYPE_CHECKING:
     from csagent.system import System
 
 GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
-AS_THE_UNIT = ["daemon"]  # what its ExecStart says
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; every failure is one line on standard error and an exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words == AS_THE_UNIT:  # the process that stays does without argparse, which is a megabyte
-            return _daemon(daemon_defaults())
         from csagent.command_line import build_parser
 
         parsed = build_parser("lab" in words).parse_args(words)
@@ -328,12 +324,6 @@ def _install_units(parsed: argparse.Namespace) -> int:
 
 def _verbosity(parsed: argparse.Namespace) -> int:
     return 0 if parsed.quiet else 1 + int(parsed.verbose or 0)
-
-
-def daemon_defaults() -> Any:
-    """What the parser makes of "daemon" without an option."""
-    places = dict.fromkeys(("router", "password_port", "drive", "source", "wait"))
-    return SimpleNamespace(root="/", config=None, verbose=0, quiet=False, run="daemon", **places)
 
 
 _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {

@@ -40,9 +40,8 @@ class Drives:
 
     def __init__(self, labels: Sequence[str]) -> None:
         """Raises OSError or ImportError where udev cannot be listened to."""
-        from csagent.find import udev
+        import pyudev
 
-        pyudev = udev.load()
         self._wanted = {label.casefold() for label in labels}
         self._with_label: Set[str] = set()
         context = pyudev.Context()

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Optional, Tuple
 from csagent import plausible, wire
 from csagent.child import DRIVE_JOB, ROUTER_JOB
 from csagent.errors import JailError, ProbeError
-from csagent.facts import replace
 from csagent.model import Candidate, Endpoint, Found, Place, Reading
 
 ENDPOINTS_LIMIT = 32
@@ -57,8 +56,7 @@ def router_news(document: Any, found: Found) -> RouterNews:
 
 def _tame(place: Place) -> Place:
     """One line each, without what a terminal would take for a command."""
-    return replace(
-        place,
+    return place._replace(
         place=_one_line(place.place),
         why=_one_line(place.why),
         outcome=_one_line(place.outcome),

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Opt
 
 from csagent.child import Child, Identity, Wake, fork
 from csagent.errors import CsagentError, JailError, JailTimeout
-from csagent.facts import dataclass
 from csagent.files import write_all
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 M_ARENA_MAX = -8  # malloc.h
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a child may use. There to stop the hostile, not the slow: emulated guests are 20 times slower."""
 
     cpu: int  # seconds
@@ -99,7 +97,7 @@ def start(
 ) -> Child:
     """Fork the child and return at once; `name` is what to call it in messages, the rest is its `Job`."""
     job = Job(system, prepare, work, limits, identity)
-    pid, reading = fork(name, lambda writing, parent: live_and_die(lambda: job, writing, parent))
+    pid, reading = fork(name, lambda writing, parent: live_and_die(job, writing, parent))
     return Child(pid, reading, limits.answer, name, identity)
 
 
@@ -137,19 +135,18 @@ def run(
 # --- inside the child -----------------------------------------------------------------------------
 
 
-def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int = -1) -> NoReturn:
-    """Obtain a job, with our rights, and do it without; the rest of this process's life.
+def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
+    """Prepare a job with our rights and do it without; the rest of this process's life.
 
     Args:
-        obtain: what it needs it must import.
+        job: what to do.
         writing: where the answer goes.
         parent: without it there is nothing to do.
-        keep: a descriptor that `obtain` needs.
     """
     code = 1
     try:
         os.setpgid(0, 0)
-        _forget_the_parent(writing, keep)
+        _forget_the_parent(writing)
 
         def say(document: Any) -> None:
             text = json.dumps(document, ensure_ascii=False)
@@ -159,7 +156,6 @@ def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int
             libc = _libc()
             _end_first()
             gc.disable()  # it would look again and again through what imports leave for good
-            job = obtain()
             job.system.runner.grouped = True
             prepared = job.prepare()
             gc.freeze()
@@ -183,7 +179,7 @@ def live_and_die(obtain: Callable[[], Job], writing: int, parent: int, keep: int
         os._exit(code)
 
 
-def _forget_the_parent(*keep: int) -> None:
+def _forget_the_parent(keep: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -192,7 +188,7 @@ def _forget_the_parent(*keep: int) -> None:
         os.dup2(null, standard)
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
         descriptor = int(name)
-        if descriptor > 2 and descriptor not in keep:
+        if descriptor > 2 and descriptor != keep:
             try:
                 os.close(descriptor)
             except OSError:

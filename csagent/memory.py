@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent import bounded
-from csagent.digest import md5
 from csagent.errors import ApplyError
-from csagent.facts import dataclass, field, replace
-from csagent.model import Secret
+from csagent.model import NOTHING, Secret
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -39,8 +38,7 @@ SCRIPT_MARKERS = ("/var/vmpasswordmd5sum",)
 SCRIPT_MARKER_IN_HOME = ".password.md5"
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """What was applied to this machine for one instance id. None: never applied anything of the kind."""
 
     instance_id: str = NO_INSTANCE
@@ -51,13 +49,12 @@ class Memory:
     ssh_user: Optional[str] = None
     user_data: Optional[str] = None  # sha256 of the copy that is kept
     # By datum, the values that were seen and outdone by a better-trusted place (`decide`).
-    passed_over: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
+    passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
     withheld: str = ""  # why nothing may be changed: a newer csagent knows what was applied, and we do not
-    rest: Dict[str, Any] = field(default_factory=dict)  # members that a newer csagent wrote
-    computed: Dict[Tuple[bytes, Secret], str] = field(default_factory=dict, compare=False, repr=False)
+    rest: Mapping[str, Any] = NOTHING  # members that a newer csagent wrote
 
     @property
     def is_new(self) -> bool:
@@ -66,17 +63,7 @@ class Memory:
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
-        known = self.computed.get((self.salt, secret))
-        if known is not None:
-            return known
-        import hashlib  # 3 MB of OpenSSL, for the passes in which a password is offered
-
-        try:
-            mark = hashlib.scrypt(secret.reveal(), salt=self.salt, **SCRYPT).hex()
-        except (ValueError, AttributeError):  # OpenSSL in FIPS mode, or built without it
-            mark = hashlib.pbkdf2_hmac("sha256", secret.reveal(), self.salt, PBKDF2_ROUNDS).hex()
-        self.computed[self.salt, secret] = mark  # decided with, then remembered: once is enough for a pass
-        return mark
+        return _fingerprint(self.salt, secret)
 
     def age_of(self, secret: Secret) -> Optional[str]:
         """`newest` or `older` for a password that was applied before, None for one that never was."""
@@ -91,20 +78,34 @@ class Memory:
         """Whether an older guest script says that it has set this very password."""
         if not self.script_markers:
             return False
-        return md5(secret.reveal() + b"\n") in self.script_markers
+        import hashlib
+
+        # A format of other people's scripts, no protection.
+        return hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest() in self.script_markers
 
     def with_password(self, secret: Secret) -> "Memory":
         """The memory after this password was applied: it becomes the newest."""
         mark = self.fingerprint(secret)
         others = tuple(known for known in self.passwords if known != mark)
-        return replace(self, passwords=(*others, mark)[-PASSWORDS_KEPT:])
+        return self._replace(passwords=(*others, mark)[-PASSWORDS_KEPT:])
 
     def with_older(self, secret: Secret) -> "Memory":
         """The memory that takes this password for an older one from now on: a better-trusted place won."""
         mark = self.fingerprint(secret)
         if mark in self.passwords or not self.passwords:
             return self
-        return replace(self, passwords=(*self.passwords[:-1], mark, self.passwords[-1])[-PASSWORDS_KEPT:])
+        return self._replace(passwords=(*self.passwords[:-1], mark, self.passwords[-1])[-PASSWORDS_KEPT:])
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(salt: bytes, secret: Secret) -> str:
+    """Decided with, then remembered: once is enough for a pass."""
+    import hashlib  # 3 MB of OpenSSL, for the passes in which a password is offered
+
+    try:
+        return hashlib.scrypt(secret.reveal(), salt=salt, **SCRYPT).hex()
+    except (ValueError, AttributeError):  # OpenSSL in FIPS mode, or built without it
+        return hashlib.pbkdf2_hmac("sha256", secret.reveal(), salt, PBKDF2_ROUNDS).hex()
 
 
 def load(system: "System", instance_id: Optional[str], home: Optional[str] = None) -> Memory:
@@ -124,7 +125,7 @@ def load(system: "System", instance_id: Optional[str], home: Optional[str] = Non
     # A password that was applied before anybody told the id must not be set again once it is known.
     nameless = _read(system, NO_INSTANCE, fresh) if key != NO_INSTANCE else None
     if nameless is not None and nameless.passwords:
-        return replace(fresh, salt=nameless.salt, passwords=nameless.passwords)
+        return fresh._replace(salt=nameless.salt, passwords=nameless.passwords)
     return fresh
 
 
@@ -135,19 +136,18 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
         return None
     except OSError as error:
         where = system.tree.shown(_path(key))
-        return replace(fresh, note=f"{where} cannot be read ({error.strerror}): taken for a first run")
+        return fresh._replace(note=f"{where} cannot be read ({error.strerror}): taken for a first run")
     try:
         return _parse(raw, fresh)
     except _Newer as newer:
         where = system.tree.shown(_path(key))
-        return replace(
-            fresh,
+        return fresh._replace(
             withheld=f"not touched: {where} was written by a newer csagent (schema {newer}); "
             "install that one again, or remove the file for a first run",
         )
     except (ValueError, RecursionError):
         where = system.tree.shown(_path(key))
-        return replace(fresh, note=f"{where} is damaged: taken for a first run", damaged=raw)
+        return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
 
 
 def save(system: "System", memory: Memory) -> None:
@@ -168,7 +168,7 @@ def save(system: "System", memory: Memory) -> None:
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
         "ssh_user": memory.ssh_user,
         "user_data": memory.user_data,
-        "passed_over": memory.passed_over,
+        "passed_over": dict(memory.passed_over),
     }
     path = _path(memory.instance_id)
     try:

@@ -6,12 +6,12 @@ durations, and ``None`` always means "not known", never "empty".
 
 from __future__ import annotations
 
-from typing import Any, Hashable, Mapping, NoReturn, Optional, Tuple
-
-from csagent.facts import dataclass, field
+from types import MappingProxyType
+from typing import Any, Hashable, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 HTTP_PORT = 80
 PASSWORD_PORT = 8080
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Secret:
@@ -55,19 +55,17 @@ class Secret:
 # --- find -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Nic:
+class Nic(NamedTuple):
     """A network interface as the kernel has it now (loopback left out)."""
 
     name: str
-    index: int
+    ifindex: int
     mac: Optional[str] = None
     addresses: Tuple[str, ...] = ()  # IPv4, all of them
     prefixes: Tuple[int, ...] = ()  # the length of each one's network; fewer where that is not known
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """One IPv4 default route that has a gateway."""
 
     interface: str
@@ -75,8 +73,7 @@ class Route:
     metric: int = 0
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(NamedTuple):
     """What a DHCP client remembers of one lease.
 
     `server_identifier` is option 54 and nothing else: siaddr and its many spellings are `next_server`
@@ -95,8 +92,7 @@ class Lease:
     path: str = ""  # the file, or the command line, that said so
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A lease that was seen and not believed, or a client that records nothing, and why."""
 
     path: str
@@ -105,8 +101,7 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An address that may be a virtual router, and the NIC whose lease address identifies us there.
 
     `named`: the lease of that NIC names the address, as its server identifier, next-server or router. The
@@ -128,8 +123,7 @@ class Candidate:
     within: Tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Drive:
+class Drive(NamedTuple):
     """A block device, image file or directory that may be a config drive."""
 
     device: str
@@ -137,8 +131,7 @@ class Drive:
     why: str
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(NamedTuple):
     """What DMI says. `cloudstack` is None where DMI proves nothing (facts, section 8)."""
 
     vendor: Optional[str] = None
@@ -147,8 +140,7 @@ class Platform:
     cloudstack: Optional[bool] = None
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Everything that `find` knows. Nobody has been contacted yet."""
 
     nics: Tuple[Nic, ...] = ()
@@ -158,15 +150,14 @@ class Found:
     rejected: Tuple[Rejected, ...] = ()
     candidates: Tuple[Candidate, ...] = ()
     drives: Tuple[Drive, ...] = ()
-    platform: Platform = field(default_factory=Platform)
+    platform: Platform = Platform()
     notes: Tuple[str, ...] = ()  # what had to be guessed, one sentence each
 
 
 # --- read -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One place that was looked at, and what came of it."""
 
     place: str  # "router 10.1.1.1", "password server 10.1.1.1:8080", "drive /dev/sr1"
@@ -181,8 +172,7 @@ class Place:
         return self.outcome in ("ok", "partial")
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A password server that offered a password, so that the same one can be acknowledged there."""
 
     address: str
@@ -190,8 +180,7 @@ class Endpoint:
     source: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class PasswordOffer:
+class PasswordOffer(NamedTuple):
     """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
 
     state: str = "unknown"
@@ -201,8 +190,7 @@ class PasswordOffer:
     endpoints: Tuple[Endpoint, ...] = ()  # empty for a drive: it cannot be told
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A value that was read and not believed, or not `answered` for. The reason has no byte of a password."""
 
     datum: str
@@ -211,8 +199,7 @@ class Refusal:
     answered: bool = True
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What one channel (a router, or a drive) gave, before anything is merged.
 
     `metadata` maps key to value with the virtual router's spelling of the keys. `ssh_keys` holds only
@@ -223,19 +210,18 @@ class Reading:
     channel: str  # router | drive
     place: str
     instance_id: Optional[str] = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = NOTHING
     ssh_keys: Tuple[str, ...] = ()
-    password: PasswordOffer = field(default_factory=PasswordOffer)
+    password: PasswordOffer = PasswordOffer()
     user_data: Optional[bytes] = None
     network: Optional[Mapping[str, Any]] = None
     interface: Optional[str] = None
     refusals: Tuple[Refusal, ...] = ()
-    doubts: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = NOTHING
     complete: bool = True  # False: a later look may find more (a key timed out, a router still starting)
 
 
-@dataclass(frozen=True)
-class UserData:
+class UserData(NamedTuple):
     """User-data as it came, and what it seems to be."""
 
     content: Secret
@@ -244,31 +230,29 @@ class UserData:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """What CloudStack says about this VM, merged per datum, each with where it came from."""
 
     instance_id: Optional[str] = None
     hostname: Optional[str] = None
     domain: Optional[str] = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = NOTHING
     ssh_keys: Tuple[str, ...] = ()
-    password: PasswordOffer = field(default_factory=PasswordOffer)
+    password: PasswordOffer = PasswordOffer()
     user_data: Optional[UserData] = None
     network: Optional[Mapping[str, Any]] = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = NOTHING
     places: Tuple[Place, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
     outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
     # By datum, what the places behind the one in `provenance` say of it; what none of them gave is missing.
-    others: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
-    doubts: Mapping[str, str] = field(default_factory=dict)  # by datum, why its value is not whole
+    others: Mapping[str, Tuple[Any, ...]] = NOTHING
+    doubts: Mapping[str, str] = NOTHING  # by datum, why its value is not whole
     source_found: bool = False  # at least one place was believed
     complete: bool = True
 
 
-@dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     """What find found and what read made of it."""
 
     found: Found

@@ -14,7 +14,6 @@ from csagent import children
 from csagent.child import ROUTER_JOB, Wake
 from csagent.children import Options
 from csagent.errors import JailError
-from csagent.facts import dataclass, replace
 from csagent.lookout import Lookout
 from csagent.model import Drive, Found, Observed, Place, Platform, Reading
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from csagent.child import Child
     from csagent.settings import Settings
     from csagent.system import System
-    from csagent.warm import Warm
 
 GRACE = 3.0  # seconds that the router gets once a drive has been read (DESIGN, "Order")
 ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look can be
@@ -41,15 +39,12 @@ class Interrupted(Exception):
     """The daemon was told to stop or to reload while it waited."""
 
 
-@dataclass
 class _Job:
     """A running child and what it is for."""
 
-    child: "Child"
-    ends: float
-    why: str
-    device: str = ""
-    ready: bool = False
+    def __init__(self, child: "Child", ends: float, why: str, device: str = "") -> None:
+        self.child, self.ends, self.why, self.device = child, ends, why, device
+        self.ready = False
 
 
 def observe(
@@ -108,7 +103,6 @@ class _Observer:
         self.platform: Optional[Platform] = None
         self.router: Optional[_Job] = None
         self.router_started = 0.0
-        self.warm: Optional["Warm"] = None
         self.router_done = False
         self.router_stale = False
         self.router_again_at: Optional[float] = None
@@ -143,14 +137,12 @@ class _Observer:
         finally:
             for job in self._jobs():
                 job.child.kill()
-            if self.warm is not None:
-                self.warm.drop()
             self.lookout.close()
         places = self._places()
         readings = [*self.router_readings, *self.drive_readings.values()]
         observation = merge(readings, places, self.found.platform, self.sources)
         seen = (*self.seen[0], *self.seen[1])
-        return Observed(self.found, replace(observation, domain=self._domain()), seen)
+        return Observed(self.found, observation._replace(domain=self._domain()), seen)
 
     def _domain(self) -> Optional[str]:
         """The domain of the default NIC's lease, which completes a host name from any source."""
@@ -245,9 +237,8 @@ class _Observer:
             self._start_router()
             return
         self.seen[0] = self.lookout.seen[0]
-        self.found = replace(self.found, platform=self._dmi())
+        self.found = self.found._replace(platform=self._dmi())
         self.router_done = True
-        self._warm_up()
 
     def _start_router(self) -> None:
         if self.router is not None:
@@ -255,8 +246,7 @@ class _Observer:
         self.seen[0] = self.lookout.network_anew()
         now = self.system.clock.monotonic()
         deadline = min(self.end - min(LAST_WORDS, (self.end - now) / 2), now + ROUTER_LIFE)
-        ready, self.warm = self.warm, None
-        child = (ready and ready.begin(deadline)) or children.start_router(
+        child = children.start_router(
             self.system, self.options, self.settings.drive_labels, deadline, once=self.once
         )
         self.router = _Job(child, deadline + 2.0, "find and read the virtual router")
@@ -283,7 +273,7 @@ class _Observer:
         # Only what it said before it heard from anybody tells who may be believed and acknowledged to.
         found = hearing.found_news(said[0])
         # DMI is ours to read: it decides whose data these may be.
-        self.found = replace(found, drives=self.found.drives, platform=self._dmi())
+        self.found = found._replace(drives=self.found.drives, platform=self._dmi())
         if document is None and isinstance(said[-1], dict):
             document = said[-1].get("so_far")
         if document is None:
@@ -292,15 +282,6 @@ class _Observer:
         self.router_readings, self.router_places = news.readings, news.places
         if done and found.candidates:
             self._try_again(0.0)
-        elif done:
-            self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Nobody to ask yet: until there is a lease the libraries can be loaded that asking will take."""
-        if self.once or not self.discovers or self.drive_read_at is not None or self.warm is not None:
-            return
-        if set(self.system.tree.names("/sys/class/net")) - {"lo"}:
-            self.warm = children.warm_router(self.system, self.options, self.settings.drive_labels)
 
     def _last_words(self) -> None:
         """What the router child has said so far counts, though it is stopped."""
@@ -346,7 +327,7 @@ class _Observer:
             document = job.child.result()
             if not job.device:
                 found = hearing.decode_all(Drive, document)
-                self.found = replace(self.found, drives=found)
+                self.found = self.found._replace(drives=found)
                 for drive in found[:MAX_DRIVES]:
                     self._start_drive(drive.device, drive.why, given=False)
                 return

@@ -5,57 +5,52 @@ They are apart from `csagent.model` because the reading children need none of th
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 
-from csagent.facts import dataclass, field
-from csagent.model import Endpoint, Observed, Secret, UserData
+from csagent.model import NOTHING, Endpoint, Observed, Secret, UserData
 
 DATA = ("hostname", "ssh_keys", "password", "user_data")
 """What a pass decides about, in the order in which it is done and shown."""
 
 
-@dataclass(frozen=True)
-class Action:
-    """One thing to do, or to leave alone, and why. `changes` says whether it changes the machine.
-
-    `wrong` marks what an operator should look at: a refusal that is not an expected one, or a value that was
-    not read whole, which adds and takes nothing away.
-    """
-
-    datum: str  # one of DATA
-    reason: str  # one line
-    source: str = ""  # the place the value came from
-
-    changes = False
-    wrong = False
-
-
-@dataclass(frozen=True)
-class Leave(Action):
+class Leave(NamedTuple):
     """Nothing is done: unchanged, absent, unknown, off or refused."""
 
+    datum: str
+    reason: str
+    source: str = ""
     state: str = "unchanged"
     wrong: bool = False
 
+    @property
+    def changes(self) -> bool:
+        return False
 
-@dataclass(frozen=True)
-class SetHostname(Action):
+
+class SetHostname(NamedTuple):
     """Make this the machine's name; `domain` completes it in /etc/hosts."""
 
+    datum: str
+    reason: str
+    source: str = ""
     name: str = ""
     domain: Optional[str] = None
     wrong: bool = False
 
-    changes = True
+    @property
+    def changes(self) -> bool:
+        return True
 
 
-@dataclass(frozen=True)
-class WriteKeys(Action):
+class WriteKeys(NamedTuple):
     """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now.
 
     `adopt`: cloud-init writes them too; what it wrote of them becomes ours.
     """
 
+    datum: str
+    reason: str
+    source: str = ""
     user: str = ""
     keys: Tuple[str, ...] = ()
     previous: Tuple[str, ...] = ()
@@ -63,50 +58,76 @@ class WriteKeys(Action):
     adopt: bool = False
     wrong: bool = False
 
-    changes = True
+    @property
+    def changes(self) -> bool:
+        return True
 
 
-@dataclass(frozen=True)
-class SetPassword(Action):
+class SetPassword(NamedTuple):
     """Set, verify, remember; then tell the endpoints that it is saved."""
 
+    datum: str
+    reason: str
+    source: str = ""
     user: str = ""
-    value: Secret = field(default_factory=lambda: Secret(b""))
+    value: Secret = Secret(b"")
     endpoints: Tuple[Endpoint, ...] = ()
     outranked: Tuple[Secret, ...] = ()  # to be known as older ones from now on
+    wrong: bool = False
 
-    changes = True
+    @property
+    def changes(self) -> bool:
+        return True
 
 
-@dataclass(frozen=True)
-class Acknowledge(Action):
+class Acknowledge(NamedTuple):
     """The password was applied before: only tell the endpoints; `remember` where an older script set it."""
 
-    value: Secret = field(default_factory=lambda: Secret(b""))
+    datum: str
+    reason: str
+    source: str = ""
+    value: Secret = Secret(b"")
     endpoints: Tuple[Endpoint, ...] = ()
     outranked: Tuple[Secret, ...] = ()
     remember: bool = False
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return False
 
 
-@dataclass(frozen=True)
-class KeepUserData(Action):
+class KeepUserData(NamedTuple):
     """Keep a copy of the user-data for what will run it."""
 
+    datum: str
+    reason: str
+    source: str = ""
     user_data: Optional[UserData] = None
     wrong: bool = False
 
-    changes = True
+    @property
+    def changes(self) -> bool:
+        return True
 
 
-@dataclass(frozen=True)
-class Plan:
+Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData]
+"""One thing to do, or to leave alone.
+
+Each has the `datum` (one of DATA) that it is about, a `reason` in one line, the `source` that the value came
+from, whether it `changes` the machine, and whether it is `wrong`: something that an operator should look at,
+as a refusal that is not an expected one, or a value that was not read whole, which takes nothing away.
+"""
+
+
+class Plan(NamedTuple):
     """Exactly one action for each datum.
 
     `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
     """
 
     actions: Tuple[Action, ...] = ()
-    passed_over: Mapping[str, Tuple[Any, ...]] = field(default_factory=dict)
+    passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
 
     @property
     def changes(self) -> bool:
@@ -117,8 +138,7 @@ class Plan:
 # --- apply ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
 
     datum: str
@@ -129,8 +149,7 @@ class Outcome:
     acknowledged: Optional[str] = None  # password only: yes | no | not needed
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What one pass saw, decided and did. `status` is the document that it left in /run/csagent."""
 
     observed: Observed
@@ -141,4 +160,4 @@ class Report:
     memory_id: str = ""  # under which things are remembered
     first: bool = False  # nothing had been applied for this instance before
     note: str = ""  # what was wrong with the memory
-    status: Dict[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = NOTHING

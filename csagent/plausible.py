@@ -12,7 +12,6 @@ from typing import List, Optional, Tuple
 
 from csagent.errors import Absent, Malformed
 from csagent.model import Platform, Secret
-from csagent.patterns import expression
 
 PASSWORD_LIMIT = 256
 METADATA_LIMIT = 64 * 1024
@@ -22,15 +21,15 @@ SSH_KEYS_LIMIT = 1000
 SSH_KEYS_SIZE = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
 
-_UUID = expression(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
-_INSTANCE_NAME = expression(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
-_LABEL = expression(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
-_MAC = expression(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}\Z", re.ASCII | re.IGNORECASE)
-_DOTTED = expression(r"[0-9]+(\.[0-9]+)*\.?\Z", re.ASCII)
-_HTML = expression(rb"<\s*(!doctype|html|head|body|title|meta|script|\?xml|h[1-6]|p|center)\b", re.IGNORECASE)
-_KEY_NAME = expression(r"[A-Za-z0-9_][A-Za-z0-9 _.:@+-]{0,126}\Z", re.ASCII)
-_CONTROL = expression(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PASSWORD_CONTROL = expression(r"[\x00-\x1f\x7f]")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
+_INSTANCE_NAME = re.compile(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
+_MAC = re.compile(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}\Z", re.ASCII | re.IGNORECASE)
+_DOTTED = re.compile(r"[0-9]+(\.[0-9]+)*\.?\Z", re.ASCII)
+_HTML = re.compile(rb"<\s*(!doctype|html|head|body|title|meta|script|\?xml|h[1-6]|p|center)\b", re.IGNORECASE)
+_KEY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.:@+-]{0,126}\Z", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PASSWORD_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # The metadata that CloudStack itself gives (facts, 2.4).
 WELL_KNOWN_KEYS = (

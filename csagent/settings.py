@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.errors import SettingsError
-from csagent.facts import dataclass, field, fields, replace
-from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.system import System
@@ -31,71 +29,25 @@ MAX_POLL = 7 * 24 * 3600.0
 SWITCH = "true or false"
 OWNERS = ("auto", "csagent", "cloud-init")
 
-_ACCOUNT = expression(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
-def _means(kind: str, meaning: str) -> Dict[str, str]:
-    return {"kind": kind, "meaning": meaning}
+class Settings(NamedTuple):
+    """The settings, at their defaults. TABLE says what each may be, and what it means."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings, at their defaults; each with what csagent.yaml(5) says of it.
-
-    The comments of the packages' csagent.yaml are the same texts, and a test compares them.
-    """
-
-    user: str = field(
-        default="root",
-        metadata=_means(
-            "name of an account", "The account that gets the password and the SSH keys. It must exist."
-        ),
-    )
-    sources: Tuple[str, ...] = field(
-        default=("router", "drive"),
-        metadata=_means(
-            "list of router and drive", "Where to look, in order of trust. Leaving one out turns it off."
-        ),
-    )
-    hostname: bool = field(default=True, metadata=_means(SWITCH, "Set the host name. false: leave it alone."))
-    ssh_keys: bool = field(
-        default=True, metadata=_means(SWITCH, "Write the SSH keys. false: leave them alone.")
-    )
-    password: bool = field(default=True, metadata=_means(SWITCH, "Set the password. false: leave it alone."))
-    cloud_init: str = field(
-        default="auto",
-        metadata=_means(
-            "auto, csagent or cloud-init",
-            "Who sets these where cloud-init works with CloudStack's data too. auto: the host name is "
-            "left to cloud-init where that manages it, keys and password are csagent's; csagent or "
-            "cloud-init: that one does all three.",
-        ),
-    )
-    drive_labels: Tuple[str, ...] = field(
-        default=("config-2",),
-        metadata=_means(
-            "list of labels",
-            "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
-        ),
-    )
-    wait: float = field(
-        default=10.0,
-        metadata=_means(
-            f"seconds, 0 to {MAX_WAIT:g}",
-            "Seconds that fetch, plan and apply wait for a source. The service never gives up.",
-        ),
-    )
-    poll: float = field(
-        default=300.0,
-        metadata=_means(
-            f"seconds, {MIN_POLL:g} to {MAX_POLL:g}, or 0",
-            "Seconds between the service's looks at the virtual router, give or take a tenth. 0: never.",
-        ),
-    )
+    user: str = "root"
+    sources: Tuple[str, ...] = ("router", "drive")
+    hostname: bool = True
+    ssh_keys: bool = True
+    password: bool = True
+    cloud_init: str = "auto"
+    drive_labels: Tuple[str, ...] = ("config-2",)
+    wait: float = 10.0
+    poll: float = 300.0
 
     def as_plain(self) -> Dict[str, Any]:
         """What `from_plain` makes the same settings of, for another process."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
+        return self._asdict()
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Settings":
@@ -243,7 +195,7 @@ def _mapping(raw: bytes, shown: str) -> Dict[str, Tuple[Any, int]]:
 
 
 def _merge(settings: Settings, mapping: Dict[str, Tuple[Any, int]], shown: str) -> Settings:
-    known = {field.name for field in fields(Settings)}
+    known = {one.name: one for one in TABLE}
     changes: Dict[str, Any] = {}
     for key, (value, line) in mapping.items():
         if key not in known:
@@ -253,10 +205,10 @@ def _merge(settings: Settings, mapping: Dict[str, Tuple[Any, int]], shown: str) 
             hint = f'did you mean "{nearest[0]}"?' if nearest else f"known keys: {', '.join(sorted(known))}"
             raise SettingsError(f'{shown}, line {line}: unknown key "{key[:60]}"; {hint}')
         try:
-            changes[key] = _CONVERTERS[key](value)
+            changes[key] = known[key].convert(value)
         except ValueError as error:
             raise SettingsError(f"{shown}, line {line}: {key}: {error}") from None
-    return replace(settings, **changes)
+    return settings._replace(**changes)
 
 
 def _account(value: Any) -> str:
@@ -317,14 +269,81 @@ def _poll(value: Any) -> float:
     return seconds_between(MIN_POLL, MAX_POLL)(value)
 
 
-_CONVERTERS: Dict[str, Callable[[Any], Any]] = {
-    "user": _account,
-    "sources": _sources,
-    "hostname": _switch,
-    "ssh_keys": _switch,
-    "password": _switch,
-    "cloud_init": _owner,
-    "drive_labels": _labels,
-    "wait": seconds_between(0, MAX_WAIT),
-    "poll": _poll,
-}
+class Setting(NamedTuple):
+    """A row of csagent.yaml(5), of the packages' csagent.yaml, of the documentation and of what is redacted.
+
+    `convert` takes what YAML gives, and raises ValueError with what it must be. `kind` says that in the
+    manual, `meaning` what it does. `written` is the form in which a file may say it: anything else is no
+    setting, and may be a secret, so that a support archive leaves it out; `item` is that of one line of a
+    list, where it is one.
+    """
+
+    name: str
+    convert: Callable[[Any], Any]
+    kind: str
+    meaning: str
+    written: str
+    item: str = ""
+
+    @property
+    def default(self) -> Any:
+        """The value where no file says one."""
+        return Settings._field_defaults[self.name]
+
+
+_SAID_SWITCH = r"(?i:true|false|yes|no|on|off|[\"']?[0-9]{1,4}[\"']?)"
+_SAID_NUMBER = r"[0-9.+-]{1,16}"
+_SAID_LABEL = r"[\w.+-]{1,32}|\"[\w.+ -]{0,32}\"|'[\w.+ -]{0,32}'"
+_SAID_LABELS = rf"{_SAID_LABEL}|\[[\w.+\"', \t-]{{0,600}}\]"
+
+TABLE: Tuple[Setting, ...] = (
+    Setting(
+        "user",
+        _account,
+        "name of an account",
+        "The account that gets the password and the SSH keys. It must exist.",
+        r"[\w.-]{1,32}\$?|\"[\w.-]{1,32}\$?\"|'[\w.-]{1,32}\$?'",
+    ),
+    Setting(
+        "sources",
+        _sources,
+        "list of router and drive",
+        "Where to look, in order of trust. Leaving one out turns it off.",
+        r"[\"']?(?:router|drive)[\"']?|\[(?:router|drive|[ ,\"']){0,64}\]",
+        "router|drive",
+    ),
+    Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone.", _SAID_SWITCH),
+    Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone.", _SAID_SWITCH),
+    Setting("password", _switch, SWITCH, "Set the password. false: leave it alone.", _SAID_SWITCH),
+    Setting(
+        "cloud_init",
+        _owner,
+        "auto, csagent or cloud-init",
+        "Who sets these where cloud-init works with CloudStack's data too. auto: the host name is "
+        "left to cloud-init where that manages it, keys and password are csagent's; csagent or "
+        "cloud-init: that one does all three.",
+        "|".join(f"[\"']?{one}[\"']?" for one in OWNERS),
+    ),
+    Setting(
+        "drive_labels",
+        _labels,
+        "list of labels",
+        "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
+        _SAID_LABELS,
+        _SAID_LABELS,
+    ),
+    Setting(
+        "wait",
+        seconds_between(0, MAX_WAIT),
+        f"seconds, 0 to {MAX_WAIT:g}",
+        "Seconds that fetch, plan and apply wait for a source. The service never gives up.",
+        _SAID_NUMBER,
+    ),
+    Setting(
+        "poll",
+        _poll,
+        f"seconds, {MIN_POLL:g} to {MAX_POLL:g}, or 0",
+        "Seconds between the service's looks at the virtual router, give or take a tenth. 0: never.",
+        _SAID_NUMBER,
+    ),
+)

@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.errors import UsageError
-from csagent.facts import dataclass, field
 from csagent.tree import READ_LIMIT, Tree
 
 if TYPE_CHECKING:
@@ -234,14 +233,13 @@ class Dialer:
         return DeadlineSocket.dial(address, port, source, deadline)
 
 
-@dataclass(frozen=True)
-class System:
+class System(NamedTuple):
     """The world, as four seams."""
 
-    tree: Tree = field(default_factory=Tree)
-    clock: Clock = field(default_factory=Clock)
-    runner: Runner = field(default_factory=Runner)
-    dialer: Dialer = field(default_factory=Dialer)
+    tree: Tree = Tree()
+    clock: Clock = Clock()
+    runner: Runner = Runner()
+    dialer: Dialer = Dialer()
     recorded: bool = False
 
     @property

@@ -13,7 +13,6 @@ import collections.abc
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from csagent.errors import JailError
-from csagent.facts import fields, is_dataclass
 from csagent.model import Secret
 
 T = TypeVar("T")
@@ -28,8 +27,8 @@ _hints: Dict[type, Dict[str, Any]] = {}
 
 def encode(value: Any) -> Any:
     """A fact, or anything that facts are made of, as JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: encode(getattr(value, name)) for name in value._fields}
     if isinstance(value, Secret):
         return base64.b64encode(value.reveal()).decode("ascii")
     if isinstance(value, bytes):

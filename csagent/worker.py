@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
 from csagent import jail, memory
 from csagent.apply import accounts
 from csagent.errors import ApplyError, JailError
-from csagent.facts import replace
 from csagent.memory import Memory
 from csagent.model import Candidate, Endpoint, Place, Secret
 from csagent.observe import Interrupted
@@ -95,7 +94,7 @@ class Worker:
                     known[outcome.datum] = self.memory.passed_over[outcome.datum]
         if known != self.memory.passed_over:
             try:
-                self._remember(replace(self.memory, passed_over=known))
+                self._remember(self.memory._replace(passed_over=known))
             except ApplyError as error:
                 self.log(str(error), event="failed")
 
@@ -130,19 +129,19 @@ class Worker:
             from csagent.apply import hostname
 
             hostname.set_hostname(self.system, action.name, action.domain)
-            self._remember(replace(self.memory, hostname=action.name))
+            self._remember(self.memory._replace(hostname=action.name))
         elif isinstance(action, WriteKeys):
             from csagent.apply import ssh_keys
 
             account = accounts.find(self.system, action.user)
             ssh_keys.write_keys(self.system, account, action.keys, action.previous, action.adopt)
             self._revoke_from_former(action)
-            self._remember(replace(self.memory, ssh_keys=action.keys, ssh_user=action.user))
+            self._remember(self.memory._replace(ssh_keys=action.keys, ssh_user=action.user))
         elif isinstance(action, KeepUserData) and action.user_data is not None:
             from csagent.apply import user_data
 
             user_data.keep(self.system, self.memory.instance_id, action.user_data)
-            self._remember(replace(self.memory, user_data=action.user_data.sha256))
+            self._remember(self.memory._replace(user_data=action.user_data.sha256))
         elif isinstance(action, SetPassword):
             from csagent.apply import password
 

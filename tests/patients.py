@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
+from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent.apply.authorized_keys import merge
@@ -13,7 +14,6 @@ from csagent.doctor import examine, inputs, last_pass, replayed
 from csagent.doctor.finding import Finding
 from csagent.doctor.situation import Seen, Situation, find_account
 from csagent.errors import ApplyError
-from csagent.facts import replace
 from csagent.model import Found, Lease, Nic, Place, Platform, Route
 from csagent.settings import Settings
 from csagent.system import System

@@ -18,7 +18,6 @@ from csagent.apply.authorized_keys import has_cloud_inits, merge
 from csagent.apply.selinux import relabel
 from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
-from csagent.facts import replace
 from csagent.files import open_regular, read_all, replace_at
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ DIRECTORY = ".ssh"
 FILE = "authorized_keys"
 SIZE_LIMIT = 1 << 20
 TIMEOUT = 20.0
-LIMITS = replace(jail.WRITER, answer=8 * SIZE_LIMIT)
+LIMITS = jail.WRITER._replace(answer=8 * SIZE_LIMIT)
 
 
 def path(account: Account) -> str:

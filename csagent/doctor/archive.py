@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, List, Sequence, Set
+from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Set
 
 from csagent.errors import CsagentError, UsageError
-from csagent.facts import dataclass
 
 if TYPE_CHECKING:
     from tarfile import TarInfo
@@ -15,8 +14,7 @@ FILE, DIRECTORY = "file", "directory"
 READABLE = 0o600  # /etc/shadow is 0000 on some systems; whoever unpacks it has to read it
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of the archive, or a directory that is there and empty.
 
     `path` is the guest's, absolute; `mode`, `uid`, `gid` and `mtime` (seconds since 1970) are the original's.

@@ -12,14 +12,13 @@ import json
 import re
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from csagent import jail
 from csagent.doctor import inputs
 from csagent.doctor.archive import Member, check, pack, put
 from csagent.doctor.collect import FILE_LIMIT, Collection, command_line, nameable
 from csagent.errors import JailError
-from csagent.facts import dataclass, replace
 from csagent.model import Found
 from csagent.system import Completed
 
@@ -36,7 +35,7 @@ NIC_SECONDS = 2.0
 PATIENCE = 90.0
 FILE_SECONDS = 3.0  # of the processor's time, for one file or the output of one command
 ALL_SECONDS = 30.0
-LIMITS = replace(jail.READER, cpu=60, answer=48 << 20)
+LIMITS = jail.READER._replace(cpu=60, answer=48 << 20)
 NEVER = """\
 Never in an archive, whatever it says below: passwords and their hashes, private keys, the keys in
 authorized_keys, user-data, csagent's memory of passwords, connections of NetworkManager, cloud-init's
@@ -44,8 +43,7 @@ instance data, other accounts. Where a file has a place for one of them, a remar
 """
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What was written: the file, its size in bytes, how many files it holds, and what is not among them."""
 
     destination: str
@@ -98,8 +96,7 @@ def write(
     return Summary(destination, len(content), len(members), left_out)
 
 
-@dataclass(frozen=True)
-class Gathered:
+class Gathered(NamedTuple):
     """What the child answers."""
 
     now: float
@@ -150,7 +147,7 @@ class Job(Collection):
         from csagent.doctor import redact
         from csagent.find import finder
 
-        recording = replace(self.judged, runner=self.finder)
+        recording = self.judged._replace(runner=self.finder)
         self.trail.evidence.runner = self.finder
         found = finder.look(recording, self.trail, self.settings.drive_labels)
         for command in inputs.COMMANDS:
@@ -167,7 +164,7 @@ class Job(Collection):
                 else self._sanitised(path, redact.file_rule(real, name, self.user), content)
             )
             if kept is not None:
-                members[path] = replace(place, content=kept)
+                members[path] = place._replace(content=kept)
         if self.system.live:
             self._as_seen(members, found)
         commands: Dict[str, str] = {}
@@ -221,7 +218,7 @@ class Job(Collection):
         argv = ("ip", "-j", "addr")
         done = self.commands.run(argv, timeout=NIC_SECONDS)
         said = redact_leases.ip_addr(done.output) if done.code == 0 else b""
-        if sorted(links._from_ip_json(said), key=lambda nic: (nic.index, nic.name)) != list(found.nics):
+        if sorted(links._from_ip_json(said), key=lambda nic: (nic.ifindex, nic.name)) != list(found.nics):
             said = redact_network.made_ip_addr(found.nics)
         self.commands.heard[argv] = Completed(0, said, b"")
         path = links.PROC_ROUTE

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 
 from csagent.doctor import inputs
 from csagent.doctor.archive import DIRECTORY, Member
-from csagent.facts import replace
 from csagent.find.drives import UDEV_CONTROL
 from csagent.find.links import PROC_ROUTE
 from csagent.find.replay import for_nobody
@@ -113,7 +112,7 @@ class Collection:
 
         self.judged = for_nobody(self.system)
         self.finder = Recorder(self.judged.runner)
-        self.trail = finder.prepare(replace(self.system, runner=self.finder))
+        self.trail = finder.prepare(self.system._replace(runner=self.finder))
         finder.warm_up()
         self._leases()
         leases = set(finder.lease_patterns())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.doctor import finding, last_pass, replayed
 from csagent.doctor.finding import WARNING, Finding
 from csagent.doctor.situation import Seen, Situation, find_account, in_time
 from csagent.errors import ApplyError, JailError, UsageError
-from csagent.facts import dataclass, replace
 from csagent.model import Found, Observed
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK
-from csagent.facts import asdict, dataclass
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 STATES = (OK, NOTE, WARNING, PROBLEM)

@@ -9,7 +9,6 @@ from csagent import __version__, bounded
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.doctor.situation import Situation
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
-from csagent.facts import fields
 from csagent.show.status import SIZE_LIMIT, STATUS
 
 if TYPE_CHECKING:
@@ -119,11 +118,11 @@ def settings(situation: Situation) -> Iterator[Finding]:
         advice = "correct that line, then: systemctl restart csagent"
         yield Finding("settings", PROBLEM, situation.settings_problem, means, advice)
         return
-    from csagent.settings import as_yaml
+    from csagent.settings import TABLE, as_yaml
 
     changed = [
         f"{one.name}: {as_yaml(getattr(situation.settings, one.name))}"
-        for one in fields(situation.settings)
+        for one in TABLE
         if getattr(situation.settings, one.name) != one.default
     ]
     if not changed:

@@ -11,7 +11,7 @@ from typing import List, Optional
 
 from csagent.doctor.redact_leases import LEFT_OUT, by_line, name_set
 from csagent.doctor.sshd_config import ADDING, ALIASES, CRITERIA, DEFAULTS, split
-from csagent.settings import OWNERS
+from csagent.settings import TABLE
 
 PATH = re.compile(r"[\w./+@%-]{1,256}")
 
@@ -169,19 +169,8 @@ def _directive(said: str) -> str:
 
 # --- csagent's own ---
 
-_SWITCH = re.compile(r"(?i)true|false|yes|no|on|off|[\"']?[0-9]{1,4}[\"']?")
-_NUMBER = re.compile(r"[0-9.+-]{1,16}")
-_SOURCES = re.compile(r"[\"']?(?:router|drive)[\"']?|\[(?:router|drive|[ ,\"']){0,64}\]")
-_LABELS = re.compile(r"[\w.+-]{1,32}|\"[\w.+ -]{0,32}\"|'[\w.+ -]{0,32}'|\[[\w.+\"', \t-]{0,600}\]")
-_VALUES = {
-    **dict.fromkeys(("hostname", "ssh_keys", "password"), _SWITCH),
-    **dict.fromkeys(("wait", "poll"), _NUMBER),
-    "user": re.compile(r"[\w.-]{1,32}\$?|\"[\w.-]{1,32}\$?\"|'[\w.-]{1,32}\$?'"),
-    "sources": _SOURCES,
-    "cloud_init": re.compile("|".join(f"[\"']?{one}[\"']?" for one in OWNERS)),
-    "drive_labels": _LABELS,
-}
-_ITEMS = {"sources": re.compile("router|drive"), "drive_labels": _LABELS}
+_VALUES = {one.name: re.compile(one.written) for one in TABLE}
+_ITEMS = {one.name: re.compile(one.item) for one in TABLE if one.item}
 GONE = "[] # redacted"  # the wrong value of every setting, as what stood there may have been
 _KEY = re.compile(r"([ \t]*)((?:- +)*)([A-Za-z_][\w.-]{0,59})([ \t]*:)(?:[ \t]+(.*))?")
 _DASH = re.compile(r"[ \t]*-(?: +|$)")

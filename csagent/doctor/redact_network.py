@@ -69,7 +69,7 @@ def made_ip_addr(nics: Sequence[Nic]) -> bytes:
     return dump(
         [
             {
-                "ifindex": nic.index,
+                "ifindex": nic.ifindex,
                 "ifname": nic.name,
                 **({"address": nic.mac} if nic.mac else {}),
                 "addr_info": [

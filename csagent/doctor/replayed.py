@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from csagent import __version__, bounded
 from csagent.doctor.situation import Seen
-from csagent.facts import asdict
 from csagent.model import Drive, Place
 from csagent.show.console import safe
 
@@ -41,8 +40,8 @@ def as_document(seen: Seen) -> Dict[str, Any]:
         "password_given": seen.password_given,
         "keys_given": seen.keys_given,
         "key_types": list(seen.key_types),
-        "drives": [asdict(drive) for drive in seen.drives],
-        "places": [asdict(place) for place in seen.places],
+        "drives": [drive._asdict() for drive in seen.drives],
+        "places": [place._asdict() for place in seen.places],
         "open_to_all": list(seen.open_to_all),
         "problem": seen.problem,
     }

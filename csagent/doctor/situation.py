@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from csagent.doctor import inputs
 from csagent.errors import ApplyError
-from csagent.facts import dataclass, field
 from csagent.model import Drive, Found, Place
 
 if TYPE_CHECKING:

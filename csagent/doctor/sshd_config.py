@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Dict, List, Mapping, Sequence, Tuple
 
 from csagent.doctor.inputs import CLIENT_ADDRESS
-from csagent.facts import dataclass, field
 
 if TYPE_CHECKING:
     from csagent.tree import Tree

@@ -6,9 +6,8 @@ network the router is a physical one; believing an answer is not decided here.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.facts import dataclass, replace
 from csagent.find.leases.text import routable
 from csagent.model import Candidate, Lease, Nic, Route
 
@@ -17,8 +16,7 @@ DATA_SERVER = "data-server."  # with the dot: without it a resolver tries its se
 SHORT = {"next-server": "next-server", "gateway": "router"}  # what an address may be besides
 
 
-@dataclass(frozen=True)
-class Resolver:
+class Resolver(NamedTuple):
     """The name servers of the machine, and its domain, where a file says so (`csagent.find.resolv_conf`)."""
 
     name_servers: Tuple[str, ...] = ()
@@ -49,7 +47,7 @@ def candidates(
     """
     by_interface = {lease.interface: lease for lease in leases}
     named = {nic.name: nic for nic in nics}
-    names = [nic.name for nic in sorted(nics, key=lambda nic: nic.index)]
+    names = [nic.name for nic in sorted(nics, key=lambda nic: nic.ifindex)]
     names += [lease.interface for lease in leases if lease.interface not in named]
     names.sort(key=lambda name: name != default)
     gateways = {name: [route.gateway for route in routes if route.interface == name] for name in names}
@@ -76,7 +74,7 @@ def candidates(
             if candidate.address in own:
                 continue
             if key in found:
-                found[key] = replace(found[key], why=f"{found[key].why}, also its {SHORT[candidate.kind]}")
+                found[key] = found[key]._replace(why=f"{found[key].why}, also its {SHORT[candidate.kind]}")
             else:
                 found[key] = candidate
     return tuple(found.values())
@@ -97,8 +95,7 @@ def _source(nic: Optional[Nic], lease: Optional[Lease]) -> Optional[str]:
     return lease.address if lease else routable(nic) if nic else None
 
 
-@dataclass(frozen=True)
-class _About:
+class _About(NamedTuple):
     """One NIC that counts, and all that is known of its network."""
 
     name: str

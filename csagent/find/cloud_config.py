@@ -8,17 +8,15 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from csagent.patterns import expression
-
 Said = Dict[str, List[str]]
 
-_KEY = expression(r"""(["']?)([A-Za-z_][\w-]*)\1[ \t]*:(?:[ \t]+(.*))?\Z""", re.ASCII)
-_ITEM = expression(r"([ \t]*)-[ \t]+(\S.*)\Z")
-_NAME = expression(r"""[ \t]*(["']?)name\1[ \t]*:[ \t]+["']?([A-Za-z_][A-Za-z0-9_.-]{0,31})""", re.ASCII)
-_FLOW_NAME = expression(
+_KEY = re.compile(r"""(["']?)([A-Za-z_][\w-]*)\1[ \t]*:(?:[ \t]+(.*))?\Z""", re.ASCII)
+_ITEM = re.compile(r"([ \t]*)-[ \t]+(\S.*)\Z")
+_NAME = re.compile(r"""[ \t]*(["']?)name\1[ \t]*:[ \t]+["']?([A-Za-z_][A-Za-z0-9_.-]{0,31})""", re.ASCII)
+_FLOW_NAME = re.compile(
     r"default_user[\"']?\s*:\s*\{[^}]*?\bname[\"']?\s*:\s*[\"']?([A-Za-z_][\w.-]{0,31})", re.ASCII
 )
-_DEFAULT_USER = expression(r"""([ \t]+)(["']?)default_user\2[ \t]*:""")
+_DEFAULT_USER = re.compile(r"""([ \t]+)(["']?)default_user\2[ \t]*:""")
 _TRUE = ("true", "1", "on", "yes")
 _FALSE = ("false", "0", "off", "no")
 

@@ -13,7 +13,6 @@ import stat
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Drive
-from csagent.patterns import expression
 from csagent.system import System
 
 UDEV_CONTROL = "/run/udev/control"
@@ -23,7 +22,7 @@ SYS_BLOCK = "/sys/class/block"
 
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1 and 8.4: sector 16, the identifier at offset 40
 MAX_DEVICES = 128
-SKIPPED = expression(r"ram\d|zram\d|fd\d|nbd\d")  # no medium of ours; an empty floppy drive takes seconds
+SKIPPED = re.compile(r"ram\d|zram\d|fd\d|nbd\d")  # no medium of ours; an empty floppy drive takes seconds
 
 Volumes = Tuple[Tuple[str, str], ...]
 
@@ -55,11 +54,11 @@ def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = N
     if not system.live:
         return tuple(rank(udev_database(system), wanted))
     try:
-        from csagent.find import udev
+        import pyudev
 
         listed = [
             (device.device_node, {key: device.properties.get(key, "") for key in _PROPERTIES})
-            for device in udev.load().Context().list_devices(subsystem="block")
+            for device in pyudev.Context().list_devices(subsystem="block")
         ]
     except (ImportError, OSError, LookupError, ValueError):  # no pyudev or libudev, a device just gone
         listed = udev_database(system)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Hashable, List, Optional, Sequence, Tuple
+from typing import Hashable, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.facts import dataclass, field
 from csagent.find import leases as dhcp
 from csagent.find.candidates import Resolver
 from csagent.find.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
@@ -19,14 +18,13 @@ SECOND_LOOKS = 5  # after an address has appeared and before dhclient's block sa
 SECOND_LOOK_PAUSE = 0.1  # seconds
 
 
-@dataclass
-class Trail:
+class Trail(NamedTuple):
     """What only root can read: the lease files, DMI's UUID, and the labels of devices without udev."""
 
-    evidence: Evidence = field(default_factory=Evidence)
-    platform: Platform = field(default_factory=Platform)
+    evidence: Evidence
+    platform: Platform = Platform()
     volumes: Optional[Volumes] = None
-    resolver: Resolver = field(default_factory=Resolver)
+    resolver: Resolver = Resolver()
 
 
 def prepare(system: System) -> Trail:

@@ -39,7 +39,7 @@ def nics(system: System) -> Tuple[Nic, ...]:
                 found = rtnetlink.nics()
             except (OSError, ValueError, struct.error):
                 found = _from_sysfs(system)
-    return tuple(sorted(found, key=lambda nic: (nic.index, nic.name))[:MAX_NICS])
+    return tuple(sorted(found, key=lambda nic: (nic.ifindex, nic.name))[:MAX_NICS])
 
 
 def addresses_known(system: System) -> bool:
@@ -93,7 +93,7 @@ def default_interface(
     The lowest-metric default route with a gateway; else the lease with a router option, which the
     virtual router gives to the default NIC alone; else the only NIC there is.
     """
-    index = {nic.name: nic.index for nic in links}
+    index = {nic.name: nic.ifindex for nic in links}
 
     def place(name: str) -> Tuple[int, str]:
         return index.get(name, 0), name

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 import stat
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from csagent.facts import dataclass
 from csagent.memory import SCRIPT_MARKER_IN_HOME, SCRIPT_MARKERS
-from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.system import System
 
-NAMED = expression(r"cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr", re.IGNORECASE)
+NAMED = re.compile(r"cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr", re.IGNORECASE)
 # The header that asks for a password, and a line that starts one of the scripts.
-CONTENT = expression(
+CONTENT = re.compile(
     rb"^[^#\n]*(DomU_Request|cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr)", re.MULTILINE
 )
 SIZE_LIMIT = 128 * 1024  # the longest of them has 12 kB
@@ -66,8 +64,7 @@ LINES = (  # file, what runs it, whether only with an x bit
 )
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(NamedTuple):
     """A guest script that csagent replaces, or a line that starts one."""
 
     path: str
@@ -76,8 +73,7 @@ class Script:
     remove: Tuple[str, ...] = ()  # the commands that do
 
 
-@dataclass(frozen=True)
-class Agent:
+class Agent(NamedTuple):
     """Another guest agent. `active` is whether it does anything that csagent does."""
 
     name: str

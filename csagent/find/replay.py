@@ -6,7 +6,6 @@ import errno
 import os
 from typing import Dict, List, Optional
 
-from csagent.facts import replace
 from csagent.find.drives import SYS_BLOCK, UDEV_CONTROL, UDEV_DATA
 from csagent.find.links import PROC_ROUTE
 from csagent.system import RecordedRunner, System
@@ -58,7 +57,7 @@ def for_nobody(system: System) -> System:
             left -= len(raw)
     kept = Kept(system.tree.root, content)
     heard = {line: file for line, file in commands.items() if f"/{file}" in content}
-    return replace(system, tree=kept, runner=RecordedRunner(kept, heard))
+    return system._replace(tree=kept, runner=RecordedRunner(kept, heard))
 
 
 def _read(tree: Tree, path: str) -> Optional[bytes]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
-from csagent.facts import dataclass, field
 from csagent.find import cloud_config
-from csagent.patterns import expression
 
 if TYPE_CHECKING:
     from csagent.find.old_scripts import Agent, Script
@@ -35,12 +33,11 @@ FIRST = "csagent-ready.target"
 WGETS = ("/usr/bin/wget", "/bin/wget", "/usr/local/bin/wget")
 LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 
-_SOURCE = expression(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCII)
-_ACCOUNT = expression(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
+_SOURCE = re.compile(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCII)
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
 
 
-@dataclass(frozen=True)
-class CloudInit:
+class CloudInit(NamedTuple):
     """An installed cloud-init, and what it does here.
 
     `sources` are the data sources that it uses, or those that it will try; empty where that is not known,
@@ -96,14 +93,13 @@ class CloudInit:
         return self.takes_part and "CloudStack" in self.sources and self.wget and not self.waits
 
 
-@dataclass(frozen=True)
-class Rivals:
+class Rivals(NamedTuple):
     """All of them. `markers` are files in which old scripts remember a password's MD5."""
 
     cloud_init: Optional[CloudInit] = None
     scripts: Tuple[Script, ...] = ()
     agents: Tuple[Agent, ...] = ()
-    markers: Tuple[str, ...] = field(default=())
+    markers: Tuple[str, ...] = ()
 
 
 def find(system: "System") -> Rivals:

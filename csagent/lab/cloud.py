@@ -7,11 +7,11 @@ import binascii
 import json
 import os
 import re
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from csagent import plausible
 from csagent.errors import CsagentError, UsageError
-from csagent.facts import dataclass, field, replace
 
 FILE_LIMIT = 2 << 20
 

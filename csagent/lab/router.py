@@ -9,10 +9,10 @@ from __future__ import annotations
 import socketserver
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from csagent import plausible
-from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.servers import Metadata, Password, Request, Server
 from csagent.lab.shapes import SHAPES

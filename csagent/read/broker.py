@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Sequence, Set, 
 from csagent import hearing, wire
 from csagent.confine import brokering, close_further, finding
 from csagent.errors import JailError
-from csagent.facts import replace
 from csagent.find.candidates import DATA_SERVER
 from csagent.find.leases.text import ipv4
 from csagent.jail import die_with
@@ -150,10 +149,10 @@ class Fence:
     ) -> Tuple["System", Optional[names.Lookup]]:
         """From here on only these can be reached: the system that does, and how the name is looked up."""
         if self._filters is None or self._broker is None:
-            return (system if self._given else replace(system, dialer=Outward(system.dialer))), None
+            return (system if self._given else system._replace(dialer=Outward(system.dialer))), None
         self._broker.admit(candidates)
         close_further(self._filters)
-        return replace(system, dialer=self._broker), self._broker.resolve
+        return system._replace(dialer=self._broker), self._broker.resolve
 
 
 def fence(
@@ -188,7 +187,7 @@ class _Desk:
         self._look_ups = look_ups
         self._ways: Set[Way] = set()
         self._by_name: List[Candidate] = []
-        self._resolve = names.resolver(replace(system, dialer=Outward(system.dialer)))
+        self._resolve = names.resolver(system._replace(dialer=Outward(system.dialer)))
 
     def serve(self) -> None:
         self._admit(self._connections.recv(REQUEST_LIMIT))

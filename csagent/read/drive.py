@@ -14,11 +14,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
-from csagent.facts import dataclass, field
 from csagent.files import read_all
 from csagent.model import Place, Reading
 from csagent.read import drive_names
@@ -33,8 +31,7 @@ CDSL_CURRENT = 0x7FFFFFFF
 NO_DISC = {1: "no medium", 2: "the tray is open", 3: "the drive is not ready"}
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """A place that was opened, or the reason why it was not."""
 
     path: str
@@ -42,7 +39,7 @@ class Opened:
     given: bool
     descriptor: Optional[int] = None
     label: Optional[str] = None
-    contents: Optional[Contents] = field(default=None, repr=False)
+    contents: Optional[Contents] = None
     problem: Optional[ProbeError] = None
 
     @property
@@ -93,11 +90,11 @@ def warm_up(opened: Optional[Opened] = None) -> None:
     """
     import encodings.utf_8_sig
     import encodings.utf_16_be  # noqa: F401
+    import hashlib  # noqa: F401
     import ipaddress  # noqa: F401
 
     from csagent.read import drive_content, iso, network_data  # noqa: F401
 
-    md5(b"")
     if opened is None or opened.image:
         iso.warm_up()
 

@@ -18,11 +18,8 @@ import re
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from csagent import plausible
-from csagent.digest import md5
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
-from csagent.facts import replace
 from csagent.model import PasswordOffer, Reading
-from csagent.patterns import expression
 from csagent.read import drive_names, network_data, values
 from csagent.read.drive_names import METADATA, WELL_KNOWN, Contents
 from csagent.read.refusals import Refusals
@@ -38,9 +35,9 @@ _MEMBERS = {"hostname": "local-hostname", "uuid": "vm-id", "availability_zone": 
 _NOT_METADATA = frozenset(("name", "keys", "public_keys", "files", "meta", "admin_pass", "network_config"))
 _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "devices", "dedicated_cpus"))
 
-_PASSWORD_LINE = expression(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
+_PASSWORD_LINE = re.compile(r"^[ \t]*(password|passwd|chpasswd)[ \t]*:", re.MULTILINE)
 PUBLIC_KEYS = METADATA + "public-keys"
-_CHECKSUM = expression(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
+_CHECKSUM = re.compile(r"[0-9A-Fa-f]{1,32}\Z", re.ASCII)
 _DATA = {
     drive_names.PASSWORD: "password",
     drive_names.CHECKSUM: "password",
@@ -116,7 +113,7 @@ class _Interpreter:
 
     def told(self, reading: Reading) -> Reading:
         """The reading with all that was refused."""
-        return replace(reading, refusals=self.refusals.refused(), doubts=self.refusals.doubts())
+        return reading._replace(refusals=self.refusals.refused(), doubts=self.refusals.doubts())
 
     # --- whose drive it is
 
@@ -284,7 +281,9 @@ class _Interpreter:
             return
         if not _CHECKSUM.match(text):
             raise Malformed("its md5 checksum is not a hexadecimal number of 128 bits, so it was not taken")
-        if int(text, 16) != int(md5(password), 16):
+        import hashlib
+
+        if int(text, 16) != int(hashlib.md5(password, usedforsecurity=False).hexdigest(), 16):
             raise Malformed("it does not have the md5 checksum that lies beside it, so it was not taken")
 
     def user_data(self) -> Optional[bytes]:

@@ -16,8 +16,7 @@ from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTupl
 
 from csagent import plausible
 from csagent.errors import Malformed
-from csagent.facts import dataclass, field
-from csagent.patterns import expression
+from csagent.model import NOTHING
 
 FILES_LIMIT = 2000
 FILE_LIMIT = 4 << 20
@@ -54,7 +53,7 @@ _TOP = {
 }
 AMBIGUOUS = "?"  # before a name: an 8.3 form that more than one of our names has
 _AREAS = ("metadata", "userdata", "password")
-_VERSION = expression(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
+_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
 
 
 class Entry(NamedTuple):
@@ -65,19 +64,21 @@ class Entry(NamedTuple):
     directory: bool = False
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What was read of a drive, by the names of this module (`METADATA` + key for metadata).
 
     `present` also names what was not read on purpose; `problems` maps what could not be read to why.
     """
 
-    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # one of them is a password
+    files: Mapping[str, bytes] = NOTHING  # one of them is a password
     present: FrozenSet[str] = frozenset()
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = NOTHING
     cloudstack: bool = False  # there is a cloudstack/ directory
     empty: bool = True  # there is nothing at all
     note: str = ""
+
+    def __repr__(self) -> str:
+        return f"Contents({len(self.files)} files)"
 
 
 class Plan(NamedTuple):

@@ -15,7 +15,6 @@ import os
 from typing import Any, Iterator, List, NamedTuple, Optional
 
 from csagent.errors import Malformed, ProbeError
-from csagent.facts import replace
 from csagent.read import drive_names
 from csagent.read.drive_names import Contents, Entry, Path
 
@@ -128,7 +127,7 @@ def _read_trees(image: Any) -> Contents:
             continue
         if contents.present:
             note = f"{broken}, the {tree.name} tree was used" if broken else ""
-            return replace(contents, note=note)
+            return contents._replace(note=note)
         if best is None or (best.empty and not contents.empty):
             best = contents
     if best is None or broken:

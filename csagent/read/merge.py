@@ -10,7 +10,6 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import ProbeError
-from csagent.facts import replace
 from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
 from csagent.read.refusals import OTHER, datum_of
 from csagent.read.userdata import describe
@@ -38,7 +37,7 @@ def merge(
     )
     believed, foreign = _same_instance(ordered, platform)
     refusals: List[Refusal] = [
-        replace(refusal, datum=_datum(refusal.datum)) for reading in believed for refusal in reading.refusals
+        refusal._replace(datum=_datum(refusal.datum)) for reading in believed for refusal in reading.refusals
     ]
     provenance: Dict[str, str] = {}
     names = _hostnames(believed, refusals)
@@ -106,7 +105,7 @@ def _same_instance(
 
 def _places(places: Sequence[Place], foreign: Mapping[str, str]) -> Tuple[Place, ...]:
     return tuple(
-        replace(place, outcome="foreign", detail=foreign[place.place]) if place.place in foreign else place
+        place._replace(outcome="foreign", detail=foreign[place.place]) if place.place in foreign else place
         for place in places
     )
 

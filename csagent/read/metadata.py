@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from csagent import plausible
 from csagent.errors import Absent, CutShort, Malformed, ProbeError, TimedOut
-from csagent.facts import dataclass, field
 from csagent.model import Refusal
 from csagent.read.http import Answer
 from csagent.read.parallel import in_parallel
@@ -42,16 +41,16 @@ Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
 
 
-@dataclass
 class Tree:
     """What was read, and what was not believed."""
 
-    metadata: Dict[str, str] = field(default_factory=dict)
-    ssh_keys: Tuple[str, ...] = ()
-    user_data: Optional[bytes] = None
-    refusals: Tuple[Refusal, ...] = ()
-    doubts: Dict[str, str] = field(default_factory=dict)
-    complete: bool = True
+    def __init__(self) -> None:
+        self.metadata: Dict[str, str] = {}
+        self.ssh_keys: Tuple[str, ...] = ()
+        self.user_data: Optional[bytes] = None
+        self.refusals: Tuple[Refusal, ...] = ()
+        self.doubts: Dict[str, str] = {}
+        self.complete = True
 
 
 class Reader:

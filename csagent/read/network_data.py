@@ -11,7 +11,6 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from csagent.errors import Malformed
-from csagent.patterns import expression
 
 LINKS_LIMIT = 64
 NETWORKS_LIMIT = 128
@@ -19,8 +18,8 @@ SERVICES_LIMIT = 64
 ROUTES_LIMIT = 64
 REASONS_LIMIT = 16
 
-_TOKEN = expression(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
-_MAC = expression(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z", re.ASCII)
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 Parsed = Tuple[Optional[Dict[str, Any]], Tuple[str, ...]]

@@ -6,12 +6,12 @@ their exception (facts/dependencies.md, section 5). The shapes are those of fact
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from csagent import plausible
 from csagent.errors import Absent, Malformed, ProbeError, Refused
 from csagent.model import Candidate, Endpoint, Secret
-from csagent.patterns import expression
 from csagent.read.connect import connect, problem, status_problem
 from csagent.system import System
 
@@ -22,8 +22,8 @@ HEADER_LIMIT = 16 * 1024
 BODY_LIMIT = plausible.PASSWORD_LIMIT + 2  # and the CR LF that may follow it
 SIGNATURE = b"cloudstack password server"
 
-_STATUS = expression(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t]|\Z)")
-_BLANK_LINE = expression(rb"\r?\n\r?\n")
+_STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t]|\Z)")
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _NICETIES = {"connection reset": "connection reset before it answered"}
 
 

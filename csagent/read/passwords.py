@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.facts import dataclass
 from csagent.model import Endpoint, PasswordOffer, Place, Secret
 from csagent.read.parallel import in_parallel, start
 from csagent.read.password_reply import SAVED, SEND, Nic, PasswordReply, PasswordServer, ask
@@ -30,8 +29,7 @@ Way = Tuple[str, Optional[str]]
 Answered = Tuple[PasswordServer, PasswordReply]
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """What answered on port 80. Evidence is of an address; that of a NIC says only who else is there."""
 
     ours: FrozenSet[Way] = frozenset()  # gave this instance's id

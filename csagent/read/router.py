@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import queue
 import random
-from typing import Callable, List, Optional, Sequence, Set, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from csagent.facts import dataclass, replace
 from csagent.find.candidates import DATA_SERVER
 from csagent.model import Candidate, PasswordOffer, Place, Platform, Reading, Refusal
 from csagent.read import passwords
@@ -31,8 +30,7 @@ PASSWORD_LOADED_SECONDS = 15.0  # where that router is slow; rather than to read
 LAST_WORD_SECONDS = 0.5  # for password servers, so that the report of a look without a router is whole
 
 
-@dataclass(frozen=True)
-class RouterAnswer:
+class RouterAnswer(NamedTuple):
     """What the routers gave: at most one reading, and one place per candidate and port."""
 
     readings: Tuple[Reading, ...] = ()
@@ -114,8 +112,6 @@ class _Reading:
     def run(self, until: float, *, repeat: bool) -> RouterAnswer:
         if not self._probes:
             return RouterAnswer()
-        from csagent.read import transport  # noqa: F401  # once, here, rather than in many threads at once
-
         try:
             chosen = self._search.choose(until, repeat=repeat, tell=self._tell)
             if chosen is None:
@@ -301,7 +297,7 @@ class _Reading:
         folded = [probe.name.known() for probe in self._probes if probe.folded and probe.name is not None]
         names = {f"router {address}" for addresses in folded for address in addresses}
         return [
-            replace(place, why=f"{place.why}; also {DATA_SERVER}")
+            place._replace(why=f"{place.why}; also {DATA_SERVER}")
             if place.place.split(":")[0] in names
             else place
             for place in places

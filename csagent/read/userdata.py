@@ -18,12 +18,11 @@ Like cloud-init, it passes over a byte order mark and blank lines in front, and 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Optional
 
-from csagent.digest import sha256
 from csagent.model import Secret, UserData
-from csagent.patterns import expression
 
 KINDS = (
     "script",
@@ -46,9 +45,9 @@ _HEADERS = {
     b"#include": "include",
     b"#include-once": "include",
 }
-_JINJA = expression(rb"##\s*template\s*:\s*jinja\s*\Z", re.IGNORECASE)
-_FIELD = expression(rb"([!-9;-~]{1,76}):")  # RFC 5322, 2.2
-_BASE64 = expression(rb"[A-Za-z0-9+/\s]+={0,2}\Z")
+_JINJA = re.compile(rb"##\s*template\s*:\s*jinja\s*\Z", re.IGNORECASE)
+_FIELD = re.compile(rb"([!-9;-~]{1,76}):")  # RFC 5322, 2.2
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\Z")
 
 
 def classify(content: bytes) -> str:
@@ -58,7 +57,7 @@ def classify(content: bytes) -> str:
 
 def describe(content: bytes) -> UserData:
     """The user-data with its kind, its size in bytes, and the sha256 of the raw bytes (hexadecimal)."""
-    return UserData(Secret(content), classify(content), len(content), sha256(content))
+    return UserData(Secret(content), classify(content), len(content), hashlib.sha256(content).hexdigest())
 
 
 def _plain_kind(content: bytes) -> Optional[str]:

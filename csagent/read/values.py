@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from csagent import plausible
 from csagent.errors import Malformed
-from csagent.facts import dataclass
-from csagent.patterns import expression
 
 # A key that is a substring of the listing's text is not listed at all (2.3), so these are asked for unasked;
 # the instance id has made us believe the router before. Newer providers spell the last one so (2.8).
@@ -19,12 +17,11 @@ WELL_KNOWN = (
 ESSENTIAL = ("local-hostname", "public-keys")
 ESCAPED = frozenset(("service-offering", "availability-zone", "local-hostname"))
 
-_ESCAPE = expression(r"(?:\\u[0-9A-Fa-f]{4})+")
-_NUMBERED = expression(r"([0-9]{1,4})(?:=.{0,255})?/?\Z")
+_ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
+_NUMBERED = re.compile(r"([0-9]{1,4})(?:=.{0,255})?/?\Z")
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """The names of a listing: plain keys, directories (without their slash), and what was wrong."""
 
     keys: Tuple[str, ...] = ()

@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
 from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, OUR_MARK, current
-from csagent.facts import replace
 from csagent.find import cloud_config, rivals
 from csagent.seal import live
 from csagent.seal.rewrite import rewriting
@@ -44,7 +43,7 @@ class AtRest(Tree):
 def cloud_init(system: "System") -> Optional["CloudInit"]:
     """The cloud-init that will work at the next boot; None where there is none, or something turns it off."""
     if not live.booted(system):
-        system = replace(system, tree=AtRest(system.tree.root))
+        system = system._replace(tree=AtRest(system.tree.root))
     found = rivals.cloud_init(system)
     return found if found is not None and found.enabled else None
 

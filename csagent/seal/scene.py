@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from csagent.apply.accounts import FILE_LIMIT, GROUP, PASSWD, Account
-from csagent.facts import dataclass, field
 from csagent.seal.ground import PLACE, Entry, Ground, note
 from csagent.seal.mounts import Mounts
 from csagent.tree import READ_LIMIT

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Set, Tuple
 
 from csagent import agent
 from csagent.apply.accounts import PASSWD
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, CsagentError, ProbeError, UsageError
-from csagent.facts import dataclass
 from csagent.seal import live
 from csagent.seal.scene import PASSWORDS, TEMPLATE_NAME, Choice, Leftover, Scene, Warning_
 from csagent.seal.things import NAMES, THINGS, Thing

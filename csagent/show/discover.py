@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from typing import Any, Dict, Iterator, List, Sequence
 
-from csagent.facts import asdict
 from csagent.model import Candidate, Found, Lease, Nic
 
 BOLD, DIM, PLAIN = "\033[1m", "\033[2m", "\033[0m"
@@ -18,15 +17,15 @@ def as_json(found: Found) -> Dict[str, Any]:
         "schema": 1,
         "leases": [_lease_json(lease) for lease in found.leases],
         "candidates": [_candidate_json(candidate) for candidate in found.candidates],
-        "drives": [asdict(drive) for drive in found.drives],
-        "platform": asdict(found.platform),
+        "drives": [drive._asdict() for drive in found.drives],
+        "platform": found.platform._asdict(),
         "default_interface": found.default_interface,
         "nics": [
-            {"name": nic.name, "index": nic.index, "mac": nic.mac, "addresses": list(nic.addresses)}
+            {"name": nic.name, "index": nic.ifindex, "mac": nic.mac, "addresses": list(nic.addresses)}
             for nic in found.nics
         ],
-        "routes": [asdict(route) for route in found.routes],
-        "rejected": [asdict(rejected) for rejected in found.rejected],
+        "routes": [route._asdict() for route in found.routes],
+        "rejected": [rejected._asdict() for rejected in found.rejected],
         "notes": list(found.notes),
     }
 
@@ -63,14 +62,14 @@ def as_text(found: Found, width: int, colour: bool) -> str:
 
 def _lease_json(lease: Lease) -> Dict[str, Any]:
     return {
-        **asdict(lease),
+        **lease._asdict(),
         "routers": list(lease.routers),
         "name_servers": list(lease.name_servers),
     }
 
 
 def _candidate_json(candidate: Candidate) -> Dict[str, Any]:
-    return {**asdict(candidate), "name_servers": list(candidate.name_servers)}
+    return {**candidate._asdict(), "name_servers": list(candidate.name_servers)}
 
 
 def _nic(nic: Nic, found: Found) -> Sequence[str]:

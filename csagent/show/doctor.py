@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Dict, List
 
 from csagent import __version__
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding, of_state, worst
-from csagent.facts import asdict
 
 if TYPE_CHECKING:
     from csagent.doctor.examine import Examined
@@ -36,7 +35,7 @@ def as_json(examined: "Examined") -> Dict[str, Any]:
         "first": first.advice if first is not None else None,
         "instance_id": situation.seen.instance_id,
         "findings": [one.as_plain() for one in examined.findings],
-        "places": [asdict(place) for place in situation.seen.places],
+        "places": [place._asdict() for place in situation.seen.places],
     }
 
 

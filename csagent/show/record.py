@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__, bounded
 from csagent.errors import EXIT_NO_SOURCE
-from csagent.facts import replace
 from csagent.show import metrics
 from csagent.show.status import INSTANCE, STATUS
 
@@ -43,8 +42,8 @@ def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] =
     except OSError as error:
         note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
         _forget(system)
-        report = replace(report, note=f"{report.note}; {note}" if report.note else note)
-    return replace(report, status=status)
+        report = report._replace(note=f"{report.note}; {note}" if report.note else note)
+    return report._replace(status=status)
 
 
 def _forget(system: "System") -> None:

@@ -11,7 +11,7 @@ from csagent.show.console import Console, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional
+    from typing import Any, Dict, Mapping, Optional
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
@@ -77,7 +77,7 @@ def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
         time.sleep(min(LOOK_AGAIN, left))
 
 
-def as_text(status: Dict[str, Any], console: Console) -> str:
+def as_text(status: Mapping[str, Any], console: Console) -> str:
     """For an operator at a console."""
     finished = status.get("finished")
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(finished)) if _number(finished) else "?"

@@ -6,7 +6,6 @@ import os
 import re
 from typing import Dict, List, Sequence, Tuple
 
-from csagent.facts import fields
 from manual_pages import prose
 from manual_pages.roff import Page, escape
 from manual_pages.words import Argument, Command
@@ -118,7 +117,7 @@ def csagent_8(date: str, version: str, units: str) -> Page:
 
 def csagent_yaml_5(date: str, version: str) -> Page:
     """The settings."""
-    from csagent.settings import Settings, as_yaml
+    from csagent.settings import TABLE, as_yaml
 
     page = Page("CSAGENT.YAML", 5, date, f"csagent {version}", "File Formats")
     page.heading("NAME")
@@ -130,11 +129,8 @@ def csagent_yaml_5(date: str, version: str) -> Page:
     page.heading("DESCRIPTION")
     page.text(prose.SETTINGS)
     page.heading("SETTINGS")
-    for one in fields(Settings):
-        said = one.metadata
-        if not said.get("kind") or not said.get("meaning"):
-            raise ValueError(f"the setting {one.name} has no kind or no meaning in csagent/settings.py")
-        page.term(f"`{one.name}` ({said['kind']}; default: `{as_yaml(one.default)}`)", str(said["meaning"]))
+    for one in TABLE:
+        page.term(f"`{one.name}` ({one.kind}; default: `{as_yaml(one.default)}`)", one.meaning)
     page.heading("EXAMPLES")
     page.text("A file of one's own beside the packaged one:")
     page.example(prose.SETTINGS_EXAMPLE)

@@ -257,6 +257,7 @@ EVENTS: Dict[str, str] = {
     "unacknowledged": "It could not be told; the next pass tries again (warning).",
     "no-source": "Nobody gave anything so far. Said once; csagent goes on looking.",
     "refused": "Not believed, or a stale copy: nothing was changed (warning).",
+    "doubtful": "A value was not read whole, or nobody answered for it: nothing was taken away (warning).",
     "failed": "A datum could not be applied; without `CSAGENT_DATUM`, a whole pass failed (error).",
     "reload": "The settings were read again, or the old ones stay (then an error).",
     "drive": "A pass begins because of a drive (debug: with -v).",

@@ -12,14 +12,15 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent import memory
 from csagent.apply import libcrypt
-from csagent.facts import dataclass, field, replace
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
+from changed import replace
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.apply import libcrypt
-from csagent.facts import replace
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

@@ -13,25 +13,25 @@ from typing import Any, Dict, List, Sequence
 
 import pytest
 from bench.measure import CSAGENT, PYTHON, imported, own_peak, traced
+from changed import replace
 from samples import CLOUD
 
-from csagent.facts import replace
 from csagent.lab import drive
 from csagent.lab.router import LabRouter
 
 HEAVY = ("requests", "urllib3", "pycdlib", "yaml", "email", "subprocess", "pyudev", "http.client", "ssl")
-HEAVY += ("logging", "asyncio", "importlib.metadata", "ipaddress", "random", "hashlib", "tempfile", "shutil")
-HEAVY += ("dataclasses", "inspect")
+HEAVY += ("logging", "asyncio", "importlib.metadata", "ipaddress", "random", "tempfile", "shutil")
+NOT_IN_A_PASS = ("dataclasses", "inspect")  # doctor and seal are started by hand
 MIB = 1 << 10  # in KiB
 
 # Modules over what a bare interpreter imports, and files over what it opens, children included. Raising one
 # of these needs a reason in the commit that does.
 MODULES = {"status": 48, "query": 48, "discover": 88, "fetch": 89, "plan": 103}
-MODULES.update({"apply-router": 97, "apply-drive": 98, "doctor": 140, "seal-check": 115})
+MODULES.update({"apply-router": 97, "apply-drive": 98, "doctor": 152, "seal-check": 128})
 FILES = {"status": 50, "query": 50, "discover": 240, "fetch": 375, "plan": 400}
 FILES.update({"apply-router": 435, "apply-drive": 270})
-MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 17 * MIB}
-ROOT_MEMORY = 16 * MIB  # for all others
+MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 22 * MIB}
+ROOT_MEMORY = 20 * MIB  # for all others
 DAEMON_MEMORY = 13 * MIB  # of the process that stays
 
 
@@ -76,7 +76,8 @@ def bare(words: Sequence[str] = ("-I", "-c", "pass")) -> List[str]:
 def test_modules(commands: Dict[str, List[str]], name: str) -> None:
     """The process itself imports none of the heavy libraries, and no more modules than it is granted."""
     names = imported([*CSAGENT, *commands[name]])
-    assert not [one for one in names if one.split(".")[0] in HEAVY or one in HEAVY]
+    heavy = (*HEAVY, *(NOT_IN_A_PASS if name not in ("doctor", "seal-check") else ()))
+    assert not [one for one in names if one.split(".")[0] in heavy or one in heavy]
     more = set(names) - set(bare())
     assert len(more) <= MODULES[name], sorted(more)
 
@@ -94,7 +95,7 @@ def test_files_opened(commands: Dict[str, List[str]], name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_memory_of_the_process_itself(commands: Dict[str, List[str]], name: str) -> None:
-    """At most 16 MiB resident at its height, 12 for those that only read the last result."""
+    """At most 20 MiB resident at its height, 12 for those that only read the last result."""
     assert own_peak(commands[name]) <= MEMORY.get(name, ROOT_MEMORY)
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+from changed import replace
 from conftest import Peer
 
 from csagent import children, confine, jail, worker
 from csagent.errors import CsagentError, JailError
-from csagent.facts import replace
 from csagent.find import drives, finder
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud

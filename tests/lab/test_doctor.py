@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
+from changed import replace
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import cli
-from csagent.facts import replace
 from csagent.lab.drive import build, files_for
 
 USABLE = "PermitRootLogin yes\nUsePAM yes\n"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import pytest
+from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent.apply import libcrypt
-from csagent.facts import replace
 from csagent.lab import drive as lab
 from csagent.lab.cloud import Cloud
 from csagent.model import Secret

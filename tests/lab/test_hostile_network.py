@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
+from changed import replace
 from measured import PEAK_LIMIT, Measured, csagent
 from samples import INSTANCE, make_key, make_tree
 
 from csagent.apply import libcrypt
-from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Platform, Secret

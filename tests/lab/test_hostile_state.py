@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from changed import replace
 from hostile import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import agent, memory
 from csagent.apply import libcrypt
 from csagent.children import Options
-from csagent.facts import replace
 from csagent.model import Secret
 from csagent.plan import Report
 from csagent.settings import Settings
@@ -450,7 +450,6 @@ def test_a_memory_from_the_future_is_not_the_latest(guest: Tree) -> None:
 
 DAEMON = """
 import sys, time
-from csagent.facts import replace
 from csagent import settings
 from csagent.children import Options
 from csagent.daemon import Daemon
@@ -463,9 +462,9 @@ class Wild(Clock):
         Wild.count += 1
         return time.time() + self.step * self.count
 
-system = replace(System.at(sys.argv[1]), clock=Wild())
+system = System.at(sys.argv[1])._replace(clock=Wild())
 options = Options(router=("127.0.0.1", int(sys.argv[2])), password_port=int(sys.argv[3]))
-known = replace(settings.Settings(), poll=0.3)
+known = settings.Settings()._replace(poll=0.3)
 sys.exit(Daemon(lambda plain: (system, known, options), Log(1)).run())
 """
 

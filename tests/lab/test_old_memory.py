@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from changed import replace
 from samples import CLOUD, INSTANCE, PASSWORD
 
 from csagent import agent, memory
 from csagent.children import Options
-from csagent.facts import replace
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
 from csagent.settings import Settings

@@ -7,9 +7,9 @@ import time
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
+from changed import replace
 
 from csagent import wire
-from csagent.facts import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Place, Platform, Reading

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from changed import replace
 from samples import CLOUD, make_key
 from test_agent import Done, Guest, data, make_drive, places
 
-from csagent.facts import replace
 from csagent.lab.router import LabRouter
 from csagent.plausible import SSH_KEYS_LIMIT
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from changed import replace
 from cloud import describe, make_drive
 from image import Installed, run
 from segment import Guest, Segment
-
-from csagent.facts import replace
 
 pytestmark = pytest.mark.root
 

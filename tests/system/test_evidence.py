@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+from changed import replace
 from cloud import PASSWORD, describe, hash_verifies
 from image import REPOSITORY, Installed, run
 from segment import MAC, Guest, Segment
 from test_rogue_dhcp import FAKE_SYS
 
-from csagent.facts import replace
 from csagent.lab.router import LabRouter
 from csagent.lab.shapes import SHAPES
 

@@ -15,7 +15,7 @@ from image import Installed, run
 from segment import Guest
 
 import csagent
-from csagent import facts, settings
+from csagent import settings
 from csagent.system import System
 
 SERVICES = ("csagent.service", "csagent-host-keys.service")
@@ -42,7 +42,7 @@ def test_settings_file_shows_every_setting_at_its_default(tmp_path: Path) -> Non
 
     said = re.findall(r"^#([a-z_]+: .*)$", shipped, re.MULTILINE)
     target.write_text("\n".join(said) + "\n")
-    assert {line.split(":")[0] for line in said} == {one.name for one in facts.fields(settings.Settings)}
+    assert {line.split(":")[0] for line in said} == {one.name for one in settings.TABLE}
     assert settings.load(System.at(str(tmp_path))) == settings.Settings()
 
 

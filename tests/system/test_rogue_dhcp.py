@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
+from changed import replace
 from cloud import PASSWORD, describe, hash_verifies
 from image import Installed
 from segment import MAC, Guest, Segment
 
-from csagent.facts import replace
 from csagent.lab.router import LabRouter
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import pytest
+from changed import replace
 from samples import make_key
 
 from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
 from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
-from csagent.facts import replace
 from csagent.model import Secret
 from csagent.system import Completed, Runner, System
 from csagent.tree import Tree

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import List, Optional
 
 import pytest
+from changed import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import INSTANCE, make_key
 
 from csagent.decide import decide
-from csagent.facts import replace
 from csagent.memory import Memory
 from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
 from csagent.plan import DATA, Acknowledge, Action, KeepUserData, Leave, SetHostname, SetPassword, WriteKeys
@@ -259,15 +259,17 @@ def test_no_reason_carries_a_secret() -> None:
 
 @given(
     st.builds(
-        Observation,
+        lambda **seen: Observation(**seen),
         hostname=st.none() | st.just("web01"),
         ssh_keys=st.sampled_from([(), (make_key(1),), (make_key(1), make_key(2))]),
         password=st.sampled_from(
             [PasswordOffer(), PasswordOffer("none"), PasswordOffer("offered"), offer(), offer(OLD)]
         ),
         refusals=st.lists(
-            st.builds(Refusal, st.sampled_from(DATA), st.just("p"), st.just("r")), max_size=3
+            st.builds(Refusal, st.sampled_from(DATA), st.just("p"), st.just("r"), st.booleans()), max_size=3
         ).map(tuple),
+        user_data=st.none() | st.just(describe(b"#!/bin/sh")),
+        doubts=st.dictionaries(st.sampled_from(DATA), st.just("why"), max_size=3),
     ),
     st.sampled_from(
         [FRESH, FRESH.with_password(OLD), replace(FRESH, hostname="web01", ssh_keys=(make_key(1),))]

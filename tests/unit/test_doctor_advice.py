@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from changed import replace
 from patients import Patient
 
-from csagent.facts import replace
 from csagent.find import owners
 from csagent.find.rivals import CloudInit
 from csagent.model import Platform

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Callable, Dict, Tuple
 
 import pytest
+from changed import replace
 from patients import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 
 from csagent.doctor import machine, units
 from csagent.doctor.sshd_config import Login, listed, matches, parse_effective, read_effective, split
-from csagent.facts import replace
 from csagent.model import Nic, Place, Platform, Rejected
 from csagent.settings import Settings
 from csagent.tree import Tree

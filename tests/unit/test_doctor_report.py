@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Tuple
 
 import pytest
+from changed import replace
 from patients import SEEN, Patient
 from samples import INSTANCE
 
@@ -19,7 +20,6 @@ from csagent.children import Options
 from csagent.doctor import examine, inputs, replayed
 from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
 from csagent.doctor.situation import Situation, in_time
-from csagent.facts import replace
 from csagent.model import Place
 from csagent.settings import Settings
 from csagent.show import doctor

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
 import pytest
+from changed import replace
 from patients import HASH, SSHD, STAT, TODAY, Patient, bad
 
 from csagent.doctor import accounts, sshd
 from csagent.doctor.situation import Situation, find_account
-from csagent.facts import replace
 from csagent.settings import Settings
 from csagent.system import System
 

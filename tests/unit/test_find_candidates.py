@@ -1,8 +1,8 @@
 """The order in which addresses are asked."""
 
 import pytest
+from changed import replace
 
-from csagent.facts import replace
 from csagent.find.candidates import Resolver, candidates, lies_within
 from csagent.model import Lease, Nic, Route
 

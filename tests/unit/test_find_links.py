@@ -166,8 +166,8 @@ def test_live_nics_are_the_kernels():
     names = {name for _, name in socket.if_nameindex()} - {"lo"}
     found = links.nics(System())
     assert {nic.name for nic in found} == names
-    by_netlink = {nic.name: (nic.index, set(nic.addresses)) for nic in rtnetlink.nics()}
-    assert {nic.name: (nic.index, set(nic.addresses)) for nic in found} == by_netlink
+    by_netlink = {nic.name: (nic.ifindex, set(nic.addresses)) for nic in rtnetlink.nics()}
+    assert {nic.name: (nic.ifindex, set(nic.addresses)) for nic in found} == by_netlink
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="netlink is Linux's")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from csagent.log import NORMAL, PATIENCE, QUIET, VERBOSE, Log, native
 from csagent.memory import Memory
-from csagent.plan import Action, Leave, Outcome, Plan
+from csagent.plan import Leave, Outcome, Plan
 from csagent.system import System
 from csagent.worker import TOLD, Worker
 
@@ -211,7 +211,7 @@ def says(system: System, monkeypatch: pytest.MonkeyPatch) -> Callable[..., List[
         known = Memory(instance_id="i-2-3-VM", salt=b"x")
         worker = Worker(system, known, heard, previous={outcome.datum: previous})
         monkeypatch.setattr(worker, "_one", lambda _action: outcome)
-        action = Action(outcome.datum, reason, outcome.source)
+        action = Leave(outcome.datum, reason, outcome.source)
         assert worker.carry_out(Plan((action,))) == (outcome,)
         return heard.lines
 

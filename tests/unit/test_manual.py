@@ -19,8 +19,7 @@ from typed import complaint, parsers
 
 from csagent import errors
 from csagent.command_line import build_parser
-from csagent.facts import fields
-from csagent.settings import Settings
+from csagent.settings import TABLE
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = ("csagent.1", "csagent.8", "csagent.yaml.5")
@@ -140,9 +139,9 @@ def test_every_exit_code_is_in_the_page(made: Path) -> None:
 def test_every_setting_is_in_its_page(made: Path) -> None:
     """With its default, what it may be, and what it does; settings.py says all of it."""
     page = plain(made / "csagent.yaml.5")
-    for one in fields(Settings):
-        assert f"\n{one.name} ({one.metadata['kind']}; default: {as_yaml(one.default)})\n" in page
-        assert " ".join(str(one.metadata["meaning"]).split()) in " ".join(page.split())
+    for one in TABLE:
+        assert f"\n{one.name} ({one.kind}; default: {as_yaml(one.default)})\n" in page
+        assert " ".join(one.meaning.split()) in " ".join(page.split())
 
 
 def test_the_packaged_settings_say_the_same() -> None:
@@ -152,17 +151,14 @@ def test_the_packaged_settings_say_the_same() -> None:
         match.group(2): (" ".join(match.group(1).replace("\n# ", "\n").lstrip("# ").split()), match.group(3))
         for match in re.finditer(r"(?<=\n\n)((?:# .*\n)+)#(\w+): (.*)$", text, re.M)
     }
-    meant = {
-        one.name: (" ".join(str(one.metadata["meaning"]).split()), as_yaml(one.default))
-        for one in fields(Settings)
-    }
+    meant = {one.name: (" ".join(one.meaning.split()), as_yaml(one.default)) for one in TABLE}
     assert said == meant
 
 
 def test_the_readme_has_every_setting() -> None:
     """A row of its table names the key, and the default beside it."""
     readme = (TOP / "README.md").read_text(encoding="utf-8")
-    for one in fields(Settings):
+    for one in TABLE:
         assert re.search(
             rf"^\|[^|]*`{one.name}`[^|]*\|\s*`{re.escape(as_yaml(one.default))}`", readme, re.M
         ), one.name

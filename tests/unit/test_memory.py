@@ -6,11 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent import memory
 from csagent.errors import ApplyError
-from csagent.facts import replace
 from csagent.model import Secret
 from csagent.system import System
 

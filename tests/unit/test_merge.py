@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import pytest
+from changed import replace
 from samples import INSTANCE, make_key
 
-from csagent.facts import replace
 from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
 from csagent.read.merge import merge
 

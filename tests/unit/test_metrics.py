@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Tuple
 
 import pytest
+from changed import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import INSTANCE
 
 import csagent
 from csagent.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL
-from csagent.facts import replace
 from csagent.model import Found, Observation, Observed, PasswordOffer, Place, Secret, UserData
 from csagent.plan import Outcome, Report
 from csagent.show import metrics, record

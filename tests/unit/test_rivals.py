@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import pytest
+from changed import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import INSTANCE, make_key
@@ -19,7 +20,6 @@ from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
 from csagent.children import Options
 from csagent.decide import decide
 from csagent.events import Files
-from csagent.facts import replace
 from csagent.find import cloud_config, owners, rivals
 from csagent.find.rivals import CloudInit
 from csagent.memory import Memory

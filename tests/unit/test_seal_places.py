@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator
 
 import pytest
+from changed import replace
 from samples import make_key
 from sealing import DEBIAN, HASH, MAC, UNIT, look, paths, plant, seal, snapshot
 
 from csagent import agent, cli
 from csagent.apply.authorized_keys import merge
 from csagent.errors import CsagentError
-from csagent.facts import replace
 from csagent.seal import mounts, work
 from csagent.seal.mounts import Mounts
 from csagent.seal.scene import Choice

@@ -121,7 +121,7 @@ def test_a_mutated_reading_never_gets_through_broken(name: str, value: Any) -> N
 )
 def test_recheck_holds_it_against_the_rules_again(changes: Any) -> None:
     """A child that was taken over cannot hand over what the rules refuse."""
-    from csagent.facts import replace
+    from changed import replace
 
     with pytest.raises(JailError):
         recheck(replace(READING, **changes))

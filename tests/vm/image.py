@@ -41,7 +41,6 @@ PACKAGES = (
         "python3-netifaces",
         "python3-pycdlib",
         "python3-pyudev",
-        "python3-requests",
         "python3-yaml",
     ),
     "libseccomp2",

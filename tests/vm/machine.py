@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import image
 from image import Installed
 
-from csagent.facts import dataclass
 from csagent.lab.vm import machine as lab
 from csagent.lab.vm.namespace import Namespace
 from csagent.lab.vm.processor import accelerator, steady

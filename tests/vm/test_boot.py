@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -13,7 +14,6 @@ from cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_chan
 from image import Installed
 from machine import Boot, Machine
 
-from csagent.facts import dataclass, field
 from csagent.lab.router import LabRouter
 from csagent.lab.vm.machine import killed_at_end
 from csagent.lab.vm.namespace import Namespace

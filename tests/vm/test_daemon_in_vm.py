@@ -10,15 +10,16 @@ import json
 import re
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from changed import replace
 from cloud import describe, hash_verifies, make_drive
 from image import Installed
 from machine import Control, Machine
 
-from csagent.facts import dataclass, replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.lab.vm.machine import killed_at_end

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
+from changed import replace
 from gate import require
 
 from csagent.apply import libcrypt
 from csagent.errors import CsagentError
-from csagent.facts import replace
 from csagent.lab.vm import promises
 from csagent.lab.vm.look import LOOK, Look, sections
 from csagent.lab.vm.machine import HELD_UP, MAC, Machine, Template, killed_at_end

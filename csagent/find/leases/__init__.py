@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.find.leases import (
@@ -18,7 +19,6 @@ from csagent.find.leases import (
 )
 from csagent.find.leases.client import Client, Evidence, Statement
 from csagent.model import Lease, Nic, Rejected
-from csagent.patterns import expression
 
 CLIENTS: Tuple[Client, ...] = (
     networkd,
@@ -51,7 +51,7 @@ TRUST: Tuple[Tuple[str, str], ...] = (
 
 LENIENCY = 300.0  # seconds; clocks jump after boot, and the address on the NIC is the stronger witness
 
-_INTERFACE = expression(r"[!-.0-~]{1,15}")  # what the kernel allows (dev_valid_name), ASCII only
+_INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # what the kernel allows (dev_valid_name), ASCII only
 
 
 class Belief(NamedTuple):
@@ -110,7 +110,7 @@ def believe(
             rejected.append(_reject(other, reason))
             if _conflict(best, other):
                 notes.append(f"{interface}: {other.path} {reason}")
-    places = {nic.name: nic.index for nic in nics}
+    places = {nic.name: nic.ifindex for nic in nics}
     chosen.sort(key=lambda lease: (places.get(lease.interface, 0), lease.interface))
     return Belief(tuple(chosen), tuple(rejected), tuple(notes))
 

@@ -11,10 +11,9 @@ import errno
 import fnmatch
 import os
 import stat
-from typing import Dict, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
 from csagent import footing
-from csagent.facts import dataclass, field
 from csagent.files import read_all
 from csagent.model import Lease, Nic, Rejected
 from csagent.system import NoCommands, Runner, System
@@ -30,7 +29,6 @@ COMMAND_TIMEOUT = 2.0
 Statement = Union[Lease, Rejected]
 
 
-@dataclass
 class Evidence:
     """What the DHCP clients have left on this system.
 
@@ -42,12 +40,19 @@ class Evidence:
         runner: asks a client that knows more than its files.
     """
 
-    files: Dict[str, bytes] = field(default_factory=dict)
-    unread: Dict[str, str] = field(default_factory=dict)
-    distrusted: List[Rejected] = field(default_factory=list)
-    marks: Set[str] = field(default_factory=set)
-    runner: Runner = field(default_factory=NoCommands)
-    _answers: Dict[Tuple[str, ...], Optional[bytes]] = field(default_factory=dict)
+    def __init__(
+        self,
+        files: Optional[Dict[str, bytes]] = None,
+        unread: Optional[Dict[str, str]] = None,
+        marks: Iterable[str] = (),
+        runner: Optional[Runner] = None,
+    ) -> None:
+        self.files = {} if files is None else files
+        self.unread = {} if unread is None else unread
+        self.distrusted: List[Rejected] = []
+        self.marks = set(marks)
+        self.runner = NoCommands() if runner is None else runner
+        self._answers: Dict[Tuple[str, ...], Optional[bytes]] = {}
 
     def matching(self, *patterns: str) -> Iterator[Tuple[str, bytes]]:
         """The files that match, pattern by pattern."""

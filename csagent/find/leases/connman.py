@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Iterator, Sequence
 
 from csagent.find.leases.client import Evidence, Statement
 from csagent.find.leases.text import ipv4, pairs, whole_lines
 from csagent.model import Lease, Nic, Rejected
-from csagent.patterns import expression
 
 NAME = "connman"
 FILES = ("/var/lib/connman/*/settings",)
 MARKS = ()
 
-_SERVICE = expression(r"/var/lib/connman/ethernet_([0-9a-f]{12})_cable/settings")
+_SERVICE = re.compile(r"/var/lib/connman/ethernet_([0-9a-f]{12})_cable/settings")
 
 
 def complete(content: bytes) -> bool:

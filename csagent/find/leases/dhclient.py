@@ -14,7 +14,6 @@ from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 from csagent.find.leases.client import Evidence, Statement
 from csagent.find.leases.text import base, domain, ipv4, ipv4_list, number, whole_lines
 from csagent.model import Lease, Nic, Rejected
-from csagent.patterns import expression
 
 NAME = "dhclient"
 FILES = (
@@ -30,9 +29,9 @@ FILES = (
 RUNNING = ("/run/dhclient*.pid", "/run/NetworkManager/dhclient-*.pid")
 MARKS = RUNNING
 
-_STRING = expression(r'"((?:[^"\\]|\\.)*)"')
-_DATE = expression(r"[0-6] ([0-9]{4})/([0-9]{1,2})/([0-9]{1,2}) ([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})")
-_FILE_INTERFACE = expression(
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_DATE = re.compile(r"[0-6] ([0-9]{4})/([0-9]{1,2})/([0-9]{1,2}) ([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})")
+_FILE_INTERFACE = re.compile(
     r"dhclient(?:\.leases\.(?P<bsd>.+)|\.(?P<isc>.+)\.leases?|-(?:[0-9a-f-]{36})?-?(?P<rhel>.+)\.leases?)"
 )
 

@@ -48,7 +48,7 @@ def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
         answered.add(nic.name)
         yield lease(content, nic.name, NAME, path)
     for nic in nics:
-        link = evidence.files.get(LINKS + str(nic.index))
+        link = evidence.files.get(LINKS + str(nic.ifindex))
         if nic.name in answered or link is None or routable(nic) is None:
             continue
         if pairs(whole_lines(link)).get("ADMIN_STATE") == "unmanaged":

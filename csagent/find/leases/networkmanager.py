@@ -25,7 +25,6 @@ from csagent.find.leases.text import (
     whole_lines,
 )
 from csagent.model import Lease, Nic, Rejected
-from csagent.patterns import expression
 
 NAME = "NetworkManager"
 DEVICES = "/run/NetworkManager/devices/*"
@@ -33,8 +32,8 @@ INTERNAL = ("/run/NetworkManager/internal-*.lease", "/var/lib/NetworkManager/int
 FILES = (DEVICES, *INTERNAL)
 MARKS = ("/run/NetworkManager",)
 
-_OPTION = expression(r"DHCP4\.OPTION\[[0-9]+\]:\s*([a-z0-9_]+) = (.*)")
-_INTERNAL = expression(r"internal-[0-9a-fA-F-]{36}-(.+)\.lease")
+_OPTION = re.compile(r"DHCP4\.OPTION\[[0-9]+\]:\s*([a-z0-9_]+) = (.*)")
+_INTERNAL = re.compile(r"internal-[0-9a-fA-F-]{36}-(.+)\.lease")
 
 
 def complete(content: bytes) -> bool:

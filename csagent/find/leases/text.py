@@ -9,15 +9,14 @@ import re
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Nic
-from csagent.patterns import expression
 
 INFINITE = 0xFFFFFFFF  # an infinite lease (RFC 2131, section 3.3), what current virtual routers hand out
 MAX_ADDRESSES = 16
 
-_QUAD = expression(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
-_DOMAIN = expression(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
-_PAIR = expression(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
-_QUOTED = expression(r"'((?:[^']|'\\'')*)'")
+_QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
+_DOMAIN = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
+_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
+_QUOTED = re.compile(r"'((?:[^']|'\\'')*)'")
 
 
 def ipv4(text: Optional[str]) -> Optional[str]:
@@ -101,7 +100,7 @@ def pairs(lines: Iterable[str], *, quoted: bool = False) -> Dict[str, str]:
 
 def by_index(nics: Sequence[Nic]) -> Mapping[str, Nic]:
     """NICs by interface index, written as a file name is."""
-    return {str(nic.index): nic for nic in nics}
+    return {str(nic.ifindex): nic for nic in nics}
 
 
 def routable(nic: Nic) -> Optional[str]:

@@ -6,12 +6,12 @@ It is read line by line, as wicked writes it, and without an XML parser: nothing
 
 from __future__ import annotations
 
+import re
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.find.leases.client import Evidence, Statement
 from csagent.find.leases.text import INFINITE, base, domain, ipv4, ipv4_list, number, pairs, whole_lines
 from csagent.model import Lease, Nic, Rejected
-from csagent.patterns import expression
 
 NAME = "wicked"
 LEASEINFO = "/run/wicked/leaseinfo.*.dhcp.ipv4"
@@ -19,7 +19,7 @@ XML = "/var/lib/wicked/lease-*-dhcp-ipv4.xml"
 FILES = (LEASEINFO, XML)
 MARKS = ()
 
-_ELEMENT = expression(r"\s*<([a-z-]+)>([^<>]*)</\1>\s*")
+_ELEMENT = re.compile(r"\s*<([a-z-]+)>([^<>]*)</\1>\s*")
 
 
 def complete(content: bytes) -> bool:

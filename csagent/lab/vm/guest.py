@@ -7,11 +7,11 @@ import shlex
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Sequence
 
 from csagent.errors import CsagentError
-from csagent.facts import dataclass
 from csagent.lab.vm.look import LOOK, Look, sections
 from csagent.lab.vm.machine import Machine
 

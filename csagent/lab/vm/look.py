@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Dict
-
-from csagent.facts import dataclass, field
 
 # Asked as root, in one go: a command over ssh takes an emulated guest a second. The passwords come on
 # standard input and go no further than the shell and a pipe: no argument, no file.

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
-from csagent.facts import dataclass
 from csagent.lab.vm.processor import QEMU, accelerator
 from csagent.lab.vm.qmp import Qmp
 

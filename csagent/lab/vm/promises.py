@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from csagent.apply import libcrypt
-from csagent.facts import dataclass
 from csagent.lab.vm.look import Look
 from csagent.model import Secret
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
-from csagent.facts import dataclass, replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.vm import guest as guests
 from csagent.lab.vm import promises
