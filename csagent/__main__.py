@@ -1,5 +1,5 @@
 """Lets ``python -m csagent`` do what the console script does."""
 
-from csagent.cli import entry
+from csagent.cli.main import entry
 
 entry()

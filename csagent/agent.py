@@ -9,20 +9,20 @@ import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
 
-from csagent.child import Wake
-from csagent.children import Options
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError
 from csagent.log import nothing
 from csagent.model import Observation, Observed
-from csagent.observe import GRACE, Interrupted, observe
+from csagent.sandbox.child import Wake
+from csagent.sources.jobs import Options
+from csagent.sources.observe import GRACE, Interrupted, observe
 
 if TYPE_CHECKING:
-    from csagent.find.rivals import CloudInit
     from csagent.log import Say
-    from csagent.memory import Memory
+    from csagent.other_agents.cloud_init import CloudInit
     from csagent.plan import Outcome, Plan, Report
     from csagent.settings import Settings
-    from csagent.system import System
+    from csagent.state.applied import Memory
+    from csagent.system.seams import System
 
 CLOUD_INIT = "/usr/bin/cloud-init"
 CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
@@ -36,26 +36,26 @@ ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 def instance_of(system: "System", observed: Observed) -> Optional[str]:
     """The id under which things are remembered: the sources', else CloudStack's DMI's, else the last one."""
-    from csagent import memory
+    from csagent.state import applied
 
     platform = observed.found.platform
     if observed.observation.instance_id:
         return observed.observation.instance_id
     if platform.cloudstack and platform.uuid:
         return platform.uuid
-    return memory.last_instance(system)
+    return applied.last_instance(system)
 
 
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":
     """What was applied for this instance before, old guest scripts' markers included."""
-    from csagent import memory
-    from csagent.apply import accounts
+    from csagent.state import applied
+    from csagent.system import accounts
 
     try:
         home: Optional[str] = accounts.find(system, settings.user).home
     except ApplyError:
         home = None
-    return memory.load(system, instance_of(system, observed), home)
+    return applied.load(system, instance_of(system, observed), home)
 
 
 def make_plan(
@@ -70,10 +70,11 @@ def _beside(system: "System", known: "Memory", settings: "Settings") -> Optional
     """What a cloud-init does here; where there is none, that costs one stat."""
     if not system.tree.exists(CLOUD_INIT):
         return None
-    from csagent.apply import accounts, ssh_keys
-    from csagent.find import rivals
+    from csagent.apply import ssh_keys
+    from csagent.other_agents import cloud_init
+    from csagent.system import accounts
 
-    found = rivals.cloud_init(system)
+    found = cloud_init.cloud_init(system)
     if found is None or not found.writes_keys or not known.ssh_keys or known.ssh_user != settings.user:
         return found
     try:
@@ -151,14 +152,14 @@ def _one_round(
     observed = observe(
         system, settings, options, wait=wait, grace=grace, wake=wake, meanwhile=import_the_rest
     )
+    from csagent.apply.executor import Worker
     from csagent.plan import Report
-    from csagent.show import record
-    from csagent.worker import Worker
+    from csagent.state import published
 
     with one_at_a_time(system, wake):
         known = recall(system, settings, observed)
         plan = _decide(system, observed.observation, known, settings, options.force_password)
-        previous = record.previous(system)
+        previous = published.previous(system)
         worker = Worker(system, known, log, wake, previous, given=options.router is not None)
         outcomes = worker.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
@@ -166,16 +167,11 @@ def _one_round(
         report = Report(
             observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
         )
-        return record.write(system, report, previous), worker.reset_meanwhile
+        return published.write(system, report, previous), worker.reset_meanwhile
 
 
 def import_the_rest() -> None:
     """What the pass needs once the children have answered: imported while they work."""
-    import csagent.decide
-    import csagent.hearing
-    import csagent.read.merge
-    import csagent.show.record
-    import csagent.worker  # noqa: F401
 
 
 def exit_code(observation: Observation, outcomes: Sequence["Outcome"]) -> int:

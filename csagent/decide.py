@@ -12,9 +12,9 @@ from csagent.model import Observation, Refusal
 from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
 
 if TYPE_CHECKING:
-    from csagent.find.rivals import CloudInit
-    from csagent.memory import Memory
+    from csagent.other_agents.cloud_init import CloudInit
     from csagent.settings import Settings
+    from csagent.state.applied import Memory
 
 _OLD_NEWS = (
     "{}: outdone before by a place that is trusted more and is silent now; {} stays until there is news"
@@ -53,7 +53,7 @@ def decide(
 
 def _beside(action: Action, cloud_init: "CloudInit", settings: "Settings") -> Action:
     """The same action, or none where the datum is left to cloud-init."""
-    from csagent.find.owners import left_to
+    from csagent.other_agents.ownership import left_to
 
     reason = left_to(cloud_init, settings).get(action.datum)
     if reason is None or (isinstance(action, Leave) and action.state == "off"):

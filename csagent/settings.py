@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedT
 from csagent.errors import SettingsError
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 MAIN_FILE = "/etc/csagent/csagent.yaml"
 DROP_INS = "/etc/csagent/conf.d/*.yaml"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from samples import make_key, make_tree
 
-from csagent.system import System
+from csagent.system.seams import System
 
 settings.register_profile("csagent", deadline=None)  # a loaded CI machine is slow, not wrong
 settings.load_profile("csagent")
@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that is called inside this process must not take the right to make cores from it for good."""
-    monkeypatch.setattr("csagent.private.keep_memory_private", lambda: None)
+    monkeypatch.setattr("csagent.system.process.keep_memory_private", lambda: None)
 
 
 @pytest.fixture

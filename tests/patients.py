@@ -10,13 +10,15 @@ from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent.apply.authorized_keys import merge
-from csagent.doctor import examine, inputs, last_pass, replayed
+from csagent.doctor import engine
+from csagent.doctor.bundle import manifest, recorded
+from csagent.doctor.checks import last_pass
+from csagent.doctor.context import Seen, Situation, find_account
 from csagent.doctor.finding import Finding
-from csagent.doctor.situation import Seen, Situation, find_account
 from csagent.errors import ApplyError
 from csagent.model import Found, Lease, Nic, Place, Platform, Route
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.system.seams import System
 
 NOW = 1_795_233_917
 TODAY = NOW // 86400
@@ -181,12 +183,12 @@ class Patient:
         self, command: str, text: str, user: str = "root", home: str = "/root", shell: str = "/bin/bash"
     ) -> None:
         """What the command of `inputs.COMMANDS` that begins so prints; "" for one that is not installed."""
-        line = inputs.fill(inputs.command(*command.split()), user=user, home=home, shell=shell)
+        line = manifest.fill(manifest.command(*command.split()), user=user, home=home, shell=shell)
         self.outputs[" ".join(line)] = text
 
     def sshd(self, old: str, new: str) -> None:
         """Change a line of what sshd -T prints."""
-        line = " ".join(inputs.fill(inputs.command("sshd")))
+        line = " ".join(manifest.fill(manifest.command("sshd")))
         assert old in self.outputs[line]
         self.outputs[line] = self.outputs[line].replace(old, new)
 
@@ -203,7 +205,7 @@ class Patient:
                 commands[line] = f"_commands/{number}.txt"
                 self.write(f"/_commands/{number}.txt", text)
         self.write("/recorded.json", json.dumps({"now": NOW, "commands": commands}))
-        self.write(replayed.SEEN, json.dumps(replayed.as_document(self.seen)))
+        self.write(recorded.SEEN, json.dumps(recorded.as_document(self.seen)))
         if self.status is not None:
             self.write("/run/csagent/status.json", json.dumps(self.status))
 
@@ -218,7 +220,7 @@ class Patient:
             account, problem = find_account(system, self.settings.user), ""
         except ApplyError as error:
             account, problem = None, str(error)
-        seen = Seen() if tree else replayed.read(system, status)
+        seen = Seen() if tree else recorded.read(system, status)
         return Situation(
             system, self.settings, "", self.found, "", seen, status, status_problem, account, problem
         )
@@ -228,9 +230,9 @@ class Patient:
         situation = self.situation(tree=tree)
         return [
             one
-            for area, probe in examine.probes()
+            for area, probe in engine.probes()
             if not areas or area in areas
-            for one in examine.run(area, probe, situation)
+            for one in engine.run(area, probe, situation)
         ]
 
     def wrong(self, *areas: str) -> List[Finding]:

@@ -11,10 +11,10 @@ from samples import make_key, make_tree
 
 from csagent.apply.authorized_keys import merge
 from csagent.apply.hostname import with_our_line
-from csagent.seal import work
-from csagent.seal.scene import Choice
+from csagent.seal import engine
+from csagent.seal.context import Choice
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.system.seams import System
 
 HASH = "$6$EXAMPLE$marker"
 MAC = "02:00:4c:9f:00:05"
@@ -155,15 +155,15 @@ def snapshot(root: Path) -> Dict[str, Stamp]:
     return found
 
 
-def look(system: System, choice: Choice = PLAIN, mode: str = "check") -> work.Report:
-    return work.look(system, Settings(), choice, mode)
+def look(system: System, choice: Choice = PLAIN, mode: str = "check") -> engine.Report:
+    return engine.look(system, Settings(), choice, mode)
 
 
-def seal(system: System, choice: Choice = PLAIN, **options: Any) -> work.Report:
-    return work.seal(system, Settings(), choice, **options)
+def seal(system: System, choice: Choice = PLAIN, **options: Any) -> engine.Report:
+    return engine.seal(system, Settings(), choice, **options)
 
 
-def paths(report: work.Report, *families: str) -> List[str]:
+def paths(report: engine.Report, *families: str) -> List[str]:
     return [
         step.leftover.path
         for family in report.families

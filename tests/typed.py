@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Iterator, List
 
-from csagent.command_line import build_parser
+from csagent.cli.parser import build_parser
 from csagent.errors import UsageError
 
 PLACEHOLDERS = {"SECONDS": "1", "PORT": "8080", "HOST[:PORT]": "10.1.1.1:80"}

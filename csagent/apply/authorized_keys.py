@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import AbstractSet, List, Optional, Sequence, Set, Tuple
 
 from csagent.errors import Malformed
-from csagent.plausible import split_key
+from csagent.validation import split_key
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
 BEGIN_MARK = "# csagent begin"

@@ -6,11 +6,11 @@ import errno
 import socket
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
-from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
+from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 HOSTNAME = "/etc/hostname"
 HOSTS = "/etc/hosts"
@@ -73,7 +73,7 @@ def _write_in_place(system: "System", name: str) -> None:
     """Container engines bind-mount /etc/hostname: it can be written and not replaced."""
     import os
 
-    from csagent.files import write_all
+    from csagent.system.files import write_all
 
     try:
         descriptor = system.tree.open(HOSTNAME, os.O_WRONLY | os.O_TRUNC)

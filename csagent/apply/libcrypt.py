@@ -12,7 +12,7 @@ from csagent.errors import ApplyError
 from csagent.model import Secret
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
 PREFIXES = (b"$y$", b"$6$")

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from csagent.apply import libcrypt
-from csagent.apply.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
 from csagent.errors import ApplyError
-from csagent.files import in_group
 from csagent.model import Secret
+from csagent.system.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
+from csagent.system.files import in_group
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 CHPASSWD_TIMEOUT = 30.0
 DAY = 86400

@@ -12,16 +12,16 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent import jail
-from csagent.apply.accounts import Account
 from csagent.apply.authorized_keys import has_cloud_inits, merge
-from csagent.apply.selinux import relabel
-from csagent.child import Identity
 from csagent.errors import ApplyError, JailError
-from csagent.files import open_regular, read_all, replace_at
+from csagent.sandbox import jail
+from csagent.sandbox.child import Identity
+from csagent.system.accounts import Account
+from csagent.system.files import open_regular, read_all, replace_at
+from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 DIRECTORY = ".ssh"
 FILE = "authorized_keys"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional
 
-from csagent import memory
 from csagent.errors import ApplyError
 from csagent.model import UserData
+from csagent.state import applied
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 
 def keep(system: "System", instance_id: Optional[str], data: UserData) -> None:
@@ -18,9 +18,9 @@ def keep(system: "System", instance_id: Optional[str], data: UserData) -> None:
     Raises:
         ApplyError: it could not be written.
     """
-    path = memory.user_data_path(instance_id)
+    path = applied.user_data_path(instance_id)
     try:
-        memory.prepare(system)
+        applied.prepare(system)
         system.tree.write(path, data.content.reveal(), 0o600)
     except OSError as error:
         raise ApplyError(f"cannot write {system.tree.shown(path)}: {error.strerror}") from None

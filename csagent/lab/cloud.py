@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from csagent import plausible
+from csagent import validation
 from csagent.errors import CsagentError, UsageError
 
 FILE_LIMIT = 2 << 20
@@ -168,7 +168,7 @@ def describe(document: Any, where: str, *, nested: bool = False) -> Cloud:
         elif key in ("instance_id", "hostname"):
             changes[key] = _quoted(value, where, key)
         else:
-            raise UsageError(f"{where}: unknown key {plausible.excerpt(str(key))}")
+            raise UsageError(f"{where}: unknown key {validation.excerpt(str(key))}")
     return replace(cloud, **changes)
 
 
@@ -213,8 +213,8 @@ def _vms(value: Any, where: str) -> Dict[str, Cloud]:
     if not isinstance(value, dict):
         raise UsageError(f"{where}: vms must be a mapping of address to VM")
     for address in value:
-        if plausible.address(str(address)) is None:
-            raise UsageError(f"{where}: vms: {plausible.excerpt(str(address))} is not an IPv4 address")
+        if validation.address(str(address)) is None:
+            raise UsageError(f"{where}: vms: {validation.excerpt(str(address))} is not an IPv4 address")
     return {
         str(address): describe(entry, f"{where}: vms {address}", nested=True)
         for address, entry in value.items()

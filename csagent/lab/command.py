@@ -7,12 +7,12 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The lab's own commands."""
-    from csagent.lab import demo, drive, serve
+    from csagent.lab import demo, drive, router_command
     from csagent.lab.vm import command as vm
 
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, text in (
-        ("router", serve, "a virtual router on loopback, fed from one YAML or JSON file"),
+        ("router", router_command, "a virtual router on loopback, fed from one YAML or JSON file"),
         ("drive", drive, "build a config drive, laid out as CloudStack's"),
         ("demo", demo, "the main job on a router and a drive of its own, shown step by step"),
         ("vm", vm, "boot copies of a template on the lab's router and drive, and judge what it promises"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STEP_TIMEOUT = 60.0
 # The .rpm has its modules where no Python looks by itself.
 MODULES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ITSELF = "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli import entry; entry()"
+ITSELF = "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli.main import entry; entry()"
 INSTANCE = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1e01"
 
 
@@ -189,7 +189,7 @@ class _Demo:
     # --- the story ---
 
     def _tell(self, text: str) -> None:
-        from csagent.show.console import Console
+        from csagent.console import Console
 
         console = Console.of()
         print()
@@ -197,7 +197,7 @@ class _Demo:
             print(console.paint(line, "head"))
 
     def _csagent(self, words: List[str]) -> None:
-        from csagent.show.console import Console
+        from csagent.console import Console
 
         console = Console.of()
         command = [sys.executable, "-I", "-c", ITSELF, MODULES, "--root", self.root, *words]
@@ -211,7 +211,7 @@ class _Demo:
         return os.path.basename(word) if word.startswith(self.scratch) else word
 
     def _check(self, good: bool, text: str, *, quiet: bool = False) -> None:
-        from csagent.show.console import Console
+        from csagent.console import Console
 
         if not good:
             self.wrong.append(text)

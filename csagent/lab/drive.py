@@ -13,10 +13,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Set
 
-from csagent import plausible
+from csagent import validation
 from csagent.errors import EXIT_OK, CsagentError, UsageError
-from csagent.files import replace_at
 from csagent.lab.cloud import Cloud, escape, load
+from csagent.system.files import replace_at
 
 if TYPE_CHECKING:
     import argparse
@@ -59,8 +59,8 @@ def files_for(cloud: Cloud) -> Dict[str, bytes]:
         **cloud.metadata,
     }
     for key in values:
-        if not plausible.metadata_key(key):
-            raise UsageError(f"metadata: {plausible.excerpt(key)} cannot be the name of a file on a drive")
+        if not validation.metadata_key(key):
+            raise UsageError(f"metadata: {validation.excerpt(key)} cannot be the name of a file on a drive")
     values = {
         key: value if key in _VERBATIM else escape(value) for key, value in values.items() if value.strip()
     }

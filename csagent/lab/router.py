@@ -12,10 +12,10 @@ import time
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from csagent import plausible
+from csagent import validation
 from csagent.lab.cloud import Cloud
-from csagent.lab.servers import Metadata, Password, Request, Server
-from csagent.lab.shapes import SHAPES
+from csagent.lab.http_servers import Metadata, Password, Request, Server
+from csagent.lab.password_replies import SHAPES
 
 __all__ = ["SHAPES", "Cloud", "LabRouter", "Request"]
 
@@ -113,7 +113,7 @@ class LabRouter:
         """Keep a request for who is interested, and log it."""
         with self._lock:
             self.requests.append(request)
-        what = plausible.excerpt(request.what, 200)
+        what = validation.excerpt(request.what, 200)
         self.say(f"{request.server} {what} from {request.source}: {request.status}")
 
     def say(self, line: str) -> None:

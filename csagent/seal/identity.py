@@ -8,15 +8,15 @@ import re
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
 from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, OUR_MARK, current
-from csagent.find import cloud_config, rivals
-from csagent.seal import live
+from csagent.other_agents import cloud_config, cloud_init
+from csagent.seal import running
+from csagent.seal.context import TEMPLATE_NAME, Leftover, Scene
 from csagent.seal.rewrite import rewriting
-from csagent.seal.scene import TEMPLATE_NAME, Leftover, Scene
-from csagent.tree import Tree
+from csagent.system.tree import Tree
 
 if TYPE_CHECKING:
-    from csagent.find.rivals import CloudInit
-    from csagent.system import System
+    from csagent.other_agents.cloud_init import CloudInit
+    from csagent.system.seams import System
 
 MACHINE_ID = "/etc/machine-id"
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
@@ -40,25 +40,28 @@ class AtRest(Tree):
         return super().resolve(path, follow=follow)
 
 
-def cloud_init(system: "System") -> Optional["CloudInit"]:
+def cloud_init_at_boot(system: "System") -> Optional["CloudInit"]:
     """The cloud-init that will work at the next boot; None where there is none, or something turns it off."""
-    if not live.booted(system):
+    if not running.booted(system):
         system = system._replace(tree=AtRest(system.tree.root))
-    found = rivals.cloud_init(system)
+    found = cloud_init.cloud_init(system)
     return found if found is not None and found.enabled else None
 
 
 def makes_network_files(scene: Scene) -> bool:
     """Whether cloud-init writes its network files anew: "Disabling Network Configuration" in its manual."""
     system = scene.system
-    paths = (rivals.ETC + "/cloud.cfg", *system.tree.glob(rivals.ETC + "/cloud.cfg.d/*.cfg"))
+    paths = (cloud_init.ETC + "/cloud.cfg", *system.tree.glob(cloud_init.ETC + "/cloud.cfg.d/*.cfg"))
     for path in paths:
         said = " ".join(cloud_config.top_level(scene.text(path) or "").get("network", ()))
         if path in scene.unseen or _NETWORK_OFF.search(said):
             return False
-    if live.booted(system) and _NETWORK_OFF_AT_BOOT in (system.tree.read_text("/proc/cmdline") or "").split():
+    if (
+        running.booted(system)
+        and _NETWORK_OFF_AT_BOOT in (system.tree.read_text("/proc/cmdline") or "").split()
+    ):
         return False
-    return cloud_init(system) is not None
+    return cloud_init_at_boot(system) is not None
 
 
 def hostname(scene: Scene) -> Iterator[Leftover]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.apply import ssh_keys
-from csagent.apply.accounts import FILE_LIMIT, SHADOW, Account
 from csagent.apply.authorized_keys import merge
 from csagent.errors import ApplyError
 from csagent.seal import identity, units
+from csagent.seal.context import EXPIRE, KEEP, Leftover, Scene
 from csagent.seal.rewrite import rewriting, same_label
-from csagent.seal.scene import EXPIRE, KEEP, Leftover, Scene
+from csagent.system.accounts import FILE_LIMIT, SHADOW, Account
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 UNIT = "csagent-host-keys.service"
 # EL and Fedora have them by key type, Arch and others one for all; each makes what is missing.
@@ -160,7 +160,7 @@ def maker_of_host_keys(system: "System") -> Optional[str]:
     for name in MAKERS:
         if units.installed(system, name):
             return name
-    found = identity.cloud_init(system)
+    found = identity.cloud_init_at_boot(system)
     return "cloud-init" if found is not None and "ssh" in found.modules else None
 
 

@@ -7,12 +7,12 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Iterator, Optional
 
-from csagent.apply.selinux import relabel
-from csagent.seal.scene import Leftover, Scene
-from csagent.tree import READ_LIMIT
+from csagent.seal.context import Leftover, Scene
+from csagent.system.selinux import relabel
+from csagent.system.tree import READ_LIMIT
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 LABEL = "security.selinux"
 

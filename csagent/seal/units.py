@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from csagent.system import System
+    from csagent.system.seams import System
 
 LOCAL = "/etc/systemd/system"
 DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system", LOCAL)

@@ -59,16 +59,16 @@ def read() -> Command:
     Raises:
         ValueError: something of it has no help text.
     """
-    from csagent.command_line import build_parser
+    from csagent.cli.parser import build_parser
 
     return _command(build_parser(True), ("csagent",), "guest agent for Apache CloudStack")
 
 
 def known_values(command: str, argument: str) -> Tuple[str, ...]:
     """Values that the program knows by name where argparse does not."""
-    from csagent.plausible import WELL_KNOWN_KEYS
-    from csagent.seal.things import NAMES
-    from csagent.show.status import KEYS
+    from csagent.cli.status import KEYS
+    from csagent.seal.leftovers import NAMES
+    from csagent.validation import WELL_KNOWN_KEYS
 
     known = {
         ("csagent query", "KEY"): (*KEYS, *WELL_KNOWN_KEYS),  # an instance may have keys of its own besides

@@ -29,7 +29,7 @@ def last(code):
     leave(code)
 os._exit = last
 sys.argv[0] = "csagent"
-from csagent.cli import entry
+from csagent.cli.main import entry
 entry()
 """
 

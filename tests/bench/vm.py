@@ -27,8 +27,8 @@ from world import public_key  # noqa: E402
 from csagent.lab.cloud import Cloud  # noqa: E402
 from csagent.lab.router import LabRouter  # noqa: E402
 from csagent.lab.vm import machine as lab  # noqa: E402
+from csagent.lab.vm.accelerator import steady  # noqa: E402
 from csagent.lab.vm.namespace import Namespace  # noqa: E402
-from csagent.lab.vm.processor import steady  # noqa: E402
 
 AGENTS = ("none", "csagent", "cloud-init", "script")
 PACKAGES = "cloud-init wget curl"

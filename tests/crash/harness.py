@@ -19,13 +19,13 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 from changed import replace
 from samples import INSTANCE, make_key
 
-from csagent import memory
 from csagent.apply import libcrypt
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
-from csagent.system import System
+from csagent.state import applied
+from csagent.system.seams import System
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
@@ -229,7 +229,7 @@ class Guest:
             right = libcrypt.matches(secret, shadow[1])
         if shadow[0] != "root" or not right:
             wrong.append("the shadow entry is not the offered password's")
-        known = memory.load(System.at(str(root)), INSTANCE, None)
+        known = applied.load(System.at(str(root)), INSTANCE, None)
         if known.age_of(secret) != "newest":
             wrong.append("the password is not remembered")
         return wrong
@@ -253,10 +253,10 @@ class Guest:
         ours = [line for line in lines if line in FIRST.ssh_keys + SECOND.ssh_keys]
         if ours != list(cloud.ssh_keys):
             wrong.append("the keys are not those of the source")
-        known = memory.load(System.at(str(self.root)), INSTANCE, None)
+        known = applied.load(System.at(str(self.root)), INSTANCE, None)
         if (known.hostname, known.ssh_keys) != (cloud.hostname, cloud.ssh_keys):
             wrong.append("host name or keys are not remembered")
-        kept = self.root / memory.user_data_path(INSTANCE).lstrip("/")
+        kept = self.root / applied.user_data_path(INSTANCE).lstrip("/")
         if not kept.exists() or kept.read_bytes() != cloud.user_data:
             wrong.append("the user-data is not kept")
         return wrong
@@ -279,7 +279,7 @@ class Guest:
             wrong.append("a mode has changed")
         if self.text("etc/hostname") not in ("debian\n", "web01\n", "web02\n"):
             wrong.append("etc/hostname is not whole")
-        known = memory.load(System.at(str(self.root)), INSTANCE, None)
+        known = applied.load(System.at(str(self.root)), INSTANCE, None)
         if known.note:
             wrong.append(f"the memory is damaged: {known.note}")
         return wrong

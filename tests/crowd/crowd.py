@@ -23,16 +23,16 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from csagent import daemon
+from csagent.apply.executor import ACK_PATIENCE
+from csagent.daemon import loop
 from csagent.lab.cloud import Cloud
+from csagent.lab.password_replies import SHAPES
 from csagent.lab.router import LabRouter
-from csagent.lab.shapes import SHAPES
 from csagent.model import Candidate, Platform
-from csagent.observe import ROUTER_LIFE
-from csagent.read import passwords, router
-from csagent.sockets import DeadlineSocket
-from csagent.system import Dialer, System
-from csagent.worker import ACK_PATIENCE
+from csagent.sources.observe import ROUTER_LIFE
+from csagent.sources.router import client, passwords
+from csagent.system.seams import Dialer, System
+from csagent.system.sockets import DeadlineSocket
 
 ROUTER_ADDRESS = "127.0.0.1"
 BACKLOG = 128
@@ -254,14 +254,14 @@ class Agent:
             if self.one_pass():
                 self.done_after = time.monotonic() - self.starts
             else:
-                rest = daemon.pause_after(0, self.unfinished, random.random())
+                rest = loop.pause_after(0, self.unfinished, random.random())
                 time.sleep(min(rest, max(0.0, self.end - time.monotonic())))
 
     def one_pass(self) -> bool:
         """True where nothing is left to do."""
         self.passes += 1
         deadline = min(self.end, time.monotonic() + ROUTER_LIFE)
-        answer = router.read(self.system, (self.candidate,), Platform(), deadline=deadline)
+        answer = client.read(self.system, (self.candidate,), Platform(), deadline=deadline)
         self.unfinished = self.unfinished + 1 if answer.readings else 0
         if not answer.readings:
             return False
@@ -324,7 +324,7 @@ def main() -> None:
         served.serve()
         say(served.report())
         return
-    from csagent.read import http
+    from csagent.sources.router import http
 
     http.warm_up()
     numbers = range(words.first, words.first + words.count)

@@ -45,20 +45,21 @@ class Verdict(NamedTuple):
 class Bench:
     """Reads images as the agent does, and watches.
 
-    The process must be small: a child's limit is made larger for a large parent (`csagent.jail._limit`),
+    The process must be small: a child's limit is made larger for a large parent (`jail._limit`),
     and it is the real one that is to be tested.
     """
 
     def __init__(self, directory: str, secrets: Tuple[bytes, ...]) -> None:
         import ctypes  # noqa: F401  all that a child would import, so that a fork is all it costs
 
-        from csagent import children, hearing, jail, observe, wire
         from csagent.errors import JailError
-        from csagent.read import drive
-        from csagent.system import System
+        from csagent.sandbox import codec, jail
+        from csagent.sources import checks, jobs, observe
+        from csagent.sources.drive import device
+        from csagent.system.seams import System
 
-        drive.warm_up()
-        self.children, self.hearing, self.jail, self.wire = children, hearing, jail, wire
+        device.warm_up()
+        self.jobs, self.checks, self.jail, self.codec = jobs, checks, jail, codec
         self.error = JailError
         self.patience = observe.DRIVE_PATIENCE
         self.system = System.at("/")
@@ -89,7 +90,7 @@ class Bench:
         with open(self.path, "wb") as stream:
             stream.write(image)
         start = time.monotonic()
-        child = self.children.start_drive(self.system, self.path, ("config-2",), "fuzz", given=given)
+        child = self.jobs.start_drive(self.system, self.path, ("config-2",), "fuzz", given=given)
         failures: List[str] = []
         outcome, read = "deadline", False
         try:
@@ -122,7 +123,7 @@ class Bench:
                 failures.append(f"the child {epitaph}")
             return known.get(epitaph, "crashed"), False
         try:
-            news = self.hearing.drive_news(document)
+            news = self.checks.drive_news(document)
         except self.error as error:
             failures.append(f"the parent refused the answer: {error}")
             return "refused", False

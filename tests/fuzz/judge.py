@@ -19,7 +19,7 @@ def problems(image: bytes, news: Any, place: str, secrets: Tuple[bytes, ...]) ->
 
     Args:
         image: what was read.
-        news: of `csagent.hearing.drive_news`.
+        news: of `csagent.sources.checks.drive_news`.
         place: what the place must be called.
         secrets: contents of files outside, which must not appear.
     """

@@ -14,7 +14,7 @@ from samples import CLOUD
 
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate
-from csagent.system import System
+from csagent.system.seams import System
 
 Behaviour = Callable[[socket.socket, bytes], None]
 

@@ -738,8 +738,8 @@ def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter
 
 STEPS = {
     "before the password is set": "csagent.apply.password.set_password",
-    "before it is remembered": "csagent.memory.save",
-    "before it is acknowledged": "csagent.worker.acknowledge",
+    "before it is remembered": "csagent.state.applied.save",
+    "before it is acknowledged": "csagent.apply.executor.acknowledge",
 }
 
 
@@ -749,7 +749,7 @@ def test_killed_between_two_steps(guest: Guest, router: LabRouter, step: str) ->
     module, name = STEPS[step].rsplit(".", 1)
     code = (
         f"import os, sys, {module} as module; module.{name} = lambda *_, **__: os.kill(os.getpid(), 9);"
-        "from csagent.cli import main; sys.exit(main())"
+        "from csagent.cli.main import main; sys.exit(main())"
     )
     words = ["--root", str(guest.root), "apply", *places(router)]
     config = guest.root / "only-password.yaml"
@@ -777,7 +777,7 @@ def test_code_that_the_children_cannot_read(guest: Guest, router: LabRouter, tmp
     router.change(metadata={**CLOUD.metadata, "availability-zone": "grün 中 \U0001f600"})
     image = make_drive(tmp_path / "d.iso", router.cloud)
     drive.build_tree(str(tmp_path / "copy"), drive.files_for(router.cloud))
-    code = f"import sys; sys.path.insert(0, {str(hidden)!r}); from csagent.cli import main; sys.exit(main())"
+    code = f"import sys; sys.path.insert(0, {str(hidden)!r}); from csagent.cli.main import entry; entry()"
     replay = REPOSITORY / "tests/fixtures/leases/systemd-networkd-262/redundant-rebind"
     for words in (
         ["--root", str(guest.root), "apply", *places(router), "--drive", str(image)],

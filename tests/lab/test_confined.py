@@ -22,15 +22,18 @@ import pytest
 from changed import replace
 from conftest import Peer
 
-from csagent import children, confine, jail, worker
+from csagent.apply import executor
+from csagent.discovery import drives, finder
 from csagent.errors import CsagentError, JailError
-from csagent.find import drives, finder
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Endpoint, Secret
-from csagent.read import broker, drive, passwords, router
-from csagent.system import System
+from csagent.sandbox import broker, jail, seccomp
+from csagent.sources import jobs
+from csagent.sources.drive import device
+from csagent.sources.router import client, passwords
+from csagent.system.seams import System
 
 LABELS = ("config-2",)
 HIGH = 1 << 32  # a filter compares 64 bits where the kernel takes 32
@@ -42,9 +45,11 @@ Attempts = Dict[str, Callable[[], Any]]
 
 @pytest.fixture(autouse=True)
 def needs_the_filter() -> None:
-    if confine.load() is None:
+    if seccomp.load() is None:
         assert not os.environ.get("CI"), "CI has libseccomp"
-        pytest.skip("libseccomp.so.2 is not installed: the children keep only what csagent.jail gives")
+        pytest.skip(
+            "libseccomp.so.2 is not installed: the children keep only what csagent.sandbox.jail gives"
+        )
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def other() -> Iterator[Peer]:
 
 def called(name: str, *arguments: int) -> None:
     """A system call by its number."""
-    library = ctypes.CDLL(confine.LIBRARY)
+    library = ctypes.CDLL(seccomp.LIBRARY)
     number = library.seccomp_syscall_resolve_name(name.encode())
     if LIBC.syscall(number, *[ctypes.c_long(argument) for argument in arguments]) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -209,8 +214,8 @@ def test_the_drive_reader(
     """A child that parses a drive can neither read nor change, signal, start or reach anything."""
     tries.update(attempts_while_reading(bystander))
     lab_drive.build_tree(str(ground / "drive"), lab_drive.files_for(Cloud(instance_id="i-2-3-VM")))
-    monkeypatch.setattr(drive, "read", lambda *_args, **_kwargs: attack(tries))
-    child = children.start_drive(System(), str(ground / "drive"), LABELS, "", given=True)
+    monkeypatch.setattr(device, "read", lambda *_args, **_kwargs: attack(tries))
+    child = jobs.start_drive(System(), str(ground / "drive"), LABELS, "", given=True)
     check(outcomes(child), tries)
 
 
@@ -218,17 +223,17 @@ def test_the_drive_scout(tries: Attempts, bystander: int, monkeypatch: pytest.Mo
     """Nor can one that looks at the labels of the block devices."""
     tries.update(attempts_while_reading(bystander))
     monkeypatch.setattr(drives, "drives", lambda *_args, **_kwargs: attack(tries))
-    check(outcomes(children.start_scout(System(), LABELS)), tries)
+    check(outcomes(jobs.start_scout(System(), LABELS)), tries)
 
 
 def test_the_finder(tries: Attempts, ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that reads leases may ask the DHCP clients' own commands, and nobody over the network."""
     monkeypatch.setattr(finder, "look", lambda *_args, **_kwargs: attack(tries))
     tree = System.at(str(ground))
-    child = children.start_router(tree, children.Options(), LABELS, tree.clock.monotonic() + 20, once=True)
+    child = jobs.start_router(tree, jobs.Options(), LABELS, tree.clock.monotonic() + 20, once=True)
     check(outcomes(child), tries)
     with pytest.raises(JailError) as caught:
-        children.discover(tree, LABELS)
+        jobs.discover(tree, LABELS)
     assert '"open /etc/shadow": "E' in str(caught.value)
 
 
@@ -269,10 +274,10 @@ def test_the_router_reader(
         through(candidate.address, candidate.port)().close()
         attack(tries)
 
-    monkeypatch.setattr(router, "look", look)
-    options = children.Options(router=(candidate.address, candidate.port), password_port=candidate.port)
+    monkeypatch.setattr(client, "look", look)
+    options = jobs.Options(router=(candidate.address, candidate.port), password_port=candidate.port)
     try:
-        child = children.start_router(System.at(str(ground)), options, LABELS, deadline, once=True)
+        child = jobs.start_router(System.at(str(ground)), options, LABELS, deadline, once=True)
         check(outcomes(child), tries)
         end = time.monotonic() + 5.0
         while not candidate.connections and time.monotonic() < end:
@@ -299,7 +304,7 @@ def test_the_acknowledging_child(
 
     monkeypatch.setattr(jail, "Child", Child)
     monkeypatch.setattr(passwords, "acknowledge", lambda *_args: attack(tries))
-    places = worker.acknowledge(
+    places = executor.acknowledge(
         System.at(str(ground)), Secret("marker-EXAMPLE"), (Endpoint("127.0.0.1", 9, None),)
     )
     assert places[0].outcome == "failed"
@@ -310,9 +315,9 @@ def test_the_acknowledging_child(
 def test_the_broker_takes_candidates_once(again: bool) -> None:
     """A second list of candidates is no request it understands: it ends, and so does the child."""
     peer = Peer(lambda connection, _request: connection.close())
-    candidate = children.given_candidates(children.Options(router=("127.0.0.1", peer.port)))
+    candidate = jobs.given_candidates(jobs.Options(router=("127.0.0.1", peer.port)))
 
-    def work(filters: confine.Filters, _say: jail.Say) -> str:
+    def work(filters: seccomp.Filters, _say: jail.Say) -> str:
         known = broker.fork(System(), filters, (1, peer.port), given=True)
         known.admit([replace(candidate[0], port=1)])
         if again:
@@ -326,9 +331,9 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
     try:
         if again:
             with pytest.raises(JailError, match="ended without an answer"):
-                jail.run(System(), "test", confine.load, work, jail.READER, jail.unprivileged())
+                jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged())
         else:
-            told = jail.run(System(), "test", confine.load, work, jail.READER, jail.unprivileged())
+            told = jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged())
             assert told == "EACCES"
         assert peer.connections == 0
     finally:
@@ -337,12 +342,12 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
 
 def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
     """On a machine without libseccomp the children connect for themselves."""
-    monkeypatch.setattr(confine, "load", lambda: None)
+    monkeypatch.setattr(seccomp, "load", lambda: None)
     peer = Peer(lambda connection, _request: connection.close())
     try:
-        options = children.Options(router=(peer.address, peer.port), password_port=peer.port)
+        options = jobs.Options(router=(peer.address, peer.port), password_port=peer.port)
         tree = System.at(str(ground))
-        child = children.start_router(tree, options, LABELS, tree.clock.monotonic() + 20, once=True)
+        child = jobs.start_router(tree, options, LABELS, tree.clock.monotonic() + 20, once=True)
         while not child.collect():
             pass
         assert child.result()["readings"] == [] and peer.connections >= 1
@@ -351,8 +356,9 @@ def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyP
 
 
 HEAVY = (
-    "requests urllib3 pycdlib yaml email http.client pyudev netifaces csagent.read.http csagent.read.drive "
-    "csagent.read.metadata csagent.read.passwords csagent.find.leases.dhclient"
+    "requests urllib3 pycdlib yaml email http.client pyudev netifaces csagent.sources.router.http "
+    "csagent.sources.drive.device "
+    "csagent.sources.router.metadata csagent.sources.router.passwords csagent.discovery.leases.dhclient"
 )
 
 
@@ -371,7 +377,7 @@ def test_roots_process_does_not_import_what_parses(ground: Path, tmp_path: Path)
         words = ["--root", str(root), "apply", "-q", "--drive", str(tmp_path / "drive")]
         words += ["--router", f"127.0.0.1:{served.port}", "--password-port", str(served.password_port)]
         code = (
-            "import sys; from csagent.cli import main\n"
+            "import sys; from csagent.cli.main import main\n"
             f"code = main({words!r})\n"
             f"print(code, [name for name in {HEAVY.split()!r} if name in sys.modules])"
         )
@@ -385,11 +391,9 @@ def test_roots_process_does_not_import_what_parses(ground: Path, tmp_path: Path)
 def test_what_leases_name_is_no_way_into_this_machine() -> None:
     """Whatever a lease parser says: not loopback, not another port, not without end."""
     peer = Peer(lambda connection, _request: connection.close())
-    found = replace(
-        children.given_candidates(children.Options(router=("127.0.0.1", peer.port)))[0], kind="gateway"
-    )
+    found = replace(jobs.given_candidates(jobs.Options(router=("127.0.0.1", peer.port)))[0], kind="gateway")
 
-    def work(filters: confine.Filters, _say: jail.Say) -> List[str]:
+    def work(filters: seccomp.Filters, _say: jail.Say) -> List[str]:
         told = []
         for candidate, ports in ((found, (peer.port,)), (replace(found, address="192.0.2.1"), (80, 8080))):
             known = broker.fork(System(), filters, ports, given=False)
@@ -403,7 +407,7 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
 
     try:
         assert (
-            jail.run(System(), "test", confine.load, work, jail.READER, jail.unprivileged()) == ["EACCES"] * 2
+            jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged()) == ["EACCES"] * 2
         )
         assert peer.connections == 0
     finally:
@@ -412,10 +416,10 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
 
 def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half confined is not confined: what was to be read is not."""
-    loaded = confine.Filters.load
-    half = lambda self, rules: rules is not confine.reading and loaded(self, rules)  # noqa: E731
-    monkeypatch.setattr(confine.Filters, "load", half)
-    child = children.start_scout(System(), LABELS)
+    loaded = seccomp.Filters.load
+    half = lambda self, rules: rules is not seccomp.reading and loaded(self, rules)  # noqa: E731
+    monkeypatch.setattr(seccomp.Filters, "load", half)
+    child = jobs.start_scout(System(), LABELS)
     while not child.collect():
         pass
     with pytest.raises(JailError, match="refuses a system call filter"):
@@ -424,7 +428,7 @@ def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPat
 
 def test_without_the_filter_discover_says_so(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
     """Nothing is decided silently."""
-    monkeypatch.setattr(confine, "load", lambda: None)
-    assert any("libseccomp" in note for note in children.discover(System.at(str(ground)), LABELS).notes)
+    monkeypatch.setattr(seccomp, "load", lambda: None)
+    assert any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), LABELS).notes)
     monkeypatch.undo()
-    assert not any("libseccomp" in note for note in children.discover(System.at(str(ground)), LABELS).notes)
+    assert not any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), LABELS).notes)

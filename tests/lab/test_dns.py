@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from csagent.errors import Absent
 from csagent.model import Candidate, Platform
-from csagent.read import dns, names, router
-from csagent.system import Dialer, System
+from csagent.sources.router import client, dns, names
+from csagent.system.seams import Dialer, System
 
 NAME = "data-server."
 ASKED = dns.question(NAME, 7)
@@ -189,7 +189,7 @@ def test_each_nic_has_a_look_up_of_its_own(servers: Any) -> None:
         return answers[str(candidate.interface)]
 
     deadline = System().clock.monotonic() + 5
-    answer = router.look(System(), given, Platform(), deadline=deadline, resolve=resolve)
+    answer = client.look(System(), given, Platform(), deadline=deadline, resolve=resolve)
     assert sorted(asked) == ["eth0", "eth1"]
     places = {
         place.why: place.place.split(":")[0] for place in answer.places if place.place.startswith("router")

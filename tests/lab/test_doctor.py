@@ -14,7 +14,7 @@ import pytest
 from changed import replace
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
-from csagent import cli
+from csagent.cli.main import main
 from csagent.lab.drive import build, files_for
 
 USABLE = "PermitRootLogin yes\nUsePAM yes\n"
@@ -37,7 +37,7 @@ def doctor(machine: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., D
     """Run it on that tree; return the document."""
 
     def run(*words: str, code: int) -> Dict[str, Any]:
-        ended = cli.main(["--root", str(machine), "doctor", "--json", "--wait", "5", *words])
+        ended = main(["--root", str(machine), "doctor", "--json", "--wait", "5", *words])
         said = capsys.readouterr()
         assert (ended, said.err) == (code, ""), said.out + said.err
         assert PASSWORD not in said.out

@@ -17,8 +17,8 @@ import pytest
 
 from csagent.lab import drive as lab
 from csagent.model import Place, Reading
-from csagent.read import drive
-from csagent.system import System
+from csagent.sources.drive import device
+from csagent.system.seams import System
 
 UUID = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f one@example"
@@ -114,9 +114,9 @@ def read(
     """Both steps, in this process; no descriptor is left open."""
     gc.collect()  # what earlier tests left behind may not go in between
     before = os.listdir("/proc/self/fd")
-    opened = drive.open_place(System.at("/"), path, given=given)
-    drive.warm_up(opened)
-    result = drive.read(opened, labels=labels)
+    opened = device.open_place(System.at("/"), path, given=given)
+    device.warm_up(opened)
+    result = device.read(opened, labels=labels)
     assert os.listdir("/proc/self/fd") == before
     return result
 
@@ -199,11 +199,11 @@ def test_a_drive_that_was_found_is_read_inside_the_tree(tmp_path: Path) -> None:
     (tmp_path / "dev/cdrom").symlink_to("/dev/sr1")
     system = System.at(str(tmp_path))
     for path in ("/dev/sr1", "/dev/cdrom"):
-        opened = drive.open_place(system, path, given=False, why="labelled config-2")
-        reading, place = drive.read(opened)
+        opened = device.open_place(system, path, given=False, why="labelled config-2")
+        reading, place = device.read(opened)
         check_whole(reading, place)
         assert (place.place, place.why) == (f"drive {path}", "labelled config-2")
-    reading, place = drive.read(drive.open_place(system, "/dev/sr0", given=False))
+    reading, place = device.read(device.open_place(system, "/dev/sr0", given=False))
     assert (reading, place.outcome) == (None, "absent")
 
 
@@ -226,7 +226,7 @@ def test_the_label_must_be_one_of_those_configured(
     (tmp_path / "drive.iso").write_bytes(lab.image(FILES, label))
     system = System.at("/" if given else str(tmp_path))
     path = str(tmp_path / "drive.iso") if given else "/drive.iso"
-    reading, place = drive.read(drive.open_place(system, path, given=given), labels=labels)
+    reading, place = device.read(device.open_place(system, path, given=given), labels=labels)
     assert place.outcome == outcome
     assert (reading is not None) == (outcome == "ok")
 
@@ -345,7 +345,7 @@ def test_an_empty_cd_drive_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = built(tmp_path, FILES)
     for name in ("pread", "open"):
         monkeypatch.setattr(os, name, no_medium)
-        reading, place = drive.read(drive.open_place(System.at("/"), path, given=True))
+        reading, place = device.read(device.open_place(System.at("/"), path, given=True))
         assert (reading, place.outcome, place.detail) == (None, "absent", "no medium")
 
 
@@ -368,7 +368,7 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
         check_whole(*read(str(tmp_path / "link")))
         tree = System.at(str(tmp_path))
         os.mknod(tmp_path / "node", 0o600 | stat.S_IFBLK, os.stat(device).st_rdev)
-        assert drive.read(drive.open_place(tree, "/node", given=False))[1].outcome == "absent"
+        assert device.read(device.open_place(tree, "/node", given=False))[1].outcome == "absent"
         monkeypatch.setattr(fcntl, "ioctl", lambda *_arguments: 1)  # CDS_NO_DISC
         reading, place = read(device, given=False)
         assert (reading, place.outcome, place.detail) == (None, "absent", "no medium")
@@ -379,9 +379,9 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
 def test_a_medium_pulled_while_reading_is_a_reason(tmp_path: Path) -> None:
     """EIO, or in this test an image that has become empty, in the middle of it."""
     path = built(tmp_path, FILES)
-    opened = drive.open_place(System.at("/"), path, given=True)
+    opened = device.open_place(System.at("/"), path, given=True)
     os.truncate(path, 0)
-    reading, place = drive.read(opened)
+    reading, place = device.read(opened)
     assert (reading, place.outcome) == (None, "malformed")
 
 
@@ -463,7 +463,7 @@ def test_symlinks_are_not_followed(tmp_path: Path, form: str) -> None:
 
 def test_only_what_is_wanted_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is not CloudStack's is read, and the password comes first."""
-    from csagent.read import iso
+    from csagent.sources.drive import iso
 
     asked: List[str] = []
     content = iso._content
@@ -555,17 +555,17 @@ def test_the_reader_imports_nothing_after_warm_up(tmp_path: Path) -> None:
     path = built(tmp_path, FILES)
     program = (
         "import sys\n"
-        "from csagent.read import drive\n"
-        "from csagent.system import System\n"
-        "opened = drive.open_place(System.at('/'), sys.argv[1], given=True)\n"
+        "from csagent.sources.drive import device\n"
+        "from csagent.system.seams import System\n"
+        "opened = device.open_place(System.at('/'), sys.argv[1], given=True)\n"
         "assert 'pycdlib' not in sys.modules\n"
-        "drive.warm_up(opened)\n"
+        "device.warm_up(opened)\n"
         "before = set(sys.modules)\n"
-        "reading, place = drive.read(opened)\n"
+        "reading, place = device.read(opened)\n"
         "assert reading is not None, place\n"
         "print(sorted(set(sys.modules) - before))\n"
     )
-    root = Path(drive.__file__).parents[2]
+    root = Path(device.__file__).parents[2]
     result = subprocess.run(
         [sys.executable, "-c", program, path], cwd=root, capture_output=True, text=True, check=False
     )

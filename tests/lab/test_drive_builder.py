@@ -12,8 +12,8 @@ from csagent.errors import CsagentError, UsageError
 from csagent.lab import drive as lab
 from csagent.lab.cloud import Cloud
 from csagent.model import Reading
-from csagent.read import drive
-from csagent.system import System
+from csagent.sources.drive import device
+from csagent.system.seams import System
 
 
 def run(*words: str) -> int:
@@ -25,7 +25,7 @@ def run(*words: str) -> int:
 
 def read(path: Path) -> Reading:
     """What csagent reads from it."""
-    reading, place = drive.read(drive.open_place(System.at("/"), str(path), given=True))
+    reading, place = device.read(device.open_place(System.at("/"), str(path), given=True))
     assert reading is not None, place
     return reading
 
@@ -82,7 +82,7 @@ def test_an_image_is_replaced_as_a_whole(tmp_path: Path) -> None:
     target.chmod(0o644)
     run(str(target), "--label", "Ours")
     assert target.stat().st_mode & 0o777 == 0o600
-    assert drive.open_place(System.at("/"), str(target), given=True).label == "Ours"
+    assert device.open_place(System.at("/"), str(target), given=True).label == "Ours"
     assert list(tmp_path.iterdir()) == [target]
 
 

@@ -74,8 +74,8 @@ def test_the_judge_knows_what_is_on_a_drive(judge: Any) -> None:
 
 def test_the_judge_sees_what_must_not_be(judge: Any) -> None:
     """A value from outside, a path as a key, a wrong place, a reason of two lines: each is seen."""
-    from csagent.hearing import DriveNews
     from csagent.model import PasswordOffer, Place, Reading
+    from csagent.sources.checks import DriveNews
 
     image = b"here EXAMPLE-pw " + INSTANCE.encode()
     good = Reading("drive", "drive x", instance_id=INSTANCE, metadata={"key": "here"})

@@ -14,9 +14,9 @@ from typing import Any, Dict, List
 import pytest
 
 from csagent.lab import drive as lab
-from csagent.read import drive
+from csagent.sources.drive import device
 
-ROOT = Path(drive.__file__).parents[2]
+ROOT = Path(device.__file__).parents[2]
 IMAGES = sorted((ROOT / "tests/fixtures/iso").glob("*.iso"))
 OUTCOMES = {"ok", "absent", "malformed", "foreign", "failed"}
 SECONDS = 6.0
@@ -24,20 +24,20 @@ SECONDS = 6.0
 # A process of its own, since pytest's is too large for the limits; in it, what the agent does.
 PROGRAM = """
 import json, sys, time
-from csagent import jail
+from csagent.sandbox import jail
 from csagent.errors import JailError, JailTimeout
-from csagent.read import drive
-from csagent.system import System
+from csagent.sources.drive import device
+from csagent.system.seams import System
 
 system = System.at("/")
 
 def prepare(path):
-    opened = drive.open_place(system, path, given=True)
-    drive.warm_up(opened)
+    opened = device.open_place(system, path, given=True)
+    device.warm_up(opened)
     return opened
 
 def work(opened, say):
-    reading, place = drive.read(opened)
+    reading, place = device.read(opened)
     return {"outcome": place.outcome, "detail": place.detail, "reading": reading is not None}
 
 for path in sys.argv[1:]:

@@ -15,7 +15,7 @@ import pytest
 from measured import PEAK_LIMIT, Measured, csagent
 from samples import INSTANCE, make_key
 
-from csagent.find import leases
+from csagent.discovery import leases
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 

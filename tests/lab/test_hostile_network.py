@@ -28,15 +28,15 @@ from csagent.apply import libcrypt
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Platform, Secret
-from csagent.read import router
-from csagent.system import System
+from csagent.sources.router import client
+from csagent.system.seams import System
 
 PASSWORD = "EXAMPLE-good-1"
 MARKER = "EXAMPLE-marker-hostile"
 EVIL_KEY = make_key(66, "evil@example")
 CLOUD = Cloud(instance_id=INSTANCE, hostname="web01", ssh_keys=(make_key(1),), password=PASSWORD)
 SLACK = 4.0  # seconds beyond --wait: starting Python, hashing, and a busy machine
-ACKNOWLEDGING = 6.0  # seconds that the acknowledgement may take (csagent.worker)
+ACKNOWLEDGING = 6.0  # seconds that the acknowledgement may take (csagent.apply.executor)
 AT_ONCE = 8  # most of the time they wait
 
 METADATA = {
@@ -548,7 +548,7 @@ OURS = Platform(product="CloudStack KVM Hypervisor", uuid=INSTANCE, cloudstack=T
 VM = Cloud(instance_id=INSTANCE, hostname="web01", password=PASSWORD)
 ROGUE = Cloud(instance_id=OTHER, hostname="evil", ssh_keys=(EVIL_KEY,), password=MARKER)
 NO_DMI = Platform()
-Asked = Callable[..., router.RouterAnswer]
+Asked = Callable[..., client.RouterAnswer]
 
 
 @pytest.fixture
@@ -558,12 +558,12 @@ def ask(live: System, candidate: Callable[..., Candidate]) -> Asked:
     def look(default: Sequence[Any], second: Sequence[Any], platform: Platform = NO_DMI) -> Any:
         made = [candidate(one, interface="eth0", default=True, source="127.0.0.1") for one in default]
         made += [candidate(one, interface="eth1", source="127.0.0.9") for one in second]
-        return router.look(live, made, platform, deadline=time.monotonic() + 4)
+        return client.look(live, made, platform, deadline=time.monotonic() + 4)
 
     return look
 
 
-def value(answered: router.RouterAnswer) -> Optional[bytes]:
+def value(answered: client.RouterAnswer) -> Optional[bytes]:
     """The password that would be set."""
     offered = [one.password.value for one in answered.readings if one.password.value is not None]
     return offered[0].reveal() if offered else None

@@ -22,13 +22,14 @@ from changed import replace
 from hostile import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
-from csagent import agent, memory
+from csagent import agent
 from csagent.apply import libcrypt
-from csagent.children import Options
 from csagent.model import Secret
 from csagent.plan import Report
 from csagent.settings import Settings
-from csagent.system import Clock, Runner, System
+from csagent.sources.jobs import Options
+from csagent.state import applied
+from csagent.system.seams import Clock, Runner, System
 
 ANOTHER = "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 YEAR = 365 * 86400.0
@@ -139,7 +140,7 @@ def test_nothing_is_read_through_the_owners_links(guest: Tree) -> None:
     plan = guest.run("plan", *guest.places)
     assert plan.returncode == 0 and "EXAMPLE-secret" not in plan.stdout and "0123456789" not in plan.stdout
     assert "links are not followed" in " ".join(plan.stdout.split())
-    assert memory.load(System.at(str(guest.root)), INSTANCE, "/root").script_markers == ()
+    assert applied.load(System.at(str(guest.root)), INSTANCE, "/root").script_markers == ()
 
 
 # --- /var/lib/csagent -----------------------------------------------------------------------------
@@ -325,7 +326,7 @@ def test_a_clone_with_the_originals_memory(guest: Tree) -> None:
     keys = (guest.root / "root/.ssh/authorized_keys").read_text()
     assert make_key(3) in keys and make_key(1) not in keys, "the original's keys are revoked"
     assert guest.password_is("EXAMPLE-c") and memory_of(guest).read_bytes() == before
-    assert memory.last_instance(System.at(str(guest.root))) == ANOTHER
+    assert applied.last_instance(System.at(str(guest.root))) == ANOTHER
 
 
 # --- /run/csagent ---------------------------------------------------------------------------------
@@ -441,20 +442,20 @@ def test_a_memory_from_the_future_is_not_the_latest(guest: Tree) -> None:
     ahead = time.time() + 40 * YEAR
     os.utime(memory_of(guest), (ahead, ahead))
     os.utime(memory_of(guest, ANOTHER), (0, 0))
-    assert memory.last_instance(System.at(str(guest.root))) == ANOTHER
+    assert applied.last_instance(System.at(str(guest.root))) == ANOTHER
     (guest.root / "var/lib/csagent/latest-instance").unlink()
-    assert memory.last_instance(System.at(str(guest.root))) == INSTANCE, "an earlier csagent had only times"
+    assert applied.last_instance(System.at(str(guest.root))) == INSTANCE, "an earlier csagent had only times"
     (guest.root / "var/lib/csagent/latest-instance").write_bytes(b"\xff\0../../x\n")
-    assert memory.last_instance(System.at(str(guest.root))) == INSTANCE
+    assert applied.last_instance(System.at(str(guest.root))) == INSTANCE
 
 
 DAEMON = """
 import sys, time
 from csagent import settings
-from csagent.children import Options
-from csagent.daemon import Daemon
+from csagent.sources.jobs import Options
+from csagent.daemon.loop import Daemon
 from csagent.log import Log
-from csagent.system import Clock, Runner, System
+from csagent.system.seams import Clock, Runner, System
 
 class Wild(Clock):
     step, count = float(sys.argv[4]), 0
@@ -532,7 +533,7 @@ def no_half_state(guest: Tree) -> None:
     if keys.exists():
         assert [line for line in keys.read_text().splitlines() if line[0] != "#"] == list(CLOUD.ssh_keys)
     if guest.router.acknowledged:
-        known = memory.load(System.at(str(guest.root)), INSTANCE)
+        known = applied.load(System.at(str(guest.root)), INSTANCE)
         assert guest.password_is() and known.age_of(Secret(PASSWORD.encode())) == "newest"
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from csagent.errors import CsagentError, UsageError
 from csagent.lab import cloud as clouds
-from csagent.lab import serve as lab_router
+from csagent.lab import router_command as lab_router
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
-from csagent.plausible import instance_id, ssh_keys
+from csagent.validation import instance_id, ssh_keys
 
 MARKER = "marker-Pw1EXAMPLE"
 

@@ -13,13 +13,13 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
-from csagent import daemon
+from csagent.daemon import loop
 from csagent.lab.cloud import Cloud
 from csagent.model import Endpoint, Platform, Secret
-from csagent.read import passwords, router, search
-from csagent.read.values import parse_listing
-from csagent.sockets import DeadlineSocket
-from csagent.system import Dialer, System
+from csagent.sources.router import client, passwords, search
+from csagent.sources.router.listing import parse_listing
+from csagent.system.seams import Dialer, System
+from csagent.system.sockets import DeadlineSocket
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "crowd"))
 
@@ -160,7 +160,7 @@ def test_a_slow_router_is_asked_over_few_connections(servers: Any, candidate: An
     """Who needs over half a second for the instance id gets no more connections than it has by then."""
     lab = servers.lab(latency=0.6)
     dialer = Counting()
-    answer = router.look(System(dialer=dialer), [candidate(lab)], Platform(), deadline=soon(30))
+    answer = client.look(System(dialer=dialer), [candidate(lab)], Platform(), deadline=soon(30))
     assert answer.readings[0].complete and answer.readings[0].ssh_keys == Cloud().ssh_keys
     assert dialer.ports.count(lab.port) == 2  # one for the instance id, one for the listing beside it
 
@@ -170,7 +170,7 @@ def test_what_the_listing_rules_out_is_not_asked_for(
 ) -> None:
     """Every request of a look finds something; a whole boot is then no more than cloud-init's."""
     lab = servers.lab()
-    router.look(live, [candidate(lab)], Platform(), deadline=soon(10))
+    client.look(live, [candidate(lab)], Platform(), deadline=soon(10))
     assert [request for request in lab.requests if request.status == "404"] == []
     assert len(lab.requests) + 2 <= 17  # with the two of the acknowledgement
 
@@ -193,10 +193,10 @@ def test_the_rest_after_an_answer_grows_with_what_it_took() -> None:
 
 def test_unfinished_passes_are_repeated_less_and_less_often() -> None:
     """In the close look: at once where nothing answered, later and at random where some of it did."""
-    assert daemon.pause_after(0, 0, 0.5) == daemon.PAUSE
-    assert daemon.pause_after(3, 0, 0.5) == 8.0
-    assert [daemon.pause_after(0, n, 1.0) for n in (1, 2, 3, 10, 10**6)] == [2.0, 4.0, 8.0, 30.0, 30.0]
-    assert daemon.pause_after(0, 5, 0.0) == daemon.PAUSE
+    assert loop.pause_after(0, 0, 0.5) == loop.PAUSE
+    assert loop.pause_after(3, 0, 0.5) == 8.0
+    assert [loop.pause_after(0, n, 1.0) for n in (1, 2, 3, 10, 10**6)] == [2.0, 4.0, 8.0, 30.0, 30.0]
+    assert loop.pause_after(0, 5, 0.0) == loop.PAUSE
 
 
 def test_an_acknowledgement_that_finds_no_connection_is_tried_again(
@@ -231,6 +231,6 @@ def test_an_offered_password_is_not_asked_for_again(
         return page(path, source)
 
     lab.page = slow
-    answer = router.read(live, [candidate(lab)], Platform(), deadline=soon(20))
+    answer = client.read(live, [candidate(lab)], Platform(), deadline=soon(20))
     assert answer.readings[0].password.state == "offered"
     assert len([one for one in lab.requests if one.server == "password"]) == 1

@@ -12,25 +12,25 @@ from typing import Any, List
 import pytest
 from samples import INSTANCE
 
-from csagent import children, observe
-from csagent.children import Options
 from csagent.lab.cloud import Cloud
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.sources import jobs, observe
+from csagent.sources.jobs import Options
+from csagent.system.seams import System
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> List[int]:
     """The process ids of the router children, as they are started."""
     pids: List[int] = []
-    start = children.start_router
+    start = jobs.start_router
 
     def noting(*words: Any, **more: Any) -> Any:
         child = start(*words, **more)
         pids.append(child.pid)
         return child
 
-    monkeypatch.setattr(children, "start_router", noting)
+    monkeypatch.setattr(jobs, "start_router", noting)
     return pids
 
 

@@ -9,12 +9,13 @@ import pytest
 from changed import replace
 from samples import CLOUD, INSTANCE, PASSWORD
 
-from csagent import agent, memory
-from csagent.children import Options
+from csagent import agent
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.sources.jobs import Options
+from csagent.state import applied
+from csagent.system.seams import System
 
 OLD = sorted((Path(__file__).resolve().parents[1] / "fixtures/memory").glob("*.json"))
 KEYS = (
@@ -35,7 +36,7 @@ def remembered(tree: Path, path: Path) -> Path:
 def test_every_member_is_understood(path: Path, tree: Path, system: System) -> None:
     """Host name, keys, their account, user-data, and the password by its fingerprint."""
     remembered(tree, path)
-    known = memory.load(system, INSTANCE)
+    known = applied.load(system, INSTANCE)
     assert (known.note, known.withheld, known.hostname, known.ssh_user) == ("", "", "web01", "root")
     assert known.ssh_keys == KEYS
     assert (
@@ -59,4 +60,4 @@ def test_a_pass_after_the_upgrade_puts_nothing_back(path: Path, tree: Path, syst
     assert (tree / "etc/shadow").read_bytes() == shadow, reasons
     assert (tree / "etc/hostname").read_text() == "chosen\n"
     assert json.loads(target.read_bytes())["schema"] >= 1
-    assert memory.load(system, INSTANCE).age_of(Secret(PASSWORD.encode())) == "newest"
+    assert applied.load(system, INSTANCE).age_of(Secret(PASSWORD.encode())) == "newest"

@@ -19,9 +19,9 @@ from csagent.errors import Malformed, ProbeError
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import SHAPES, LabRouter
 from csagent.model import Candidate, Endpoint, Platform, Secret
-from csagent.read import passwords, router
-from csagent.read.password_reply import PasswordReply, PasswordServer, ask, failure, parse
-from csagent.system import System
+from csagent.sources.router import client, passwords
+from csagent.sources.router.password_protocol import PasswordReply, PasswordServer, ask, failure, parse
+from csagent.system.seams import System
 
 MARKER = "marker-Pw1EXAMPLE"
 SECRET = MARKER.encode()
@@ -417,8 +417,8 @@ def test_groups_put_the_default_nic_first_and_each_server_once() -> None:
 # --- with real routers ------------------------------------------------------------------------------
 
 
-def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) -> router.RouterAnswer:
-    return router.look(live, given, platform, deadline=time.monotonic() + 6)
+def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) -> client.RouterAnswer:
+    return client.look(live, given, platform, deadline=time.monotonic() + 6)
 
 
 def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
@@ -495,7 +495,7 @@ def test_a_neighbour_behind_a_name_is_no_password(live: System, servers: Any, ca
         interface="eth0",
         default=True,
     )
-    answer = router.look(
+    answer = client.look(
         live,
         [candidate(ours, interface="eth0", default=True), name],
         PLATFORM,
@@ -515,7 +515,7 @@ def test_a_neighbour_does_not_stand_in_for_a_password_server_that_is_down(
     name = candidate(
         neighbour, address="data-server.", port=dead, kind="data-server", interface="eth0", default=True
     )
-    answer = router.look(
+    answer = client.look(
         live,
         [candidate(ours, password_port=servers.free_port(), interface="eth0", default=True), name],
         PLATFORM,
@@ -658,7 +658,7 @@ def test_the_password_is_in_no_text(
     ):
         peer = servers.says(raw, "127.0.0.3")
         given.append(candidate(peer, password_port=peer.port))
-    answer = router.look(live, given, PLATFORM, deadline=soon(4))
+    answer = client.look(live, given, PLATFORM, deadline=soon(4))
     offer = answer.readings[0].password
     assert offer.value is not None
     places = passwords.acknowledge(live, offer.endpoints, offer.value, soon(3))
@@ -684,11 +684,12 @@ def test_a_router_logs_no_password(servers: Any, live: System) -> None:
 
 
 def test_an_acknowledgement_imports_nothing_late(servers: Any) -> None:
-    """After `import csagent.read.passwords` the child may give up its rights, and needs no requests."""
+    """After `import passwords` the child may give up its rights, and needs no requests."""
     lab = servers.lab(Cloud(password=MARKER))
     code = (
-        "import sys, time\nfrom csagent.model import Endpoint, Secret\nfrom csagent.system import System\n"
-        "from csagent.read import passwords\nloaded = set(sys.modules)\n"
+        "import sys, time\nfrom csagent.model import Endpoint, Secret\n"
+        "from csagent.system.seams import System\n"
+        "from csagent.sources.router import passwords\nloaded = set(sys.modules)\n"
         f"ends = [Endpoint('127.0.0.1', {lab.password_port}), Endpoint('127.0.0.1', {servers.free_port()})]\n"
         f"told = passwords.acknowledge(System(), ends, Secret({SECRET!r}), time.monotonic() + 5)\n"
         "print([place.outcome for place in told], sorted(set(sys.modules) - loaded), 'requests' in loaded)\n"

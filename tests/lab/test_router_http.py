@@ -12,8 +12,8 @@ from typing import Any, Callable, Iterator, Tuple
 import pytest
 
 from csagent.errors import Absent, CutShort, Malformed, ProbeError, Refused, TimedOut, Unreachable
-from csagent.read.http import Http
-from csagent.system import System
+from csagent.sources.router.http import Http
+from csagent.system.seams import System
 
 OK = b"HTTP/1.1 200 OK\r\n"
 MARKER = "marker-in-body"
@@ -243,7 +243,7 @@ def test_a_redirect_is_not_followed(live: System, servers: Any) -> None:
 
 WARM = """
 import sys
-from csagent.read import http, router
+from csagent.sources.router import client, http
 http.warm_up()
 
 class Closed:
@@ -254,14 +254,14 @@ sys.meta_path.insert(0, Closed())
 sys.path[:] = []
 import time
 from csagent.model import Candidate, Platform
-from csagent.system import System
-from csagent.read import passwords, router
+from csagent.system.seams import System
+from csagent.sources.router import client, passwords
 end = time.monotonic() + 10
 system = System()
 ours = Candidate("127.0.0.1", "given", "test", port=PORT, password_port=PASSWORD_PORT)
 others = [Candidate("127.0.0.1", "given", "test", port=port, password_port=1) for port in DEAD]
 name = Candidate("data-server.", "data-server", "test", port=1, password_port=1)
-answer = router.read(system, [*others, ours, name], Platform(), deadline=end)
+answer = client.read(system, [*others, ours, name], Platform(), deadline=end)
 offer = answer.readings[0].password
 places = passwords.acknowledge(system, offer.endpoints, offer.value, end)
 print(len(answer.readings[0].metadata), places[0].detail)

@@ -15,9 +15,9 @@ from csagent.lab.cloud import Cloud
 from csagent.lab.drive import escape
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Platform, Reading
-from csagent.read import metadata, router, values
-from csagent.read.http import Answer
-from csagent.system import Clock, System
+from csagent.sources.router import client, listing, metadata
+from csagent.sources.router.http import Answer
+from csagent.system.seams import Clock, System
 
 Read = Callable[..., Reading]
 KEY = Cloud().ssh_keys[0]
@@ -30,7 +30,7 @@ def read_lab(live: System, candidate: Callable[..., Candidate]) -> Read:
     def read(cloud: Cloud, kind: Any = LabRouter, **fields: Any) -> Tuple[Reading, LabRouter]:
         with kind(cloud, **fields) as lab:
             deadline = time.monotonic() + 8
-            answer = router.look(live, [candidate(lab)], Platform(), deadline=deadline)
+            answer = client.look(live, [candidate(lab)], Platform(), deadline=deadline)
             return answer.readings[0], lab
 
     return read
@@ -156,7 +156,7 @@ def test_names_are_unescaped_and_custom_values_are_not(read_lab: Read) -> None:
 def test_escapes_that_make_no_text_are_refused(value: str) -> None:
     """Half a surrogate pair or an escaped control character is no name."""
     with pytest.raises(Malformed):
-        values.parse_value("service-offering", value.encode())
+        listing.parse_value("service-offering", value.encode())
 
 
 def test_both_spellings_of_the_hypervisor_are_one_key(read_lab: Read) -> None:
@@ -384,7 +384,7 @@ def test_trouble_and_absence_differ() -> None:
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 def test_any_listing_gives_askable_names_and_printable_reasons(body: bytes) -> None:
     """Whatever the bytes, what may be asked for is a plain name, and each reason is one line."""
-    found = values.parse_listing(body)
+    found = listing.parse_listing(body)
     for name in (*found.keys, *found.directories):
         assert "/" not in name and ".." not in name and name.isprintable() and 0 < len(name) < 256
     for problem in found.problems:
@@ -395,7 +395,7 @@ def test_any_listing_gives_askable_names_and_printable_reasons(body: bytes) -> N
 def test_unescape_undoes_what_the_management_server_does(text: str) -> None:
     """Any name that is text survives the escaping of CloudStack, unless it has escapes of its own."""
     if "\\" not in text and text.encode("utf-8", "replace").decode() == text:
-        assert values.unescape(escape(text)) == text
+        assert listing.unescape(escape(text)) == text
 
 
 @settings(max_examples=200)
@@ -403,7 +403,7 @@ def test_unescape_undoes_what_the_management_server_does(text: str) -> None:
 def test_any_value_is_clean_text_or_a_reason(key: str, body: bytes) -> None:
     """No bytes lead to anything but encodable text or a `ProbeError`."""
     try:
-        text = values.parse_value(key, body)
+        text = listing.parse_value(key, body)
     except ProbeError as error:
         text = str(error)
     assert "\0" not in text

@@ -64,7 +64,7 @@ TURNS = int(os.environ.get("CSAGENT_SOAK_TURNS", "300"))
 
 MANY_TURNS = """
 import os, sys
-from csagent.daemon import Daemon
+from csagent.daemon.loop import Daemon
 from csagent.errors import CsagentError
 from csagent.log import Log
 

@@ -12,7 +12,7 @@ from samples import CLOUD, make_key
 from test_agent import Done, Guest, data, make_drive, places
 
 from csagent.lab.router import LabRouter
-from csagent.plausible import SSH_KEYS_LIMIT
+from csagent.validation import SSH_KEYS_LIMIT
 
 FIRST, SECOND, OWN = make_key(1), make_key(2), make_key(9, "owner")
 KEYS_PATH = "/public-keys"

@@ -18,7 +18,7 @@ from csagent.lab.router import LabRouter
 PROGRAM = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(",")))
-from csagent.cli import entry
+from csagent.cli.main import entry
 entry()
 """
 

@@ -51,10 +51,10 @@ def main():
         return result
 
     setattr(owner, name, sabotaged)
-    from csagent import cli
+    from csagent.cli.main import entry
 
     sys.argv = ["csagent", *arguments]
-    cli.entry()
+    entry()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from image import REPOSITORY, Installed, run
 from segment import MAC, Guest, Segment
 from test_rogue_dhcp import FAKE_SYS
 
+from csagent.lab.password_replies import SHAPES
 from csagent.lab.router import LabRouter
-from csagent.lab.shapes import SHAPES
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 

@@ -20,12 +20,13 @@ from gate import require
 from hostile import DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
 from samples import CLOUD, INSTANCE, PASSWORD, make_key
 
-from csagent import memory
-from csagent.apply import accounts, ssh_keys
+from csagent.apply import ssh_keys
 from csagent.errors import ApplyError
 from csagent.lab.router import LabRouter
 from csagent.lab.vm.namespace import Namespace
-from csagent.system import System
+from csagent.state import applied
+from csagent.system import accounts
+from csagent.system.seams import System
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 
@@ -481,7 +482,7 @@ def test_the_owner_races_with_us_and_wins_nothing(tree: Path) -> None:
                     assert SECRET not in (ssh_keys.current(system, account) or "")
                 except ApplyError:
                     pass
-                assert set(memory.load(system, INSTANCE, account.home).script_markers) <= {"f" * 32}
+                assert set(applied.load(system, INSTANCE, account.home).script_markers) <= {"f" * 32}
             assert swapper.poll() is None, "she was at it all the time"
         finally:
             swapper.kill()
@@ -500,7 +501,7 @@ def test_a_stopped_child_is_not_waited_for(guest: Tree) -> None:
         "import sys; from csagent.apply import ssh_keys; ssh_keys.TIMEOUT = 1.0; import os, signal;"
         "real = ssh_keys._replace;"
         "ssh_keys._replace = lambda *words: (os.kill(os.getpid(), signal.SIGSTOP), real(*words))[1];"
-        "from csagent.cli import main; sys.exit(main())"
+        "from csagent.cli.main import main; sys.exit(main())"
     )
     words = [sys.executable, "-c", code, "--root", str(guest.root), "apply", *guest.places]
     done = subprocess.run(
@@ -579,7 +580,7 @@ class Box(Tree):
         code = (
             f"import sys; sys.path.insert(0, {str(REPOSITORY)!r});"
             f"import csagent.apply.password as p; p.CHPASSWD_TIMEOUT = {self.patience};"
-            "from csagent.cli import main; sys.exit(main())"
+            "from csagent.cli.main import main; sys.exit(main())"
         )
         return [*self.prefix, sys.executable, "-I", "-c", code, *words]
 

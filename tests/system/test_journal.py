@@ -38,10 +38,10 @@ import os, sys
 stream = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = f"{stream.st_dev}:{stream.st_ino}"
 from csagent import agent
-from csagent.children import Options
+from csagent.sources.jobs import Options
 from csagent.log import Log
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.system.seams import System
 root, port, password_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 options = Options(router=("127.0.0.1", port), password_port=password_port)
 log = Log(1)

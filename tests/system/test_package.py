@@ -16,7 +16,7 @@ from segment import Guest
 
 import csagent
 from csagent import settings
-from csagent.system import System
+from csagent.system.seams import System
 
 SERVICES = ("csagent.service", "csagent-host-keys.service")
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging" / "debian"

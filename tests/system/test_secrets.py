@@ -209,7 +209,7 @@ def test_the_daemon(box: Box) -> None:
     notices = box.namespace.call(listener)
     threading.Thread(target=lambda: hear(notices, heard), daemon=True).start()
     with router_in(box) as router, contextlib.closing(notices):
-        tell = [str(SABOTEUR), "csagent.hearing:router_news", "tell", disguise(b"-"), "--"]
+        tell = [str(SABOTEUR), "csagent.sources.checks:router_news", "tell", disguise(b"-"), "--"]
         words = ["env", "NOTIFY_SOCKET=@csagent-test", PYTHON, *tell, "-vv", "daemon"]
         with box.background(*words, *places(router)) as process:
             assert until(lambda: len(router.acknowledged) == 1)
@@ -360,13 +360,17 @@ def test_a_full_disk_while_remembering(box: Box) -> None:
 
 # (place, whose process): each has the password in its memory when it has done its work.
 PARENT = (
-    "csagent.hearing:router_news",
+    "csagent.sources.checks:router_news",
     "csagent.decide:decide",
     "csagent.apply.password:set_password",
-    "csagent.memory:save",
-    "csagent.show.record:write",
+    "csagent.state.applied:save",
+    "csagent.state.published:write",
 )
-CHILD = ("csagent.plausible:password", "csagent.read.passwords:offers", "csagent.wire:encode")
+CHILD = (
+    "csagent.validation:password",
+    "csagent.sources.router.passwords:offers",
+    "csagent.sandbox.codec:encode",
+)
 
 
 def sabotaged(box: Box, router: LabRouter, place: str, what: str, *, command: str = "apply") -> Ran:
@@ -398,7 +402,7 @@ def test_no_process_that_holds_a_secret_may_dump_core(box: Box) -> None:
     """Not dumpable and without a limit to raise: a core piped to a program needs the first."""
     for command in ("apply", "fetch", "plan"):
         with router_in(box) as router:
-            run = sabotaged(box, router, "csagent.hearing:router_news", "tell", command=command)
+            run = sabotaged(box, router, "csagent.sources.checks:router_news", "tell", command=command)
         assert run.err.count(b"dumpable 0, cores (0, 0)") >= 1 and b"dumpable 1" not in run.err, run.err
 
 
@@ -413,7 +417,7 @@ def test_no_core_of_a_pass_that_is_shot(box: Box, number: int) -> None:
     for path in box.cores():
         path.unlink()
     runs = []
-    for place in ("csagent.apply.password:set_password", "csagent.memory:save", CHILD[1]):
+    for place in ("csagent.apply.password:set_password", "csagent.state.applied:save", CHILD[1]):
         with router_in(box) as router:
             runs.append(sabotaged(box, router, place, f"signal:{int(number)}"))
     assert box.cores() == []

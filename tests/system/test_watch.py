@@ -12,9 +12,10 @@ from typing import Any, List
 
 import pytest
 
-from csagent import events, watch
-from csagent.find import finder
+from csagent.daemon import watch
+from csagent.discovery import finder
 from csagent.log import Log
+from csagent.system import events
 
 PATTERNS = (
     "/var/lib/dhcp/*.leases",
@@ -97,7 +98,7 @@ def test_every_client_is_watched() -> None:
 
 IN_A_NAMESPACE = """
 import subprocess, sys
-from csagent.events import Network
+from csagent.system.events import Network
 sys.path.insert(0, %r)
 from test_watch import told
 def ip(*words): subprocess.run(["ip", *words], check=True)
@@ -134,8 +135,8 @@ def test_a_pass_that_waits_looks_as_soon_as_there_is_an_address() -> None:
     """The next look is due half a second after the last; once the kernel tells of an address, at once."""
     script = """
 import select, subprocess, time
-from csagent.lookout import SOON, Lookout
-from csagent.system import System
+from csagent.sources.changes import SOON, Lookout
+from csagent.system.seams import System
 subprocess.run(["ip", "link", "add", "dummy7", "type", "veth"], check=True)
 lookout = Lookout(System.at("/"), ("config-2",), True)
 assert lookout.look() == (False, False), "not due"
@@ -148,8 +149,8 @@ assert lookout.look() == (True, False)
 assert lookout.until() - time.monotonic() > 2 * SOON
 lookout.close()
 
-from csagent.children import Options
-from csagent.observe import _Observer
+from csagent.sources.jobs import Options
+from csagent.sources.observe import _Observer
 from csagent.settings import Settings
 observer = _Observer(System.at("/"), Settings(), Options(), 10.0, 3.0, None)
 observer.lookout._next = began = time.monotonic() - 1.0

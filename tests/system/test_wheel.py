@@ -130,7 +130,7 @@ def test_install_units_on_a_machine(
         with zipfile.ZipFile(sdist_and_wheel[1]) as archive:
             archive.extractall(modules)
         script = local / "bin/csagent"
-        script.write_text("#!/usr/bin/python3\nfrom csagent.cli import entry\n\nentry()\n")
+        script.write_text("#!/usr/bin/python3\nfrom csagent.cli.main import entry\n\nentry()\n")
         script.chmod(0o755)
         command = ("/usr/local/bin/csagent", "install-units")
 

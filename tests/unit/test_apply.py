@@ -10,13 +10,14 @@ import pytest
 from changed import replace
 from samples import make_key
 
-from csagent.apply import accounts, hostname, libcrypt, password, ssh_keys
+from csagent.apply import hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
-from csagent.apply.selinux import relabel
 from csagent.errors import ApplyError
 from csagent.model import Secret
-from csagent.system import Completed, Runner, System
-from csagent.tree import Tree
+from csagent.system import accounts
+from csagent.system.seams import Completed, Runner, System
+from csagent.system.selinux import relabel
+from csagent.system.tree import Tree
 
 SECRET = Secret(b"EXAMPLE: p'a\"s$s=1")
 

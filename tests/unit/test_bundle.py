@@ -19,36 +19,35 @@ from changed import replace
 from samples import make_key, make_tree
 from test_captures import CHOSEN, WHOLE, discover, named, scenarios
 
-from csagent import jail, wire
 from csagent.apply.authorized_keys import BEGIN, END
-from csagent.child import Identity
-from csagent.children import Options
-from csagent.cli import main
-from csagent.doctor import (
+from csagent.cli.discover import as_json
+from csagent.cli.main import main
+from csagent.discovery import finder, interfaces
+from csagent.discovery.finder import look, prepare
+from csagent.discovery.leases import CLIENTS, statements
+from csagent.discovery.leases.client import Evidence
+from csagent.doctor import engine
+from csagent.doctor.bundle import (
     archive,
     bundle,
     collect,
-    examine,
-    inputs,
-    others,
+    manifest,
+    recorded,
     redact,
     redact_config,
     redact_network,
-    replayed,
-    sshd_config,
 )
-from csagent.doctor.last_pass import load_settings
-from csagent.doctor.situation import Seen
+from csagent.doctor.checks import others, sshd_config
+from csagent.doctor.checks.last_pass import load_settings
+from csagent.doctor.context import Seen
 from csagent.errors import CsagentError, UsageError
-from csagent.find import finder, links
-from csagent.find.finder import look, prepare
-from csagent.find.leases import CLIENTS, statements
-from csagent.find.leases.client import Evidence
 from csagent.model import Nic, Place, Route
+from csagent.sandbox import codec, jail
+from csagent.sandbox.child import Identity
 from csagent.settings import Settings
-from csagent.show.discover import as_json
-from csagent.system import System
-from csagent.tree import Tree
+from csagent.sources.jobs import Options
+from csagent.system.seams import System
+from csagent.system.tree import Tree
 
 HASH = "$6$markersalt$markerhashmarkerhashmarkerhashmarkerhash"
 NOW = 1_795_235_876.0
@@ -132,7 +131,7 @@ def test_whole_command_replays(name, tmp_path, capsys):
     machine, first, second = (tmp_path / name for name in ("machine", "first.tar.gz", "second.tar.gz"))
     shutil.copytree(CHOSEN / name, machine)
     place = Place("http://10.1.1.1:80", "DHCP server of eth0", "refused", "connection refused", 0.25)
-    put(machine, replayed.SEEN, json.dumps(replayed.as_document(Seen(looked=True, places=(place,)))))
+    put(machine, recorded.SEEN, json.dumps(recorded.as_document(Seen(looked=True, places=(place,)))))
     said = []
     for root, destination in ((machine, first), (tmp_path / "unpacked", second)):
         assert main(["--root", str(root), "discover", "--json"]) == 0
@@ -182,8 +181,8 @@ def test_what_netlink_said_is_written_as_the_kernel_files_say_it():
     """NICs and default routes that no file tells are put into the files that a replay reads."""
     nics = (Nic("eth0", 2, "02:00:4c:9f:00:05", ("10.1.1.42", "10.1.1.43")), Nic("eth1", 3, None, ()))
     routes = (Route("eth0", "10.1.1.1", 0), Route("eth1", "10.2.2.254", 600))
-    assert tuple(links._from_ip_json(redact_network.made_ip_addr(nics))) == nics
-    assert tuple(links.parse_proc_route(redact_network.made_proc_route(routes).decode())) == routes
+    assert tuple(interfaces._from_ip_json(redact_network.made_ip_addr(nics))) == nics
+    assert tuple(interfaces.parse_proc_route(redact_network.made_proc_route(routes).decode())) == routes
     kept = redact_network.routes(redact_network.made_proc_route(routes))
     assert kept == redact_network.made_proc_route(routes)
 
@@ -203,7 +202,7 @@ class Watched(Tree):
 def listed(path):
     """Whether a path is one of those that an archive holds, or a directory above one."""
     depth = path.rstrip("/").count("/")
-    for pattern, _ in (*inputs.files("/root"), *collect.EXTRA):
+    for pattern, _ in (*manifest.files("/root"), *collect.EXTRA):
         parts = pattern.split("/")
         if fnmatch.fnmatchcase(path.rstrip("/"), "/".join(parts[: depth + 1])) and len(parts) > depth:
             return True
@@ -227,14 +226,14 @@ def test_everything_that_is_read_is_on_the_list(tmp_path):
     system = replace(system, tree=tree, runner=recorder)
     settings, _ = load_settings(system, None)
     look(system, prepare(system), settings.drive_labels)
-    examined = examine.examine(system, settings, "", Options(), wait=0.0)
+    examined = engine.examine(system, settings, "", Options(), wait=0.0)
     assert not [one for one in examined.findings if "this probe" in one.saw]
 
     own = ("/recorded.json", "/_doctor/seen.json", others.REPORT)
     assert [path for path in tree.seen if path not in own and not listed(path)] == []
     assert {"/etc/shadow", "/run/csagent/status.json", "/var/lib/dhcp/dhclient.leases"} <= tree.seen
     account = examined.situation.account
-    known = inputs.commands("root", account.home, account.shell, ["eth0"])
+    known = manifest.commands("root", account.home, account.shell, ["eth0"])
     assert len(recorder.heard) > 5 and set(recorder.heard) <= set(known)
 
 
@@ -283,7 +282,7 @@ def test_sanitised_lease_says_what_the_damaged_one_said(seed):
     pool = []
     for path in scenarios(CHOSEN):
         system = System.at(str(path))
-        pool.append((prepare(system).evidence, links.nics(system)))
+        pool.append((prepare(system).evidence, interfaces.nics(system)))
     changed = 0
     for _ in range(500):
         evidence, nics = chance.choice(pool)
@@ -302,14 +301,14 @@ def test_sanitised_lease_says_what_the_damaged_one_said(seed):
 
 def test_everything_on_the_list_has_a_sanitiser():
     """Of no file and no command that is looked at has it been forgotten to say what may leave."""
-    for pattern in inputs.FILES:
+    for pattern in manifest.FILES:
         lease = pattern in finder.lease_patterns()
-        name = "lease" if lease else inputs.sanitiser(pattern)
+        name = "lease" if lease else manifest.sanitiser(pattern)
         path = pattern.replace("{home}", "/root").replace("*", "x")
         assert name == "empty" or redact.file_rule(path, name, "root"), pattern
     for path, name in collect.EXTRA:
         assert name == "empty" or redact.file_rule(path, name, "root"), path
-    for command in (*inputs.COMMANDS, collect.JOURNAL):
+    for command in (*manifest.COMMANDS, collect.JOURNAL):
         assert redact.command_rule(command, "root"), command
     assert redact.file_rule("/etc/krb5.keytab", "plain", "root") is None
     assert redact.command_rule(("cat", "/etc/shadow"), "root") is None
@@ -433,7 +432,7 @@ def test_no_secret_of_any_place_gets_out(tmp_path):
     for path, content in PLANTED.items():
         put(root, path, content)
     said = dict(SAID)
-    for command in inputs.commands("root", "/root", "/bin/bash", ["eth0"]):
+    for command in manifest.commands("root", "/root", "/bin/bash", ["eth0"]):
         secret = {
             "sshd": "setenv X=marker\nauthorizedkeyscommand /usr/bin/keys -u admin:marker\nbanner marker\n",
             "systemctl": "Environment=X=marker\nId=ssh.service\nDescription=marker\nActiveState=active\n",
@@ -681,11 +680,11 @@ def test_what_only_root_may_read_is_listed(tmp_path):
 
         def work(_prepared, _say):
             job.read()
-            return wire.encode(job.finish())
+            return codec.encode(job.finish())
 
         limits = replace(jail.READER, cpu=30)
         answer = jail.run(job.system, "test", finder.warm_up, work, limits, Identity(65534, 65534), 60.0)
-    gathered = wire.decode(bundle.Gathered, answer)
+    gathered = codec.decode(bundle.Gathered, answer)
     left = dict(gathered.left_out)
     assert left["/etc/shadow"] == left["/var/lib/dhcpcd/eth0.lease"] == "Permission denied"
     assert left["/var/lib/NetworkManager/"] == "only root may look into it"
@@ -884,7 +883,7 @@ def test_archive_of_a_tree_is_judged_as_a_tree(tmp_path, capsys):
         bad = [one for one in findings if one["state"] in ("problem", "warning")]
         said.append(({one["saw"] for one in bad}, {one["saw"] for one in findings}))
         if machine == root:
-            assert json.loads(contents(destination)[replayed.SEEN[1:]])["tree"] is True
+            assert json.loads(contents(destination)[recorded.SEEN[1:]])["tree"] is True
             unpack(destination.read_bytes(), tmp_path / "unpacked")
     assert said[1][0] <= said[0][0], said[1][0] - said[0][0]
     assert {one for one in said[0][1] if "this is a tree" in one} <= said[1][1]

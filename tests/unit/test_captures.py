@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from csagent.find.finder import look, prepare
-from csagent.show.discover import as_json, as_text
-from csagent.system import System
+from csagent.cli.discover import as_json, as_text
+from csagent.discovery.finder import look, prepare
+from csagent.system.seams import System
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHOSEN = REPOSITORY / "tests" / "fixtures" / "leases"

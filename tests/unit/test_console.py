@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.show.console import Console, safe, shorten
+from csagent.console import Console, safe, shorten
 
 
 class Terminal(io.StringIO):

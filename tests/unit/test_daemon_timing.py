@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
-from csagent.daemon import CLOSE_LOOK, FIRST_BUDGET, GRACE, HURRY, SETTLE_AT_MOST, Daemon, retry_after
+from csagent.daemon.loop import CLOSE_LOOK, FIRST_BUDGET, GRACE, HURRY, SETTLE_AT_MOST, Daemon, retry_after
 from csagent.errors import UsageError
 from csagent.log import Log
 
@@ -251,7 +251,7 @@ def test_events_that_never_end_get_fewer_and_fewer_passes() -> None:
 def test_a_reload_whose_pass_dies_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd hears READY after RELOADING whatever happens, and the next pass reads the settings."""
     told: List[str] = []
-    monkeypatch.setattr("csagent.daemon.notify", lambda *lines: told.extend(lines))
+    monkeypatch.setattr("csagent.daemon.loop.notify", lambda *lines: told.extend(lines))
     machine = Machine([ALL, BUG, ALL], [(50, "reload")])
     start = machine.start
 
@@ -272,7 +272,9 @@ def test_ready_keeps_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A first pass that takes longer than its wait does not keep those waiting who order after it."""
     told: List[Any] = []
     machine = Machine([NOTHING, NOTHING])
-    monkeypatch.setattr("csagent.daemon.notify", lambda *lines: told.append((machine.time - 1000, lines)))
+    monkeypatch.setattr(
+        "csagent.daemon.loop.notify", lambda *lines: told.append((machine.time - 1000, lines))
+    )
     start = machine.start
     machine.daemon.start = lambda *args: setattr(made := start(*args), "took", 70.0) or made  # type: ignore
     machine.run()

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from samples import INSTANCE, make_key
 
 from csagent.decide import decide
-from csagent.memory import Memory
 from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
 from csagent.plan import DATA, Acknowledge, Action, KeepUserData, Leave, SetHostname, SetPassword, WriteKeys
-from csagent.read.userdata import describe
 from csagent.settings import Settings
+from csagent.sources.user_data import describe
+from csagent.state.applied import Memory
 
 PASSWORD = Secret(b"EXAMPLE-new")
 OLD = Secret(b"EXAMPLE-old")

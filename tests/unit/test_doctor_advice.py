@@ -9,9 +9,9 @@ import pytest
 from changed import replace
 from patients import Patient
 
-from csagent.find import owners
-from csagent.find.rivals import CloudInit
 from csagent.model import Platform
+from csagent.other_agents import ownership
+from csagent.other_agents.cloud_init import CloudInit
 from csagent.settings import Settings
 
 LOCAL = "/etc/ssh/sshd_config.d/00-local.conf"
@@ -45,7 +45,7 @@ def test_advice_about_sshd_adds_up(patient: Patient) -> None:
 
 def test_advice_about_cloud_init_leaves_the_shipped_file_alone(tmp_path: Path) -> None:
     """90-csagent.cfg, as the packages ship it, says more than the one line; it is not written over."""
-    directory = tmp_path / owners.DROP_INS[1:]
+    directory = tmp_path / ownership.DROP_INS[1:]
     directory.mkdir(parents=True)
     (directory / "90-csagent.cfg").write_text("preserve_hostname: true\n")
     rival = CloudInit(
@@ -65,7 +65,7 @@ def test_advice_about_cloud_init_leaves_the_shipped_file_alone(tmp_path: Path) -
         waits=True,
         ran=True,
     )
-    (verdict,) = list(owners._keys(rival, Settings()))
+    (verdict,) = list(ownership._keys(rival, Settings()))
     for _ in range(2):
         run(verdict.advice.split("in a template: ")[1], tmp_path)
     assert (directory / "90-csagent.cfg").read_text() == "preserve_hostname: true\n"

@@ -9,11 +9,11 @@ import pytest
 from changed import replace
 from patients import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 
-from csagent.doctor import machine, units
-from csagent.doctor.sshd_config import Login, listed, matches, parse_effective, read_effective, split
+from csagent.doctor.checks import machine, units
+from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
 from csagent.model import Nic, Place, Platform, Rejected
 from csagent.settings import Settings
-from csagent.tree import Tree
+from csagent.system.tree import Tree
 
 
 @pytest.fixture

@@ -15,16 +15,17 @@ from changed import replace
 from patients import SEEN, Patient
 from samples import INSTANCE
 
-from csagent import cli
-from csagent.children import Options
-from csagent.doctor import examine, inputs, replayed
+from csagent.cli import doctor
+from csagent.cli.main import main
+from csagent.console import Console
+from csagent.doctor import engine
+from csagent.doctor.bundle import manifest, recorded
+from csagent.doctor.context import Situation, in_time
 from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
-from csagent.doctor.situation import Situation, in_time
 from csagent.model import Place
 from csagent.settings import Settings
-from csagent.show import doctor
-from csagent.show.console import Console
-from csagent.system import Runner, System
+from csagent.sources.jobs import Options
+from csagent.system.seams import Runner, System
 
 OK = Finding("platform", "ok", "KVM")
 NOTE = Finding("drives", "note", "not seen: this is a tree")
@@ -40,7 +41,7 @@ def patient(tmp_path: Path) -> Patient:
 
 def run(capsys: pytest.CaptureFixture[str], root: Path, *words: str) -> Tuple[int, str, str]:
     """`csagent doctor` on a tree: exit code, standard output and standard error."""
-    code = cli.main(["--root", str(root), "doctor", *words])
+    code = main(["--root", str(root), "doctor", *words])
     said = capsys.readouterr()
     return code, said.out, said.err
 
@@ -162,8 +163,8 @@ sys.addaudithook(hook)
 import socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
     probe.connect(("127.0.0.1", 9))
-from csagent import cli
-sys.exit(cli.main(["--root", sys.argv[2], "doctor"]))
+from csagent.cli.main import main
+sys.exit(main(["--root", sys.argv[2], "doctor"]))
 """
     words = [sys.executable, "-c", script, str(heard), str(patient.root)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
@@ -177,8 +178,8 @@ sys.exit(cli.main(["--root", sys.argv[2], "doctor"]))
 def test_what_was_seen_survives_the_archive(tmp_path: Path) -> None:
     """Written and read again it is the same."""
     (tmp_path / "_doctor").mkdir()
-    (tmp_path / replayed.SEEN[1:]).write_text(json.dumps(replayed.as_document(SEEN)))
-    assert replayed.read(System.at(str(tmp_path)), None) == SEEN
+    (tmp_path / recorded.SEEN[1:]).write_text(json.dumps(recorded.as_document(SEEN)))
+    assert recorded.read(System.at(str(tmp_path)), None) == SEEN
 
 
 def test_other_agents_are_those_of_the_machine(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,8 +211,8 @@ def test_a_forged_record_is_no_traceback(patient: Patient, document: str) -> Non
     """An archive may come from anybody: whatever stands in it, the probes run and say something."""
     patient.save()
     system = System.at(str(patient.root))
-    patient.write(replayed.SEEN, document)
-    seen = replayed.read(system, None)
+    patient.write(recorded.SEEN, document)
+    seen = recorded.read(system, None)
     assert not seen.source_found and not seen.as_root
     patient.seen = seen
     assert not [one for one in patient.findings() if "probe failed" in one.saw]
@@ -223,16 +224,16 @@ def test_a_capture_without_a_record_has_the_places_of_its_last_pass(patient: Pat
     place = {"place": "router 10.1.1.1", "why": "x", "outcome": "ok", "detail": "", "seconds": 0.1}
     patient.status["places"] = [place]
     patient.save()
-    (patient.root / replayed.SEEN[1:]).unlink()
-    seen = replayed.read(System.at(str(patient.root)), patient.status)
+    (patient.root / recorded.SEEN[1:]).unlink()
+    seen = recorded.read(System.at(str(patient.root)), patient.status)
     assert seen.source_found and seen.places == (Place("router 10.1.1.1", "x", "ok", "", 0.1),)
-    assert replayed.read(System.at(str(patient.root)), None).problem
+    assert recorded.read(System.at(str(patient.root)), None).problem
 
 
 def test_the_home_of_another_account_is_asked_for() -> None:
     """Patterns and command lines name the account's own home; no blank stays in one."""
-    assert ("/home/alice/.ssh/authorized_keys", "keys") in list(inputs.files("/home/alice/"))
-    commands = inputs.commands("alice", "/home/alice", "/bin/sh", ["eth0", "eth1"])
+    assert ("/home/alice/.ssh/authorized_keys", "keys") in list(manifest.files("/home/alice/"))
+    commands = manifest.commands("alice", "/home/alice", "/bin/sh", ["eth0", "eth1"])
     words = [word for command in commands for word in command]
     assert not [word for word in words if "{" in word]
     assert ("dhcpcd", "-U", "eth1") in commands and ("getent", "passwd", "alice") in commands
@@ -256,7 +257,7 @@ def failing(_situation: Situation) -> Iterator[Finding]:
 
 def test_a_probe_that_fails_says_so_and_keeps_what_it_had(tree: Path) -> None:
     """The type of the error and not its text, which may hold a secret."""
-    first, second = examine.run("platform", failing, situation(tree))
+    first, second = engine.run("platform", failing, situation(tree))
     assert first == OK and (second.state, second.saw) == ("warning", "this probe failed (ValueError)")
     assert "EXAMPLE" not in repr(second)
 
@@ -269,7 +270,7 @@ def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
         yield OK
         over.wait(60)
 
-    first, second = examine.run("disk", hanging, situation(tree), patience=0.2)
+    first, second = engine.run("disk", hanging, situation(tree), patience=0.2)
     over.set()
     assert first == OK and second.saw == "this probe did not end within 0.2 s"
 
@@ -277,16 +278,16 @@ def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
 def test_every_probe_is_guarded(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every one of them broken there is a report all the same, one finding for each."""
     patient.save()
-    areas = [area for area, _probe in examine.probes()]
-    monkeypatch.setattr(examine, "probes", lambda: tuple((area, failing) for area in areas))
-    examined = examine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    areas = [area for area, _probe in engine.probes()]
+    monkeypatch.setattr(engine, "probes", lambda: tuple((area, failing) for area in areas))
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
     assert [one.area for one in examined.findings if one.state == "warning"] == areas
     assert examined.exit_code == 1
 
 
 def test_a_command_that_hangs_has_a_deadline(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool that never ends costs its own answer, and no more than its time."""
-    monkeypatch.setattr(inputs, "DEADLINE", 0.3)
+    monkeypatch.setattr(manifest, "DEADLINE", 0.3)
     system = replace(System.at(str(tree)), runner=Runner())
     began = time.monotonic()
     assert Situation(system, Settings()).ask(["sleep", "60"]) is None
@@ -308,9 +309,9 @@ def test_observing_that_fails_is_a_finding(tree: Path, monkeypatch: pytest.Monke
     def broken(*_words: Any, **_more: Any) -> Any:
         raise RuntimeError("EXAMPLE-marker-1")
 
-    monkeypatch.setattr("csagent.observe.observe", broken)
+    monkeypatch.setattr("csagent.sources.observe.observe", broken)
     options = Options(router=("127.0.0.1", 1))
-    examined = examine.examine(System.at(str(tree)), Settings(), "", options, wait=0)
+    examined = engine.examine(System.at(str(tree)), Settings(), "", options, wait=0)
     (found,) = [one for one in examined.findings if one.area == "source"]
     assert found.state == "warning" and "RuntimeError" in found.saw and examined.exit_code == 1
     assert "EXAMPLE" not in repr(examined.findings)
@@ -344,7 +345,7 @@ def test_the_first_thing_is_the_first_problem() -> None:
 def test_colours_are_for_terminals_only(patient: Patient) -> None:
     """The same text, painted or plain."""
     patient.save()
-    examined = examine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
     plain, painted = (doctor.as_text(examined, Console(80, colour)) for colour in (False, True))
     assert "\033[32mok" in painted and "\033" not in plain and "platform: ok\n" in plain
 
@@ -352,7 +353,7 @@ def test_colours_are_for_terminals_only(patient: Patient) -> None:
 def test_documents_for_an_archive_hold_both_records(patient: Patient) -> None:
     """What the places said, for the replay, and the report as it was on the machine."""
     patient.save()
-    examined = examine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
     documents: Dict[str, Any] = doctor.documents(examined)
-    assert documents["/_doctor/seen.json"] == replayed.as_document(SEEN)
+    assert documents["/_doctor/seen.json"] == recorded.as_document(SEEN)
     assert documents["/_doctor/report.json"]["verdict"] == "ok"

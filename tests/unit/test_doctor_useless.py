@@ -9,10 +9,10 @@ import pytest
 from changed import replace
 from patients import HASH, SSHD, STAT, TODAY, Patient, bad
 
-from csagent.doctor import accounts, sshd
-from csagent.doctor.situation import Situation, find_account
+from csagent.doctor.checks import accounts, sshd
+from csagent.doctor.context import Situation, find_account
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.system.seams import System
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
 from csagent.lab.drive import escape
 from csagent.model import Reading
-from csagent.read import drive_names
-from csagent.read.drive_content import interpret, unescape
-from csagent.read.drive_names import METADATA, Contents
+from csagent.sources.drive import layout
+from csagent.sources.drive.content import interpret, unescape
+from csagent.sources.drive.layout import METADATA, Contents
 
 UUID = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 OTHER = "00000000-0000-4000-8000-000000000001"
@@ -62,7 +62,7 @@ def test_cloudstack_wins_and_meta_data_fills_what_it_lacks() -> None:
     reading = read(
         {
             METADATA + "local-hostname": "web01",
-            drive_names.META_DATA: {
+            layout.META_DATA: {
                 "hostname": "other",
                 "availability_zone": "zone-a",
                 "uuid": UUID.upper(),
@@ -90,9 +90,9 @@ def test_cloudstack_wins_and_meta_data_fills_what_it_lacks() -> None:
         ({METADATA + "instance-id": "i-2-3-VM"}, "i-2-3-VM", 0),
         ({METADATA + "vm-id": UUID + "\n"}, UUID, 0),
         ({METADATA + "vm-id": "42"}, None, 0),
-        ({METADATA + "vm-id": "42", drive_names.META_DATA: {"uuid": UUID}}, UUID, 0),
+        ({METADATA + "vm-id": "42", layout.META_DATA: {"uuid": UUID}}, UUID, 0),
         ({METADATA + "instance-id": "nonsense", METADATA + "vm-id": UUID}, UUID, 1),
-        ({drive_names.META_DATA: {"uuid": "nonsense"}}, None, 1),
+        ({layout.META_DATA: {"uuid": "nonsense"}}, None, 1),
         ({}, None, 0),
     ],
 )
@@ -148,16 +148,14 @@ def test_bad_values_are_refused_and_good_ones_beside_them_used() -> None:
 
 def test_a_key_of_the_plain_tree_gets_its_name_from_json() -> None:
     """tier-x is tier_x in a plain ISO 9660 tree; meta_data.json still knows."""
-    reading = read(
-        {METADATA + "tier_x": "1", METADATA + "zone_y": "2", drive_names.META_DATA: {"tier-x": "1"}}
-    )
+    reading = read({METADATA + "tier_x": "1", METADATA + "zone_y": "2", layout.META_DATA: {"tier-x": "1"}})
     assert reading.metadata == {"tier-x": "1", "zone_y": "2"}
 
 
 def test_two_thousand_bad_values_do_not_drown_the_password() -> None:
     """Refusals are cut, those of single metadata keys first."""
     files: Dict[str, Any] = {f"{METADATA}k{number}": b"\xff" for number in range(1990)}
-    reading = read({**files, drive_names.PASSWORD: "two\nlines"})
+    reading = read({**files, layout.PASSWORD: "two\nlines"})
     assert len(reading.refusals) == 65
     assert reading.refusals[0].datum == "password"
     assert reading.refusals[-1].reason == "1927 more values were refused"
@@ -184,8 +182,8 @@ def test_several_keys_are_several_keys() -> None:
 )
 def test_keys_of_meta_data_are_used_where_the_file_has_none(document: Dict[str, Any]) -> None:
     """The malformed rendering of several keys (edge 56), and the fixed one of #14164."""
-    assert read({drive_names.META_DATA: document}).ssh_keys == (KEY, KEY2)
-    assert read({drive_names.META_DATA: document, METADATA + "public-keys": KEY}).ssh_keys == (KEY,)
+    assert read({layout.META_DATA: document}).ssh_keys == (KEY, KEY2)
+    assert read({layout.META_DATA: document, METADATA + "public-keys": KEY}).ssh_keys == (KEY,)
 
 
 # --- password
@@ -206,7 +204,7 @@ def test_a_password_with_a_right_checksum_is_offered(suffix: str, spelling: Any)
     """The md5 of the password without newline, compared as a number: leading zeros are missing."""
     password = short_md5()
     checksum = spelling(hashlib.md5(password.encode()).hexdigest())
-    reading = read({drive_names.PASSWORD: password + suffix, drive_names.CHECKSUM: checksum})
+    reading = read({layout.PASSWORD: password + suffix, layout.CHECKSUM: checksum})
     assert reading.password.state == "offered"
     assert reading.password.value is not None and reading.password.value.reveal() == password.encode()
     assert (reading.password.place, reading.password.endpoints) == ("drive /dev/sr1", ())
@@ -226,7 +224,7 @@ def test_a_password_with_a_right_checksum_is_offered(suffix: str, spelling: Any)
 )
 def test_a_password_with_a_wrong_checksum_is_refused(checksum: str) -> None:
     """Mismatch and nonsense alike; the reason has nothing of the password."""
-    reading = read({drive_names.PASSWORD: "EXAMPLE-pw", drive_names.CHECKSUM: checksum})
+    reading = read({layout.PASSWORD: "EXAMPLE-pw", layout.CHECKSUM: checksum})
     assert reading.password.state == "unknown"
     assert reading.password.value is None
     (reason,) = refusals(reading, "password")
@@ -235,11 +233,11 @@ def test_a_password_with_a_wrong_checksum_is_refused(checksum: str) -> None:
 
 def test_a_blank_checksum_says_nothing() -> None:
     """CloudStack writes no file for a blank value, so a blank file is no evidence."""
-    reading = read({drive_names.PASSWORD: "EXAMPLE-pw", drive_names.CHECKSUM: "\n"})
+    reading = read({layout.PASSWORD: "EXAMPLE-pw", layout.CHECKSUM: "\n"})
     assert reading.password.state == "offered"
 
 
-@pytest.mark.parametrize("files", [{}, {drive_names.PASSWORD: "saved_password"}, {drive_names.PASSWORD: ""}])
+@pytest.mark.parametrize("files", [{}, {layout.PASSWORD: "saved_password"}, {layout.PASSWORD: ""}])
 def test_no_password_file_means_that_none_is_waiting(files: Dict[str, Any]) -> None:
     """The usual state (edge 61), and what an old release may write there."""
     reading = read(files)
@@ -249,7 +247,7 @@ def test_no_password_file_means_that_none_is_waiting(files: Dict[str, Any]) -> N
 
 def test_what_cannot_be_a_password_is_refused() -> None:
     """Without a byte of it in the reason, nor in the repr of the reading."""
-    reading = read({drive_names.PASSWORD: "EXAMPLE-one\nEXAMPLE-two"})
+    reading = read({layout.PASSWORD: "EXAMPLE-one\nEXAMPLE-two"})
     assert reading.password.state == "unknown"
     assert refusals(reading, "password") == ["several lines where a password should be"]
     assert "EXAMPLE" not in repr(reading)
@@ -257,20 +255,20 @@ def test_what_cannot_be_a_password_is_refused() -> None:
 
 def test_an_unreadable_password_is_unknown_not_none() -> None:
     """A file that could not be read is no proof that none is waiting."""
-    reading = read({}, problems={drive_names.PASSWORD: "cut short: 0 of 9 bytes"})
+    reading = read({}, problems={layout.PASSWORD: "cut short: 0 of 9 bytes"})
     assert reading.password.state == "unknown"
     assert refusals(reading, "password") == ['"password/vm_password.txt": cut short: 0 of 9 bytes']
 
 
 def test_an_unreadable_checksum_refuses_the_password() -> None:
     """It is there, so it was meant to be checked."""
-    files = {drive_names.PASSWORD: "EXAMPLE-pw"}
-    assert read(files, problems={drive_names.CHECKSUM: "x"}).password.state == "unknown"
+    files = {layout.PASSWORD: "EXAMPLE-pw"}
+    assert read(files, problems={layout.CHECKSUM: "x"}).password.state == "unknown"
 
 
 def test_the_contents_do_not_show_what_they_hold() -> None:
     """The repr of what was read, before it is a Secret."""
-    assert "EXAMPLE" not in repr(contents({drive_names.PASSWORD: "EXAMPLE-pw"}))
+    assert "EXAMPLE" not in repr(contents({layout.PASSWORD: "EXAMPLE-pw"}))
 
 
 # --- user-data and network
@@ -279,14 +277,14 @@ def test_the_contents_do_not_show_what_they_hold() -> None:
 def test_user_data_is_every_byte_of_it() -> None:
     """Binary, with NULs and CR LF; the tree of cloudstack/ before that of openstack/."""
     raw = bytes(range(256)) + b"\r\n\0"
-    assert read({drive_names.USER_DATA: raw, drive_names.OPENSTACK_USER_DATA: b"x"}).user_data == raw
-    assert read({drive_names.USER_DATA: b"", drive_names.OPENSTACK_USER_DATA: raw}).user_data == raw
+    assert read({layout.USER_DATA: raw, layout.OPENSTACK_USER_DATA: b"x"}).user_data == raw
+    assert read({layout.USER_DATA: b"", layout.OPENSTACK_USER_DATA: raw}).user_data == raw
     assert read({}).user_data is None
 
 
 def test_too_much_user_data_is_refused() -> None:
     """CloudStack allows 768 KiB; above 1 MiB it is nothing of CloudStack's."""
-    reading = read({drive_names.USER_DATA: b"x" * ((1 << 20) + 1)})
+    reading = read({layout.USER_DATA: b"x" * ((1 << 20) + 1)})
     assert reading.user_data is None
     assert len(refusals(reading, "user_data")) == 1
 
@@ -296,9 +294,7 @@ def test_too_much_user_data_is_refused() -> None:
 )
 def test_json_that_is_none_costs_only_itself(raw: Any) -> None:
     """Truncated, deep, huge numbers, not an object: a reason, and everything else is read."""
-    reading = read(
-        {METADATA + "instance-id": UUID, drive_names.META_DATA: raw, drive_names.NETWORK_DATA: raw}
-    )
+    reading = read({METADATA + "instance-id": UUID, layout.META_DATA: raw, layout.NETWORK_DATA: raw})
     assert reading.instance_id == UUID
     assert reading.network is None
     assert len(refusals(reading, "metadata")) == 1
@@ -311,10 +307,10 @@ def test_json_that_is_none_costs_only_itself(raw: Any) -> None:
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({drive_names.META_DATA: {"uuid": UUID, "launch_index": 0, "hostname": "x"}}, Foreign),
-        ({drive_names.META_DATA: {"uuid": UUID, "hostname": "x"}}, Foreign),
-        ({drive_names.META_DATA: "{", drive_names.NETWORK_DATA: {}}, Malformed),
-        ({drive_names.OPENSTACK_USER_DATA: "#!", drive_names.NETWORK_DATA: {}}, Foreign),
+        ({layout.META_DATA: {"uuid": UUID, "launch_index": 0, "hostname": "x"}}, Foreign),
+        ({layout.META_DATA: {"uuid": UUID, "hostname": "x"}}, Foreign),
+        ({layout.META_DATA: "{", layout.NETWORK_DATA: {}}, Malformed),
+        ({layout.OPENSTACK_USER_DATA: "#!", layout.NETWORK_DATA: {}}, Foreign),
     ],
 )
 def test_a_drive_without_cloudstack_is_another_clouds(files: Dict[str, Any], error: type) -> None:
@@ -335,7 +331,7 @@ def test_an_empty_drive_is_absent_and_one_with_other_things_foreign() -> None:
 def test_members_that_only_cloudstack_writes_make_it_cloudstacks(member: str) -> None:
     """Even beside a variable of the user's that is called like one of OpenStack's."""
     document = {member: "x", "uuid": UUID, "hostname": "web01", "devices": "mine"}
-    reading = read({drive_names.META_DATA: document}, cloudstack=False)
+    reading = read({layout.META_DATA: document}, cloudstack=False)
     assert (reading.instance_id, reading.metadata["local-hostname"]) == (UUID, "web01")
     assert reading.password.state == "none"
 
@@ -343,7 +339,7 @@ def test_members_that_only_cloudstack_writes_make_it_cloudstacks(member: str) ->
 def test_a_drive_with_only_the_network_gives_the_network() -> None:
     """CloudStack 4.20 where no network has its user-data on the drive (edge 60): no identity, no password."""
     network = {"services": [{"type": "dns", "address": "10.7.0.2"}]}
-    reading = read({drive_names.NETWORK_DATA: network, drive_names.VENDOR_DATA: b"{"}, cloudstack=False)
+    reading = read({layout.NETWORK_DATA: network, layout.VENDOR_DATA: b"{"}, cloudstack=False)
     assert reading.network is not None and reading.network["services"] == network["services"]
     assert (reading.instance_id, reading.metadata, reading.password.state) == (None, {}, "unknown")
 
@@ -360,7 +356,7 @@ def test_a_drive_with_only_the_network_gives_the_network() -> None:
 def test_of_vendor_data_only_its_kind_is_told(raw: bytes, words: str) -> None:
     """It may carry a password in clear (edge 43): whatever stands in it, nothing of it is repeated."""
     reading, detail = interpret(
-        Contents({drive_names.VENDOR_DATA: raw}, frozenset({drive_names.VENDOR_DATA}), {}, True, False),
+        Contents({layout.VENDOR_DATA: raw}, frozenset({layout.VENDOR_DATA}), {}, True, False),
         "drive x",
     )
     assert words in detail and "marker" not in detail + repr(reading)
@@ -370,11 +366,11 @@ def test_of_vendor_data_only_its_kind_is_told(raw: bytes, words: str) -> None:
 # --- anything at all
 
 NAMES = [
-    drive_names.PASSWORD,
-    drive_names.CHECKSUM,
-    drive_names.META_DATA,
-    drive_names.NETWORK_DATA,
-    drive_names.USER_DATA,
+    layout.PASSWORD,
+    layout.CHECKSUM,
+    layout.META_DATA,
+    layout.NETWORK_DATA,
+    layout.USER_DATA,
     METADATA + "public-keys",
     METADATA + "instance-id",
     METADATA + "local-ipv4",

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.errors import Malformed
-from csagent.read import drive_names
-from csagent.read.drive_names import METADATA, WELL_KNOWN, Budget, Entry, fold, gather, plan
+from csagent.sources.drive import layout
+from csagent.sources.drive.layout import METADATA, WELL_KNOWN, Budget, Entry, fold, gather, plan
 
 ROOT = [
     Entry(("cloudstack",), 0, True),
@@ -60,13 +60,13 @@ def test_password_user_data_and_openstack_files_are_found_by_any_spelling() -> N
         "cloudstack/other.txt",
         "elsewhere/metadata/vm-id.txt",
     ) == {
-        drive_names.PASSWORD: "cloudstack/password/vm-password.txt;1",
-        drive_names.CHECKSUM: "cloudstack/password/vm_password_md5checksum.txt;1",
-        drive_names.USER_DATA: "cloudstack/userdata/user_data.txt;1",
-        drive_names.OPENSTACK_USER_DATA: "openstack/latest/user_data.;1",
-        drive_names.META_DATA: "openstack/latest/META_DATA.JSON;1",
-        drive_names.NETWORK_DATA: "openstack/latest/network_data.json;1",
-        drive_names.VENDOR_DATA: "openstack/latest/vendor_data.json;1",
+        layout.PASSWORD: "cloudstack/password/vm-password.txt;1",
+        layout.CHECKSUM: "cloudstack/password/vm_password_md5checksum.txt;1",
+        layout.USER_DATA: "cloudstack/userdata/user_data.txt;1",
+        layout.OPENSTACK_USER_DATA: "openstack/latest/user_data.;1",
+        layout.META_DATA: "openstack/latest/META_DATA.JSON;1",
+        layout.NETWORK_DATA: "openstack/latest/network_data.json;1",
+        layout.VENDOR_DATA: "openstack/latest/vendor_data.json;1",
     }
 
 
@@ -104,7 +104,7 @@ def test_names_cut_to_8_3_are_expanded_where_only_one_fits() -> None:
     ]
     assert set(found) == {
         *(METADATA + key for key in [*keys, "TIER_X"]),
-        *(drive_names.PASSWORD, drive_names.USER_DATA, drive_names.META_DATA),
+        *(layout.PASSWORD, layout.USER_DATA, layout.META_DATA),
     }
 
 
@@ -112,8 +112,8 @@ def test_a_cut_password_beside_a_cut_checksum_is_a_problem() -> None:
     """VM_PASS0.TXT and VM_PASS1.TXT: nobody can say which one is the password."""
     paths = [("CLOUDSTA", "PASSWORD", f"VM_PASS{number}.TXT;1") for number in (0, 1)]
     result = plan([Entry(("CLOUDSTA",), 0, True), *(Entry(path, 6) for path in paths)])
-    assert drive_names.PASSWORD not in result.files
-    assert "8.3" in result.problems[drive_names.PASSWORD]
+    assert layout.PASSWORD not in result.files
+    assert "8.3" in result.problems[layout.PASSWORD]
     assert result.cloudstack
 
 
@@ -122,7 +122,7 @@ def test_without_latest_the_newest_version_is_read() -> None:
     versions = tuple(Entry(("openstack", name), 0, True) for name in ("2012-08-10", "2018_08_27", "content"))
     listing = [Entry(("openstack",), 0, True), *versions]
     listing += [Entry(("openstack", one.path[1], "meta_data.json"), 2) for one in versions]
-    assert plan(listing).files[drive_names.META_DATA].path[1] == "2018_08_27"
+    assert plan(listing).files[layout.META_DATA].path[1] == "2018_08_27"
 
 
 def test_the_budget_is_spent_in_the_order_of_worth() -> None:
@@ -130,7 +130,7 @@ def test_the_budget_is_spent_in_the_order_of_worth() -> None:
     listing = [Entry(("cloudstack", "metadata", f"k{number}.txt"), 4 << 20) for number in range(5)]
     listing.append(Entry(("cloudstack", "password", "vm_password.txt"), 8))
     contents = gather([*ROOT, *listing], lambda entry: b"x" * entry.length, empty=False)
-    assert contents.files[drive_names.PASSWORD] == b"x" * 8
+    assert contents.files[layout.PASSWORD] == b"x" * 8
     assert contents.problems == dict.fromkeys(
         [METADATA + "k3", METADATA + "k4"], "more than 16 MiB on the drive"
     )
@@ -190,9 +190,9 @@ def test_sizes_are_checked_before_reading() -> None:
     assert budget.refuses(-1) is not None
     assert [budget.refuses(4 << 20) for _ in range(4)] == [None] * 4
     assert budget.refuses(1) is not None
-    drive_names.check_count(2000)
+    layout.check_count(2000)
     with pytest.raises(Malformed, match="2000 files"):
-        drive_names.check_count(2001)
+        layout.check_count(2001)
 
 
 @given(st.sampled_from(WELL_KNOWN), st.data())
@@ -220,5 +220,5 @@ def test_any_listing_has_a_plan(paths: list, directory: bool) -> None:
     result = plan([*ROOT, *listing])
     assert all(entry in listing for entry in result.files.values())
     for path in paths:
-        drive_names.descend(tuple(path))
+        layout.descend(tuple(path))
         assert fold(fold(path[0]).replace("-", "_")) == fold(fold(path[0]))

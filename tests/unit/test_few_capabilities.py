@@ -12,11 +12,11 @@ from typing import Callable
 
 import pytest
 
-from csagent import jail
 from csagent.apply import hostname
-from csagent.files import in_group
-from csagent.jail import MIB, Limits
-from csagent.system import System
+from csagent.sandbox import jail
+from csagent.sandbox.jail import MIB, Limits
+from csagent.system.files import in_group
+from csagent.system.seams import System
 
 pytestmark = [
     pytest.mark.root,

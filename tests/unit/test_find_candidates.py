@@ -3,7 +3,7 @@
 import pytest
 from changed import replace
 
-from csagent.find.candidates import Resolver, candidates, lies_within
+from csagent.discovery.candidates import Resolver, candidates, lies_within
 from csagent.model import Lease, Nic, Route
 
 ETH0 = Nic("eth0", 2, None, ("10.1.1.42",), (24,))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.find import drives
-from csagent.find.platform import judge, read_dmi
-from csagent.system import Clock, NoCommands, System
-from csagent.tree import Tree
+from csagent.discovery import drives
+from csagent.discovery.dmi import judge, read_dmi
+from csagent.system.seams import Clock, NoCommands, System
+from csagent.system.tree import Tree
 
 UUID = "0b5a2f5e-8a0e-4c4d-9a52-2f1e1c0f6a10"
 

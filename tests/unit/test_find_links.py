@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.find import links, rtnetlink
+from csagent.discovery import interfaces, netlink
 from csagent.model import Lease, Nic, Route
-from csagent.system import System
+from csagent.system.seams import System
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
@@ -23,7 +23,7 @@ def line(name="eth0", destination="00000000", gateway="0101010A", flags="0003", 
 def proc(tmp_path, *lines):
     (tmp_path / "proc/net").mkdir(parents=True)
     (tmp_path / "proc/net/route").write_text(HEAD + "".join(lines))
-    return links.routes(System.at(str(tmp_path)))
+    return interfaces.routes(System.at(str(tmp_path)))
 
 
 def test_routes_by_metric(tmp_path):
@@ -60,7 +60,7 @@ def test_lines_that_are_no_way_out(tmp_path, bad):
 @given(text=st.text(max_size=300))
 def test_any_route_table_text(text):
     """Any text in /proc/net/route gives routes or nothing."""
-    for route in links.parse_proc_route(HEAD + text):
+    for route in interfaces.parse_proc_route(HEAD + text):
         assert isinstance(route, Route)
 
 
@@ -74,12 +74,12 @@ def lease(name, *routers):
 def test_default_by_lowest_metric():
     """The lowest metric decides, not the name or the index."""
     routes = (Route("eth1", "10.3.3.1", 100), Route("eth0", "10.1.1.1", 200))
-    assert links.default_interface(routes, (), (ETH0, ETH1)) == ("eth1", ())
+    assert interfaces.default_interface(routes, (), (ETH0, ETH1)) == ("eth1", ())
 
 
 def test_default_by_router_option():
     """Before there is a route, the lease with a router option is the default NIC's; no guess."""
-    assert links.default_interface((), (lease("eth0"), lease("eth1", "10.3.3.1")), (ETH0, ETH1)) == (
+    assert interfaces.default_interface((), (lease("eth0"), lease("eth1", "10.3.3.1")), (ETH0, ETH1)) == (
         "eth1",
         (),
     )
@@ -88,25 +88,25 @@ def test_default_by_router_option():
 def test_default_that_is_a_guess():
     """Several leases with routers, or equal metrics: lowest index, and it is called a guess."""
     ens10, ens9 = Nic("ens10", 3), Nic("ens9", 2)
-    name, notes = links.default_interface(
+    name, notes = interfaces.default_interface(
         (), (lease("ens10", "10.3.3.1"), lease("ens9", "10.1.1.1")), (ens10, ens9)
     )
     assert name == "ens9"
     assert "guess" in notes[0]
     routes = (Route("ens10", "10.3.3.1", 0), Route("ens9", "10.1.1.1", 0))
-    name, notes = links.default_interface(routes, (), (ens10, ens9))
+    name, notes = interfaces.default_interface(routes, (), (ens10, ens9))
     assert name == "ens9"
     assert "guess" in notes[0]
-    name, notes = links.default_interface(routes, (lease("ens10", "10.3.3.1"),), (ens10, ens9))
+    name, notes = interfaces.default_interface(routes, (lease("ens10", "10.3.3.1"),), (ens10, ens9))
     assert name == "ens10"
     assert notes
 
 
 def test_default_without_a_hint():
     """The only NIC is the default one; of two without a route or a router, none is."""
-    assert links.default_interface((), (), (ETH0,)) == ("eth0", ())
-    assert links.default_interface((), (lease("eth0"),), (ETH0, ETH1)) == (None, ())
-    assert links.default_interface((), (), ()) == (None, ())
+    assert interfaces.default_interface((), (), (ETH0,)) == ("eth0", ())
+    assert interfaces.default_interface((), (lease("eth0"),), (ETH0, ETH1)) == (None, ())
+    assert interfaces.default_interface((), (), ()) == (None, ())
 
 
 def recorded(tmp_path, output):
@@ -138,14 +138,14 @@ def test_recorded_nics(tmp_path):
         "nonsense",
     ]
     system = recorded(tmp_path, json.dumps(links_json))
-    assert links.nics(system) == (Nic("eth0", 7, "02:00:4c:9f:00:05", ("10.1.1.42", "10.1.1.43")),)
-    assert links.addresses_known(system)
+    assert interfaces.nics(system) == (Nic("eth0", 7, "02:00:4c:9f:00:05", ("10.1.1.42", "10.1.1.43")),)
+    assert interfaces.addresses_known(system)
 
 
 @pytest.mark.parametrize("output", ["", "{", "{}", "null", "[" * 100000])
 def test_recorded_nonsense(tmp_path, output):
     """Broken output of `ip` gives no NICs."""
-    assert links.nics(recorded(tmp_path, output)) == ()
+    assert interfaces.nics(recorded(tmp_path, output)) == ()
 
 
 def test_names_of_an_unrecorded_tree(tmp_path):
@@ -155,8 +155,8 @@ def test_names_of_an_unrecorded_tree(tmp_path):
         folder.mkdir(parents=True)
         (folder / "ifindex").write_text(index + "\n")
     system = System.at(str(tmp_path))
-    assert links.nics(system) == (Nic("eth0", 2), Nic("eth1", 3))
-    assert not links.addresses_known(system)
+    assert interfaces.nics(system) == (Nic("eth0", 2), Nic("eth1", 3))
+    assert not interfaces.addresses_known(system)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="netlink is Linux's")
@@ -164,9 +164,9 @@ def test_live_nics_are_the_kernels():
     """On this machine both readers agree with the kernel's list of names, and with each other."""
     pytest.importorskip("netifaces")
     names = {name for _, name in socket.if_nameindex()} - {"lo"}
-    found = links.nics(System())
+    found = interfaces.nics(System())
     assert {nic.name for nic in found} == names
-    by_netlink = {nic.name: (nic.ifindex, set(nic.addresses)) for nic in rtnetlink.nics()}
+    by_netlink = {nic.name: (nic.ifindex, set(nic.addresses)) for nic in netlink.nics()}
     assert {nic.name: (nic.ifindex, set(nic.addresses)) for nic in found} == by_netlink
 
 
@@ -174,7 +174,7 @@ def test_live_nics_are_the_kernels():
 def test_live_routes_by_netlink_and_proc_agree():
     """rtnetlink and /proc/net/route name the same default routes here."""
     with open("/proc/net/route") as file:
-        assert set(rtnetlink.routes()) >= set(links.parse_proc_route(file.read()))
+        assert set(netlink.routes()) >= set(interfaces.parse_proc_route(file.read()))
 
 
 # --- rtnetlink messages -----------------------------------------------------------------------
@@ -191,14 +191,14 @@ def route(*attributes, length=0, table=254, kind=1, flags=0):
     )
 
 
-GATEWAY = attribute(rtnetlink.RTA_GATEWAY, bytes([10, 1, 1, 1]))
-OIF = attribute(rtnetlink.RTA_OIF, struct.pack("=I", 2))
-METRIC = attribute(rtnetlink.RTA_PRIORITY, struct.pack("=I", 100))
+GATEWAY = attribute(netlink.RTA_GATEWAY, bytes([10, 1, 1, 1]))
+OIF = attribute(netlink.RTA_OIF, struct.pack("=I", 2))
+METRIC = attribute(netlink.RTA_PRIORITY, struct.pack("=I", 100))
 
 
 def test_route_message():
     """A default route of the main table: interface, gateway, metric."""
-    assert list(rtnetlink.default_hops(route(OIF, GATEWAY, METRIC))) == [(2, "10.1.1.1", 100)]
+    assert list(netlink.default_hops(route(OIF, GATEWAY, METRIC))) == [(2, "10.1.1.1", 100)]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_route_message():
     [
         route(OIF, GATEWAY, length=24),
         route(OIF, GATEWAY, table=100),
-        route(OIF, GATEWAY, attribute(rtnetlink.RTA_TABLE, struct.pack("=I", 1000))),
+        route(OIF, GATEWAY, attribute(netlink.RTA_TABLE, struct.pack("=I", 1000))),
         route(OIF, GATEWAY, kind=6),  # blackhole
         route(OIF),
         route(OIF, attribute(18, b"\x0a\0" + b"\xfe\x80" + b"\0" * 14)),  # by an IPv6 next hop, RFC 5549
@@ -215,26 +215,26 @@ def test_route_message():
 )
 def test_route_messages_that_are_no_way_out(message):
     """Other prefixes, policy tables, blackholes, no gateway, an IPv6 one, a dead link."""
-    assert list(rtnetlink.default_hops(message)) == []
+    assert list(netlink.default_hops(message)) == []
 
 
 def test_multipath_route():
     """Every live hop of a multipath default route counts."""
     hops = b""
     for index, last, flags in ((2, 1, 0), (3, 2, 0), (4, 3, 1)):
-        inner = attribute(rtnetlink.RTA_GATEWAY, bytes([10, 1, 1, last]))
+        inner = attribute(netlink.RTA_GATEWAY, bytes([10, 1, 1, last]))
         hops += struct.pack("=HBBi", 8 + len(inner), flags, 0, index) + inner
-    message = route(METRIC, attribute(rtnetlink.RTA_MULTIPATH, hops))
-    assert list(rtnetlink.default_hops(message)) == [(2, "10.1.1.1", 100), (3, "10.1.1.2", 100)]
+    message = route(METRIC, attribute(netlink.RTA_MULTIPATH, hops))
+    assert list(netlink.default_hops(message)) == [(2, "10.1.1.1", 100), (3, "10.1.1.2", 100)]
 
 
 @given(data=st.binary(max_size=200))
 def test_any_netlink_bytes(data):
     """Cut or senseless messages end in ValueError at most, and never loop."""
     try:
-        for _, body in rtnetlink.messages(data):
+        for _, body in netlink.messages(data):
             assert isinstance(body, bytes)
     except ValueError:
         pass
-    assert isinstance(rtnetlink.attributes(data), dict)
-    list(rtnetlink.default_hops(route(attribute(rtnetlink.RTA_MULTIPATH, data))))
+    assert isinstance(netlink.attributes(data), dict)
+    list(netlink.default_hops(route(attribute(netlink.RTA_MULTIPATH, data))))

@@ -8,11 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csagent.find.leases import CLIENTS, cloud_init, dhclient, dhcpcd, networkd, networkmanager, text, wicked
-from csagent.find.leases.client import Evidence
+from csagent.discovery.leases import (
+    CLIENTS,
+    cloud_init,
+    dhclient,
+    dhcpcd,
+    networkd,
+    networkmanager,
+    text,
+    wicked,
+)
+from csagent.discovery.leases.client import Evidence
 from csagent.model import Lease, Nic, Rejected
-from csagent.system import Completed, NoCommands
-from csagent.tree import READ_LIMIT
+from csagent.system.seams import Completed, NoCommands
+from csagent.system.tree import READ_LIMIT
 
 CAPTURES = Path(__file__).resolve().parents[1] / "fixtures" / "leases"
 NICS = (
@@ -444,7 +453,7 @@ def test_wicked_file_without_its_end():
 
 def test_router_option_of_zeros_is_none() -> None:
     """Another provider sends router 0.0.0.0 to NICs that are not the default one (2.8, edge 7)."""
-    from csagent.find.leases import networkd
+    from csagent.discovery.leases import networkd
 
     text = b"ADDRESS=10.1.1.42\nROUTER=0.0.0.0\nSERVER_ADDRESS=10.1.1.1\n"
     lease = networkd.lease(text, "eth0", networkd.NAME, "/run/x")

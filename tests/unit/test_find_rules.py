@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from csagent.find.finder import MAX_REJECTED, Trail, look, prepare
-from csagent.find.leases import CLIENTS, believe, duration
-from csagent.find.leases.client import FRESH, RETRIES, Evidence, gather, read_lease_file
+from csagent.discovery.finder import MAX_REJECTED, Trail, look, prepare
+from csagent.discovery.leases import CLIENTS, believe, duration
+from csagent.discovery.leases.client import FRESH, RETRIES, Evidence, gather, read_lease_file
 from csagent.model import Lease
-from csagent.system import Clock, NoCommands, System
-from csagent.tree import READ_LIMIT, Tree
+from csagent.system.seams import Clock, NoCommands, System
+from csagent.system.tree import READ_LIMIT, Tree
 
 NOW = 1795234342
 ETH0 = {

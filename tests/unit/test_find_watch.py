@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from csagent.find.finder import watchmarks
+from csagent.cli.discover import as_json, as_text
+from csagent.discovery.finder import watchmarks
 from csagent.model import Candidate, Drive, Found, Lease, Nic, Platform, Rejected
-from csagent.show.discover import as_json, as_text
-from csagent.system import System
+from csagent.system.seams import System
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -75,10 +75,11 @@ def test_something_happened(machine, happening):
 
 
 def test_import_stays_light():
-    """The root parent imports csagent.find for the watchmarks: no parsing or network library comes along."""
-    heavy = "netifaces pyudev requests pycdlib yaml email socket subprocess tempfile xml csagent.find.links"
+    """The root parent imports the finder for the watchmarks: no parsing or network library comes along."""
+    heavy = "netifaces pyudev requests pycdlib yaml email socket subprocess tempfile xml"
+    heavy += " csagent.discovery.interfaces"
     code = (
-        "import sys; from csagent.find import finder; from csagent.system import System\n"
+        "import sys; from csagent.discovery import finder; from csagent.system.seams import System\n"
         "finder.watchmarks(System(), ['config-2'])\n"
         f"print([name for name in {heavy.split()} if name in sys.modules])"
     )

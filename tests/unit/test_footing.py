@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from csagent import footing
-from csagent.system import System
+from csagent.system import trusted_path
+from csagent.system.seams import System
 
 pytestmark = [
     pytest.mark.root,
@@ -29,11 +29,11 @@ def machine(tmp_path):
     return tmp_path
 
 
-def judge(machine, path=FILE, owner=footing.SYSTEM):
+def judge(machine, path=FILE, owner=trusted_path.SYSTEM):
     """The objection, as on the running system: the tree is not its builder's."""
     system = System.at(str(machine))
     system.tree.live = True
-    return footing.objection(system, path, owner)
+    return trusted_path.objection(system, path, owner)
 
 
 def test_roots_own(machine):
@@ -112,13 +112,13 @@ def test_where_persons_begin(machine):
 def test_root_alone(machine):
     """Where root's code is concerned a system account is somebody else."""
     os.chown(machine / FILE[1:], SYSTEM_ACCOUNT, 0)
-    assert judge(machine, owner=footing.ROOT).endswith("belongs to user 998, not to root")
+    assert judge(machine, owner=trusted_path.ROOT).endswith("belongs to user 998, not to root")
 
 
 def test_a_tree_may_be_its_builders(machine):
     """A checkout belongs to whoever made it; another person's file in it is still not believed."""
     system = System.at(str(machine))
     os.chown(machine / FILE[1:], PERSON, PERSON)
-    assert "belongs to user 1000" in footing.objection(system, FILE, footing.SYSTEM)
+    assert "belongs to user 1000" in trusted_path.objection(system, FILE, trusted_path.SYSTEM)
     os.chown(machine, PERSON, PERSON)
-    assert footing.objection(system, FILE, footing.SYSTEM) is None
+    assert trusted_path.objection(system, FILE, trusted_path.SYSTEM) is None

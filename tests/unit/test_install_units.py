@@ -9,9 +9,10 @@ from typing import Callable, Dict, List, Tuple
 
 import pytest
 
-from csagent import cli, install_units
+from csagent.cli.main import main
 from csagent.errors import CsagentError, UsageError
-from csagent.system import System
+from csagent.install import units
+from csagent.system.seams import System
 
 SCRIPT = "/opt/csagent/bin/csagent"
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
@@ -26,14 +27,14 @@ def machine(tree: Path) -> Path:
     (tree / "usr/lib/systemd/systemd").touch()
     script = tree / SCRIPT.lstrip("/")
     script.parent.mkdir(parents=True)
-    script.write_text("#!/opt/csagent/bin/python3\nimport sys\nfrom csagent.cli import entry\nentry()\n")
+    script.write_text("#!/opt/csagent/bin/python3\nimport sys\nfrom csagent.cli.main import entry\nentry()\n")
     return tree
 
 
 def install(machine: Path, script: str = SCRIPT) -> Tuple[Dict[str, str], List[str]]:
     """Install into the tree; what was done with each thing, and what is left to do."""
     steps: Dict[str, str] = {}
-    return steps, install_units.install(System.at(str(machine)), script, steps.__setitem__)
+    return steps, units.install(System.at(str(machine)), script, steps.__setitem__)
 
 
 def files(machine: Path) -> Dict[str, str]:
@@ -54,7 +55,7 @@ def test_units_are_ours_but_for_the_command(machine: Path) -> None:
     for unit in UNITS.iterdir():
         written = (machine / "etc/systemd/system" / unit.name).read_text()
         mark, version, rest = written.split("\n", 2)
-        assert mark + "\n" == install_units.MARK and version.startswith("# Of csagent ")
+        assert mark + "\n" == units.MARK and version.startswith("# Of csagent ")
         assert rest.replace(f"/opt/csagent/bin/python3 -I {SCRIPT}", "/usr/bin/csagent") == unit.read_text()
     service = (machine / "etc/systemd/system/csagent.service").read_text()
     assert f"\nExecStart=/opt/csagent/bin/python3 -I {SCRIPT} daemon\n" in service
@@ -106,7 +107,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(machine: Path) -> None:
     install(machine)
     complete = files(machine)
     for killed in range(7):
-        install_units.remove(System.at(str(machine)), lambda _what, _done: None)
+        units.remove(System.at(str(machine)), lambda _what, _done: None)
         steps: List[str] = []
 
         def say(what: str, _done: str, killed: int = killed, steps: List[str] = steps) -> None:
@@ -115,7 +116,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(machine: Path) -> None:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            install_units.install(System.at(str(machine)), SCRIPT, say)
+            units.install(System.at(str(machine)), SCRIPT, say)
         install(machine)
         assert files(machine) == complete, steps
 
@@ -137,10 +138,10 @@ def test_remove_takes_away_what_it_wrote_and_keeps_what_was_chosen(machine: Path
     install(machine)
     (machine / "etc/systemd/system/other.service").write_text("[Unit]\n")
     removed: Dict[str, str] = {}
-    notes = install_units.remove(System.at(str(machine)), removed.__setitem__)
+    notes = units.remove(System.at(str(machine)), removed.__setitem__)
     assert set(files(machine)) == {"etc/csagent/csagent.yaml", "etc/systemd/system/other.service"}
     assert set(removed.values()) == {"removed"} and "/var/lib/csagent" in notes[0]
-    again = install_units.remove(System.at(str(machine)), removed.__setitem__)
+    again = units.remove(System.at(str(machine)), removed.__setitem__)
     assert again == ["Nothing of install-units is here."]
 
 
@@ -235,7 +236,7 @@ def test_a_group_that_may_write_is_refused(
     (machine / "etc/group").write_text(f"root:x:0:\n{listed}\n")
     place = machine / directory
     place.mkdir(parents=True, exist_ok=True)
-    (place / "csagent").write_text("#!/usr/bin/python3\nfrom csagent.cli import entry\nentry()\n")
+    (place / "csagent").write_text("#!/usr/bin/python3\nfrom csagent.cli.main import entry\nentry()\n")
     os.chown(place, 0, group)
     place.chmod(0o2775)
     if refused:
@@ -251,7 +252,7 @@ def test_links_in_a_ring_are_refused(machine: Path) -> None:
     (machine / "opt/two").symlink_to("one")
     with pytest.raises(UsageError, match="opt/one/csagent: Too many levels of symbolic links"):
         install(machine, "/opt/one/csagent")
-    (machine / SCRIPT.lstrip("/")).write_text("#!/opt/one/python3\nfrom csagent.cli import entry\n")
+    (machine / SCRIPT.lstrip("/")).write_text("#!/opt/one/python3\nfrom csagent.cli.main import entry\n")
     with pytest.raises(UsageError, match="opt/one/python3: Too many levels of symbolic links"):
         install(machine)
 
@@ -259,16 +260,16 @@ def test_links_in_a_ring_are_refused(machine: Path) -> None:
 def test_a_long_first_line_is_understood(machine: Path) -> None:
     """pip writes a shell's first lines where the path of the interpreter is too long for the kernel."""
     python = "/opt/" + "long" * 40 + "/bin/python3"
-    text = f"#!/bin/sh\n'''exec' {python} \"$0\" \"$@\"\n' '''\nfrom csagent.cli import entry\n"
+    text = f"#!/bin/sh\n'''exec' {python} \"$0\" \"$@\"\n' '''\nfrom csagent.cli.main import entry\n"
     (machine / SCRIPT.lstrip("/")).write_text(text)
-    assert install_units.command_line(System.at(str(machine)), SCRIPT) == f"{python} -I {SCRIPT}"
+    assert units.command_line(System.at(str(machine)), SCRIPT) == f"{python} -I {SCRIPT}"
 
 
 def test_a_path_that_a_unit_cannot_name_is_refused(machine: Path) -> None:
     """Percent signs and spaces mean something to systemd."""
     odd = machine / "opt/cs agent%n"
     odd.mkdir()
-    (odd / "csagent").write_text("#!/opt/csagent/bin/python3\nfrom csagent.cli import entry\n")
+    (odd / "csagent").write_text("#!/opt/csagent/bin/python3\nfrom csagent.cli.main import entry\n")
     with pytest.raises(UsageError, match="a unit cannot name this path"):
         install(machine, "/opt/cs agent%n/csagent")
 
@@ -278,14 +279,14 @@ def test_the_command_says_what_it_did_and_what_is_left(
 ) -> None:
     """Text for people, JSON for programs; the account is the builder's to make in a tree."""
     words = ["--root", str(machine), "install-units", "--exec", SCRIPT]
-    assert cli.main(words) == 0
+    assert main(words) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "written /etc/systemd/system/csagent.service" in said and "useradd --system" in said
     with open(machine / "etc/passwd", "a") as stream:
         stream.write("csagent:x:999:999::/nonexistent:/usr/sbin/nologin\n")
-    assert cli.main([*words, "--json"]) == 0
+    assert main([*words, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1 and document["notes"] == []
     assert {"what": "account csagent", "done": "kept"} in document["steps"]
-    assert cli.main(["--root", str(machine), "install-units", "--remove", "-q"]) == 0
+    assert main(["--root", str(machine), "install-units", "--remove", "-q"]) == 0
     assert capsys.readouterr().out == ""

@@ -8,10 +8,10 @@ from typing import Any, Callable
 
 import pytest
 
-from csagent import jail
 from csagent.errors import JailError, JailTimeout
-from csagent.jail import MIB, Limits
-from csagent.system import System
+from csagent.sandbox import jail
+from csagent.sandbox.jail import MIB, Limits
+from csagent.system.seams import System
 
 SMALL = Limits(cpu=2, memory=96 * MIB, descriptors=16, processes=64, answer=64 * 1024)
 
@@ -178,9 +178,9 @@ def test_what_it_says_ahead_counts() -> None:
 
 BOMB = """
 import os, sys, time
-from csagent import jail
+from csagent.sandbox import jail
 from csagent.errors import JailError
-from csagent.system import System
+from csagent.system.seams import System
 bomb = {
     "objects": lambda: b"[" + b"{}," * 7_000_000 + b"{}]\\n",
     "arrays": lambda: b"[" * 20_000_000 + b"\\n",

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csagent.apply.executor import TOLD, Worker
 from csagent.log import NORMAL, PATIENCE, QUIET, VERBOSE, Log, native
-from csagent.memory import Memory
 from csagent.plan import Leave, Outcome, Plan
-from csagent.system import System
-from csagent.worker import TOLD, Worker
+from csagent.state.applied import Memory
+from csagent.system.seams import System
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 APPLIED = {"event": "applied", "datum": "password", "source": "router 10.1.1.1", "instance": "i-2-3-VM"}
@@ -286,7 +286,7 @@ def test_every_event_is_documented() -> None:
     used = set()
     for path in (REPOSITORY / "csagent").rglob("*.py"):
         used |= set(re.findall(r'(?:\bevent=|\._event\()"([a-z-]+)"', path.read_text()))
-    watched = (REPOSITORY / "csagent/events.py").read_text()
+    watched = (REPOSITORY / "csagent/system/events.py").read_text()
     used |= set(re.findall(r'^    name = "([a-z]+)"', watched, re.MULTILINE))
     used |= {"refused", "failed"}  # an outcome's state
     section = (REPOSITORY / "README.md").read_text().split("\n## In the journal\n")[1].split("\n## ")[0]

@@ -7,9 +7,9 @@ from typing import Iterator
 
 import pytest
 
-from csagent.lookout import TICK, Lookout
-from csagent.system import Clock, System
-from csagent.tree import Tree
+from csagent.sources.changes import TICK, Lookout
+from csagent.system.seams import Clock, System
+from csagent.system.tree import Tree
 
 LEASE = "run/systemd/netif/leases/2"
 

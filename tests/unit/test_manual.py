@@ -18,7 +18,7 @@ import pytest
 from typed import complaint, parsers
 
 from csagent import errors
-from csagent.command_line import build_parser
+from csagent.cli.parser import build_parser
 from csagent.settings import TABLE
 
 TOP = Path(__file__).resolve().parents[2]
@@ -185,7 +185,7 @@ def test_the_service_page_knows_the_units_and_events(made: Path) -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (TOP / "csagent").rglob("*.py"))
     events = set(re.findall(r"""event="([a-z-]+)"|_event\("([a-z-]+)\"""", code))
     logged = {one or other for one, other in events} | {"failed", "refused", "unacknowledged"}
-    logged |= set(re.findall(r'^    name = "(\w+)"$', (TOP / "csagent/events.py").read_text(), re.M))
+    logged |= set(re.findall(r'^    name = "(\w+)"$', (TOP / "csagent/system/events.py").read_text(), re.M))
     described = page.split("The values of CSAGENT_EVENT")[1].split(".SH ")[0]
     assert set(re.findall(r"^\.TP\n([a-z-]+)$", described, re.M)) == logged
 

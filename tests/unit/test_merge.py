@@ -9,7 +9,7 @@ from changed import replace
 from samples import INSTANCE, make_key
 
 from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
-from csagent.read.merge import merge
+from csagent.sources.merge import merge
 
 OTHER = "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 BOTH = ("router", "drive")

@@ -17,8 +17,8 @@ import csagent
 from csagent.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL
 from csagent.model import Found, Observation, Observed, PasswordOffer, Place, Secret, UserData
 from csagent.plan import Outcome, Report
-from csagent.show import metrics, record
-from csagent.system import System
+from csagent.state import metrics, published
+from csagent.system.seams import System
 
 MARKER = "EXAMPLE-marker-metrics"
 PROM = "run/csagent/csagent.prom"
@@ -98,7 +98,7 @@ def _labels(rest: str) -> Tuple[FrozenSet[Tuple[str, str]], str]:
 
 def of(report: Report, before: Any = None) -> Dict[Series, float]:
     """The samples of a report."""
-    return read(metrics.as_text(record.status_json(report, before)).decode())
+    return read(metrics.as_text(published.status_json(report, before)).decode())
 
 
 def sample(name: str, **labels: str) -> Series:
@@ -181,10 +181,10 @@ def test_one_place_asked_twice() -> None:
 
 def test_written_at_every_pass(system: System, tree: Path) -> None:
     """Mode 0644, beside the status; whole or not at all; no temporary file that a collector would read."""
-    record.write(system, REPORT)
+    published.write(system, REPORT)
     assert stat.S_IMODE((tree / PROM).stat().st_mode) == 0o644
     first = (tree / PROM).stat().st_ino
-    record.write(system, replace(REPORT, finished=1002.0))
+    published.write(system, replace(REPORT, finished=1002.0))
     assert (tree / PROM).stat().st_ino != first
     assert read((tree / PROM).read_text())[sample("last_pass_timestamp_seconds")] == 1002.0
     assert sorted(path.name for path in (tree / "run/csagent").iterdir()) == [
@@ -196,16 +196,16 @@ def test_written_at_every_pass(system: System, tree: Path) -> None:
 
 def test_no_secret_in_it(system: System, tree: Path) -> None:
     """Neither the password nor the user-data, nor metadata's values."""
-    record.write(system, REPORT)
+    published.write(system, REPORT)
     assert MARKER not in (tree / PROM).read_text()
 
 
 def test_failures_are_counted_across_passes(system: System, tree: Path) -> None:
     """The count survives in status.json; what did not fail keeps it."""
     for _ in range(3):
-        record.write(system, REPORT)
+        published.write(system, REPORT)
     well = tuple(replace(one, state="unchanged", wrong=False) for one in OUTCOMES)
-    status = record.write(system, replace(REPORT, outcomes=well, exit_code=EXIT_OK)).status
+    status = published.write(system, replace(REPORT, outcomes=well, exit_code=EXIT_OK)).status
     assert [status["data"][datum]["failures"] for datum in ("hostname", "ssh_keys")] == [0, 3]
     assert read((tree / PROM).read_text())[sample("failures_total", datum="ssh_keys")] == 3
 
@@ -218,9 +218,9 @@ def test_damaged_count_starts_anew(count: Any) -> None:
 
 def test_a_file_that_cannot_be_written(system: System, tree: Path) -> None:
     """Said in the note as for the status; what another pass has left there goes."""
-    record.write(system, REPORT)
+    published.write(system, REPORT)
     (tree / PROM).unlink()
     (tree / PROM).mkdir()
-    report = record.write(system, REPORT)
+    report = published.write(system, REPORT)
     assert "could not be written" in report.note and report.status["exit_code"] == EXIT_PARTIAL
     assert not (tree / "run/csagent/status.json").exists()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.read.network_data import parse
+from csagent.sources.network_data import parse
 
 
 def example() -> Dict[str, Any]:

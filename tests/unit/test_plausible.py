@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import make_key
 
-from csagent import plausible
+from csagent import validation
 from csagent.errors import Absent, Malformed, ProbeError
 
 GOOD_PASSWORDS = [
@@ -24,13 +24,13 @@ GOOD_PASSWORDS = [
 @pytest.mark.parametrize("raw", GOOD_PASSWORDS)
 def test_password_is_taken_as_it_is(raw: bytes) -> None:
     """Any bytes but control characters are a password, unchanged."""
-    assert plausible.password(raw).reveal() == raw
+    assert validation.password(raw).reveal() == raw
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_password_loses_one_line_end(end: bytes) -> None:
     """One trailing LF or CR LF is removed and nothing else is (edge 33)."""
-    assert plausible.password(b" EXAMPLE " + end).reveal() == b" EXAMPLE "
+    assert validation.password(b" EXAMPLE " + end).reveal() == b" EXAMPLE "
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_password_loses_one_line_end(end: bytes) -> None:
 def test_no_password_is_waiting(raw: bytes) -> None:
     """The server's words for "nothing for you" are no password and no error (edges 16, 31, 41)."""
     with pytest.raises(Absent):
-        plausible.password(raw)
+        validation.password(raw)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_no_password_is_waiting(raw: bytes) -> None:
 def test_what_is_not_a_password(raw: bytes) -> None:
     """Every row of DESIGN's "what is not a password" is refused, without a byte of it in the reason."""
     with pytest.raises(Malformed) as caught:
-        plausible.password(raw)
+        validation.password(raw)
     assert raw.decode("latin-1").strip()[:8] not in str(caught.value).replace("HTTP status", "").replace(
         "HTML", ""
     )
@@ -71,7 +71,7 @@ def test_what_is_not_a_password(raw: bytes) -> None:
 def test_password_is_total(raw: bytes) -> None:
     """Whatever the bytes, the answer is a password without line ends or a ProbeError."""
     try:
-        secret = plausible.password(raw)
+        secret = validation.password(raw)
     except ProbeError:
         return
     value = secret.reveal()
@@ -84,7 +84,7 @@ def test_password_is_total(raw: bytes) -> None:
 )
 def test_good_hostnames(name: str) -> None:
     """RFC 1123 names are taken as they are."""
-    assert plausible.hostname(name) == name
+    assert validation.hostname(name) == name
 
 
 @pytest.mark.parametrize(
@@ -113,22 +113,22 @@ def test_good_hostnames(name: str) -> None:
 def test_bad_hostnames(name: str) -> None:
     """Addresses, long names and anything that is no RFC 1123 name are refused (edges 19, 21)."""
     with pytest.raises(Malformed):
-        plausible.hostname(name)
+        validation.hostname(name)
 
 
 def test_empty_hostname_is_absent() -> None:
     """An empty value means that there is none (edge 16)."""
     with pytest.raises(Absent):
-        plausible.hostname(" \n")
+        validation.hostname(" \n")
 
 
 def test_instance_ids() -> None:
     """UUIDs in any case and the old instance names are ids; nothing else is (edge 22)."""
     assert (
-        plausible.instance_id("3F0C9A52-7c1e-4a55-9f0e-6d1b2c3d4e5f\n")
+        validation.instance_id("3F0C9A52-7c1e-4a55-9f0e-6d1b2c3d4e5f\n")
         == "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
     )
-    assert plausible.instance_id("i-2-3-VM") == "i-2-3-VM"
+    assert validation.instance_id("i-2-3-VM") == "i-2-3-VM"
     for text in (
         "",
         "web01",
@@ -139,7 +139,7 @@ def test_instance_ids() -> None:
         "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f/x",
     ):
         with pytest.raises(ProbeError):
-            plausible.instance_id(text)
+            validation.instance_id(text)
 
 
 def test_keys_of_every_kind_survive() -> None:
@@ -156,7 +156,7 @@ def test_keys_of_every_kind_survive() -> None:
     blob = len(kind).to_bytes(4, "big") + kind + bytes(300)
     certificate = f"ssh-ed25519-cert-v01@openssh.com {base64.b64encode(blob).decode()}"
     text = "\r\n".join([plain, "", options, hardware, "# a comment", certificate, plain])
-    assert plausible.ssh_keys(text.encode()) == ((plain, options, hardware, certificate), ())
+    assert validation.ssh_keys(text.encode()) == ((plain, options, hardware, certificate), ())
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_keys_of_every_kind_survive() -> None:
 )
 def test_lines_that_are_no_keys(line: bytes) -> None:
     """HTML, cut blobs, bytes that are no text and a byte order mark cost their own line (edge 52)."""
-    keys, reasons = plausible.ssh_keys(b"\n" + line + b"\r\n" + make_key(2).encode() + b"\n")
+    keys, reasons = validation.ssh_keys(b"\n" + line + b"\r\n" + make_key(2).encode() + b"\n")
     assert keys == (make_key(2),)
     assert len(reasons) == 1
     assert reasons[0].startswith("line 2: ") and reasons[0].isprintable()
@@ -188,8 +188,8 @@ def test_lines_that_are_no_keys(line: bytes) -> None:
 
 def test_more_keys_than_can_be_are_said() -> None:
     """What is left out is a reason, so that the set is not taken for whole."""
-    lines = [make_key(number) for number in range(plausible.SSH_KEYS_LIMIT + 1)]
-    keys, reasons = plausible.ssh_keys("\n".join(lines).encode())
+    lines = [make_key(number) for number in range(validation.SSH_KEYS_LIMIT + 1)]
+    keys, reasons = validation.ssh_keys("\n".join(lines).encode())
     assert keys == tuple(lines[:-1])
     assert reasons == ("line 1001: more than 1000 keys, the rest is left out",)
 
@@ -197,21 +197,21 @@ def test_more_keys_than_can_be_are_said() -> None:
 @given(st.binary(max_size=300))
 def test_ssh_keys_is_total(raw: bytes) -> None:
     """Whatever the bytes, every line that is returned is a key by the same rules."""
-    keys, _reasons = plausible.ssh_keys(raw)
-    assert plausible.ssh_keys("\n".join(keys).encode()) == (keys, ())
+    keys, _reasons = validation.ssh_keys(raw)
+    assert validation.ssh_keys("\n".join(keys).encode()) == (keys, ())
 
 
 @given(st.integers(min_value=0, max_value=len(make_key(9)) - 1))
 def test_a_cut_key_is_no_key_or_the_same_key(length: int) -> None:
     """Cutting a line anywhere never yields another key."""
-    whole = plausible.key_identity(make_key(9))
-    assert plausible.key_identity(make_key(9)[:length]) in (None, whole)
+    whole = validation.key_identity(make_key(9))
+    assert validation.key_identity(make_key(9)[:length]) in (None, whole)
 
 
 @pytest.mark.parametrize("name", ["service-offering", "tier", "my_key", "A.b", "key 1", "x" * 127])
 def test_metadata_keys(name: str) -> None:
     """Plain names may be asked for."""
-    assert plausible.metadata_key(name)
+    assert validation.metadata_key(name)
 
 
 @pytest.mark.parametrize(
@@ -219,26 +219,26 @@ def test_metadata_keys(name: str) -> None:
 )
 def test_hostile_metadata_keys(name: str) -> None:
     """Paths and odd characters are never asked for (edge 24)."""
-    assert not plausible.metadata_key(name)
+    assert not validation.metadata_key(name)
 
 
 def test_metadata_values() -> None:
     """HTML, other encodings and control characters are no values; tabs and line ends are."""
-    assert plausible.metadata_value("Größe\tS\n".encode()) == "Größe\tS\n"
+    assert validation.metadata_value("Größe\tS\n".encode()) == "Größe\tS\n"
     for raw in (b"<html>", b"\xff", b"a\x1b[2J", b"a\0", b"x" * 70000, "a\u0085".encode()):
         with pytest.raises(Malformed):
-            plausible.metadata_value(raw)
+            validation.metadata_value(raw)
 
 
 def test_addresses() -> None:
     """Dotted quads only: a MAC where an address should be is none (edge 20)."""
-    assert plausible.address("10.1.1.042") == "10.1.1.42"
+    assert validation.address("10.1.1.042") == "10.1.1.42"
     for text in ("02:00:4c:9f:00:05", "10.1.1", "10.1.1.256", "1.2.3.4.5", "a.b.c.d", ""):
-        assert plausible.address(text) is None
-    assert plausible.is_mac("02:00:4c:9f:00:05")
+        assert validation.address(text) is None
+    assert validation.is_mac("02:00:4c:9f:00:05")
 
 
 def test_excerpt_is_one_safe_line() -> None:
     """Text of unknown origin is shown without line ends, escapes or length."""
-    shown = plausible.excerpt("a\n\x1b[31m" + "é" * 100)
+    shown = validation.excerpt("a\n\x1b[31m" + "é" * 100)
     assert len(shown) <= 42 and shown.isprintable() and shown.isascii()

@@ -15,19 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import INSTANCE, make_key
 
-from csagent import agent, turn
+from csagent import agent
 from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
-from csagent.children import Options
+from csagent.daemon import pass_process
 from csagent.decide import decide
-from csagent.events import Files
-from csagent.find import cloud_config, owners, rivals
-from csagent.find.rivals import CloudInit
-from csagent.memory import Memory
 from csagent.model import Observation, PasswordOffer
+from csagent.other_agents import cloud_config, cloud_init, ownership
+from csagent.other_agents.cloud_init import CloudInit
 from csagent.plan import Action, Leave, SetHostname, WriteKeys
 from csagent.settings import Settings
-from csagent.system import System
-from csagent.tree import Tree
+from csagent.sources.jobs import Options
+from csagent.state.applied import Memory
+from csagent.system.events import Files
+from csagent.system.seams import System
+from csagent.system.tree import Tree
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -108,7 +109,7 @@ def installed(root: Path, **more: Optional[str]) -> System:
 
 
 def look(system: System) -> CloudInit:
-    found = rivals.cloud_init(system)
+    found = cloud_init.cloud_init(system)
     assert found is not None
     return found
 
@@ -119,8 +120,8 @@ def look(system: System) -> CloudInit:
 def test_no_cloud_init_costs_one_look(tmp_path: Path) -> None:
     """Where it is not installed a pass looks for one file and imports nothing of this."""
     code = (
-        "import sys; from csagent import agent; from csagent.system import System\n"
-        "from csagent.memory import Memory; from csagent.settings import Settings\n"
+        "import sys; from csagent import agent; from csagent.system.seams import System\n"
+        "from csagent.state.applied import Memory; from csagent.settings import Settings\n"
         "system = System.at(sys.argv[1]); looks = []\n"
         "real = system.tree.exists; system.tree.exists = lambda path: looks.append(path) or real(path)\n"
         "before = set(sys.modules)\n"
@@ -131,13 +132,13 @@ def test_no_cloud_init_costs_one_look(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "['/usr/bin/cloud-init'] []\n"
-    assert rivals.cloud_init(System.at(str(tmp_path))) is None
+    assert cloud_init.cloud_init(System.at(str(tmp_path))) is None
 
 
 def test_stock_debian_on_cloudstack(tmp_path: Path) -> None:
     """A stock image under CloudStack's DMI: enabled, its source, its modules, its account."""
     found = look(installed(tmp_path, enabled="", run=FOUND, wget=""))
-    assert (found.enabled, found.sources, found.said_by) == (True, ("CloudStack",), rivals.FOUND)
+    assert (found.enabled, found.sources, found.said_by) == (True, ("CloudStack",), cloud_init.FOUND)
     assert found.takes_part and found.manages_hostname and found.writes_keys and found.takes_passwords
     assert (found.default_user, found.disable_root, found.preserve_hostname) == ("debian", True, False)
     assert {"set_hostname", "users_groups", "set_passwords"} <= set(found.modules)
@@ -291,7 +292,7 @@ ALL = {"hostname", "ssh_keys", "password"}
 )
 def test_what_is_left_to_cloud_init(rival: CloudInit, setting: str, left: object) -> None:
     """Only where it certainly works with CloudStack's data; in doubt csagent does all."""
-    reasons = owners.left_to(rival, Settings(cloud_init=setting))
+    reasons = ownership.left_to(rival, Settings(cloud_init=setting))
     assert set(reasons) == left
     assert all("cloud_init" in reason and "\n" not in reason for reason in reasons.values())
 
@@ -352,7 +353,7 @@ def test_the_daemon_looks_again_when_cloud_init_is_done(tmp_path: Path) -> None:
 
     def watched(there: bool, **settings: Any) -> List[str]:
         system = System(tree=Pretended(there))
-        return list(turn._world(system, Settings(**settings), Options(), None)["patterns"])
+        return list(pass_process._world(system, Settings(**settings), Options(), None)["patterns"])
 
     assert agent.CLOUD_INIT_ENDS in watched(True) and agent.CLOUD_INIT_ENDS not in watched(False)
     assert watched(True, sources=("drive",)) == [agent.CLOUD_INIT_ENDS]
@@ -427,7 +428,7 @@ def test_an_init_script_that_is_started(tmp_path: Path) -> None:
     )
     (tmp_path / "etc/rc2.d").mkdir()
     (tmp_path / "etc/rc2.d/S20vm-password").symlink_to("../init.d/vm-password")
-    first, second = rivals.find(system).scripts
+    first, second = cloud_init.find(system).scripts
     assert (first.path, first.what, first.started_by) == (
         "/etc/init.d/vm-password",
         "password",
@@ -443,7 +444,7 @@ def test_the_same_script_by_two_paths(tmp_path: Path) -> None:
     (tmp_path / "etc/init.d").symlink_to("rc.d/init.d")
     (tmp_path / "etc/rc.d/rc3.d").mkdir()
     (tmp_path / "etc/rc.d/rc3.d/S99cloud-set-guest-sshkey").symlink_to("../init.d/cloud-set-guest-sshkey")
-    (script,) = rivals.find(system).scripts
+    (script,) = cloud_init.find(system).scripts
     assert (script.what, script.started_by) == ("SSH keys", "/etc/rc.d/rc3.d/S99cloud-set-guest-sshkey")
     assert script.remove[0] == "chkconfig --del cloud-set-guest-sshkey"
 
@@ -467,7 +468,7 @@ def test_units_hooks_lines_and_what_they_call(tmp_path: Path) -> None:
     wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir()
     (wants / "cloud-set-guest-sshkey.service").symlink_to("/nowhere/cloud-set-guest-sshkey.service")
-    found = {script.path.rsplit("/", 1)[1]: script for script in rivals.find(system).scripts}
+    found = {script.path.rsplit("/", 1)[1]: script for script in cloud_init.find(system).scripts}
     assert {name: script.started_by for name, script in found.items()} == {
         "cloud-set-guest-sshkey.service": f"/{wants.relative_to(tmp_path)}/cloud-set-guest-sshkey.service",
         "password": "dhclient",
@@ -492,13 +493,13 @@ def test_markers_and_agents(tmp_path: Path) -> None:
         "usr/sbin/qemu-ga": "",
         "etc/systemd/system/multi-user.target.wants/afterburn-sshkeys@core.service": "",
     }
-    found = rivals.find(put(tmp_path, files))
+    found = cloud_init.find(put(tmp_path, files))
     assert found.markers == ("/var/vmpasswordmd5sum", "/home/alice/.password.md5")
     assert [(agent.name, agent.active, agent.what) for agent in found.agents] == [
         ("afterburn", True, "SSH keys"),
         ("qemu-guest-agent", False, ""),
     ]
-    states = {verdict.saw.split(" ")[0]: verdict.state for verdict in owners.judge(found, Settings())}
+    states = {verdict.saw.split(" ")[0]: verdict.state for verdict in ownership.judge(found, Settings())}
     assert states["afterburn"] == "warning" and states["qemu-guest-agent"] == "ok"
 
 
@@ -506,7 +507,7 @@ def test_markers_and_agents(tmp_path: Path) -> None:
 
 
 def states(system: System, settings: Optional[Settings] = None) -> Dict[str, str]:
-    return {one.saw: one.state for one in owners.judge(rivals.find(system), settings or Settings())}
+    return {one.saw: one.state for one in ownership.judge(cloud_init.find(system), settings or Settings())}
 
 
 def test_nobody_else(tmp_path: Path) -> None:
@@ -519,7 +520,9 @@ def test_the_advice_on_passwords_helps(tmp_path: Path, unit: str) -> None:
     """The command that doctor names, once run, makes cloud-init wait, and the warning goes away."""
     system = installed(tmp_path, enabled="", run=FOUND, wget="", **{f"usr/lib/systemd/system/{unit}": "x"})
     (advice,) = [
-        one.advice for one in owners.judge(rivals.find(system), Settings()) if "password server" in one.saw
+        one.advice
+        for one in ownership.judge(cloud_init.find(system), Settings())
+        if "password server" in one.saw
     ]
     command = advice.split(": ", 1)[1].replace("/etc/", f"{tmp_path}/etc/")
     subprocess.run(["sh", "-c", command], check=True)

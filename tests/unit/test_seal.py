@@ -31,10 +31,10 @@ from sealing import (
 )
 
 from csagent.apply.authorized_keys import merge
-from csagent.seal import work
-from csagent.seal.scene import Choice
-from csagent.seal.things import NAMES
-from csagent.show import seal as show
+from csagent.cli import seal as show
+from csagent.seal import engine
+from csagent.seal.context import Choice
+from csagent.seal.leftovers import NAMES
 
 
 @pytest.mark.parametrize("situation", sorted(SITUATIONS))
@@ -48,7 +48,7 @@ def test_preview_lists_exactly_what_is_then_done(tmp_path: Path, situation: str)
 
     report = seal(system)
     after = snapshot(tmp_path)
-    assert report.exit_code == 0 and report.count(work.DONE) == len(paths(preview))
+    assert report.exit_code == 0 and report.count(engine.DONE) == len(paths(preview))
     assert paths(report) == paths(preview)
     assert changed(before, after) == sorted(paths(preview))
 
@@ -83,7 +83,7 @@ def test_any_mixture_becomes_clean(tmp_path_factory: pytest.TempPathFactory, dat
     assert seal(system, Choice(keep=keep)).exit_code == 0
     after = snapshot(root)
     assert look(system, Choice(keep=keep)).clean
-    assert seal(system, Choice(keep=keep)).count(work.DONE) == 0 and snapshot(root) == after
+    assert seal(system, Choice(keep=keep)).count(engine.DONE) == 0 and snapshot(root) == after
     assert not set(changed(before, after)) & {*kept, *(f"/{name}" for name in CONFIGURATION)}
 
 
@@ -170,7 +170,7 @@ def test_one_step_that_fails_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir(exist_ok=True)
     os.link(tmp_path / "var/log/syslog", tmp_path / "srv/precious")
     report = seal(system)
-    assert report.exit_code == 3 and report.count(work.FAILED) == 1
+    assert report.exit_code == 3 and report.count(engine.FAILED) == 1
     assert (tmp_path / "srv/precious").read_text() == "x"
     (line,) = show.failures(system, report)
     assert line.startswith(f"logs: {tmp_path}/var/log/syslog: it has another name")
@@ -189,9 +189,9 @@ def test_power_cut_at_any_step_leaves_a_way_in(tmp_path: Path) -> None:
     for cut in [*range(1, steps, 5), steps - 1, steps]:
         root = tmp_path / f"cut{cut}"
         system = plant(root, {**CONFIGURATION, **DEBIAN})
-        done: List[work.Step] = []
+        done: List[engine.Step] = []
 
-        def stop(step: work.Step, done: List[work.Step] = done, cut: int = cut) -> None:
+        def stop(step: engine.Step, done: List[engine.Step] = done, cut: int = cut) -> None:
             done.append(step)
             if len(done) == cut:
                 raise PowerCut

@@ -22,17 +22,17 @@ from sealing import (
     snapshot,
 )
 
-from csagent import cli
+from csagent.cli import seal as show
+from csagent.cli.main import main
+from csagent.console import Console
 from csagent.errors import CsagentError, UsageError
-from csagent.seal import live
-from csagent.seal.things import NAMES
-from csagent.show import seal as show
-from csagent.show.console import Console
-from csagent.system import Completed, System
+from csagent.seal import running
+from csagent.seal.leftovers import NAMES
+from csagent.system.seams import Completed, System
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> Tuple[int, str, str]:
-    code = cli.main(words)
+    code = main(words)
     said = capsys.readouterr()
     return code, said.out, said.err
 
@@ -148,7 +148,7 @@ def test_running_writers_are_stopped_and_the_stubborn_ones_named(tmp_path: Path)
     runner = Told(
         lambda argv: 0 if argv[-1] == active[0] or ("is-active" in argv and argv[-1] in active) else 1
     )
-    notes = live.quieten(machine(tmp_path, runner))
+    notes = running.quieten(machine(tmp_path, runner))
     assert notes == ("stopped csagent.service", "rsyslog.service could not be stopped, and writes on")
     stopped = [command[-1] for command in runner.commands if command[:2] == ["systemctl", "stop"]]
     assert stopped == list(active) and runner.commands[-1] == ["journalctl", "--relinquish-var"]
@@ -158,7 +158,7 @@ def test_nothing_is_stopped_where_no_systemd_runs(tmp_path: Path) -> None:
     """In a chroot or a container no command is run at all."""
     plant(tmp_path, {})
     runner = Told(lambda _argv: 0)
-    assert live.quieten(machine(tmp_path, runner)) == () and runner.commands == []
+    assert running.quieten(machine(tmp_path, runner)) == () and runner.commands == []
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_chroot_with_the_hosts_run_and_proc_is_no_booted_machine(
     """Systemd runs the machine only where its root is ours: else the host's processes would be killed."""
     plant(tmp_path, files)
     runner = Told(lambda _argv: 1)
-    assert live.booted(machine(tmp_path, runner, init_root)) is expected
-    live.quieten(SimpleNamespace(live=True, tree=System.at(str(tmp_path)).tree, runner=runner))
+    assert running.booted(machine(tmp_path, runner, init_root)) is expected
+    running.quieten(SimpleNamespace(live=True, tree=System.at(str(tmp_path)).tree, runner=runner))
     assert bool(runner.commands) is expected
 
 
@@ -193,7 +193,7 @@ def test_those_that_write_at_their_end_are_found(tmp_path: Path) -> None:
     }.items():
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "stat").write_text(line)
-    assert sorted(live.doomed(str(tmp_path))) == [10, 14]
+    assert sorted(running.doomed(str(tmp_path))) == [10, 14]
 
 
 @pytest.fixture
@@ -208,8 +208,8 @@ def hangup() -> Iterator[None]:
 @pytest.mark.usefixtures("hangup")
 def test_failed_power_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where systemctl fails the operator hears what to do instead."""
-    monkeypatch.setattr(live, "doomed", lambda: iter(()))
+    monkeypatch.setattr(running, "doomed", lambda: iter(()))
     runner = Told(lambda _argv: 1)
     with pytest.raises(CsagentError, match="switch it off"):
-        live.power_off(machine(tmp_path, runner))
+        running.power_off(machine(tmp_path, runner))
     assert runner.commands == [["systemctl", "--force", "poweroff"]]

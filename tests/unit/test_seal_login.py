@@ -23,10 +23,10 @@ from sealing import (
 )
 
 from csagent.apply.authorized_keys import merge
-from csagent.seal import work
-from csagent.seal.scene import Choice
+from csagent.cli import seal as show
+from csagent.seal import engine
+from csagent.seal.context import Choice
 from csagent.settings import Settings
-from csagent.show import seal as show
 
 
 def test_host_keys_stay_where_nothing_makes_new_ones(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_host_keys_stay_where_nothing_makes_new_ones(tmp_path: Path) -> None:
     files = {name: text for name, text in DEBIAN.items() if name != UNIT}
     system = plant(tmp_path, files)
     report = seal(system)
-    assert report.exit_code == 3 and report.count(work.FAILED) == len(HOST_KEYS)
+    assert report.exit_code == 3 and report.count(engine.FAILED) == len(HOST_KEYS)
     assert all((tmp_path / name).exists() for name in HOST_KEYS)
     assert "systemctl enable csagent-host-keys.service" in show.failures(system, report)[0]
     assert any("sshd does not start" in warning.text for warning in report.warnings)
@@ -86,7 +86,7 @@ def test_password_as_chosen(tmp_path: Path, chosen: str, root_entry: str, clean_
 def test_password_of_the_setting_user_is_sealed_too(tmp_path: Path) -> None:
     """The account that CloudStack's password is for gets the same; an empty password and a hidden hash go."""
     system = plant(tmp_path, {UNIT: "", "etc/shadow": f"root:!{HASH}:1::::::\nalice::1::::::\n"})
-    assert work.seal(system, Settings(user="alice"), Choice()).exit_code == 0
+    assert engine.seal(system, Settings(user="alice"), Choice()).exit_code == 0
     assert (tmp_path / "etc/shadow").read_text() == "root:*:1::::::\nalice:*:1::::::\n"
 
 
@@ -255,8 +255,8 @@ def test_template_that_would_let_nobody_in_is_warned_of(
     system = plant(tmp_path, {UNIT: "", **files})
     for name in gone:
         (tmp_path / name).unlink()
-    report = work.look(system, Settings(**options), Choice(), "check")
+    report = engine.look(system, Settings(**options), Choice(), "check")
     found = [one.text for one in report.warnings if one.text.startswith("nobody could log in")]
     assert [told is not None and told in text for text in found] == ([True] if told else [])
-    kept = work.look(system, Settings(**options), Choice(password="keep"), "check")
+    kept = engine.look(system, Settings(**options), Choice(password="keep"), "check")
     assert not any(one.text.startswith("nobody could log in") for one in kept.warnings)

@@ -15,15 +15,16 @@ from changed import replace
 from samples import make_key
 from sealing import DEBIAN, HASH, MAC, UNIT, look, paths, plant, seal, snapshot
 
-from csagent import agent, cli
+from csagent import agent
 from csagent.apply.authorized_keys import merge
+from csagent.cli import seal as show
+from csagent.cli.main import main
+from csagent.console import Console
 from csagent.errors import CsagentError
-from csagent.seal import mounts, work
+from csagent.seal import engine, mounts
+from csagent.seal.context import Choice
 from csagent.seal.mounts import Mounts
-from csagent.seal.scene import Choice
-from csagent.show import seal as show
-from csagent.show.console import Console
-from csagent.system import Clock
+from csagent.system.seams import Clock
 
 NOBODY = 65534
 CLOSED = ("root", "home/alice", "var/lib/csagent", "etc/NetworkManager/system-connections", "etc/shadow")
@@ -153,15 +154,15 @@ def closed() -> Iterator[Path]:
 def test_check_that_could_not_look_is_not_clean(closed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As somebody who may not look everywhere: each such place is named, and the code is 1, not 0."""
     root = str(closed)
-    code = cli.main(["--root", root, "seal", "--check", "--json"])
+    code = main(["--root", root, "seal", "--check", "--json"])
     text = capsys.readouterr().out
     assert code == 1 and '"clean": false' in text
     for name in CLOSED:
         assert f'"path": "/{name}",\n   "text": "could not be looked at: Permission denied"' in text
-    assert cli.main(["--root", root, "seal", "--check"]) == 1
+    assert main(["--root", root, "seal", "--check"]) == 1
     text = " ".join(capsys.readouterr().out.split())
     assert "Not known to be clean: nothing was found, 5 places could not be looked at." in text
-    assert cli.main(["--root", root, "seal", "--check", "-q"]) == 1
+    assert main(["--root", root, "seal", "--check", "-q"]) == 1
     assert f"csagent: {root}/etc/shadow: could not be looked at" in capsys.readouterr().err
 
 
@@ -185,7 +186,7 @@ def test_what_cannot_be_read_any_more_is_not_written(tmp_path: Path) -> None:
     ]
     assert report.exit_code == 1 and show.failures(system, report)
     report = seal(system)
-    assert (report.exit_code, report.count(work.FAILED), report.clean) == (3, 0, False)
+    assert (report.exit_code, report.count(engine.FAILED), report.clean) == (3, 0, False)
     text = " ".join(show.as_text(system, report, Console(200)).split())
     assert "1 place could not be looked at: this may be no clean template." in text
 
@@ -205,7 +206,7 @@ def test_no_pass_runs_beside_sealing(tmp_path: Path) -> None:
     system = plant(tmp_path, DEBIAN)
     held = []
 
-    def between(_step: work.Step) -> None:
+    def between(_step: engine.Step) -> None:
         with pytest.raises(CsagentError, match="another csagent"), agent.one_at_a_time(hurried):
             pass
         held.append(True)

@@ -9,7 +9,7 @@ import pytest
 from csagent import settings
 from csagent.errors import SettingsError
 from csagent.settings import Settings
-from csagent.system import System
+from csagent.system.seams import System
 
 
 def load(tree: Path, text: str) -> Settings:
@@ -30,7 +30,7 @@ def test_comments_only_do_not_import_yaml(tree: Path) -> None:
     (tree / "etc/csagent").mkdir()
     (tree / "etc/csagent/csagent.yaml").write_text("# user: root\n\n---\n")
     code = (
-        "import sys; from csagent import settings; from csagent.system import System;"
+        "import sys; from csagent import settings; from csagent.system.seams import System;"
         f"settings.load(System.at({str(tree)!r})); print('yaml' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

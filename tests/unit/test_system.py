@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from csagent.errors import UsageError
-from csagent.system import System
-from csagent.tree import Tree
+from csagent.system.seams import System
+from csagent.system.tree import Tree
 
 
 def test_links_never_lead_outside_the_root(tree: Path) -> None:

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import INSTANCE, make_key
 
-from csagent import wire
 from csagent.errors import JailError
-from csagent.hearing import recheck
 from csagent.model import (
     Candidate,
     Endpoint,
@@ -23,6 +21,8 @@ from csagent.model import (
     Refusal,
     Secret,
 )
+from csagent.sandbox import codec
+from csagent.sources.checks import recheck
 
 READING = Reading(
     "router",
@@ -49,7 +49,7 @@ FOUND = Found(
 @pytest.mark.parametrize("fact", [READING, FOUND, Reading("drive", "drive x"), Found()])
 def test_round_trip(fact: Any) -> None:
     """A fact survives the pipe unchanged, bytes and secrets included."""
-    assert wire.decode(type(fact), json.loads(json.dumps(wire.encode(fact)))) == fact
+    assert codec.decode(type(fact), json.loads(json.dumps(codec.encode(fact)))) == fact
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_round_trip(fact: Any) -> None:
 def test_a_wrong_field_is_refused(change: Any) -> None:
     """Wrong types, unknown or missing fields, and oversized values name the field, not the value."""
     with pytest.raises(JailError, match="wrong"):
-        wire.decode(Reading, {**wire.encode(READING), **change})
+        codec.decode(Reading, {**codec.encode(READING), **change})
 
 
 @given(
@@ -89,17 +89,17 @@ def test_decode_is_total(document: Any) -> None:
     """Whatever a child says, it is a fact or a JailError."""
     for kind in (Reading, Found):
         with pytest.raises(JailError):
-            wire.decode(kind, document)
+            codec.decode(kind, document)
 
 
 @given(
-    st.sampled_from(sorted(wire.encode(READING))),
+    st.sampled_from(sorted(codec.encode(READING))),
     st.none() | st.integers() | st.text() | st.lists(st.integers()),
 )
 def test_a_mutated_reading_never_gets_through_broken(name: str, value: Any) -> None:
     """One field replaced by anything: refused, or a reading that keeps the rules."""
     try:
-        reading = recheck(wire.decode(Reading, {**wire.encode(READING), name: value}))
+        reading = recheck(codec.decode(Reading, {**codec.encode(READING), name: value}))
     except JailError:
         return
     assert isinstance(reading.metadata, dict) and isinstance(reading.password, PasswordOffer)

@@ -9,11 +9,11 @@ from typing import Any, Iterator, Tuple
 import pytest
 from samples import INSTANCE, make_key
 
-from csagent import memory
-from csagent.observe import Interrupted
+from csagent.apply.executor import Worker
 from csagent.plan import Plan, SetHostname, WriteKeys
-from csagent.system import System
-from csagent.worker import Worker
+from csagent.sources.observe import Interrupted
+from csagent.state import applied
+from csagent.system.seams import System
 
 
 class Wake:
@@ -49,11 +49,11 @@ def states(system: System, tree: Path) -> Tuple[str, bool]:
 
 def test_told_to_stop_it_finishes_the_action_it_is_at(tree: Path, system: System, wake: Wake) -> None:
     """That one is whole and remembered, the others are left to the next pass."""
-    worker = Worker(system, memory.load(system, INSTANCE), wake.tell, wake)
+    worker = Worker(system, applied.load(system, INSTANCE), wake.tell, wake)
     with pytest.raises(Interrupted):
         worker.carry_out(plan())
     assert states(system, tree) == ("web01", False)
-    known = memory.load(system, INSTANCE)
+    known = applied.load(system, INSTANCE)
     assert (known.hostname, known.ssh_keys) == ("web01", None)
     Worker(system, known, lambda *_line, **_fields: None).carry_out(plan())
     assert states(system, tree) == ("web01", True)

@@ -11,8 +11,8 @@ import image
 from image import Installed
 
 from csagent.lab.vm import machine as lab
+from csagent.lab.vm.accelerator import accelerator, steady
 from csagent.lab.vm.namespace import Namespace
-from csagent.lab.vm.processor import accelerator, steady
 from csagent.lab.vm.qmp import connected
 
 BOOT_DEADLINE = 1200.0  # on a machine that does much else

@@ -22,9 +22,9 @@ from machine import Control, Machine
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
+from csagent.lab.vm.accelerator import steady
 from csagent.lab.vm.machine import killed_at_end
 from csagent.lab.vm.namespace import Namespace
-from csagent.lab.vm.processor import steady
 from csagent.lab.vm.qmp import Qmp
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]

@@ -19,17 +19,17 @@ from changed import replace
 from gate import require
 
 from csagent.apply import libcrypt
+from csagent.console import Console
 from csagent.errors import CsagentError
-from csagent.lab.vm import promises
-from csagent.lab.vm.look import LOOK, Look, sections
+from csagent.lab.vm import checks
+from csagent.lab.vm.checks import PROMISES, SCENARIOS, Verdict
+from csagent.lab.vm.inspect_guest import LOOK, Look, sections
 from csagent.lab.vm.machine import HELD_UP, MAC, Machine, Template, killed_at_end
-from csagent.lab.vm.promises import PROMISES, SCENARIOS, Verdict
-from csagent.lab.vm.story import RESTARTS
+from csagent.lab.vm.run import as_lines
+from csagent.lab.vm.scenario import RESTARTS
 from csagent.lab.vm.traffic import asked
-from csagent.lab.vm.trial import as_lines
 from csagent.model import Secret
-from csagent.show.console import Console
-from csagent.system import System
+from csagent.system.seams import System
 
 TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "setpriv", "timeout")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,16 +60,16 @@ def entry() -> str:
 )
 def test_hostname_counts_in_the_kernel_and_in_the_file(kernel: str, file: str, state: str) -> None:
     """Both must have the name; a domain may follow it."""
-    assert promises.hostname(look(kernel_name=kernel, file_name=file), "web")[0] == state
+    assert checks.hostname(look(kernel_name=kernel, file_name=file), "web")[0] == state
 
 
 def test_password_is_checked_against_the_hash(entry: str) -> None:
     """The right one passes; another, a locked and an empty entry fail; no reason has the password in it."""
-    assert promises.password(look(shadow=entry), PASSWORD)[0] == "pass"
+    assert checks.password(look(shadow=entry), PASSWORD)[0] == "pass"
     wrong = [entry.replace("$", "!$", 1), "root:*:1::::::", "root::1::::::", ""]
-    for value in (promises.password(look(shadow=text), PASSWORD) for text in wrong):
+    for value in (checks.password(look(shadow=text), PASSWORD) for text in wrong):
         assert value[0] == "fail" and PASSWORD not in value[1]
-    assert promises.password(look(shadow=entry), "other-EXAMPLE") == (
+    assert checks.password(look(shadow=entry), "other-EXAMPLE") == (
         "fail",
         "the hash is another password's",
     )
@@ -92,23 +92,23 @@ ASK, TELL = "send_my_password", "saved_password"
 )
 def test_router_is_told_once_after_the_change(heard: List[Tuple[float, str]], state: str, word: str) -> None:
     """By the guest's clock, which is 100 s ahead here, /etc/shadow was written at 12."""
-    judged = promises.told(look(ahead=100.0, written="112.0"), heard)
+    judged = checks.told(look(ahead=100.0, written="112.0"), heard)
     assert judged[0] == state and word in judged[1]
 
 
 def test_clock_that_could_not_be_read_closely_accuses_nobody() -> None:
     """A guest that took 6 s to say its time may be 3 s off: an order within that is no proof."""
     heard = [(6.0, ASK), (9.0, TELL)]
-    assert promises.told(replace(look(written="12.0"), unsure=3.0), heard)[0] == "pass"
-    assert promises.told(replace(look(written="12.0"), unsure=0.5), heard)[0] == "fail"
+    assert checks.told(replace(look(written="12.0"), unsure=3.0), heard)[0] == "pass"
+    assert checks.told(replace(look(written="12.0"), unsure=0.5), heard)[0] == "fail"
 
 
 def test_another_place_that_was_asked_is_named() -> None:
     """The router's two ports and DNS are fine; the address that EC2 uses is not, and nobody at all is not."""
-    assert promises.network([("10.1.1.1", 80), ("10.1.1.1", 8080), ("10.1.1.3", 53)])[0] == "pass"
-    state, reason = promises.network([("10.1.1.1", 80), ("169.254.169.254", 80)])
+    assert checks.network([("10.1.1.1", 80), ("10.1.1.1", 8080), ("10.1.1.3", 53)])[0] == "pass"
+    state, reason = checks.network([("10.1.1.1", 80), ("169.254.169.254", 80)])
     assert state == "fail" and "169.254.169.254:80" in reason
-    assert promises.network([("10.1.1.3", 53)])[0] == "fail"
+    assert checks.network([("10.1.1.3", 53)])[0] == "fail"
 
 
 def units(base: float, daemon: float, csagent: str = "active") -> str:
@@ -127,44 +127,44 @@ def test_sshd_that_waited_is_told_with_what_it_waits_for() -> None:
     """Two minutes after basic.target is too late, emulated or not; without systemd it cannot be told."""
     held = look(units=units(5, 128), order="network.target cloud-init.service")
     for emulated in (True, False):
-        assert promises.boot(held, emulated)[0] == "fail"
-        assert "cloud-init.service" in promises.boot(held, emulated)[1]
-        assert promises.boot(look(units=units(5, 9)), emulated)[0] == "pass"
-    assert promises.boot(look(), False)[0] == "skip"
+        assert checks.boot(held, emulated)[0] == "fail"
+        assert "cloud-init.service" in checks.boot(held, emulated)[1]
+        assert checks.boot(look(units=units(5, 9)), emulated)[0] == "pass"
+    assert checks.boot(look(), False)[0] == "skip"
 
 
 def test_status_is_skipped_without_csagent_only() -> None:
     """No csagent: nothing to ask. One that runs and says nothing, or says that something failed, fails."""
     said = {"data": {"hostname": {"state": "applied"}, "password": {"state": "failed"}}}
-    assert promises.status(look(units=units(1, 2, "inactive")))[0] == "skip"
+    assert checks.status(look(units=units(1, 2, "inactive")))[0] == "skip"
     for state in ("active", "activating"):
-        assert promises.status(look(units=units(1, 2, state)))[0] == "fail"
-    assert promises.status(look(status=json.dumps(said))) == ("fail", "password failed")
+        assert checks.status(look(units=units(1, 2, state)))[0] == "fail"
+    assert checks.status(look(status=json.dumps(said))) == ("fail", "password failed")
     said["data"]["password"]["state"] = "unchanged"
-    assert promises.status(look(status=json.dumps(said)))[0] == "pass"
-    assert promises.status(look(status="{}"))[0] == promises.status(look(status="[]"))[0] == "fail"
+    assert checks.status(look(status=json.dumps(said)))[0] == "pass"
+    assert checks.status(look(status="{}"))[0] == checks.status(look(status="[]"))[0] == "fail"
 
 
 def test_leaks_of_all_looks_count() -> None:
     """A place that was seen once stays on the record."""
-    assert promises.secrets([look(leaks=""), look()])[0] == "pass"
-    state, reason = promises.secrets([look(leaks="the journal\n"), look(leaks="the journal\n/var/log/x\n")])
+    assert checks.secrets([look(leaks=""), look()])[0] == "pass"
+    state, reason = checks.secrets([look(leaks="the journal\n"), look(leaks="the journal\n/var/log/x\n")])
     assert (state, reason) == ("fail", "a password is in the journal, /var/log/x")
 
 
 def test_copies_with_the_same_identity_are_a_warning() -> None:
     """One shared host key is enough, and so is the machine-id."""
     first = look(machine_id="a", host_keys="ssh-ed25519 A\nssh-rsa B")
-    assert promises.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C"))[0] == "pass"
-    assert promises.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C\nssh-rsa B"))[0] == "warn"
-    assert "machine-id" in promises.sealed(first, look(machine_id="a"))[1]
+    assert checks.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C"))[0] == "pass"
+    assert checks.sealed(first, look(machine_id="b", host_keys="ssh-ed25519 C\nssh-rsa B"))[0] == "warn"
+    assert "machine-id" in checks.sealed(first, look(machine_id="a"))[1]
 
 
 def test_owners_key_is_recognised_by_the_key(entry: str) -> None:
     """Not by its comment, and not by a part of it."""
     line = "ssh-ed25519 AAAA owner"
-    assert promises.keys(look(keys="# x\nssh-ed25519 AAAA renamed\n"), line)[0] == "pass"
-    assert promises.keys(look(keys="ssh-ed25519 AAAAB owner\n"), line)[0] == "fail"
+    assert checks.keys(look(keys="# x\nssh-ed25519 AAAA renamed\n"), line)[0] == "pass"
+    assert checks.keys(look(keys="ssh-ed25519 AAAAB owner\n"), line)[0] == "fail"
 
 
 @pytest.mark.parametrize("place", ["the journal", "file", "the command line of a process", ""])
@@ -419,7 +419,7 @@ def test_ordinary_user_can_run_it(empty: Path) -> None:
         shutil.copy(empty, directory / "empty.raw")
         words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c"]
         script = (
-            "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli import main; sys.exit(main())"
+            "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli.main import entry; entry()"
         )
         rest = [
             directory,

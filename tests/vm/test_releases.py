@@ -16,8 +16,8 @@ from gate import require
 from image import REPOSITORY, SUITES, TOOLS, build_package, built_libraries, installed
 from machine import COMMAND_LINE, OLDER
 
-from csagent.lab.vm.processor import accelerator
-from csagent.lab.vm.promises import SCENARIOS
+from csagent.lab.vm.accelerator import accelerator
+from csagent.lab.vm.checks import SCENARIOS
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Optional
 
-from csagent.arguments import seconds
+from csagent.cli.options import seconds
 from csagent.errors import CsagentError, UsageError
 
 TOOLS = {
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: an image that is none, options that contradict each other, a tool that is missing.
         CsagentError: no network namespace.
     """
-    from csagent.lab.vm.trial import Trial
+    from csagent.lab.vm.run import Trial
 
     ends = [signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from csagent.errors import CsagentError
-from csagent.lab.vm.look import LOOK, Look, sections
+from csagent.lab.vm.inspect_guest import LOOK, Look, sections
 from csagent.lab.vm.machine import Machine
 
 COMMAND_DEADLINE = 120.0  # seconds, also of an emulated guest on a busy machine

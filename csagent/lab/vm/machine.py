@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
-from csagent.lab.vm.processor import QEMU, accelerator
+from csagent.lab.vm.accelerator import QEMU, accelerator
 from csagent.lab.vm.qmp import Qmp
 
 MEMORY = "640M"

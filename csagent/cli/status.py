@@ -1,0 +1,165 @@
+"""`status` and `query`: read what the last pass left in /run/csagent. Started often, so it imports little."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from csagent.console import Console, safe
+from csagent.errors import CsagentError, UsageError
+from csagent.system import json_limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Mapping, Optional
+
+STATUS = "/run/csagent/status.json"
+INSTANCE = "/run/csagent/instance.json"
+KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
+LOOK_AGAIN = 0.2  # seconds
+SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
+
+
+def read(root: str, path: str) -> bytes:
+    """A file of the system below `root`, inside of which its links are resolved.
+
+    Raises:
+        OSError: as from open(2).
+        UsageError: there is no such root.
+    """
+    if os.path.realpath(root) == "/":
+        # Not blocking: it may be a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            return stream.read(SIZE_LIMIT)
+    if not os.path.isdir(root):
+        raise UsageError(f"--root {root}: no such directory")
+    from csagent.system.tree import Tree
+
+    return Tree(root).read(path, SIZE_LIMIT)
+
+
+def load(root: str, path: str) -> Optional[Dict[str, Any]]:
+    """One of the two files; None where no pass has written it yet.
+
+    Raises:
+        CsagentError: it cannot be read, or is not ours.
+    """
+    try:
+        document = json_limits.loads(read(root, path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CsagentError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise CsagentError(f"{path} is damaged; the next pass of csagent writes it anew")
+    return document
+
+
+def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
+    """The same, waiting for the first pass at most so long.
+
+    Raises:
+        CsagentError: no pass has ended by then.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        document = load(root, path)
+        if document is not None:
+            return document
+        left = end - time.monotonic()
+        if left <= 0:
+            waited = f" within {seconds:g} s" if seconds else " yet"
+            raise CsagentError(
+                f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply"
+            )
+        time.sleep(min(LOOK_AGAIN, left))
+
+
+def as_text(status: Mapping[str, Any], console: Console) -> str:
+    """For an operator at a console."""
+    finished = status.get("finished")
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(finished)) if _number(finished) else "?"
+    seconds = status.get("seconds")
+    took = f", took {seconds:.1f} s" if _number(seconds) else ""
+    lines = console.wrap(f"last pass {when}{took}")
+    lines += console.wrap(f"instance {status.get('instance_id') or 'not known'}")
+    if not status.get("source_found"):
+        lines.append(console.paint("no CloudStack source was found", "bad"))
+    if status.get("note"):
+        lines += console.wrap(str(status["note"]))
+    data = status.get("data")
+    for datum, entry in (data if isinstance(data, dict) else {}).items():
+        if not isinstance(entry, dict):
+            continue
+        state = safe(str(entry.get("state")))
+        lines.append(f"{console.paint(f'{safe(datum)}:', 'head')} {console.paint(state, state)}")
+        told = entry.get("source") and state != "failed"  # a failure here is not its source's
+        source = f" ({entry['source']})" if told else ""
+        reason = console.wrap(f"{entry.get('reason', '')}{source}", 4)
+        lines += [console.paint(line, "note") for line in reason] if entry.get("wrong") is True else reason
+        acknowledged = entry.get("acknowledged")
+        if acknowledged in ("yes", "no"):
+            lines += console.wrap(f"password server told: {acknowledged}", 4)
+    places = status.get("places")
+    lines.append(console.paint("looked at", "head"))
+    for place in places if isinstance(places, list) else []:
+        if not isinstance(place, dict):
+            continue
+        outcome = str(place.get("outcome"))
+        lines += console.wrap(f"{place.get('place')}: {outcome}", 4, "  ")
+        if place.get("detail"):
+            lines += console.wrap(str(place["detail"]), 6)
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11
+
+
+def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
+    """The value of a key as bytes to print, lists one item a line.
+
+    Keys are the metadata's own names, and `hostname`, `instance_id`, `ssh_keys`, `user_data`, `network`.
+
+    Raises:
+        CsagentError: the last pass has no such value; the message names those it has.
+    """
+    metadata = instance.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = key.replace("-", "_").lower()
+    if name == "user_data":
+        return _user_data(root, instance)
+    value: Any = None
+    if name in KEYS:
+        value = instance.get(name)
+    if value is None:
+        value = metadata.get(key)
+    if value is None:
+        value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
+    if value is None:
+        known = [word for word in ("hostname", "instance_id", "ssh_keys", "user_data") if instance.get(word)]
+        raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
+    if isinstance(value, list):
+        return "".join(f"{item}\n" for item in value).encode("utf-8", "replace")
+    if isinstance(value, dict):
+        import json
+
+        return json.dumps(value).encode() + b"\n"
+    return f"{value}\n".encode("utf-8", "replace")
+
+
+def _user_data(root: str, instance: Dict[str, Any]) -> bytes:
+    if not instance.get("user_data"):
+        raise CsagentError("the last pass knows no user-data")
+    from csagent.state import applied
+
+    identity = instance.get("memory_id")
+    path = applied.user_data_path(str(identity) if identity else None)
+    try:
+        return read(root, path)
+    except OSError as error:
+        hint = "; user-data is for root only" if os.geteuid() != 0 else ""
+        shown = path if root == "/" else f"{root.rstrip('/')}{path}"
+        raise CsagentError(f"cannot read {shown}: {error.strerror}{hint}") from None

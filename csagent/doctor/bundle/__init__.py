@@ -1,0 +1,1 @@
+"""The support archive: what a maintainer needs to see the same elsewhere, and no secret."""

@@ -1,0 +1,1 @@
+"""One module per area: what was seen, what it means, what to do."""

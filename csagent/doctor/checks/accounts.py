@@ -1,0 +1,228 @@
+"""What about the account itself makes a right password or a right key useless."""
+
+from __future__ import annotations
+
+import time
+from typing import Iterator, List, NamedTuple, Optional
+
+from csagent.doctor.bundle import manifest
+from csagent.doctor.checks import homes
+from csagent.doctor.context import Situation
+from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.system.accounts import FILE_LIMIT, GROUP, SHADOW
+
+DAY = 86400
+SOON = 7  # days
+NOLOGIN = ("/etc/nologin", "/run/nologin")  # pam_nologin(8) looks at both
+REFUSING = ("nologin", "false", "true", "sync", "halt", "shutdown")
+LIVE_ONLY = "the account of a directory service (LDAP, SSSD) is not in a tree's files"
+
+
+class Shadow(NamedTuple):
+    """The fields of shadow(5) that decide about a login; None where they are empty."""
+
+    password: str
+    changed: Optional[int]
+    maximum: Optional[int]
+    inactive: Optional[int]
+    expires: Optional[int]
+
+
+def account(situation: Situation) -> Iterator[Finding]:
+    """Whether it is there, may log in, and has not run out."""
+    found = situation.account
+    user = situation.user
+    if found is None:
+        means = "its password and keys have no place: csagent sets neither"
+        advice = (
+            f"useradd --create-home {user}, or set user in /etc/csagent/csagent.yaml, then: csagent apply"
+        )
+        yield Finding("account", PROBLEM, situation.account_problem, means, advice)
+        return
+    yield Finding(
+        "account", OK, f"{user}: uid {found.uid}, home {found.home}, shell {found.shell or '/bin/sh'}"
+    )
+    yield from _shell(situation, found.shell or "/bin/sh")
+    yield from _shadow(situation)
+    yield from nologin(situation, found.uid)
+
+
+def _shell(situation: Situation, shell: str) -> Iterator[Finding]:
+    user = situation.user
+    advice = f"usermod --shell /bin/bash {user}"
+    if shell.rsplit("/", 1)[-1] in REFUSING:
+        means = f"a login as {user} ends at once, whatever the password or the key"
+        yield Finding("account", PROBLEM, f"the shell of {user} is {shell}", means, advice)
+        return
+    mode = _mode(situation, shell)
+    if mode is None:
+        return
+    if mode == 0:
+        means = f"sshd refuses a login as {user}: a shell must be there and executable"
+        yield Finding("account", PROBLEM, f"the shell {shell} of {user} does not exist", means, advice)
+    elif not mode & 0o111:
+        means = f"sshd refuses a login as {user}"
+        yield Finding("account", PROBLEM, f"the shell {shell} of {user} is not executable", means, advice)
+
+
+def _mode(situation: Situation, path: str) -> Optional[int]:
+    """The permissions of a file, 0 where there is none, None where that is not known."""
+    if not situation.system.recorded:
+        status = situation.system.tree.stat(path)
+        return 0 if status is None else status.st_mode & 0o7777
+    entries = homes.recorded(situation)
+    return None if not entries else entries[path].mode if path in entries else 0
+
+
+def read_shadow(situation: Situation) -> Optional[Shadow]:
+    """The account's entry; None where it has none.
+
+    Raises:
+        OSError: /etc/shadow cannot be read.
+    """
+    prefix = situation.user.encode() + b":"
+    for line in situation.system.tree.read(SHADOW, FILE_LIMIT).split(b"\n"):
+        if line.startswith(prefix):
+            parts = line.decode("utf-8", "replace").split(":") + [""] * 8
+            return Shadow(parts[1], *(_number(parts[index]) for index in (2, 4, 6, 7)))
+    return None
+
+
+def is_locked(entry: Shadow) -> bool:
+    """Whether no password at all opens it: `!` in front, or what cannot be a hash."""
+    return entry.password[:1] in ("!", "*") or entry.password == "x"
+
+
+def _number(text: str) -> Optional[int]:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _shadow(situation: Situation) -> Iterator[Finding]:
+    user = situation.user
+    try:
+        entry = read_shadow(situation)
+    except OSError as error:
+        means = "whether the account is locked or expired was not looked at"
+        saw = f"not seen: {SHADOW} ({error.strerror}; this needs root)"
+        if situation.root and not situation.system.recorded:
+            yield Finding(
+                "account", PROBLEM, f"{SHADOW}: {error.strerror}", means, f"ls -l {SHADOW}; pwck -r"
+            )
+        else:
+            yield Finding("account", NOTE, saw, means)
+        return
+    if entry is None:
+        means = "its password lies elsewhere (LDAP, or nowhere): csagent cannot set it"
+        state = PROBLEM if situation.password_matters else NOTE
+        advice = f"give {user} a local password entry: pwconv, or name another account in the setting user"
+        yield Finding("account", state, f"{user} has no entry in {SHADOW}", means, advice)
+        return
+    yield from _password(situation, entry)
+    yield from _dates(situation, entry, int(situation.system.clock.now()) // DAY)
+
+
+def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
+    user = situation.user
+    if entry.password == "":
+        means = "anybody who reaches a console is let in; sshd lets nobody in without a password by default"
+        yield Finding("account", WARNING, f"{user} has an empty password", means, f"passwd {user}")
+    elif not is_locked(entry):
+        yield Finding("account", OK, f"{user} has a password")
+    elif entry.password.lstrip("!*").startswith("$"):
+        means = "somebody has locked the account after its password was set: no password opens it"
+        state = PROBLEM if situation.password_matters else WARNING
+        yield Finding(
+            "account", state, f"the password of {user} is locked (!)", means, f"usermod --unlock {user}"
+        )
+    elif situation.password_matters and situation.seen.password != "offered":
+        means = "CloudStack's password was set here before, and somebody has removed or locked it since"
+        advice = f"reset the password in CloudStack, then: csagent apply; or here: passwd {user}"
+        yield Finding("account", PROBLEM, f"{user} has no password ({entry.password[:1]})", means, advice)
+    else:
+        waits = (
+            "the next pass sets the one that CloudStack offers"
+            if situation.password_matters
+            else ("as in a template: a password reset in CloudStack sets one")
+        )
+        yield Finding("account", NOTE, f"{user} has no password yet ({entry.password[:1]})", waits)
+
+
+def _dates(situation: Situation, entry: Shadow, today: int) -> Iterator[Finding]:
+    user = situation.user
+    if entry.expires is not None and today >= entry.expires:
+        means = "the account has expired: neither a password nor a key lets anybody in"
+        saw = f"{user} expired on {_date(entry.expires)}"
+        yield Finding("account", PROBLEM, saw, means, f"chage --expiredate -1 {user}")
+    elif entry.expires is not None and today + SOON >= entry.expires:
+        saw = f"{user} expires on {_date(entry.expires)}"
+        yield Finding("account", WARNING, saw, "after that nobody logs in", f"chage --expiredate -1 {user}")
+    if entry.changed == 0:
+        means = "a new password is asked for at the next login, with a key too: logins of programs fail"
+        advice = f"chage --lastday {_date(today)} {user}"
+        yield Finding(
+            "account", WARNING, f"the password of {user} must be changed at the next login", means, advice
+        )
+        return
+    if entry.changed is None or entry.maximum is None or entry.maximum >= 99999:
+        return
+    over = entry.changed + entry.maximum
+    if today <= over:
+        return
+    saw = f"the password of {user} ran out on {_date(over)}"
+    advice = f"chage --maxdays -1 {user}, or reset the password in CloudStack, then: csagent apply"
+    if entry.inactive is not None and today > over + entry.inactive:
+        means = (
+            "it was too old for too long, so the account is closed: neither password nor key lets anybody in"
+        )
+        yield Finding("account", PROBLEM, saw, means, advice)
+    else:
+        means = "a new one is asked for at the next login, with a key too: logins of programs fail"
+        yield Finding("account", WARNING, saw, means, advice)
+
+
+def _date(day: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(day * DAY))
+
+
+def nologin(situation: Situation, uid: int) -> Iterator[Finding]:
+    """/etc/nologin and /run/nologin keep everybody out but root."""
+    for path in NOLOGIN:
+        if not situation.system.tree.exists(path):
+            continue
+        if path == "/run/nologin":
+            advice = "systemctl list-jobs; the boot has not ended: systemctl start systemd-user-sessions"
+        else:
+            advice = f"rm {path}"
+        if uid == 0:
+            yield Finding("account", NOTE, f"{path} is there", "only root may log in")
+        else:
+            means = f"only root may log in: {situation.user} is refused with the right password or key"
+            yield Finding("account", PROBLEM, f"{path} is there", means, advice)
+
+
+def group_names(situation: Situation) -> List[str]:
+    """The names of the account's groups, for sshd's AllowGroups and pam_access."""
+    found = situation.account
+    if found is None:
+        return []
+    if situation.system.live:
+        import grp
+
+        names = []
+        for gid in dict.fromkeys((found.gid, *found.groups)):
+            try:
+                names.append(grp.getgrgid(gid).gr_name)
+            except KeyError:
+                pass
+        return names
+    if situation.system.recorded:
+        said = situation.ask(manifest.command("id"))
+        if said:
+            return said.split()
+    lines = [line.split(":") for line in (situation.read(GROUP) or "").split("\n")]
+    return [
+        line[0]
+        for line in lines
+        if len(line) >= 4 and (line[2] == str(found.gid) or situation.user in line[3].split(","))
+    ]

@@ -1,0 +1,202 @@
+"""The home directory and authorized_keys: what makes sshd disbelieve a key that stands there."""
+
+from __future__ import annotations
+
+import re
+import stat
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from csagent.apply import ssh_keys
+from csagent.apply.authorized_keys import BEGIN_MARK, END
+from csagent.doctor.bundle import manifest
+from csagent.doctor.context import Situation
+from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.system.accounts import Account
+from csagent.validation import KEY_TYPES, key_identity
+
+WRITTEN = ("applied", "unchanged")
+RESET_KEYS = "reset the VM's SSH key in CloudStack, then: csagent apply"
+_REDACTED = re.compile(r"(\S+) bits=([0-9]{1,6})\Z")
+
+
+class Entry(NamedTuple):
+    """What matters of a file's or a directory's stat."""
+
+    mode: int
+    uid: int
+    directory: bool
+
+
+class Keys(NamedTuple):
+    """What stands in authorized_keys: types ("ssh-ed25519", "ssh-rsa 2048"), ours and all of them."""
+
+    ours: Tuple[str, ...]
+    all: Tuple[str, ...]
+
+
+def home(situation: Situation, strict: bool) -> Iterator[Finding]:
+    """Whether the home directory is there, and believed by StrictModes; and how many keys there are.
+
+    Args:
+        strict: sshd's StrictModes.
+    """
+    account = situation.account
+    if account is None:
+        return
+    entries = look(situation, account)
+    if entries is None:
+        yield Finding("account", NOTE, f"not seen: the modes of {account.home} are not in this archive")
+        return
+    advice = f"install -d -m 0700 -o {account.name} -g {account.gid} {account.home}"
+    wanted = situation.settings.ssh_keys
+    if not account.home.startswith("/") or account.home not in entries:
+        means = "its keys have no place" if wanted else "logins end up in /"
+        state = PROBLEM if wanted else WARNING
+        yield Finding("account", state, f"the home directory {account.home} does not exist", means, advice)
+        return
+    if not entries[account.home].directory:
+        means = "its keys have no place"
+        yield Finding("account", PROBLEM, f"the home {account.home} is not a directory", means, advice)
+        return
+    yield from _modes(situation, account, entries, strict)
+    yield from _keys(situation, account)
+
+
+def look(situation: Situation, account: Account) -> Optional[Dict[str, Entry]]:
+    """The directories from / to the file that sshd reads keys from, those that are there.
+
+    None where it is not known: an archive unpacked by an ordinary user has lost its owners, so `stat` tells.
+    """
+    path = ssh_keys.path(account)
+    if not situation.system.recorded:
+        entries = {}
+        for one in (*manifest.above(path), path):
+            status = situation.system.tree.stat(one)
+            if status is not None:
+                directory = stat.S_ISDIR(status.st_mode)
+                entries[one] = Entry(status.st_mode & 0o7777, status.st_uid, directory)
+        return entries
+    return recorded(situation) or None
+
+
+def recorded(situation: Situation) -> Dict[str, Entry]:
+    """What an archive says of the home, its keys and the shell; empty where it says nothing."""
+    return parse_stat(situation.ask(manifest.command("stat")) or "")
+
+
+def parse_stat(text: str) -> Dict[str, Entry]:
+    """What ``stat -c '%a %u %g %F|%n'`` prints."""
+    entries: Dict[str, Entry] = {}
+    for line in text.splitlines():
+        facts, _, path = line.partition("|")
+        words = facts.split(" ", 3)
+        if len(words) == 4 and path and re.fullmatch(r"[0-7]{1,5} [0-9]{1,10}", " ".join(words[:2])):
+            entries[path] = Entry(int(words[0], 8), int(words[1]), words[3] == "directory")
+    return entries
+
+
+def _modes(
+    situation: Situation, account: Account, entries: Dict[str, Entry], strict: bool
+) -> Iterator[Finding]:
+    """sshd goes from the file up to the home directory (misc.c, safe_path): owner, and nobody else writes."""
+    path = ssh_keys.path(account)
+    checked = [one for one in (account.home.rstrip("/"), path.rsplit("/", 1)[0], path) if one in entries]
+    good = True
+    for one in checked:
+        entry = entries[one]
+        if entry.uid not in (0, account.uid):
+            saw = f"{one} belongs to the user {entry.uid}, not to {account.name} ({account.uid})"
+            means = "csagent writes no keys there" + (", and sshd believes none there" if strict else "")
+            advice = f"chown {account.name}: {one}"
+            bad = True
+        elif entry.mode & 0o022:
+            who = "everybody" if entry.mode & 0o002 else "its group"
+            saw = f"{one} is writable by {who} ({entry.mode:04o})"
+            means = "sshd with StrictModes believes no key below it"
+            if not strict:
+                means = "StrictModes is off, so sshd does not mind: others may put their keys there"
+            advice = f"chmod go-w {one}"
+            bad = strict
+        else:
+            continue
+        good = False
+        state = PROBLEM if bad and situation.settings.ssh_keys else WARNING
+        yield Finding("account", state, saw, means, advice)
+    if good and checked:
+        yield Finding("account", OK, f"{account.home} is {account.name}'s, and nobody else writes there")
+
+
+def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
+    path = ssh_keys.path(account)
+    known = read_keys(situation, account)
+    if known is None:
+        if situation.system.tree.exists(path) or not situation.root:
+            yield Finding("account", NOTE, f"not seen: {path} (this needs root)")
+        elif situation.datum("ssh_keys").get("state") in WRITTEN:
+            means = "csagent wrote keys there, and the file is gone"
+            yield Finding("account", PROBLEM, f"there is no {path}", means, RESET_KEYS)
+        else:
+            yield Finding("account", NOTE, f"there is no {path}", "no key was written yet")
+        return
+    count = len(known.all)
+    said = f"{path}: {count} {'key' if count == 1 else 'keys'}, {len(known.ours)} of them from CloudStack"
+    if situation.datum("ssh_keys").get("state") in WRITTEN and not known.ours:
+        means = "the keys that csagent wrote are gone: somebody has replaced the file, or the block in it"
+        yield Finding("account", WARNING, said, means, RESET_KEYS)
+    else:
+        yield Finding("account", OK, said, ", ".join(sorted(set(known.all))))
+
+
+def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
+    """The types of the keys in the file, or in what an archive keeps of it; None where it cannot be read."""
+    try:
+        raw = situation.system.tree.read(ssh_keys.path(account), ssh_keys.SIZE_LIMIT)
+    except OSError:
+        return None
+    ours: List[str] = []
+    everything: List[str] = []
+    inside = False
+    for line in raw.decode("utf-8", "replace").splitlines():
+        line = line.strip()
+        if line.startswith(BEGIN_MARK):
+            inside = True
+        elif line == END:
+            inside = False
+        elif line and not line.startswith("#"):
+            kind = key_type(line)
+            if kind is not None:
+                everything.append(kind)
+                if inside:
+                    ours.append(kind)
+    return Keys(tuple(ours), tuple(everything))
+
+
+def key_type(line: str) -> Optional[str]:
+    """The type of a key line, an RSA key's size behind it; None where it is no key."""
+    redacted = _REDACTED.match(line)
+    if redacted is not None and redacted.group(1) in KEY_TYPES:
+        size = int(redacted.group(2))
+        return f"{redacted.group(1)} {size}" if size else redacted.group(1)
+    identity = key_identity(line)
+    if identity is None:
+        return None
+    kind, blob = identity
+    bits = rsa_bits(blob) if kind == "ssh-rsa" else 0
+    return f"{kind} {bits}" if bits else kind
+
+
+def rsa_bits(blob: str) -> int:
+    """The size of an RSA key's modulus (RFC 4253, 6.6: type, exponent, modulus), 0 where it is cut."""
+    import base64
+    import binascii
+
+    try:
+        raw = base64.b64decode(blob)
+    except (binascii.Error, ValueError):
+        return 0
+    at, part = 0, b""
+    for _field in range(3):
+        size = int.from_bytes(raw[at : at + 4], "big")
+        part = raw[at + 4 : at + 4 + size]
+        at += 4 + size
+    return int.from_bytes(part, "big").bit_length() if at == len(raw) else 0

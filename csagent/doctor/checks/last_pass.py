@@ -1,0 +1,134 @@
+"""What the last pass did with each datum, and the settings it went by."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
+
+from csagent import __version__
+from csagent.cli.status import SIZE_LIMIT, STATUS
+from csagent.doctor.context import Situation
+from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.errors import EXIT_NO_SOURCE, SettingsError
+from csagent.system import json_limits
+
+if TYPE_CHECKING:
+    from csagent.settings import Settings
+    from csagent.system.seams import System
+
+SEE = "journalctl -b -u csagent; csagent plan"
+FIXED = "mend that, then: csagent apply"
+NOT_WHOLE = (
+    "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
+)
+STATES: Dict[str, Tuple[str, str]] = {
+    "applied": (OK, ""),
+    "unchanged": (OK, ""),
+    "off": (NOTE, ""),
+    "absent": (OK, ""),
+    "unknown": (NOTE, ""),
+    "refused": (WARNING, SEE),
+    "failed": (PROBLEM, FIXED),
+}
+
+
+def load_settings(system: "System", config: Optional[str]) -> Tuple["Settings", str]:
+    """The settings, or the defaults and why they are used."""
+    from csagent import settings
+
+    try:
+        return settings.load(system, config), ""
+    except SettingsError as error:
+        return settings.Settings(), str(error)
+
+
+def load_status(system: "System") -> Tuple[Optional[Dict[str, Any]], str]:
+    """The document of the last pass, or None and why there is none."""
+    try:
+        document = json_limits.loads(system.tree.read(STATUS, SIZE_LIMIT))
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"{system.tree.shown(STATUS)} cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return None, f"{system.tree.shown(STATUS)} is damaged"
+    return document, ""
+
+
+def last_pass(situation: Situation) -> Iterator[Finding]:
+    """When it was, and per datum what became of it and why."""
+    status = situation.status
+    if status is None:
+        yield _none(situation)
+        return
+    when = status.get("finished")
+    known = isinstance(when, (int, float)) and not isinstance(when, bool) and 0 <= when < 1e11
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)) if known else "at an unknown time"
+    version = status.get("version")
+    other = f" by csagent {version}, this is {__version__}" if version != __version__ else ""
+    if status.get("exit_code") == EXIT_NO_SOURCE or status.get("source_found") is False:
+        means = "it found no CloudStack source, so it changed nothing"
+        state = NOTE if situation.seen.source_found else WARNING
+        advice = "csagent apply" if situation.seen.source_found else "see the areas router and drives above"
+        yield Finding("last pass", state, f"{shown}{other}", means, advice)
+    else:
+        yield Finding("last pass", OK, f"{shown}{other}")
+    if status.get("note"):
+        yield Finding("last pass", WARNING, str(status["note"]), "told by the pass itself", SEE)
+    data = status.get("data")
+    for name in data if isinstance(data, dict) else ():
+        yield _datum(name, situation)
+
+
+def _none(situation: Situation) -> Finding:
+    if situation.status_problem:
+        means = "the next pass writes it anew"
+        return Finding("last pass", WARNING, situation.status_problem, means, "csagent apply")
+    if situation.tree:
+        return Finding("last pass", OK, "none yet", "as a template should be")
+    means = "no pass has ended since this machine was started: nothing was set"
+    advice = "systemctl status csagent; journalctl -b -u csagent; csagent apply"
+    return Finding("last pass", WARNING, "none", means, advice)
+
+
+def _datum(name: str, situation: Situation) -> Finding:
+    entry = situation.datum(name)
+    word, reason = str(entry.get("state")), str(entry.get("reason", ""))
+    state, advice = STATES.get(word, (NOTE, ""))
+    source = f" ({entry['source']})" if entry.get("source") and word != "failed" else ""
+    means = f"{reason}{source}"
+    if name == "password" and word == "unknown" and situation.seen.password == "unknown":
+        state, advice = WARNING, "see the area router above, then: csagent apply"
+    if entry.get("acknowledged") == "no":
+        state = WARNING if state in (OK, NOTE) else state
+        means += "; the password server was not told that it is saved, and is told by a later pass"
+        advice = advice or "csagent apply"
+    if entry.get("wrong") is True and state in (OK, NOTE):
+        state, advice = WARNING, advice or NOT_WHOLE
+    if word == "refused" and "--force-password" in reason:
+        advice = "csagent apply --force-password"
+    return Finding("last pass", state, f"{name}: {word}", means, advice)
+
+
+def settings(situation: Situation) -> Iterator[Finding]:
+    """Whether they are valid, and which are not at their defaults."""
+    if situation.settings_problem:
+        means = "csagent does not start with settings it does not understand; doctor went by the defaults"
+        advice = "correct that line, then: systemctl restart csagent"
+        yield Finding("settings", PROBLEM, situation.settings_problem, means, advice)
+        return
+    from csagent.settings import TABLE, as_yaml
+
+    changed = [
+        f"{one.name}: {as_yaml(getattr(situation.settings, one.name))}"
+        for one in TABLE
+        if getattr(situation.settings, one.name) != one.default
+    ]
+    if not changed:
+        yield Finding("settings", OK, "all at their defaults")
+        return
+    off = [name for name in ("hostname", "ssh_keys", "password") if not getattr(situation.settings, name)]
+    means = f"{', '.join(off)} left alone because of that" if off else ""
+    yield Finding("settings", NOTE, "; ".join(changed), means)

@@ -1,0 +1,206 @@
+"""Disk, SELinux, clock: what keeps a right value from being written, or from being believed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from csagent.doctor.bundle import manifest
+from csagent.doctor.context import Situation
+from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.system.selinux import ENFORCE
+
+NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
+LITTLE = 16 << 10
+FEW_INODES = 100
+HOLDERS = {"/etc": "accounts", "/var/lib": "csagent's memory", "/run": "the record of the pass"}
+DENIALS_SHOWN = 3
+DENIAL = re.compile(
+    r'avc:\s+denied\s+\{ ([^}]{1,80})\}.*?comm="([^"]{1,32})"(?:.*?(?:path|name)="([^"]{1,120})")?'
+)
+WRITERS = ("csagent", "chpasswd", "restorecon")
+EPOCH = 1_700_000_000  # November 2023: csagent is younger than that
+CLOCK_FILE = "/usr/lib/clock-epoch"
+SLACK = 300.0  # seconds
+
+
+class Space(NamedTuple):
+    """One line of df: what the mount point has, and how much of it is left."""
+
+    total: int
+    left: int
+    mount: str
+
+
+# --- disk ---
+
+
+def disk(situation: Situation) -> Iterator[Finding]:
+    """Whether there is room, and the right to write, where csagent writes."""
+    if situation.tree:
+        yield Finding("disk", NOTE, "not seen: this is a tree")
+        return
+    home = situation.account.home if situation.account is not None else "/root"
+    paths = [*HOLDERS, home]
+    space = parse_df(situation.ask(manifest.command("df", "-P", "-k")) or "")
+    inodes = parse_df(situation.ask(manifest.command("df", "-P", "-i")) or "")
+    mounts = parse_mounts(situation.read("/proc/mounts") or "")
+    good = True
+    for mount, held in _by_mount(paths, mounts).items():
+        what = ", ".join(HOLDERS.get(path, "keys") for path in held)
+        for finding in _mount(mount, what, mounts.get(mount, ()), space.get(mount), inodes.get(mount)):
+            good = False
+            yield finding
+    if not space and not mounts:
+        yield Finding("disk", NOTE, "not seen: df and /proc/mounts say nothing")
+    elif good:
+        yield Finding("disk", OK, f"room and the right to write in {', '.join(paths)}")
+
+
+def _mount(
+    mount: str, what: str, options: Tuple[str, ...], space: Optional[Space], inodes: Optional[Space]
+) -> Iterator[Finding]:
+    means = f"csagent cannot write there: {what}"
+    if "ro" in options:
+        advice = f"dmesg | grep -i -e remount -e error; then: mount -o remount,rw {mount}"
+        yield Finding("disk", PROBLEM, f"{mount} is read-only", means, advice)
+    advice = f"du -xh {mount} | sort -h | tail"
+    if space is not None and space.total and space.left < LITTLE:
+        state = PROBLEM if space.left < NEEDED else WARNING
+        saw = f"{mount} has {space.left} KiB left"
+        yield Finding("disk", state, saw, means if state == PROBLEM else f"it is filling up: {what}", advice)
+    if inodes is not None and inodes.total and inodes.left < FEW_INODES:
+        state = PROBLEM if inodes.left == 0 else WARNING
+        advice = f"du --inodes -x {mount} | sort -n | tail"
+        yield Finding("disk", state, f"{mount} has {inodes.left} inodes left", means, advice)
+
+
+def _by_mount(paths: List[str], mounts: Dict[str, Tuple[str, ...]]) -> Dict[str, List[str]]:
+    """The paths by the mount point that holds them."""
+    found: Dict[str, List[str]] = {}
+    for path in paths:
+        holders = [one for one in mounts if path == one or path.startswith(one.rstrip("/") + "/")]
+        found.setdefault(max(holders, key=len, default="/"), []).append(path)
+    return found
+
+
+def parse_df(text: str) -> Dict[str, Space]:
+    """``df -P``: by mount point; a file system that does not count (btrfs and its inodes) says 0 or -."""
+    found: Dict[str, Space] = {}
+    for line in text.splitlines()[1:]:
+        words = line.split(None, 5)
+        if len(words) == 6 and words[1].isdigit() and words[3].lstrip("-").isdigit():
+            found[words[5]] = Space(int(words[1]), max(0, int(words[3])), words[5])
+    return found
+
+
+def parse_mounts(text: str) -> Dict[str, Tuple[str, ...]]:
+    """/proc/mounts: options by mount point, the last of several on one; \\040 is a blank (fstab(5))."""
+    found: Dict[str, Tuple[str, ...]] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 4:
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), words[1])
+            found[point] = tuple(words[3].split(","))
+    return found
+
+
+# --- SELinux ---
+
+
+def selinux(situation: Situation) -> Iterator[Finding]:
+    """Whether it is enforcing, has denied csagent anything, and whether labels are as the policy wants."""
+    if situation.tree:
+        yield Finding("selinux", NOTE, "not seen: this is a tree")
+        return
+    enforce = (situation.read(ENFORCE) or "").strip()
+    if enforce not in ("0", "1"):
+        yield Finding("selinux", OK, "none")
+        return
+    enforcing = enforce == "1"
+    yield Finding("selinux", OK, "enforcing" if enforcing else "permissive: it denies nothing")
+    for path, now, wanted in parse_labels(situation.ask(manifest.command("matchpathcon")) or ""):
+        means = (
+            f"the policy wants {wanted}; sshd and the login programs are denied what is labelled otherwise"
+        )
+        state = PROBLEM if enforcing else WARNING
+        yield Finding("selinux", state, f"{path} is labelled {now}", means, f"restorecon -RFv {path}")
+    if not situation.root:
+        yield Finding("selinux", NOTE, "not seen: denials (this needs root)")
+        return
+    said = situation.ask(manifest.command("ausearch"))
+    if said is None:
+        yield Finding("selinux", NOTE, "no denials on record", "or ausearch (audit) is not installed")
+        return
+    denials = parse_denials(said)
+    for text in denials[:DENIALS_SHOWN]:
+        advice = "restorecon -RFv /etc/csagent /var/lib/csagent /run/csagent /usr/bin/csagent"
+        yield Finding("selinux", PROBLEM if enforcing else WARNING, text, "csagent was kept from it", advice)
+    if not denials:
+        yield Finding("selinux", OK, "has denied csagent nothing since boot")
+
+
+def parse_labels(text: str) -> List[Tuple[str, str, str]]:
+    """``matchpathcon -V``: (path, context, context it should have), of those that are wrong."""
+    return re.findall(r"^(\S+) has context (\S+), should be (\S+)$", text, re.MULTILINE)
+
+
+def parse_denials(text: str) -> List[str]:
+    """What csagent, or what it starts, was denied: one line each, no repeats."""
+    found: List[str] = []
+    for line in text.splitlines():
+        match = DENIAL.search(line)
+        if match is None:
+            continue
+        what, who, path = match.groups()
+        if who in WRITERS or "csagent" in (path or ""):
+            found.append(f"denied {who}: {what.strip()} {path or ''}".strip())
+    return list(dict.fromkeys(found))
+
+
+# --- clock ---
+
+
+def clock(situation: Situation) -> Iterator[Finding]:
+    """A clock that is far off makes every lease expired and every account old."""
+    if situation.tree:
+        return
+    now = situation.system.clock.now()
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    advice = "timedatectl; set it (timedatectl set-time, chronyc makestep), then renew the lease"
+    epoch = float(EPOCH)
+    if situation.system.live:
+        status = situation.system.tree.stat(CLOCK_FILE)
+        epoch = max(epoch, status.st_mtime if status is not None else 0.0, os.stat(__file__).st_mtime)
+    if now < epoch - SLACK:
+        means = (
+            "that is before csagent itself was made: leases, passwords' ages and certificates are misjudged"
+        )
+        yield Finding("clock", PROBLEM, f"{shown} by the clock", means, advice)
+        return
+    finished = (situation.status or {}).get("finished")
+    if isinstance(finished, (int, float)) and not isinstance(finished, bool) and now < finished - SLACK:
+        means = "the last pass ended later than that: the clock has been set back"
+        yield Finding("clock", WARNING, f"{shown} by the clock", means, advice)
+        return
+    expired = _expired_with_address(situation)
+    if expired:
+        means = f"{expired}: either its client has died, or this clock is ahead"
+        yield Finding("clock", WARNING, f"{shown} by the clock", means, advice)
+        return
+    yield Finding("clock", OK, f"{shown[:10]} by the clock, and no lease or pass speaks against it")
+
+
+def _expired_with_address(situation: Situation) -> str:
+    """A NIC that still has an address, and a lease that was refused for its age only."""
+    found = situation.found
+    leased = {lease.interface for lease in found.leases}
+    for nic in found.nics:
+        if not nic.addresses or nic.name in leased:
+            continue
+        for one in found.rejected:
+            if one.interface == nic.name and one.reason.startswith("expired"):
+                return f"{nic.name} still has its address, and its lease {one.reason}"
+    return ""

@@ -1,0 +1,158 @@
+"""What the probes judge: the machine (or tree, or archive), its settings, and what its places said."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+from csagent.doctor.bundle import manifest
+from csagent.errors import ApplyError
+from csagent.model import Drive, Found, Place
+
+if TYPE_CHECKING:
+    from csagent.settings import Settings
+    from csagent.system.accounts import Account
+    from csagent.system.seams import System
+
+Value = TypeVar("Value")
+COMMAND_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the places said, now or when the archive was made. Of keys only their types are kept.
+
+    `looked` is False where nobody was asked: a tree of files says nothing about a network.
+    `key_types` are those of the keys that CloudStack gives, or gave: "ssh-ed25519", "ssh-rsa 2048".
+    """
+
+    looked: bool = False
+    places: Tuple[Place, ...] = ()
+    source_found: bool = False
+    instance_id: Optional[str] = None
+    drives: Tuple[Drive, ...] = ()
+    password: str = "unknown"  # offered | none | unknown
+    password_given: bool = False  # one is offered, or was applied for this instance before
+    keys_given: bool = False
+    key_types: Tuple[str, ...] = ()
+    open_to_all: Tuple[str, ...] = ()  # password servers to which any user of the machine can connect
+    as_root: bool = True
+    tree: bool = False  # not a machine but a tree of files, as a disk of a template is
+    problem: str = ""  # why nothing could be looked at
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a probe is given."""
+
+    system: "System"
+    settings: "Settings"
+    settings_problem: str = ""
+    found: Found = field(default_factory=Found)
+    found_problem: str = ""
+    seen: Seen = field(default_factory=Seen)
+    status: Optional[Dict[str, Any]] = None
+    status_problem: str = ""
+    account: Optional["Account"] = None
+    account_problem: str = ""
+
+    @property
+    def tree(self) -> bool:
+        """Whether this is a mere tree of files, or the archive of one, and not of a running machine."""
+        return self.seen.tree if self.system.recorded else not self.system.live
+
+    @property
+    def root(self) -> bool:
+        """Whether what only root may read was read."""
+        return self.seen.as_root if self.system.recorded else os.geteuid() == 0
+
+    @property
+    def password_matters(self) -> bool:
+        """Whether somebody expects a password from CloudStack to work."""
+        return self.settings.password and (self.seen.password_given or self._passed("password"))
+
+    @property
+    def keys_matter(self) -> bool:
+        """Whether somebody expects keys from CloudStack to work."""
+        return self.settings.ssh_keys and (self.seen.keys_given or self._passed("ssh_keys"))
+
+    def _passed(self, datum: str) -> bool:
+        entry = self.datum(datum)
+        return entry.get("state") in ("applied", "unchanged") or entry.get("applied_at") is not None
+
+    def datum(self, name: str) -> Dict[str, Any]:
+        """What the last pass says about one datum; empty where it says nothing."""
+        data = (self.status or {}).get("data")
+        entry = data.get(name) if isinstance(data, dict) else None
+        return entry if isinstance(entry, dict) else {}
+
+    @property
+    def user(self) -> str:
+        """The account that gets password and keys."""
+        return self.settings.user
+
+    def ask(self, command: Sequence[str]) -> Optional[str]:
+        """What one of `inputs.COMMANDS` prints, filled in; None where it is not there or printed nothing."""
+        account = self.account
+        home, shell = (account.home, account.shell) if account is not None else ("/root", "")
+        words = manifest.fill(command, user=self.user, home=home or "/", shell=shell or "/bin/sh")
+        done = self.system.runner.run(words, timeout=manifest.DEADLINE, limit=COMMAND_LIMIT)
+        return done.output.decode("utf-8", "replace") or None
+
+    def shown(self, path: str) -> str:
+        """The path as an operator finds it: on the machine itself where this is an archive of it."""
+        return path if self.system.recorded else self.system.tree.shown(path)
+
+    def read(self, path: str) -> Optional[str]:
+        """A small text file; None where it cannot be read."""
+        return self.system.tree.read_text(path)
+
+
+def in_time(seconds: float, work: Callable[[], Value]) -> Value:
+    """What `work` returns.
+
+    It runs in a thread that is left behind where it hangs: a name service or a file server may never answer.
+
+    Raises:
+        TimeoutError: it has not ended by then.
+        Exception: whatever it raises.
+    """
+    import threading
+
+    results: List[Value] = []
+    errors: List[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
+
+
+def find_account(system: "System", name: str) -> "Account":
+    """The account; in an archive as `getent` knew it on the machine, else as the tree's own files do.
+
+    Raises:
+        ApplyError: there is none.
+    """
+    from csagent.system import accounts
+
+    if system.recorded:
+        words = manifest.fill(manifest.command("getent"), user=name)
+        fields = system.runner.run(words).output.decode("utf-8", "replace").strip().split(":")
+        if len(fields) == 7 and fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
+            return accounts.Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
+    try:
+        return accounts.find(system, name)
+    except ApplyError:
+        raise ApplyError(f"there is no account {name}") from None

@@ -1,0 +1,244 @@
+"""Run every probe, in the order of the data's way into the machine; none takes another with it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
+
+from csagent.doctor import finding
+from csagent.doctor.bundle import recorded
+from csagent.doctor.checks import last_pass
+from csagent.doctor.context import Seen, Situation, find_account, in_time
+from csagent.doctor.finding import WARNING, Finding
+from csagent.errors import ApplyError, JailError, UsageError
+from csagent.model import Found, Observed
+
+if TYPE_CHECKING:
+    from csagent.settings import Settings
+    from csagent.sources.jobs import Options
+    from csagent.system.accounts import Account
+    from csagent.system.seams import System
+
+Probe = Callable[[Situation], Iterator[Finding]]
+PROBE_SECONDS = 30.0  # for one probe; each of its commands has a deadline of its own
+CONNECT_SECONDS = 2.0
+SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found out, and what it was found out from."""
+
+    situation: Situation
+    findings: Tuple[Finding, ...]
+    no_source: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0: no problem and no warning; 4: places were asked, and none had CloudStack's data; else 1."""
+        return finding.exit_code(self.findings, self.no_source)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        return finding.verdict(self.findings, self.no_source)
+
+    @property
+    def first(self) -> Optional[Finding]:
+        """What to deal with first."""
+        return finding.first_thing(self.findings)
+
+
+def probes() -> Tuple[Tuple[str, Probe], ...]:
+    """Area and probe, in the order in which they run and are shown."""
+    from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units
+
+    return (
+        ("platform", network.platform),
+        ("network", network.nics),
+        ("leases", network.leases),
+        ("router", places.routers),
+        ("drives", places.drives),
+        ("source", places.source),
+        ("last pass", last_pass.last_pass),
+        ("settings", last_pass.settings),
+        ("account", accounts.account),
+        ("sshd", sshd.sshd),
+        ("other agents", others.others),
+        ("units", units.units),
+        ("disk", machine.disk),
+        ("selinux", machine.selinux),
+        ("clock", machine.clock),
+    )
+
+
+def examine(
+    system: "System", settings: "Settings", settings_problem: str, options: "Options", *, wait: float
+) -> Examined:
+    """Look, ask, and judge. Nothing is changed and nothing is acknowledged.
+
+    Args:
+        system: the machine, a tree, or an unpacked archive, which contacts nobody.
+        settings: those in force, or the defaults where they are wrong.
+        settings_problem: why they are.
+        options: places named on the command line.
+        wait: seconds to wait for a source.
+
+    Raises:
+        UsageError: places are named for an archive.
+    """
+    if system.recorded and options.given:
+        raise UsageError("--router and --drive: an archive is examined as it is, nobody is contacted")
+    situation = gather(system, settings, settings_problem, options, wait)
+    findings: List[Finding] = []
+    for area, probe in probes():
+        findings.extend(run(area, probe, situation))
+    from csagent.doctor.checks import places
+
+    return Examined(situation, tuple(findings), places.no_source(situation))
+
+
+def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_SECONDS) -> List[Finding]:
+    """What a probe finds; where it fails or hangs, that, and what it had found until then."""
+    said: List[Finding] = []
+
+    def work() -> bool:
+        for one in probe(situation):
+            said.append(one)
+        return True
+
+    means, advice = "the other probes are not concerned", "csagent doctor --bundle FILE, and report it"
+    try:
+        in_time(patience, work)
+    except TimeoutError:
+        saw = f"this probe did not end within {patience:g} s"
+        said.append(Finding(area, WARNING, saw, means, "see what hangs: dmesg | tail; cat /proc/mounts"))
+    except Exception as error:
+        # Not the text of the error: it may hold what was being worked on.
+        said.append(Finding(area, WARNING, f"this probe failed ({type(error).__name__})", means, advice))
+    return list(said)
+
+
+def gather(
+    system: "System", settings: "Settings", settings_problem: str, options: "Options", wait: float
+) -> Situation:
+    """What the probes judge; each part that cannot be had is said, and costs no other.
+
+    What starts children comes first: from then on a thread may be left behind (`in_time`).
+    """
+    status, status_problem = last_pass.load_status(system)
+    found, found_problem = _discover(system, settings)
+    if system.recorded:
+        seen = recorded.read(system, status)
+    elif system.live or options.given:
+        seen = _ask(system, settings, options, wait)
+    else:
+        seen = Seen(as_root=os.geteuid() == 0)
+    if not system.live and not system.recorded:
+        seen = replace(seen, tree=True)
+    account, account_problem = _account(system, settings)
+    return Situation(
+        system=system,
+        settings=settings,
+        settings_problem=settings_problem,
+        found=found,
+        found_problem=found_problem,
+        seen=seen,
+        status=status,
+        status_problem=status_problem,
+        account=account,
+        account_problem=account_problem,
+    )
+
+
+def _account(system: "System", settings: "Settings") -> Tuple[Optional["Account"], str]:
+    try:
+        return in_time(PROBE_SECONDS, lambda: find_account(system, settings.user)), ""
+    except ApplyError as error:
+        return None, str(error)
+    except TimeoutError:
+        return None, f"the name service did not say within {PROBE_SECONDS:g} s who {settings.user} is"
+    except Exception as error:
+        return None, f"who {settings.user} is could not be found out ({type(error).__name__})"
+
+
+def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
+    from csagent.sources import jobs
+
+    try:
+        return jobs.discover(system, settings.drive_labels), ""
+    except JailError as error:
+        return Found(), str(error)
+    except Exception as error:
+        return Found(), f"finding failed ({type(error).__name__})"
+
+
+def _ask(system: "System", settings: "Settings", options: "Options", wait: float) -> Seen:
+    """Ask the places, as a pass does, and keep nothing secret of what they say."""
+    from csagent.sources.observe import observe
+
+    as_root = os.geteuid() == 0
+    try:
+        observed = observe(system, settings, options, wait=wait)
+        seen = _summary(system, settings, observed)
+        return replace(seen, open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
+    except Exception as error:
+        return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
+
+
+def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
+    """The password servers that answered, where a user who is nobody can connect to them as well."""
+    from csagent.doctor.checks.places import PASSWORD_SERVER, address, kind
+    from csagent.sandbox import jail
+    from csagent.sandbox.child import Identity
+
+    asked = [
+        place for place in observed.observation.places if kind(place) == PASSWORD_SERVER and place.believed
+    ]
+    servers = dict.fromkeys(address(place) for place in asked)
+
+    def work(_prepared: None, _say: jail.Say) -> List[str]:
+        import socket
+
+        found = []
+        for host, port in servers:
+            with suppress(OSError), socket.create_connection((host, int(port)), CONNECT_SECONDS):
+                found.append(f"{host}:{port}")
+        return found
+
+    if not servers:
+        return ()
+    somebody = Identity(SOMEBODY, SOMEBODY)
+    patience = CONNECT_SECONDS * len(servers) + 1.0
+    with suppress(JailError):
+        told = jail.run(system, "somebody", lambda: None, work, jail.READER, somebody, patience)
+        return tuple(one for one in map("{0[0]}:{0[1]}".format, servers) if one in told)
+    return ()
+
+
+def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen:
+    from csagent import agent
+    from csagent.doctor.checks.homes import key_type
+
+    observation = observed.observation
+    keys = observation.ssh_keys
+    applied = before = False
+    with suppress(Exception):  # memory is for root, and damaged memory is for the next pass to tell
+        known = in_time(PROBE_SECONDS, lambda: agent.recall(system, settings, observed))
+        applied, before = bool(known.passwords), bool(known.ssh_keys)
+        keys = keys or known.ssh_keys or ()
+    types = [key_type(key) for key in keys]
+    return Seen(
+        looked=True,
+        places=observation.places,
+        source_found=observation.source_found,
+        instance_id=observation.instance_id,
+        drives=observed.found.drives,
+        password=observation.password.state,
+        password_given=applied or observation.password.state == "offered",
+        keys_given=before or bool(observation.ssh_keys),
+        key_types=tuple(kind for kind in types if kind is not None),
+        as_root=os.geteuid() == 0,
+    )

@@ -1,0 +1,1 @@
+"""Units and settings file of an installation by pip."""

@@ -1,1 +1,0 @@
-"""Ask the virtual router and open the config drive. Runs in the unprivileged children only."""

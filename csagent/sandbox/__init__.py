@@ -1,0 +1,1 @@
+"""Run a function without rights, with limits and a deadline, and check what it answers."""

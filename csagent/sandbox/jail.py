@@ -1,0 +1,277 @@
+"""Run a function in a child that has lost its rights, with limits and a deadline.
+
+The child starts as a fork, so nothing is imported or executed anew. It runs in two steps:
+
+- `prepare()`, with the rights of the parent: open the few files and devices that need root, and import
+  whatever will be needed (a checkout or a virtual environment may be unreadable afterwards);
+- `work(prepared, say)`, after everything is gone: user, groups, capabilities, the right to gain any
+  (PR_SET_NO_NEW_PRIVS), core dumps, and most of CPU, memory, files and processes (setrlimit(2)).
+
+It answers with JSON documents, one a line, of a bounded size in all; `say` sends one ahead of the end.
+What comes back is only as trustworthy as an attacker's own text: `csagent.sandbox.codec` checks each field.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, TypeVar
+
+from csagent.errors import CsagentError, JailError, JailTimeout
+from csagent.sandbox.child import Child, Identity, Wake, fork
+from csagent.system.files import write_all
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
+
+T = TypeVar("T")
+Say = Callable[[Any], None]
+
+MIB = 1 << 20
+NOBODY = 65534
+
+# linux/prctl.h and linux/capability.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+M_ARENA_MAX = -8  # malloc.h
+
+
+class Limits(NamedTuple):
+    """What a child may use. There to stop the hostile, not the slow: emulated guests are 20 times slower."""
+
+    cpu: int  # seconds
+    memory: int  # bytes of address space
+    descriptors: int
+    processes: int  # of its user, threads included; kept only where the user is ours
+    answer: int  # bytes of JSON
+    file_size: int = 0  # bytes a file may grow to
+
+
+READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=16 * MIB)
+DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 * MIB)
+WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
+
+
+class Job(NamedTuple):
+    """What a child is for."""
+
+    system: "System"  # the seams that `prepare` and `work` use
+    prepare: Callable[[], Any]  # runs with our rights
+    work: Callable[[Any, Say], Any]  # runs without, on what `prepare` returned; its result must be JSON
+    limits: Limits
+    identity: Optional[Identity]  # who it becomes; None keeps the user (only where we are not root)
+
+
+def unprivileged() -> Optional[Identity]:
+    """The account that reading children run as: `csagent`, else `nobody`; None where we are not root."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in ("csagent", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return Identity(entry.pw_uid, entry.pw_gid)
+    return Identity(NOBODY, NOBODY)
+
+
+def start(
+    system: "System",
+    name: str,
+    prepare: Callable[[], T],
+    work: Callable[[T, Say], Any],
+    limits: Limits,
+    identity: Optional[Identity] = None,
+) -> Child:
+    """Fork the child and return at once; `name` is what to call it in messages, the rest is its `Job`."""
+    job = Job(system, prepare, work, limits, identity)
+    pid, reading = fork(name, lambda writing, parent: live_and_die(job, writing, parent))
+    return Child(pid, reading, limits.answer, name, identity)
+
+
+def run(
+    system: "System",
+    name: str,
+    prepare: Callable[[], T],
+    work: Callable[[T, Say], Any],
+    limits: Limits,
+    identity: Optional[Identity] = None,
+    timeout: float = 10.0,
+    wake: Optional[Wake] = None,
+) -> Any:
+    """Fork the child, wait for it, and return its answer.
+
+    Raises:
+        JailTimeout: it was killed after `timeout` seconds.
+        JailError: it died, said nonsense, or was killed because `wake` became readable.
+    """
+    child = start(system, name, prepare, work, limits, identity)
+    end = time.monotonic() + timeout
+    try:
+        while not child.collect():
+            left = end - time.monotonic()
+            if left <= 0:
+                raise JailTimeout(f"{name}: no answer within {timeout:g} s")
+            waiting: List[Any] = [child] if wake is None else [child, wake]
+            if wake in select.select(waiting, [], [], left)[0]:
+                raise JailError(f"{name}: broken off, csagent was told to stop or to reload")
+    finally:
+        child.kill()
+    return child.result()
+
+
+# --- inside the child -----------------------------------------------------------------------------
+
+
+def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
+    """Prepare a job with our rights and do it without; the rest of this process's life.
+
+    Args:
+        job: what to do.
+        writing: where the answer goes.
+        parent: without it there is nothing to do.
+    """
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        _forget_the_parent(writing)
+
+        def say(document: Any) -> None:
+            text = json.dumps(document, ensure_ascii=False)
+            write_all(writing, text.encode("utf-8", "replace") + b"\n")
+
+        try:
+            libc = _libc()
+            _end_first()
+            gc.disable()  # it would look again and again through what imports leave for good
+            job.system.runner.grouped = True
+            prepared = job.prepare()
+            gc.freeze()
+            gc.enable()
+            _limit(job.limits, libc, ours=job.identity is not None)
+            if job.identity is not None:
+                _become(job.identity, libc)
+            _harden(libc, parent)
+            say({"done": job.work(prepared, say)})
+            code = 0
+        except CsagentError as error:
+            say({"died": str(error)})
+        except MemoryError:
+            say({"died": "ran out of memory"})
+        except Exception as error:
+            # Its text may carry what was being read: the class is all that leaves.
+            say({"died": f"failed ({type(error).__name__})"})
+    except BaseException:  # noqa: S110  the pipe is gone or memory is: the exit status has to do
+        pass
+    finally:
+        os._exit(code)
+
+
+def _forget_the_parent(keep: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor != keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+
+
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _end_first() -> None:
+    """Where memory is short, this process ends, not the daemon."""
+    try:
+        with open("/proc/self/oom_score_adj", "wb") as stream:
+            stream.write(b"1000")
+    except OSError:
+        pass
+
+
+def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
+    size = _address_space()
+    memory = max(limits.memory, size + limits.memory // 2)  # a large parent must not starve its child
+    libc.mallopt(M_ARENA_MAX, 2)  # an arena a thread would reserve 64 MiB each
+    import threading
+
+    threading.stack_size(512 * 1024)
+    wanted = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu + int(time.process_time())),  # beyond its imports
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, limits.file_size),
+        (resource.RLIMIT_NOFILE, limits.descriptors),
+    ]
+    if ours:
+        wanted.append((resource.RLIMIT_NPROC, limits.processes))
+    for kind, value in wanted:
+        hard = resource.getrlimit(kind)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        # SIGXCPU at the soft limit says why it ended; SIGKILL follows.
+        hard = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
+        resource.setrlimit(kind, (value, hard))
+
+
+def _address_space() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as stream:
+            return int(stream.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _become(identity: Identity, libc: Any) -> None:
+    os.setgroups(list(identity.groups))
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    if identity.uid != 0:
+        if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
+            raise JailError("could not give up root")
+        _drop_capabilities(libc)
+
+
+def _drop_capabilities(libc: Any) -> None:
+    import ctypes
+
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if libc.capset(ctypes.byref(header), ctypes.byref(nothing)) != 0:
+        raise JailError("could not give up capabilities")
+
+
+def _harden(libc: Any, parent: int) -> None:
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise JailError("PR_SET_NO_NEW_PRIVS is not available")
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    die_with(parent)
+
+
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have this process signalled when its parent ends; a fork of it does not inherit that."""
+    _libc().prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above could tell us

@@ -1,0 +1,1 @@
+"""Find and read: the virtual router and the config drive, side by side, as one observation."""

@@ -1,0 +1,155 @@
+"""What the children have said, decoded and held against the rules once more: it may be an attacker's text."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional, Tuple
+
+from csagent import validation
+from csagent.errors import JailError, ProbeError
+from csagent.model import Candidate, Endpoint, Found, Place, Reading
+from csagent.sandbox import codec
+from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB
+
+ENDPOINTS_LIMIT = 32
+TEXT_LIMIT = 500  # characters of a reason
+
+
+class RouterNews(NamedTuple):
+    """What the router's child has said."""
+
+    readings: Tuple[Reading, ...]
+    places: Tuple[Place, ...]
+
+
+class DriveNews(NamedTuple):
+    """What a drive's child has said."""
+
+    reading: Optional[Reading]
+    place: Place
+
+
+def found_news(document: Any) -> Found:
+    """Decode what `children.start_router` says first, before it has heard from anybody.
+
+    Raises:
+        JailError: it breaks the form or a rule.
+    """
+    if not isinstance(document, dict) or set(document) != {"found"}:
+        raise JailError(f"{ROUTER_JOB}: did not say first what it found")
+    return codec.decode(Found, document["found"])
+
+
+def router_news(document: Any, found: Found) -> RouterNews:
+    """Decode the answer of `children.start_router`.
+
+    Raises:
+        JailError: it breaks the form or a rule, or names a password server that is no candidate's.
+    """
+    if not isinstance(document, dict) or set(document) != {"readings", "places"}:
+        raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
+    readings = tuple(recheck(reading) for reading in decode_all(Reading, document["readings"]))
+    for reading in readings:
+        for endpoint in reading.password.endpoints:
+            if not any(_may_be(endpoint, candidate) for candidate in found.candidates):
+                raise JailError(f"{ROUTER_JOB}: named a password server that is no candidate's")
+    return RouterNews(readings, tuple(map(_tame, decode_all(Place, document["places"]))))
+
+
+def _tame(place: Place) -> Place:
+    """One line each, without what a terminal would take for a command."""
+    return place._replace(
+        place=_one_line(place.place),
+        why=_one_line(place.why),
+        outcome=_one_line(place.outcome),
+        detail=_one_line(place.detail),
+    )
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:TEXT_LIMIT])
+
+
+def _may_be(endpoint: Endpoint, candidate: Candidate) -> bool:
+    """Whether it is a candidate in its second role; of a name, any address may be."""
+    by_name = validation.address(candidate.address) is None
+    return (by_name or candidate.address == endpoint.address) and (
+        candidate.password_port,
+        candidate.source,
+    ) == (endpoint.port, endpoint.source)
+
+
+def drive_news(document: Any) -> DriveNews:
+    """Decode the answer of `children.start_drive`.
+
+    Raises:
+        JailError: it breaks the form or a rule.
+    """
+    if not isinstance(document, dict) or set(document) != {"reading", "place"}:
+        raise JailError(f"{DRIVE_JOB}: answered with a wrong document")
+    place = _tame(codec.decode(Place, document["place"]))
+    if document["reading"] is None:
+        return DriveNews(None, place)
+    return DriveNews(recheck(codec.decode(Reading, document["reading"])), place)
+
+
+def decode_all(kind: Any, document: Any) -> Tuple[Any, ...]:
+    """A JSON array of facts.
+
+    Raises:
+        JailError: it is not one.
+    """
+    if not isinstance(document, list) or len(document) > codec.ITEMS_LIMIT:
+        raise JailError("the reading child answered with a wrong list")
+    return tuple(codec.decode(kind, item) for item in document)
+
+
+def recheck(reading: Reading) -> Reading:
+    """The same reading, if it keeps the rules that a healthy child keeps.
+
+    Raises:
+        JailError: it does not.
+    """
+    try:
+        _check_values(reading)
+    except ProbeError as error:
+        raise JailError(f"the reading child broke a rule: {type(error).__name__}") from None
+    _check_endpoints(reading)
+    return reading
+
+
+def _check_values(reading: Reading) -> None:
+    offer = reading.password
+    if reading.instance_id is not None and validation.instance_id(reading.instance_id) != reading.instance_id:
+        raise JailError("the reading child answered with a wrong instance id")
+    for good, what in (
+        (reading.channel in ("router", "drive"), "channel"),
+        (offer.state in ("offered", "none", "unknown"), "password state"),
+        (
+            reading.instance_id in (None, validation.instance_id(reading.instance_id or "i-0-0-VM")),
+            "instance id",
+        ),
+        (validation.ssh_keys("\n".join(reading.ssh_keys).encode()) == (reading.ssh_keys, ()), "key"),
+        (all(map(_is_key, reading.metadata)), "metadata key"),
+        (offer.value is None or validation.password(offer.value.reveal()) == offer.value, "password"),
+        (len(reading.user_data or b"") <= validation.USER_DATA_LIMIT * 4, "user-data"),
+    ):
+        if not good:
+            raise JailError(f"the reading child answered with a wrong {what}")
+    for key, value in reading.metadata.items():
+        validation.metadata_value(value.encode("utf-8"), validation.value_limit(key))
+
+
+def _is_key(name: str) -> bool:
+    """A plain name, or one inside a directory: newer providers have a level of them (facts, 2.8)."""
+    return all(map(validation.metadata_key, name.split("/", 1)))
+
+
+def _check_endpoints(reading: Reading) -> None:
+    """Endpoints are where the acknowledgement will go: addresses and ports only, and few of them."""
+    endpoints = reading.password.endpoints
+    if len(endpoints) > ENDPOINTS_LIMIT:
+        raise JailError("the reading child answered with too many endpoints")
+    for endpoint in endpoints:
+        addresses = (endpoint.address, endpoint.source or endpoint.address)
+        if not all(map(validation.address, addresses)) or not 0 < endpoint.port < 65536:
+            raise JailError("the reading child answered with a wrong endpoint")

@@ -1,0 +1,1 @@
+"""The config drive: an ISO, read without a mount. Runs in unprivileged children only."""

@@ -1,0 +1,180 @@
+"""From what each place gave to one observation: values merged per datum, each with where it came from.
+
+Pure. One VM can have both channels, each with a part of the data (#4809), so the order of trust decides
+for each datum, not for the whole. What another instance left behind is dropped as a whole (edges 23, 65).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from csagent import validation
+from csagent.errors import ProbeError
+from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
+from csagent.sources.refusals import OTHER, datum_of
+from csagent.sources.user_data import describe
+
+HOSTNAME_KEY = "local-hostname"
+
+
+def merge(
+    readings: Sequence[Reading],
+    places: Sequence[Place],
+    platform: Platform,
+    sources: Sequence[str],
+) -> Observation:
+    """One observation.
+
+    Args:
+        readings: what each place gave.
+        places: every place that was looked at, with its outcome.
+        platform: DMI, whose UUID settles whose data it is where it says CloudStack.
+        sources: channels in the order of trust, from the settings.
+    """
+    ordered = sorted(
+        (reading for reading in readings if reading.channel in sources),
+        key=lambda reading: sources.index(reading.channel),
+    )
+    believed, foreign = _same_instance(ordered, platform)
+    refusals: List[Refusal] = [
+        refusal._replace(datum=_datum(refusal.datum)) for reading in believed for refusal in reading.refusals
+    ]
+    provenance: Dict[str, str] = {}
+    names = _hostnames(believed, refusals)
+    hostname = _best("hostname", names, provenance)
+    keys = [(reading.place, reading.ssh_keys) for reading in believed if reading.ssh_keys]
+    values: Dict[str, Sequence[Tuple[str, Any]]] = {"hostname": names, "ssh_keys": keys}
+    ssh_keys = _best("ssh_keys", keys, provenance) or ()
+    offer, outranked = _password(believed, provenance, refusals)
+    user_data = _user_data(believed, provenance)
+    return Observation(
+        instance_id=_first(believed, "instance_id", provenance),
+        hostname=hostname,
+        metadata=_metadata(believed, provenance),
+        ssh_keys=ssh_keys,
+        password=offer,
+        outranked=outranked,
+        others={
+            datum: tuple(value for _place, value in given[1:]) for datum, given in values.items() if given[1:]
+        },
+        user_data=user_data,
+        doubts={
+            datum: reason
+            for reading in believed
+            for datum, reason in reading.doubts.items()
+            if provenance.get(datum) == reading.place
+        },
+        network=_first(believed, "network", provenance),
+        provenance=provenance,
+        places=_places(places, foreign),
+        refusals=tuple(refusals),
+        source_found=bool(believed),
+        complete=all(reading.complete for reading in believed),
+    )
+
+
+def _datum(name: str) -> str:
+    """What a refusal is about: one of the data where it is a part of one, else what it was called."""
+    datum = datum_of(name)
+    return name if datum == OTHER else datum
+
+
+def _same_instance(
+    readings: Sequence[Reading], platform: Platform
+) -> Tuple[List[Reading], Mapping[str, str]]:
+    """Those that speak of this VM, and for the others the reason by place."""
+    ids = {reading.place: reading.instance_id for reading in readings if reading.instance_id}
+    comparable = {place: value for place, value in ids.items() if validation.is_uuid(value)}
+    right: Optional[str] = None
+    who = ""
+    if platform.cloudstack and platform.uuid and validation.is_uuid(platform.uuid):
+        right, who = platform.uuid.lower(), "this VM's DMI"
+    else:
+        # A drive is attached to this VM alone; an address is passed on to the next one (#3627).
+        for reading in sorted(readings, key=lambda reading: reading.channel != "drive"):
+            if reading.place in comparable:
+                right, who = comparable[reading.place], reading.place
+                break
+    foreign = {
+        place: f"it speaks of instance {value}, {who} says {right}"
+        for place, value in comparable.items()
+        if right is not None and value != right
+    }
+    return [reading for reading in readings if reading.place not in foreign], foreign
+
+
+def _places(places: Sequence[Place], foreign: Mapping[str, str]) -> Tuple[Place, ...]:
+    return tuple(
+        place._replace(outcome="foreign", detail=foreign[place.place]) if place.place in foreign else place
+        for place in places
+    )
+
+
+def _first(readings: Sequence[Reading], name: str, provenance: Dict[str, str]) -> Any:
+    for reading in readings:
+        value = getattr(reading, name)
+        if value:
+            provenance[name] = reading.place
+            return value
+    return None
+
+
+def _best(datum: str, given: Sequence[Tuple[str, Any]], provenance: Dict[str, str]) -> Any:
+    """The value of the place that is trusted most."""
+    if not given:
+        return None
+    provenance[datum], value = given[0]
+    return value
+
+
+def _hostnames(readings: Sequence[Reading], refusals: List[Refusal]) -> List[Tuple[str, str]]:
+    """Each place that gave a name, and the name."""
+    names: List[Tuple[str, str]] = []
+    for reading in readings:
+        raw = reading.metadata.get(HOSTNAME_KEY)
+        if not raw:
+            continue
+        try:
+            names.append((reading.place, validation.hostname(raw)))
+        except ProbeError as error:
+            # A bad name behind a good one hurts nobody.
+            if not names:
+                refusals.append(Refusal("hostname", reading.place, str(error)))
+    return names
+
+
+def _metadata(readings: Sequence[Reading], provenance: Dict[str, str]) -> Mapping[str, str]:
+    merged: Dict[str, str] = {}
+    for reading in readings:
+        for key, value in reading.metadata.items():
+            if key not in merged:
+                merged[key] = value
+                provenance.setdefault("metadata", reading.place)
+    return merged
+
+
+def _password(
+    readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
+) -> Tuple[PasswordOffer, Tuple[Secret, ...]]:
+    """The first that offers one, and the others' values; else that there is none; else unknown."""
+    offers = [reading.password for reading in readings if reading.password.state == "offered"]
+    if offers:
+        chosen = offers[0]
+        outranked: List[Secret] = []
+        for other in offers[1:]:
+            if other.value is not None and other.value != chosen.value:
+                outranked.append(other.value)
+                reason = f"another password than the one of {chosen.place}, which is asked first"
+                refusals.append(Refusal("other_password", other.place, reason))
+        provenance["password"] = chosen.place
+        return chosen, tuple(outranked)
+    for state in ("none", "unknown"):
+        for reading in readings:
+            if reading.password.state == state and reading.password.reason:
+                return reading.password, ()
+    return PasswordOffer(reason="no place that hands out passwords answered"), ()
+
+
+def _user_data(readings: Sequence[Reading], provenance: Dict[str, str]) -> Optional[UserData]:
+    raw = _first(readings, "user_data", provenance)
+    return describe(raw) if raw else None

@@ -1,0 +1,1 @@
+"""The virtual router: who it is, what it says, and its passwords. Runs in unprivileged children only."""

@@ -1,0 +1,1 @@
+"""What was applied, durably; what is published in /run; the lock."""

@@ -1,0 +1,306 @@
+"""What was applied, durably: `/var/lib/csagent/instances/ID.json`, one file per instance id.
+
+A template or a clone that carries another VM's memory is thus no danger (edge 48), and what the old
+guest scripts remembered is read from where they kept it (facts, section 7 and edge 45). Passwords are
+remembered as scrypt fingerprints under one random salt per instance, the newest last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from csagent.errors import ApplyError
+from csagent.model import NOTHING, Secret
+from csagent.system import json_limits
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
+
+STATE = "/var/lib/csagent"
+INSTANCES = STATE + "/instances"
+LATEST = STATE + "/latest-instance"
+SCHEMA = 1
+PASSWORDS_KEPT = 8
+NO_INSTANCE = "unknown"
+SIZE_LIMIT = 4 << 20
+
+# One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
+# characters of CloudStack's alphabet (facts, 4.7) then take an attacker who is root a core-decade to try,
+# where the scripts' MD5 takes seconds.
+SCRYPT = {"n": 1 << 12, "r": 8, "p": 1, "dklen": 32}
+PBKDF2_ROUNDS = 100_000
+
+# Markers of the scripts that csagent replaces: MD5 of the password plus a newline.
+SCRIPT_MARKERS = ("/var/vmpasswordmd5sum",)
+SCRIPT_MARKER_IN_HOME = ".password.md5"
+
+
+class Memory(NamedTuple):
+    """What was applied to this machine for one instance id. None: never applied anything of the kind."""
+
+    instance_id: str = NO_INSTANCE
+    salt: bytes = b""
+    passwords: Tuple[str, ...] = ()
+    hostname: Optional[str] = None
+    ssh_keys: Optional[Tuple[str, ...]] = None
+    ssh_user: Optional[str] = None
+    user_data: Optional[str] = None  # sha256 of the copy that is kept
+    # By datum, the values that were seen and outdone by a better-trusted place (`decide`).
+    passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
+    note: str = ""  # why an existing memory could not be used
+    damaged: bytes = b""  # what stood in its file; kept beside it
+    withheld: str = ""  # why nothing may be changed: a newer csagent knows what was applied, and we do not
+    rest: Mapping[str, Any] = NOTHING  # members that a newer csagent wrote
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever applied for this instance."""
+        return not self.passwords and (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
+
+    def fingerprint(self, secret: Secret) -> str:
+        """The fingerprint of a password under this memory's salt."""
+        return _fingerprint(self.salt, secret)
+
+    def age_of(self, secret: Secret) -> Optional[str]:
+        """`newest` or `older` for a password that was applied before, None for one that never was."""
+        if not self.passwords:
+            return None
+        mark = self.fingerprint(secret)
+        if mark == self.passwords[-1]:
+            return "newest"
+        return "older" if mark in self.passwords else None
+
+    def set_by_script(self, secret: Secret) -> bool:
+        """Whether an older guest script says that it has set this very password."""
+        if not self.script_markers:
+            return False
+        import hashlib
+
+        # A format of other people's scripts, no protection.
+        return hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest() in self.script_markers
+
+    def with_password(self, secret: Secret) -> "Memory":
+        """The memory after this password was applied: it becomes the newest."""
+        mark = self.fingerprint(secret)
+        others = tuple(known for known in self.passwords if known != mark)
+        return self._replace(passwords=(*others, mark)[-PASSWORDS_KEPT:])
+
+    def with_older(self, secret: Secret) -> "Memory":
+        """The memory that takes this password for an older one from now on: a better-trusted place won."""
+        mark = self.fingerprint(secret)
+        if mark in self.passwords or not self.passwords:
+            return self
+        return self._replace(passwords=(*self.passwords[:-1], mark, self.passwords[-1])[-PASSWORDS_KEPT:])
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(salt: bytes, secret: Secret) -> str:
+    """Decided with, then remembered: once is enough for a pass."""
+    import hashlib  # 3 MB of OpenSSL, for the passes in which a password is offered
+
+    try:
+        return hashlib.scrypt(secret.reveal(), salt=salt, **SCRYPT).hex()
+    except (ValueError, AttributeError):  # OpenSSL in FIPS mode, or built without it
+        return hashlib.pbkdf2_hmac("sha256", secret.reveal(), salt, PBKDF2_ROUNDS).hex()
+
+
+def load(system: "System", instance_id: Optional[str], home: Optional[str] = None) -> Memory:
+    """The memory of an instance; an empty one, with a fresh salt, where there is none.
+
+    Args:
+        system: whose state directory.
+        instance_id: None where no source told it.
+        home: the account's home directory, where a script's marker may lie.
+    """
+    key = instance_id or NO_INSTANCE
+    markers = _script_markers(system, home)
+    fresh = Memory(instance_id=key, salt=os.urandom(16), script_markers=markers)
+    known = _read(system, key, fresh)
+    if known is not None:
+        return known
+    # A password that was applied before anybody told the id must not be set again once it is known.
+    nameless = _read(system, NO_INSTANCE, fresh) if key != NO_INSTANCE else None
+    if nameless is not None and nameless.passwords:
+        return fresh._replace(salt=nameless.salt, passwords=nameless.passwords)
+    return fresh
+
+
+def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
+    try:
+        raw = system.tree.read(_path(key), SIZE_LIMIT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        where = system.tree.shown(_path(key))
+        return fresh._replace(note=f"{where} cannot be read ({error.strerror}): taken for a first run")
+    try:
+        return _parse(raw, fresh)
+    except _Newer as newer:
+        where = system.tree.shown(_path(key))
+        return fresh._replace(
+            withheld=f"not touched: {where} was written by a newer csagent (schema {newer}); "
+            "install that one again, or remove the file for a first run",
+        )
+    except (ValueError, RecursionError):
+        where = system.tree.shown(_path(key))
+        return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
+
+
+def save(system: "System", memory: Memory) -> None:
+    """Write it down, durably, before anyone is told.
+
+    Raises:
+        ApplyError: it could not be written.
+    """
+    if memory.withheld:
+        raise ApplyError(memory.withheld)
+    document = {
+        **memory.rest,
+        "schema": memory.rest.get("schema", SCHEMA),
+        "instance_id": memory.instance_id,
+        "salt": memory.salt.hex(),
+        "passwords": list(memory.passwords),
+        "hostname": memory.hostname,
+        "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
+        "ssh_user": memory.ssh_user,
+        "user_data": memory.user_data,
+        "passed_over": dict(memory.passed_over),
+    }
+    path = _path(memory.instance_id)
+    try:
+        prepare(system)
+        if memory.instance_id not in (NO_INSTANCE, _latest(system)):
+            system.tree.write(LATEST, memory.instance_id.encode("utf-8", "replace") + b"\n", 0o600)
+        if memory.damaged:
+            system.tree.write(path + ".damaged", memory.damaged, 0o600)
+        system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
+    except OSError as error:
+        raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
+
+
+def last_instance(system: "System") -> Optional[str]:
+    """The id that was remembered last, for a pass in which nobody says whose machine this is.
+
+    It is written down, since times are not to be trusted: a template's file may come from a clock that was
+    years ahead. They decide only where an earlier csagent has not written it.
+    """
+    named = _latest(system)
+    if named is not None and system.tree.exists(_path(named)):
+        return named
+    latest: Tuple[float, Optional[str]] = (-1.0, None)
+    for path in system.tree.glob(INSTANCES + "/*.json"):
+        status = system.tree.stat(path)
+        if status is not None and status.st_mtime > latest[0]:
+            try:
+                document = json_limits.loads(system.tree.read(path, SIZE_LIMIT))
+                latest = (status.st_mtime, _str(document["instance_id"]))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+    return latest[1]
+
+
+def _latest(system: "System") -> Optional[str]:
+    return (system.tree.read_text(LATEST, 4096) or "").strip() or None
+
+
+def prepare(system: "System") -> None:
+    """Make the state directories, private to root."""
+    system.tree.mkdir(STATE, 0o700)
+    system.tree.mkdir(INSTANCES, 0o700)
+
+
+def user_data_path(instance_id: Optional[str]) -> str:
+    """Where the user-data of an instance is kept, 0600."""
+    return _path(instance_id or NO_INSTANCE)[: -len(".json")] + ".user-data"
+
+
+def _path(key: str) -> str:
+    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in key)[:128]
+    return f"{INSTANCES}/{name}.json"
+
+
+class _Newer(Exception):
+    """A memory of a later schema that lacks what we need, or means something else by it."""
+
+
+def _parse(raw: bytes, fresh: Memory) -> Memory:
+    document = json_limits.loads(raw)
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise ValueError("not a memory")
+    schema = document["schema"]
+    if schema <= SCHEMA:
+        return _members(document, fresh)
+    if not {"salt", "passwords", "hostname", "ssh_keys", "ssh_user", "user_data"} <= set(document):
+        raise _Newer(schema)
+    try:
+        return _members(document, fresh)
+    except ValueError:
+        raise _Newer(schema) from None
+
+
+def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
+    keys = document.pop("ssh_keys", None)
+    document.pop("instance_id", None)
+    if document["schema"] <= SCHEMA:
+        del document["schema"]
+    return Memory(
+        instance_id=fresh.instance_id,
+        script_markers=fresh.script_markers,
+        salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
+        passwords=tuple(_str(mark) for mark in _list(document.pop("passwords", []))),
+        hostname=_optional(document.pop("hostname", None)),
+        ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
+        ssh_user=_optional(document.pop("ssh_user", None)),
+        user_data=_optional(document.pop("user_data", None)),
+        passed_over=_passed_over(document.pop("passed_over", {})),
+        rest=document,
+    )
+
+
+def _passed_over(value: Any) -> Dict[str, Tuple[Any, ...]]:
+    """Host names are strings, key sets lists of lines."""
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return {
+        datum: tuple(
+            tuple(_str(line) for line in one) if isinstance(one, list) else _str(one) for one in _list(values)
+        )
+        for datum, values in value.items()
+    }
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    return value
+
+
+def _optional(value: Any) -> Optional[str]:
+    return None if value is None else _str(value)
+
+
+def _list(value: Any) -> List[Any]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
+    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too."""
+    paths = list(SCRIPT_MARKERS)
+    if home:
+        paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
+    found = []
+    for path in paths:
+        try:
+            # No link is followed: the account's owner may have put one there, and we read as root.
+            words = system.tree.read(path, 4096, follow=False).decode("ascii", "replace").split()
+        except OSError:
+            continue
+        if words and len(words[0]) == 32 and all(char in "0123456789abcdefABCDEF" for char in words[0]):
+            found.append(words[0].lower())
+    return tuple(found)

@@ -1,0 +1,152 @@
+"""What a pass leaves in /run/csagent for everybody to read, no secrets.
+
+These are status.json, instance.json, and csagent.prom for a monitoring system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+from csagent import __version__
+from csagent.cli.status import INSTANCE, STATUS
+from csagent.errors import EXIT_NO_SOURCE
+from csagent.state import metrics
+from csagent.system import json_limits
+
+if TYPE_CHECKING:
+    from csagent.model import Observation
+    from csagent.plan import Outcome, Report
+    from csagent.system.seams import System
+
+RUN = os.path.dirname(STATUS)
+METRICS = RUN + "/csagent.prom"  # node_exporter reads what ends in .prom
+COUNT_LIMIT = 10**15  # of failures; whoever writes more of them into the file is not us
+
+
+def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] = None) -> "Report":
+    """Replace all files, and return the report with its status.
+
+    A full or read-only /run does not undo what the pass has done.
+
+    Args:
+        before: what `previous` said before this pass; None: it is asked.
+    """
+    status = status_json(report, previous(system) if before is None else before)
+    try:
+        system.tree.mkdir(RUN, 0o755, durable=False)
+        system.tree.write(STATUS, _dump(status), 0o644, durable=False)
+        system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
+        if report.exit_code != EXIT_NO_SOURCE:
+            system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
+    except OSError as error:
+        note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
+        _forget(system)
+        report = report._replace(note=f"{report.note}; {note}" if report.note else note)
+    return report._replace(status=status)
+
+
+def _forget(system: "System") -> None:
+    """Better no status than that of another pass; removing works on a full disk."""
+    for path in (STATUS, METRICS):
+        try:
+            system.tree.remove(path)
+        except OSError:
+            pass  # a read-only file system: the note says that nothing could be written
+
+
+def _dump(document: Dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=False).encode() + b"\n"
+
+
+def previous(system: "System") -> Dict[str, Any]:
+    """The last pass's "data", one entry per datum; empty where there was none, or it is damaged."""
+    try:
+        document = json_limits.loads(system.tree.read(STATUS))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    data = document.get("data") if isinstance(document, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The layout of status.json and of `csagent status --json`.
+
+    `data` maps each datum to its state, reason, source, `wrong` (somebody should look at it: it failed, or
+    was not read whole), `applied_at`, the time of the last pass since boot that changed it, and `failures`,
+    the passes since boot in which it went wrong. Each of `places` has the `seconds` that it took to answer,
+    where they were measured.
+    """
+    observation = report.observed.observation
+    return {
+        "schema": 1,
+        "version": __version__,
+        "instance_id": observation.instance_id,
+        "source_found": observation.source_found,
+        "started": round(report.started, 3),
+        "finished": round(report.finished, 3),
+        "seconds": round(max(0.0, report.finished - report.started), 3),
+        "exit_code": report.exit_code,
+        "note": report.note or None,
+        "data": {
+            outcome.datum: _datum(outcome, report, (before or {}).get(outcome.datum))
+            for outcome in report.outcomes
+        },
+        "places": [{**place_json(place), "seconds": place.seconds} for place in observation.places],
+        "refusals": refusals_json(observation),
+    }
+
+
+def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
+    known = before if isinstance(before, dict) else {}
+    applied_at, failures = known.get("applied_at"), known.get("failures")
+    if isinstance(applied_at, bool) or not isinstance(applied_at, (int, float)):
+        applied_at = None
+    if isinstance(failures, bool) or not isinstance(failures, int) or not 0 <= failures < COUNT_LIMIT:
+        failures = 0
+    if outcome.state == "applied":
+        applied_at = round(report.finished, 3)
+    document: Dict[str, Any] = {
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "source": outcome.source or None,
+        "wrong": outcome.wrong or outcome.state == "failed",
+        "applied_at": applied_at,
+        "failures": failures + int(outcome.wrong or outcome.state == "failed"),
+    }
+    if outcome.acknowledged is not None:
+        document["acknowledged"] = outcome.acknowledged
+    return document
+
+
+def place_json(place: Any) -> Dict[str, Any]:
+    """One place, as in `fetch --json`."""
+    return {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
+
+
+def refusals_json(observation: "Observation") -> List[Dict[str, Any]]:
+    """What was read and not believed."""
+    return [{"datum": one.datum, "place": one.place, "reason": one.reason} for one in observation.refusals]
+
+
+def user_data_json(observation: "Observation") -> Optional[Dict[str, Any]]:
+    """What the user-data is, nothing of what is in it."""
+    data = observation.user_data
+    return None if data is None else {"size": data.size, "sha256": data.sha256, "kind": data.kind}
+
+
+def instance_json(report: "Report") -> Dict[str, Any]:
+    """What `query` answers from. No password, no user-data; that lies under `memory_id`, for root."""
+    observation = report.observed.observation
+    return {
+        "schema": 1,
+        "instance_id": observation.instance_id,
+        "memory_id": report.memory_id,
+        "hostname": observation.hostname,
+        "metadata": dict(observation.metadata),
+        "ssh_keys": list(observation.ssh_keys),
+        "user_data": user_data_json(observation),
+        "network": observation.network,
+        "provenance": dict(observation.provenance),
+    }

@@ -1,0 +1,1 @@
+"""The machine: the seams (files, clock, commands, connections), and what the kernel and systemd say."""

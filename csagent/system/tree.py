@@ -1,0 +1,267 @@
+"""The file system below a root: paths that stay inside it, and writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fnmatch import fnmatchcase
+from itertools import takewhile
+
+from csagent.system.files import open_regular, read_all, replace_at
+
+TYPE_CHECKING = False  # the resident process does without typing
+if TYPE_CHECKING:
+    from typing import Iterator, List, Optional, Tuple
+
+READ_LIMIT = 256 * 1024
+MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
+
+
+class Tree:
+    """Every path is absolute as the guest sees it. Symbolic links are resolved inside the root, as chroot
+    would, by walking directory descriptors: a link in the tree never leads outside it.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = os.path.realpath(root)
+        self.live = self.root == "/"
+
+    def __repr__(self) -> str:
+        return f"Tree({self.root!r})"
+
+    def shown(self, path: str) -> str:
+        """The path as an operator finds it on this machine."""
+        return path if self.live else self.root + path
+
+    def resolve(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+        """Open the directory that holds `path`; return its descriptor and the last component.
+
+        Args:
+            path: absolute path in the guest's terms.
+            follow: also resolve a symlink in the last component.
+
+        Raises:
+            OSError: as the kernel would, ELOOP after 40 links.
+        """
+        pending = [part for part in path.split("/") if part not in ("", ".")]
+        pending.reverse()
+        links = 0
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        stack = [os.open(self.root, flags)]
+        try:
+            while pending:
+                name = pending.pop()
+                if name == "..":
+                    if len(stack) > 1:
+                        os.close(stack.pop())
+                    if not pending:
+                        pending.append(".")
+                    continue
+                last = not pending
+                if name == ".":
+                    if last:
+                        return os.dup(stack[-1]), "."
+                    continue
+                if not last or follow:
+                    try:
+                        target: Optional[str] = os.readlink(name, dir_fd=stack[-1])
+                    except OSError as error:
+                        if error.errno not in (errno.EINVAL, errno.ENOENT):
+                            raise
+                        if error.errno == errno.ENOENT and not last:
+                            raise
+                        target = None
+                    if target is not None:
+                        links += 1
+                        if links > MAX_LINKS:
+                            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                        if target.startswith("/"):
+                            while len(stack) > 1:
+                                os.close(stack.pop())
+                        parts = [part for part in target.split("/") if part not in ("", ".")]
+                        pending.extend(reversed(parts or ["."]))
+                        continue
+                if last:
+                    return os.dup(stack[-1]), name
+                stack.append(os.open(name, flags | os.O_NOFOLLOW, dir_fd=stack[-1]))
+            return os.dup(stack[-1]), "."
+        finally:
+            for descriptor in stack:
+                os.close(descriptor)
+
+    def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+        """Open a file inside the tree; the descriptor is close-on-exec and never a terminal."""
+        directory, name = self.resolve(path)
+        try:
+            return os.open(name, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW, mode, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+    def read(self, path: str, limit: int = READ_LIMIT, *, follow: bool = True) -> bytes:
+        """Read a regular file, at most `limit` bytes of it, with one descriptor.
+
+        `follow` is for a symlink in the last component; not where somebody else may have put it there.
+
+        Raises:
+            OSError: it is not there, not readable, or not a regular file (EINVAL).
+        """
+        directory, name = self.resolve(path, follow=follow)
+        try:
+            descriptor = open_regular(directory, name)
+        finally:
+            os.close(directory)
+        try:
+            return read_all(descriptor, limit)
+        finally:
+            os.close(descriptor)
+
+    def read_text(self, path: str, limit: int = READ_LIMIT) -> Optional[str]:
+        """Read a small text file; None where it cannot be read. Undecodable bytes are kept escaped."""
+        try:
+            return self.read(path, limit).decode("utf-8", "surrogateescape")
+        except OSError:
+            return None
+
+    def stat(self, path: str, *, follow: bool = True) -> Optional[os.stat_result]:
+        """`os.stat` inside the tree; None where there is nothing."""
+        try:
+            directory, name = self.resolve(path, follow=follow)
+        except OSError:
+            return None
+        try:
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return None
+        finally:
+            os.close(directory)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is there."""
+        return self.stat(path) is not None
+
+    def names(self, path: str) -> List[str]:
+        """The sorted names in a directory; empty where there is none or it cannot be read."""
+        try:
+            directory, name = self.resolve(path)
+        except OSError:
+            return []
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(name, flags, dir_fd=directory)
+        except OSError:
+            return []
+        finally:
+            os.close(directory)
+        try:
+            return sorted(os.listdir(descriptor))
+        except OSError:
+            return []
+        finally:
+            os.close(descriptor)
+
+    def glob(self, pattern: str) -> Iterator[str]:
+        """Paths that match a shell pattern; `*` may stand in any component, `.`-names never match it."""
+        parts = [part for part in pattern.split("/") if part]
+        if self.live and not os.path.exists(os.path.join(self.root, *takewhile(_is_plain, parts))):
+            return  # as most of what is looked for: the kernel says so in one call
+        yield from self._glob("/", parts)
+
+    def _glob(self, base: str, parts: List[str]) -> Iterator[str]:
+        head, rest = parts[0], parts[1:]
+        if _is_plain(head):
+            names = [head]
+        else:
+            names = [
+                one for one in self.names(base) if one[0] != "." and (head == "*" or fnmatchcase(one, head))
+            ]
+        for name in names:
+            path = os.path.join(base, name)
+            if rest:
+                yield from self._glob(path, rest)
+            elif self.exists(path):
+                yield path
+
+    def mkdir(self, path: str, mode: int, *, durable: bool = True) -> None:
+        """Make a directory and its parents; those that exist are left as they are.
+
+        Durable means that those are made durable too: whoever made them may have been killed before that.
+        """
+        parts = [part for part in path.split("/") if part]
+        for depth in range(1, len(parts) + 1):
+            below = "/" + "/".join(parts[:depth])
+            directory, name = self.resolve(below)
+            try:
+                if self.exists(below):
+                    if durable and depth > 1:
+                        os.fsync(directory)
+                    continue
+                os.mkdir(name, mode if depth == len(parts) else 0o755, dir_fd=directory)
+                if depth == len(parts):
+                    os.chmod(name, mode, dir_fd=directory)
+                os.fsync(directory)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(directory)
+
+    def write(
+        self,
+        path: str,
+        content: bytes,
+        mode: int = 0o644,
+        *,
+        owner: Optional[Tuple[int, int]] = None,
+        keep: bool = False,
+        durable: bool = True,
+    ) -> bool:
+        """Replace a file as a whole: temporary file, fsync, rename, fsync of the directory.
+
+        Args:
+            path: the file; symlinks are resolved inside the tree and the target is replaced.
+            content: everything that shall stand in it.
+            mode: its permissions.
+            owner: (uid, gid) it shall have; None leaves what creation gives.
+            keep: an existing file's mode and owner win over `mode` and `owner`.
+            durable: wait until it is on the disk, also where it already was so: the pass that wrote it may
+                have been killed before it was. Pointless for what lives in /run.
+
+        Returns:
+            False where the file already was so, and was not touched.
+
+        Raises:
+            OSError: nothing has changed then.
+        """
+        directory, name = self.resolve(path)
+        try:
+            return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
+        finally:
+            os.close(directory)
+
+    def sync(self, path: str) -> None:
+        """Make a file and its name durable, whoever wrote it."""
+        directory, name = self.resolve(path)
+        try:
+            descriptor = open_regular(directory, name)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def remove(self, path: str) -> bool:
+        """Remove a file, durably; False where there was none."""
+        directory, name = self.resolve(path, follow=False)
+        try:
+            os.unlink(name, dir_fd=directory)
+            os.fsync(directory)
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(directory)
+
+
+def _is_plain(part: str) -> bool:
+    return not any(char in part for char in "*?[")
