@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 from typing import Callable, Iterator
 
-import aside
 import pytest
 from hypothesis import settings
-from samples import make_key, make_tree
+from support import background_vms
+from support.samples import make_key, make_tree
 
 from csagent.system.seams import System
 
@@ -19,7 +19,7 @@ settings.load_profile("csagent")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Virtual machines run beside the other tests."""
-    aside.configure(config)
+    background_vms.configure(config)
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "vm"))
+sys.path.insert(0, str(HERE.parent))
 
-import image  # noqa: E402
+from support import debian_image  # noqa: E402
 from world import public_key  # noqa: E402
 
 from csagent.lab.cloud import Cloud  # noqa: E402
@@ -70,10 +70,10 @@ def vm(runs: int) -> Dict[str, Any]:
 
 
 def _template(scratch: Path) -> lab.Template:
-    (deb,) = [image.build_package(scratch)]
-    base = image.installed([deb], plain=False)
+    (deb,) = [debian_image.build_package(scratch)]
+    base = debian_image.installed([deb], plain=False)
     tree, disk = scratch / "tree", scratch / "disk.raw"
-    image.run(["cp", "-a", "--reflink=auto", base.tree, tree], 300)
+    debian_image.run(["cp", "-a", "--reflink=auto", base.tree, tree], 300)
     for name in ("csagent-test-report", "csagent-test-control"):
         (tree / f"etc/systemd/system/{name}.service").unlink()
         (tree / f"etc/systemd/system/multi-user.target.wants/{name}.service").unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def _template(scratch: Path) -> lab.Template:
     for name in ("resolv.conf", "hosts"):
         shutil.copy(f"/etc/{name}", tree / "etc" / name)
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree]
-    image.run([*enter, "sh", "-c", INSTALL.format(PACKAGES)], 600)
+    debian_image.run([*enter, "sh", "-c", INSTALL.format(PACKAGES)], 600)
     for name, path, mode in FILES:
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,10 +92,10 @@ def _template(scratch: Path) -> lab.Template:
     (tree / "etc/resolv.conf").write_text(RESOLVER)
     (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
     units = ("bench-report.service", "bench-script.service")
-    image.run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
-    image.run(["chroot", tree, "ssh-keygen", "-A"], 60)
-    image.run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, "2G"], 300)
-    return lab.Template(disk, "raw", base.kernel, base.initrd, image.COMMAND_LINE)
+    debian_image.run(["systemctl", "--quiet", f"--root={tree}", "enable", *units], 30)
+    debian_image.run(["chroot", tree, "ssh-keygen", "-A"], 60)
+    debian_image.run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, "2G"], 300)
+    return lab.Template(disk, "raw", base.kernel, base.initrd, debian_image.COMMAND_LINE)
 
 
 def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]:

@@ -18,7 +18,7 @@ from csagent.lab.cloud import Cloud
 
 ROUTER = """
 import json, sys
-from changed import replace
+from support.replace_fields import replace
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 given = json.loads(sys.argv[1])

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from changed import replace
-from samples import INSTANCE, make_key
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
 
 from csagent.apply import libcrypt
 from csagent.lab import drive

@@ -5,70 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 import time
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from samples import CLOUD
+from support.peers import Behaviour, Peer
+from support.running_daemon import Running
+from support.samples import CLOUD
 
 from csagent.lab.router import LabRouter
 from csagent.model import Candidate
 from csagent.system.seams import System
-
-Behaviour = Callable[[socket.socket, bytes], None]
-
-
-class Peer:
-    """A TCP server that does with each request whatever a function says."""
-
-    def __init__(self, behaviour: Behaviour, address: str = "127.0.0.1", port: int = 0) -> None:
-        self.requests: List[bytes] = []
-        self.connections = 0
-        self._behaviour = behaviour
-        self._listener = socket.create_server((address, port), backlog=64)
-        self.address, self.port = self._listener.getsockname()
-        self._open: List[socket.socket] = []
-        self._stopping = False
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            if self._stopping:
-                connection.close()
-                return
-            self.connections += 1
-            self._open.append(connection)
-            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            while True:
-                request = b""
-                while b"\r\n\r\n" not in request:
-                    piece = connection.recv(4096)
-                    if not piece:
-                        return
-                    request += piece
-                self.requests.append(request)
-                self._behaviour(connection, request)
-                if b"Connection: close" in request:
-                    return
-
-    def stop(self) -> None:
-        self._stopping = True
-        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
-            pass  # wakes accept()
-        self._listener.close()
-        self._thread.join(5)
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def reset(connection: socket.socket) -> None:
@@ -180,3 +128,23 @@ def candidate() -> Callable[..., Candidate]:
 def soon() -> Callable[[float], float]:
     """A deadline that many seconds from now."""
     return lambda seconds: time.monotonic() + seconds
+
+
+@pytest.fixture
+def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
+    """Start daemons that end with the test."""
+    started: List[Running] = []
+
+    def start(port: int, password_port: int, settings: str = "", *words: str, watchdog: str = "") -> Running:
+        (tree / "settings.yaml").write_text(settings)
+        given = ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port), *words]
+        started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given], watchdog))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+        running.process.stderr.close()  # type: ignore[union-attr]
+        running.socket.close()

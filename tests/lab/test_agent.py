@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -13,68 +12,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List
 
 import pytest
-from changed import replace
-from samples import CLOUD, INSTANCE, PASSWORD, make_key
+from support.command_line import REPOSITORY, Guest, data, make_drive, places
+from support.replace_fields import replace
+from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
-from csagent.apply import libcrypt
 from csagent.lab import drive
-from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
-from csagent.model import Secret
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Guest:
-    """A scratch tree and the command line that works on it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *words: str, columns: int = 80, env: Optional[Dict[str, str]] = None) -> Done:
-        command = [sys.executable, "-m", "csagent", "--root", str(self.root), *words]
-        environment = {**os.environ, "COLUMNS": str(columns), **(env or {})}
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=60, check=False
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert PASSWORD not in done.stdout + done.stderr or "--show-secrets" in words
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    def text(self, path: str) -> str:
-        return (self.root / path).read_text()
-
-    def authorized(self) -> str:
-        return self.text("root/.ssh/authorized_keys")
-
-    def password_is(self, password: str) -> bool:
-        return bool(libcrypt.matches(Secret(password.encode()), self.text("etc/shadow").split(":")[1]))
-
-    def state(self) -> Dict[str, Any]:
-        paths = ("etc/hostname", "etc/hosts", "etc/shadow", "root/.ssh/authorized_keys")
-        found = {path: (self.root / path).stat() for path in paths}
-        return {path: (one.st_ino, one.st_mtime_ns, one.st_mode) for path, one in found.items()}
-
-
-def places(router: Any) -> List[str]:
-    return ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
-
-
-def data(done: Done) -> Dict[str, str]:
-    return {datum: entry["state"] for datum, entry in done.json["data"].items()}
 
 
 @pytest.fixture
@@ -228,14 +174,6 @@ def test_settings_turn_things_off(guest: Guest, router: LabRouter, tmp_path: Pat
 
 
 # --- the drive ---
-
-
-def make_drive(path: Path, cloud: Cloud = CLOUD, **changes: Any) -> Path:
-    files = {**drive.files_for(cloud), **changes.pop("files", {})}
-    for name in changes.pop("without", ()):
-        files.pop(name)
-    drive.build(str(path), files)
-    return path
 
 
 def test_drive_first_and_second_boot(guest: Guest, tmp_path: Path) -> None:

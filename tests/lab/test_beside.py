@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
-from samples import PASSWORD, make_key
-from test_agent import Guest, data, places
+from support.command_line import Guest, data, places
+from support.samples import PASSWORD, make_key
 
 from csagent.lab.router import LabRouter
 

@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Sequence
 
 import pytest
 from bench.measure import CSAGENT, PYTHON, imported, own_peak, traced
-from changed import replace
-from samples import CLOUD
+from support.replace_fields import replace
+from support.samples import CLOUD
 
 from csagent.lab import drive
 from csagent.lab.router import LabRouter
@@ -38,7 +38,7 @@ DAEMON_MEMORY = 13 * MIB  # of the process that stays
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The arguments of each command, on a machine where all has been applied."""
-    from samples import make_tree
+    from support.samples import make_tree
 
     directory = tmp_path_factory.mktemp("budgets")
     router = LabRouter(CLOUD)

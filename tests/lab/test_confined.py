@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
-from changed import replace
-from conftest import Peer
+from support.peers import Peer
+from support.replace_fields import replace
 
 from csagent.apply import executor
 from csagent.discovery import drives, finder

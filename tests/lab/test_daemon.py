@@ -10,81 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Dict
 
 import pytest
-from samples import INSTANCE, make_key
-
-from csagent.lab.cloud import Cloud
-
-CLOUD = Cloud(instance_id=INSTANCE, hostname="web01", ssh_keys=(make_key(1),), password="EXAMPLE-first")
-PATIENCE = 20.0
-
-
-def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Seconds until it holds; fails after `seconds`."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it did not happen"
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
-class Running:
-    """A daemon and what it tells systemd."""
-
-    def __init__(self, tree: Path, words: List[str], watchdog: str) -> None:
-        self.tree = tree
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        (tree / "notify").unlink(missing_ok=True)
-        self.socket.bind(str(tree / "notify"))
-        self.socket.setblocking(False)
-        self.heard: List[str] = []
-        environment = {**os.environ, "NOTIFY_SOCKET": str(tree / "notify"), "WATCHDOG_USEC": watchdog}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "csagent", "--root", str(tree), *words],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def told(self, word: str) -> bool:
-        """Whether systemd was told so."""
-        try:
-            while True:
-                self.heard += self.socket.recv(4096).decode().split("\n")
-        except BlockingIOError:
-            return any(line.startswith(word) for line in self.heard)
-
-    def hostname(self) -> str:
-        return (self.tree / "etc/hostname").read_text().strip()
-
-    def stop(self) -> float:
-        """SIGTERM, and seconds until it has ended."""
-        start = time.monotonic()
-        self.process.terminate()
-        assert self.process.wait(10) == 0
-        return time.monotonic() - start
-
-
-@pytest.fixture
-def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
-    """Start daemons that end with the test."""
-    started: List[Running] = []
-
-    def start(port: int, password_port: int, settings: str = "", *words: str, watchdog: str = "") -> Running:
-        (tree / "settings.yaml").write_text(settings)
-        given = ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port), *words]
-        started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given], watchdog))
-        return started[-1]
-
-    yield start
-    for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
-        running.process.stderr.close()  # type: ignore[union-attr]
-        running.socket.close()
+from support.running_daemon import CLOUD, until
 
 
 def test_a_pass_at_start_then_it_stays(daemon: Any, servers: Any) -> None:

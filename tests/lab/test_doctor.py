@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from changed import replace
-from samples import CLOUD, INSTANCE, PASSWORD, make_key
+from support.replace_fields import replace
+from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.cli.main import main
 from csagent.lab.drive import build, files_for

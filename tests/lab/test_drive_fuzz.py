@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import pytest
-from changed import replace
-from samples import INSTANCE, make_key
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
 
 from csagent.apply import libcrypt
 from csagent.lab import drive as lab

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
-from measured import PEAK_LIMIT, Measured, csagent
-from samples import INSTANCE, make_key
+from support.costs import PEAK_LIMIT, Measured, csagent
+from support.samples import INSTANCE, make_key
 
 from csagent.discovery import leases
 from csagent.lab.cloud import Cloud

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
-from changed import replace
-from measured import PEAK_LIMIT, Measured, csagent
-from samples import INSTANCE, make_key, make_tree
+from support.costs import PEAK_LIMIT, Measured, csagent
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key, make_tree
 
 from csagent.apply import libcrypt
 from csagent.lab.cloud import Cloud

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from changed import replace
-from hostile import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
-from samples import CLOUD, INSTANCE, PASSWORD, make_key
+from support.guest_passes import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
+from support.replace_fields import replace
+from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import agent
 from csagent.apply import libcrypt

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
-from samples import INSTANCE
+from support.samples import INSTANCE
 
 from csagent.lab.cloud import Cloud
 from csagent.settings import Settings

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from changed import replace
-from samples import CLOUD, INSTANCE, PASSWORD
+from support.replace_fields import replace
+from support.samples import CLOUD, INSTANCE, PASSWORD
 
 from csagent import agent
 from csagent.lab.router import LabRouter

@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
-from changed import replace
+from support.replace_fields import replace
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple
 
 import pytest
-from test_daemon import CLOUD, Running, daemon, until
-
-__all__ = ["daemon"]
+from support.running_daemon import CLOUD, Running, until
 
 PASSES = int(os.environ.get("CSAGENT_SOAK", "25"))
 RSS_LIMIT = 16 * 1024  # KiB, DESIGN "Speed"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from changed import replace
-from samples import CLOUD, make_key
-from test_agent import Done, Guest, data, make_drive, places
+from support.command_line import Done, Guest, data, make_drive, places
+from support.replace_fields import replace
+from support.samples import CLOUD, make_key
 
 from csagent.lab.router import LabRouter
 from csagent.validation import SSH_KEYS_LIMIT

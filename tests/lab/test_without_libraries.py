@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Sequence, Tuple
 
 import pytest
-from samples import CLOUD
+from support.samples import CLOUD
 
 from csagent.lab import drive
 from csagent.lab.router import LabRouter

@@ -1,19 +1,15 @@
-"""A virtual router and a guest in namespaces of their own; helpers are shared with tests/vm."""
+"""Packages of this checkout, and an image with them in it, made once for all tests."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Tuple
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
-
-from built import build_with, needs_index
-from gate import require
-from image import REPOSITORY, Installed, installed, run
-from image import TOOLS as IMAGE_TOOLS
+from support.built_packages import build_with, needs_index
+from support.debian_image import REPOSITORY, Installed, installed, run
+from support.debian_image import TOOLS as IMAGE_TOOLS
+from support.requirements import require
 
 TOOLS = (*IMAGE_TOOLS, "unshare", "nsenter", "ip", "mount", "dnsmasq")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from cloud import PASSWORD, describe
-from image import Installed
-from segment import Guest, Segment
+from support.debian_image import Installed
+from support.network_segment import Guest, Segment
+from support.vm_cloud import PASSWORD, describe
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 

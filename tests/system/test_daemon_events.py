@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from changed import replace
-from cloud import describe, make_drive
-from image import Installed, run
-from segment import Guest, Segment
+from support.debian_image import Installed, run
+from support.network_segment import Guest, Segment
+from support.replace_fields import replace
+from support.vm_cloud import describe, make_drive
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple
 
 import pytest
-from cloud import (
+from support.debian_image import Installed
+from support.network_segment import Guest, Segment
+from support.vm_cloud import (
     NEXT_PASSWORD,
     PASSWORD,
     describe,
@@ -17,8 +19,6 @@ from cloud import (
     hash_verifies,
     told_after_change,
 )
-from image import Installed
-from segment import Guest, Segment
 
 from csagent.lab.router import LabRouter
 

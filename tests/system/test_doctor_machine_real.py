@@ -6,10 +6,10 @@ import json
 from typing import Dict, Iterator, NamedTuple, Tuple
 
 import pytest
-from cloud import PASSWORD, describe
-from image import Installed
-from patients import wrong
-from segment import Guest, isolated
+from support.debian_image import Installed
+from support.healthy_machine import wrong
+from support.network_segment import Guest, isolated
+from support.vm_cloud import PASSWORD, describe
 
 from csagent.lab.router import LabRouter
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Dict, Iterator, Tuple
 
 import pytest
-from booted import Booted
-from cloud import describe
-from image import Installed
-from patients import wrong
-from segment import isolated
+from support.debian_image import Installed
+from support.healthy_machine import wrong
+from support.network_segment import isolated
+from support.systemd_guest import Booted
+from support.vm_cloud import describe
 
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
-from changed import replace
-from cloud import PASSWORD, describe, hash_verifies
-from image import REPOSITORY, Installed, run
-from segment import MAC, Guest, Segment
-from test_rogue_dhcp import FAKE_SYS
+from support.debian_image import REPOSITORY, Installed, run
+from support.network_segment import FAKE_SYS, MAC, Guest, Segment
+from support.replace_fields import replace
+from support.vm_cloud import PASSWORD, describe, hash_verifies
 
 from csagent.lab.password_replies import SHAPES
 from csagent.lab.router import LabRouter

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import pytest
-from gate import require
-from hostile import DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
-from samples import CLOUD, INSTANCE, PASSWORD, make_key
+from support.guest_passes import DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
+from support.requirements import require
+from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.apply import ssh_keys
 from csagent.errors import ApplyError

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import pytest
-from gate import require
-from image import MIRROR, cache_directory
+from support.debian_image import MIRROR, cache_directory
+from support.requirements import require
 
 RECIPES = Path(__file__).resolve().parents[2] / "packaging" / "image"
 SCRIPTS = sorted(

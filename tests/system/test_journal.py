@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from gate import require
-from samples import INSTANCE, make_key, make_tree
+from support.requirements import require
+from support.samples import INSTANCE, make_key, make_tree
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 import pytest
-from gate import require
-from image import Installed, run
-from segment import Guest
+from support.debian_image import Installed, run
+from support.network_segment import Guest
+from support.requirements import require
 
 import csagent
 from csagent import settings

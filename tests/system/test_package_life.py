@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-from image import Installed, run
-from segment import Guest
+from support.debian_image import Installed, run
+from support.network_segment import Guest
 
 import csagent
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
-from changed import replace
-from cloud import PASSWORD, describe, hash_verifies
-from image import Installed
-from segment import MAC, Guest, Segment
+from support.debian_image import Installed
+from support.network_segment import FAKE_SYS, MAC, Guest, Segment
+from support.replace_fields import replace
+from support.vm_cloud import PASSWORD, describe, hash_verifies
 
 from csagent.lab.router import LabRouter
 
@@ -41,18 +41,6 @@ ROGUES: Dict[str, Dict[str, Any]] = {
     "unsigned password": {"port": NOBODYS, "shape": "socat"},
     ANOTHERS_DATA: {"port": 80, "shape": "python3"},
 }
-
-# sysfs is read-only, and not every machine has DMI: /sys/class gets a directory for it, without strings.
-FAKE_SYS = """
-mkdir /run/sys
-mount --rbind /sys/class /run/sys
-mount -t tmpfs tmpfs /sys/class
-mkdir -p /sys/class/dmi/id
-for name in net block; do
-    mkdir "/sys/class/$name"
-    mount --bind "/run/sys/$name" "/sys/class/$name"
-done
-"""
 
 
 class Lab(NamedTuple):

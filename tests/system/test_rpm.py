@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 import pytest
-from gate import require
-from image import REPOSITORY, Installed, run
-from segment import Guest
+from support.debian_image import REPOSITORY, Installed, run
+from support.network_segment import Guest
+from support.requirements import require
 
 import csagent
 

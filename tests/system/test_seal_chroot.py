@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Set
 
 import pytest
-from image import Installed
-from samples import make_key
-from segment import Guest
+from support.debian_image import Installed
+from support.network_segment import Guest
+from support.samples import make_key
 
 from csagent.apply.authorized_keys import merge
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Dict, Iterator, List
 
 import pytest
-from audit import SABOTEUR, Box, Ran, forms, leaks, stop, until
-from gate import require
-from saboteur import disguise
-from samples import INSTANCE, make_key
+from support.faulty_csagent import disguise
+from support.requirements import require
+from support.samples import INSTANCE, make_key
+from support.secret_search import SABOTEUR, Box, Ran, forms, leaks, stop, until
 
 from csagent.apply import libcrypt
 from csagent.lab import drive

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
+from support.kernel_news import told
 
 from csagent.daemon import watch
 from csagent.discovery import finder
@@ -22,15 +23,6 @@ PATTERNS = (
     "/run/systemd/netif/leases/*",
     "/var/lib/connman/*/settings",
 )
-
-
-def told(source: Any, seconds: float = 2.0) -> bool:
-    """Whether it has news within that time; one that is readable for nothing has none."""
-    while select.select([source], [], [], seconds)[0]:
-        if source.news():
-            return True
-        seconds = 0.3
-    return False
 
 
 @pytest.fixture
@@ -100,7 +92,7 @@ IN_A_NAMESPACE = """
 import subprocess, sys
 from csagent.system.events import Network
 sys.path.insert(0, %r)
-from test_watch import told
+from support.kernel_news import told
 def ip(*words): subprocess.run(["ip", *words], check=True)
 network = Network()
 print("quiet", told(network, 0.3))
@@ -117,7 +109,7 @@ print("quiet", told(network, 0.3))
 @pytest.mark.root
 def test_the_network() -> None:
     """A NIC, an address or a route that comes or goes is news."""
-    code = IN_A_NAMESPACE % os.path.dirname(__file__)
+    code = IN_A_NAMESPACE % str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", code],
         capture_output=True,

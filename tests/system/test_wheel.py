@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import pytest
-from built import build_with, needs_index
-from image import REPOSITORY, Installed, run
-from segment import Guest
+from support.built_packages import build_with, needs_index
+from support.debian_image import REPOSITORY, Installed, run
+from support.network_segment import Guest
 
 import csagent
 

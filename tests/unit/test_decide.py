@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import List, Optional
 
 import pytest
-from changed import replace
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import INSTANCE, make_key
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
 
 from csagent.decide import decide
 from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
-from typed import command_lines, complaint
+from support.documented_commands import command_lines, complaint
 
 TOP = Path(__file__).resolve().parents[2]
 DOCS = sorted((TOP / "docs").rglob("*.md"))

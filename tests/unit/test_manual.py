@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Tuple
 
 import pytest
-from typed import complaint, parsers
+from support.documented_commands import complaint, parsers
 
 from csagent import errors
 from csagent.cli.parser import build_parser

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gate import require
-from image import TOOLS as IMAGE_TOOLS
-from image import Installed, build_package, installed
+from support.debian_image import TOOLS as IMAGE_TOOLS
+from support.debian_image import Installed, build_package, installed
+from support.requirements import require
 
 TOOLS = (*IMAGE_TOOLS, "qemu-system-x86_64", "qemu-img", "genisoimage", "unshare", "nsenter", "ip", "timeout")
 

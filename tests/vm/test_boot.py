@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
-from cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
-from image import Installed
-from machine import Boot, Machine
+from support.debian_image import Installed
+from support.vm_cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
+from support.vm_machine import Boot, Machine
 
 from csagent.lab.router import LabRouter
 from csagent.lab.vm.machine import killed_at_end

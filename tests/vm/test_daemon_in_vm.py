@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from changed import replace
-from cloud import describe, hash_verifies, make_drive
-from image import Installed
-from machine import Control, Machine
+from support.debian_image import Installed
+from support.replace_fields import replace
+from support.vm_cloud import describe, hash_verifies, make_drive
+from support.vm_machine import Control, Machine
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

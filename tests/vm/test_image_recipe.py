@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from gate import require
-from image import (
+from support.debian_image import (
     MIRROR,
     SECURITY,
     _forget_old,
@@ -23,7 +22,8 @@ from image import (
     cache_directory,
     run,
 )
-from machine import OLDER
+from support.requirements import require
+from support.vm_machine import OLDER
 
 RECIPES = Path(__file__).resolve().parents[2] / "packaging" / "image"
 TOOLS = (

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from changed import replace
-from gate import require
+from support.replace_fields import replace
+from support.requirements import require
 
 from csagent.apply import libcrypt
 from csagent.console import Console

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from gate import require
-from image import REPOSITORY, SUITES, TOOLS, build_package, built_libraries, installed
-from machine import COMMAND_LINE, OLDER
+from support.debian_image import REPOSITORY, SUITES, TOOLS, build_package, built_libraries, installed
+from support.requirements import require
+from support.vm_machine import COMMAND_LINE, OLDER
 
 from csagent.lab.vm.accelerator import accelerator
 from csagent.lab.vm.checks import SCENARIOS

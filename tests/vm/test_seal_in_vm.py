@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, NamedTuple
 
 import pytest
-from cloud import describe, hash_verifies
-from image import Installed, run
-from machine import Control, Machine
+from support.debian_image import Installed, run
+from support.vm_cloud import describe, hash_verifies
+from support.vm_machine import Control, Machine
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Optional, Sequence
+
+import pytest
+from support.replace_fields import replace
+from support.samples import make_key
+
+from csagent.apply import hostname, libcrypt, password, ssh_keys
+from csagent.apply.authorized_keys import BEGIN, END
+from csagent.errors import ApplyError
+from csagent.model import Secret
+from csagent.system import accounts
+from csagent.system.seams import Completed, Runner, System
+from csagent.system.selinux import relabel
+from csagent.system.tree import Tree
+
+SECRET = Secret(b"EXAMPLE: p'a\"s$s=1")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# --- accounts ---
+
+
+def test_accounts_of_a_tree_are_its_own(system: System) -> None:
+    """Under a root other than / the tree's passwd counts, not this machine's."""
+    assert accounts.find(system, "alice").home == "/home/alice"
+    with pytest.raises(ApplyError, match="there is no account daemon"):
+        accounts.find(system, "daemon")
+
+
+def test_missing_account_on_the_running_system() -> None:
+    """The error names the setting to look at."""
+    with pytest.raises(ApplyError, match="see the setting user"):
+        accounts.find(System(), "no-such-account")
+
+
+# --- password in a tree ---
+
+
+def test_password_in_a_tree(system: System, tree: Path) -> None:
+    """etc/shadow gets a salted hash that verifies; the other entries, mode and owner stay."""
+    alice = accounts.find(system, "alice")
+    before = (tree / "etc/shadow").read_text().split("\n")
+    password.set_password(system, alice, SECRET)
+    after = (tree / "etc/shadow").read_text().split("\n")
+    assert before[0] == after[0] and len(before) == len(after)
+    fields = after[1].split(":")
+    assert fields[1].startswith(("$y$", "$6$")) and int(fields[2]) > 20000
+    assert mode(tree / "etc/shadow") == 0o640
+    assert libcrypt.matches(SECRET, fields[1]) and password.is_set(system, alice, SECRET)
+    assert not password.is_set(system, alice, Secret(b"EXAMPLE-other"))
+    assert SECRET.reveal().decode() not in (tree / "etc/shadow").read_text()
+
+
+def test_no_shadow_entry(system: System, tree: Path) -> None:
+    """An account without one (LDAP) is a clear failure, and nothing is written."""
+    (tree / "etc/shadow").write_text("root:*:1::::::\n")
+    with pytest.raises(ApplyError, match="has no entry"):
+        password.set_password(system, accounts.find(system, "alice"), SECRET)
+    assert (tree / "etc/shadow").read_text() == "root:*:1::::::\n"
+
+
+def test_openssl_makes_the_hash_where_libcrypt_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without crypt_gensalt, openssl's SHA-512 is used, the password on its standard input."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    monkeypatch.setattr(libcrypt, "LIBRARIES", ())
+    made = libcrypt.make_hash(System(), SECRET)
+    assert made.startswith("$6$")
+    monkeypatch.undo()
+    assert libcrypt.matches(SECRET, made) is True
+
+
+# --- password on a running system, with chpasswd played ---
+
+
+class FakeChpasswd(Runner):
+    """Does what a chpasswd would do to the tree's shadow, or what a broken one does."""
+
+    def __init__(self, tree: Path, behaviour: str) -> None:
+        self.tree, self.behaviour, self.seen = tree, behaviour, b""
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = 0
+    ) -> Completed:
+        self.seen = stdin
+        assert not any(SECRET.reveal().decode() in word for word in argv)
+        if self.behaviour == "missing":
+            return Completed(None, b"", b"No such file or directory")
+        if self.behaviour == "refuses":
+            return Completed(1, b"", b"chpasswd: (line 1) BAD PASSWORD: " + SECRET.reveal())
+        if self.behaviour != "lies":
+            value = SECRET if self.behaviour == "works" else Secret(b"EXAMPLE-else")
+            shadow = self.tree / "etc/shadow"
+            shadow.write_text(
+                shadow.read_text().replace("root:*:", f"root:{libcrypt.make_hash(System(), value)}:")
+            )
+        return Completed(0, b"", b"")
+
+
+class LiveTree(Tree):
+    """A tree that says it is the running system."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.live = True
+
+
+def live(tree: Path, behaviour: str) -> tuple[System, FakeChpasswd, accounts.Account]:
+    runner = FakeChpasswd(tree, behaviour)
+    account = accounts.Account("root", os.getuid(), os.getgid(), "/root", "/bin/sh")
+    return replace(System(), tree=LiveTree(str(tree)), runner=runner), runner, account
+
+
+def test_chpasswd_gets_it_on_stdin(tree: Path) -> None:
+    """The distribution's tool is given name:password on standard input, colons and quotes as they are."""
+    system, runner, account = live(tree, "works")
+    password.set_password(system, account, SECRET)
+    assert runner.seen == b"root:" + SECRET.reveal() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("missing", "No such file"),
+        ("refuses", "chpasswd failed with 1"),
+        ("lies", "did not change"),
+        ("wrong", "not to the new password"),
+    ],
+)
+def test_a_chpasswd_that_does_not_do_it(tree: Path, behaviour: str, words: str) -> None:
+    """Missing, refusing, lying, setting something else: each is a failure without the password in it."""
+    system, _runner, account = live(tree, behaviour)
+    with pytest.raises(ApplyError, match=words) as caught:
+        password.set_password(system, account, SECRET)
+    assert SECRET.reveal().decode() not in str(caught.value)
+
+
+# --- hostname ---
+
+
+def test_hostname_files(system: System, tree: Path) -> None:
+    """/etc/hostname and our line in /etc/hosts; all other lines stay, and doing it again writes nothing."""
+    hostname.set_hostname(system, "web01", "cs2cloud.internal")
+    assert (tree / "etc/hostname").read_text() == "web01\n"
+    hosts = (tree / "etc/hosts").read_text()
+    assert hosts == (
+        "127.0.0.1\tlocalhost\n127.0.1.1\tweb01.cs2cloud.internal web01\t# csagent\n"
+        "127.0.1.1\tdebian\n::1\tlocalhost\n"
+    )
+    inode = (tree / "etc/hosts").stat().st_ino
+    hostname.set_hostname(system, "web01", "cs2cloud.internal")
+    assert (tree / "etc/hosts").stat().st_ino == inode
+    hostname.set_hostname(system, "db01", None)
+    assert (tree / "etc/hosts").read_text() == hosts.replace("web01.cs2cloud.internal web01", "db01")
+
+
+def test_hostname_with_a_domain_of_its_own(system: System, tree: Path) -> None:
+    """A name with dots keeps them and gets its short form beside it."""
+    hostname.set_hostname(system, "web01.example.org", "other.internal")
+    assert "\tweb01.example.org web01\t" in (tree / "etc/hosts").read_text()
+
+
+def test_a_huge_hosts_file_is_not_cut(system: System, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Larger than we read: not touched, and the reason says so."""
+    monkeypatch.setattr(hostname, "HOSTS_LIMIT", 100)
+    (tree / "etc/hosts").write_text("0.0.0.0 ads.example\n" * 50)
+    before = (tree / "etc/hosts").read_text()
+    with pytest.raises(ApplyError, match="larger than"):
+        hostname.set_hostname(system, "web01", None)
+    assert (tree / "etc/hosts").read_text() == before
+
+
+def test_hostname_without_any_file(system: System, tree: Path) -> None:
+    """Missing files are made."""
+    (tree / "etc/hostname").unlink()
+    (tree / "etc/hosts").unlink()
+    hostname.set_hostname(system, "web01", None)
+    assert (tree / "etc/hostname").read_text() == "web01\n"
+    assert "localhost" in (tree / "etc/hosts").read_text() and "web01" in (tree / "etc/hosts").read_text()
+
+
+def test_the_hosts_own_name_is_not_touched(system: System) -> None:
+    """Under a root the running kernel keeps its name."""
+    import socket
+
+    before = socket.gethostname()
+    hostname.set_hostname(system, "web01", None)
+    assert socket.gethostname() == before
+
+
+# --- keys ---
+
+
+def alice_of(system: System) -> accounts.Account:
+    return accounts.find(system, "alice")
+
+
+def test_keys_are_made_with_their_modes(system: System, tree: Path) -> None:
+    """~/.ssh 0700 and the file 0600 are made where they are missing; a second write changes nothing."""
+    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is True
+    path = tree / "home/alice/.ssh/authorized_keys"
+    assert path.read_text() == f"{BEGIN}\n{make_key(1)}\n{END}\n"
+    assert mode(path) == 0o600 and mode(path.parent) == 0o700
+    inode = path.stat().st_ino
+    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is False
+    assert path.stat().st_ino == inode
+    assert sorted(os.listdir(path.parent)) == ["authorized_keys"]
+
+
+def test_wrong_modes_are_mended(system: System, tree: Path) -> None:
+    """sshd would ignore a group-writable file: modes are set even where the text is right."""
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    path = tree / "home/alice/.ssh/authorized_keys"
+    path.chmod(0o666)
+    path.parent.chmod(0o755)
+    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is True
+    assert mode(path) == 0o600 and mode(path.parent) == 0o700
+
+
+def spoil(tree: Path, how: str) -> Optional[Path]:
+    ssh = tree / "home/alice/.ssh"
+    victim = tree / "victim"
+    victim.write_text("untouched")
+    if how == "no-home":
+        shutil.rmtree(tree / "home/alice")
+        return victim
+    if how == "ssh-is-a-link":
+        (tree / "elsewhere").mkdir()
+        ssh.symlink_to("/elsewhere")
+        return victim
+    if how == "ssh-is-a-file":
+        ssh.write_text("")
+        return victim
+    ssh.mkdir(mode=0o700)
+    path = ssh / "authorized_keys"
+    if how == "symlinked-authorized-keys":
+        path.symlink_to("/victim")
+    elif how == "fifo":
+        os.mkfifo(path)
+    elif how == "directory":
+        path.mkdir()
+    elif how == "huge":
+        path.write_bytes(b"#" * (2 << 20))
+    return victim
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no-home", "ssh-is-a-link", "ssh-is-a-file", "symlinked-authorized-keys", "fifo", "directory", "huge"],
+)
+def test_what_is_not_ours_to_follow_is_refused(system: System, tree: Path, how: str) -> None:
+    """Links, FIFOs and the like are a failure with the path and a reason; nothing else is written."""
+    victim = spoil(tree, how)
+    with pytest.raises(ApplyError) as caught:
+        ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    assert "alice" in str(caught.value) and "\n" not in str(caught.value)
+    assert victim is not None and victim.read_text() == "untouched"
+    assert not (tree / "elsewhere/authorized_keys").exists()
+
+
+def test_a_hard_link_is_cut_not_written_through(system: System, tree: Path) -> None:
+    """The file is replaced, so that its other names keep the old text."""
+    ssh = tree / "home/alice/.ssh"
+    ssh.mkdir(mode=0o700)
+    (tree / "other").write_text("# shared\n")
+    os.link(tree / "other", ssh / "authorized_keys")
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    assert (tree / "other").read_text() == "# shared\n"
+    assert (ssh / "authorized_keys").read_text().startswith("# shared\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_file_is_written_as_its_owner(tmp_path: Path, tree: Path) -> None:
+    """The child has become the owner: a home of somebody else's is not written, one's own is, as oneself."""
+    uid = 12345
+    (tree / "etc/passwd").write_text(f"alice:x:{uid}:{uid}::/home/alice:/bin/sh\n")
+    system = System.at(str(tree))
+    with pytest.raises(ApplyError, match="Permission denied"):
+        ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
+    os.chown(tree / "home/alice", uid, uid)
+    ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
+    path = tree / "home/alice/.ssh/authorized_keys"
+    assert (path.stat().st_uid, path.stat().st_gid, path.parent.stat().st_uid) == (uid, uid, uid)
+
+
+def test_undecodable_lines_of_the_owner_survive(system: System, tree: Path) -> None:
+    """Bytes that are no UTF-8 are kept."""
+    ssh = tree / "home/alice/.ssh"
+    ssh.mkdir(mode=0o700)
+    (ssh / "authorized_keys").write_bytes(b"# caf\xe9\n")
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    assert (ssh / "authorized_keys").read_bytes().startswith(b"# caf\xe9\n")
+
+
+def test_a_climbing_home_stays_inside(system: System) -> None:
+    """A home with .. in it stays inside the tree."""
+    account = accounts.Account("x", os.getuid(), os.getgid(), "/../../home/alice", "/bin/sh")
+    ssh_keys.write_keys(system, account, [make_key(1)])
+    assert ssh_keys.current(system, account) == ssh_keys.current(system, alice_of(system))
+
+
+class Recording(Runner):
+    """Notes what is run."""
+
+    def __init__(self) -> None:
+        self.seen: list[Sequence[str]] = []
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = 0
+    ) -> Completed:
+        self.seen.append(argv)
+        return Completed(0, b"", b"")
+
+
+@pytest.mark.parametrize("selinux", [True, False])
+def test_the_selinux_context_is_restored_where_selinux_is(tree: Path, selinux: bool) -> None:
+    """On a running system with SELinux what was replaced is relabelled; elsewhere nothing is run (55)."""
+    if selinux:
+        (tree / "sys/fs/selinux").mkdir(parents=True)
+        (tree / "sys/fs/selinux/enforce").write_text("1")
+    runner = Recording()
+    system = replace(System(), tree=LiveTree(str(tree)), runner=runner)
+    relabel(system, "/etc/hosts")
+    assert runner.seen == ([["restorecon", "-RF", "/etc/hosts"]] if selinux else [])

@@ -1,0 +1,106 @@
+"""What doctor tells people to run destroys nothing, and what it quotes of a configuration holds no secret."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.healthy_machine import Patient
+from support.replace_fields import replace
+
+from csagent.model import Platform
+from csagent.other_agents import ownership
+from csagent.other_agents.cloud_init import CloudInit
+from csagent.settings import Settings
+
+LOCAL = "/etc/ssh/sshd_config.d/00-local.conf"
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A machine in good health."""
+    return Patient(tmp_path)
+
+
+def run(command: str, root: Path) -> None:
+    """Run a piece of advice in a tree."""
+    subprocess.run(["sh", "-ec", command.replace(" /etc/", f" {root}/etc/")], check=True, timeout=30)
+
+
+def test_advice_about_sshd_adds_up(patient: Patient) -> None:
+    """Two findings and a file that is there already: after both commands it has all three lines."""
+    patient.write("/etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n")
+    patient.write(LOCAL, "Port 2222\n")
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    patient.sshd("pubkeyauthentication yes", "pubkeyauthentication no")
+    advice = [one.advice.split("; then: ")[0] for one in patient.wrong("sshd")]
+    assert len(advice) == 2
+    for command in advice:
+        run(command, patient.root)
+    written = (patient.root / LOCAL[1:]).read_text().splitlines()
+    assert written[0] == "Port 2222" and len(written) == 3
+    assert {"Port 2222", "PasswordAuthentication yes", "PubkeyAuthentication yes"} == set(written)
+
+
+def test_advice_about_cloud_init_leaves_the_shipped_file_alone(tmp_path: Path) -> None:
+    """90-csagent.cfg, as the packages ship it, says more than the one line; it is not written over."""
+    directory = tmp_path / ownership.DROP_INS[1:]
+    directory.mkdir(parents=True)
+    (directory / "90-csagent.cfg").write_text("preserve_hostname: true\n")
+    rival = CloudInit(
+        enabled=True,
+        why="EXAMPLE",
+        sources=("CloudStack",),
+        said_by="EXAMPLE",
+        answered=True,
+        preserve_hostname=True,
+        modules=("ssh",),
+        always=(),
+        takes_keys=True,
+        default_user="debian",
+        disable_root=False,
+        wget=False,
+        stage="cloud-init.service",
+        waits=True,
+        ran=True,
+    )
+    (verdict,) = list(ownership._keys(rival, Settings()))
+    for _ in range(2):
+        run(verdict.advice.split("in a template: ")[1], tmp_path)
+    assert (directory / "90-csagent.cfg").read_text() == "preserve_hostname: true\n"
+    (made,) = [path for path in directory.iterdir() if path.name != "90-csagent.cfg"]
+    assert set(made.read_text().splitlines()) == {"allow_public_ssh_keys: false"}
+    assert made.name > "90-csagent.cfg" and made.name.endswith(".cfg")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("command", ["/usr/bin/keys -u admin:marker %u", '"/usr/bin/keys --token marker"'])
+def test_of_a_command_of_sshd_the_program_is_named(patient: Patient, exact: bool, command: str) -> None:
+    """What AuthorizedKeysCommand is given may be a token: it is not shown, whoever says it."""
+    line = f"AuthorizedKeysCommand {command}\n"
+    if exact:
+        patient.sshd("authorizedkeyscommand none", line.lower().replace('"', ""))
+    else:
+        patient.without_sshd_t("PermitRootLogin yes\nUsePAM yes\n" + line)
+    findings = patient.findings("sshd")
+    assert any(one.saw.startswith("AuthorizedKeysCommand /usr/bin/keys (") for one in findings)
+    assert "marker" not in repr(findings)
+
+
+def test_of_match_and_access_lines_nothing_unknown_is_quoted(patient: Patient) -> None:
+    """A criterion that sshd does not have, and a remark behind a rule of pam_access, stay where they are."""
+    patient.without_sshd_t("PermitRootLogin yes\nUsePAM yes\nMatch marker x\nMatch exec marker\n")
+    patient.write("/etc/pam.d/sshd", "account required pam_access.so\n")
+    patient.write("/etc/security/access.conf", "- : root : ALL # marker\n")
+    findings = patient.findings("sshd")
+    assert any(one.saw.endswith("- : root : ALL") for one in findings)
+    assert any("Match exec was taken" in one.saw for one in findings)
+    assert "marker" not in repr(findings)
+
+
+def test_without_dmi_it_says_who_has_none(patient: Patient) -> None:
+    """One sentence that reads well: an aarch64 guest and a container are no illness."""
+    patient.found = replace(patient.found, platform=Platform())
+    (found,) = patient.findings("platform")
+    assert found.state == "note" and found.saw == "DMI says nothing: aarch64 and containers have none"

@@ -1,0 +1,379 @@
+"""What else doctor looks at: network, places, the last pass, units, disk, SELinux, clock; each ill alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Dict, Tuple
+
+import pytest
+from support.healthy_machine import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
+from support.replace_fields import replace
+
+from csagent.doctor.checks import machine, units
+from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
+from csagent.model import Nic, Place, Platform, Rejected
+from csagent.settings import Settings
+from csagent.system.tree import Tree
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A machine in good health."""
+    return Patient(tmp_path)
+
+
+def place(index: int, outcome: str, detail: str = "", seconds: float = 0.01) -> Callable[[Patient], None]:
+    """One of the places (router, password server, drive) has another outcome."""
+
+    def change(patient: Patient) -> None:
+        places = list(patient.seen.places)
+        places[index] = replace(places[index], outcome=outcome, detail=detail, seconds=seconds)
+        found = any(one.outcome == "ok" and "password" not in one.place for one in places)
+        patient.seen = replace(
+            patient.seen,
+            places=tuple(places),
+            source_found=found,
+            password="none" if index != 1 else "unknown",
+        )
+
+    return change
+
+
+def drive(outcome: str) -> Callable[[Patient], None]:
+    """There is a drive, read with this outcome."""
+
+    def change(patient: Patient) -> None:
+        one = Place("drive /dev/sr1", "block device with the label config-2", outcome, "4 files", 0.1)
+        patient.seen = replace(patient.seen, places=(*patient.seen.places[:2], one))
+
+    return change
+
+
+def found(**changes: object) -> Callable[[Patient], None]:
+    """`find` has found something else."""
+    return lambda patient: setattr(patient, "found", replace(patient.found, **changes))  # type: ignore[arg-type]
+
+
+def unit(old: str, new: str) -> Callable[[Patient], None]:
+    """systemd says something else."""
+    assert old in UNITS
+    return lambda patient: patient.says("systemctl", UNITS.replace(old, new, 1))
+
+
+def datum(name: str, **entry: str) -> Callable[[Patient], None]:
+    """The last pass did something else."""
+
+    def change(patient: Patient) -> None:
+        assert patient.status is not None
+        patient.status["data"][name].update(entry)
+
+    return change
+
+
+def status(**changes: object) -> Callable[[Patient], None]:
+    """The last pass was another."""
+
+    def change(patient: Patient) -> None:
+        assert patient.status is not None
+        patient.status.update(changes)
+
+    return change
+
+
+def selinux(command: str, text: str) -> Callable[[Patient], None]:
+    """SELinux is enforcing, and one of its tools says this."""
+
+    def change(patient: Patient) -> None:
+        patient.write("/sys/fs/selinux/enforce", "1")
+        patient.says(command, text)
+
+    return change
+
+
+NO_ADDRESS = (Nic("eth0", 2, None, ()),)
+STALE = (Rejected("/var/lib/dhcp/dhclient.eth0.leases", "dhclient", "eth0", "expired 3 days ago"),)
+DENIED = (
+    'type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=7 comm="csagent" name="shadow" dev="vda1"\n'
+    'type=AVC msg=audit(1.2:4): avc:  denied  { read } for  pid=8 comm="httpd" name="index.html"\n'
+)
+LABELS = (
+    "/etc/shadow verified.\n"
+    "/root/.ssh has context unconfined_u:object_r:admin_home_t:s0, "
+    "should be system_u:object_r:ssh_home_t:s0\n"
+)
+
+ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
+    # name: (illness, state, area, in what was seen, in the advice)
+    "another cloud": (
+        found(platform=Platform("Amazon EC2", "t3.nano", None, False)),
+        *("warning", "platform", "Amazon EC2 t3.nano", "systemctl disable"),
+    ),
+    "no NIC": (
+        found(nics=(), routes=(), leases=()),
+        "problem",
+        "network",
+        "no network interface",
+        "add a NIC",
+    ),
+    "no address": (found(nics=NO_ADDRESS), "problem", "network", "eth0 (default) no IPv4", "DHCP"),
+    "no carrier": (
+        lambda patient: patient.write("/sys/class/net/eth0/carrier", "0\n"),
+        *("problem", "network", "no carrier", "plugged"),
+    ),
+    "only an expired lease": (
+        found(leases=(), rejected=STALE),
+        *("warning", "leases", "no lease holds on eth0", "check the clock"),
+    ),
+    "password server refused": (
+        place(1, "refused", "connection refused"),
+        *("problem", "router", "password server 10.1.1.1:8080", "csagent apply"),
+    ),
+    "password server silent": (
+        place(1, "timeout", "no answer", 3.0),
+        *("problem", "router", "timeout after 3.000 s", "nft list ruleset"),
+    ),
+    "what it said is no password": (
+        place(1, "malformed", "several lines"),
+        *("problem", "router", "malformed after 0.010 s: several lines", "reset the password"),
+    ),
+    "router slow": (
+        place(0, "ok", "10 metadata keys", 4.2),
+        *("warning", "router", "ok after 4.200 s", "ping -c20 10.1.1.1"),
+    ),
+    "drive of another VM": (drive("foreign"), "warning", "drives", "drive /dev/sr1", "detach it"),
+    "a damaged drive": (drive("malformed"), "warning", "drives", "malformed after 0.100 s", "stopping and"),
+    "a pass failed": (
+        datum("hostname", state="failed", reason="/etc/hostname: Read-only file system"),
+        *("problem", "last pass", "hostname: failed", "csagent apply"),
+    ),
+    "a value refused": (
+        datum("ssh_keys", state="refused", reason="no line of it is a public key"),
+        *("warning", "last pass", "ssh_keys: refused", "csagent plan"),
+    ),
+    "an old password": (
+        datum("password", state="refused", reason="an older one; csagent apply --force-password sets it"),
+        *("warning", "last pass", "password: refused", "csagent apply --force-password"),
+    ),
+    "not acknowledged": (
+        datum("password", acknowledged="no"),
+        *("warning", "last pass", "password: applied", "csagent apply"),
+    ),
+    "a note of the pass": (
+        status(note="the memory was damaged"),
+        *("warning", "last pass", "the memory was damaged", "journalctl -b -u csagent"),
+    ),
+    "no pass yet": (
+        lambda patient: setattr(patient, "status", None),
+        *("warning", "last pass", "none", "systemctl status csagent"),
+    ),
+    "a damaged record": (
+        lambda patient: (
+            setattr(patient, "status", None),
+            patient.write("/run/csagent/status.json", "[1"),
+        ),
+        *("warning", "last pass", "status.json is damaged", "csagent apply"),
+    ),
+    "unit missing": (
+        unit("LoadState=loaded", "LoadState=not-found"),
+        *("problem", "units", "there is no csagent.service", "install-units"),
+    ),
+    "unit masked": (
+        unit("LoadState=loaded", "LoadState=masked"),
+        *("problem", "units", "masked", "systemctl unmask csagent.service"),
+    ),
+    "unit disabled": (
+        unit("UnitFileState=enabled", "UnitFileState=disabled"),
+        *("problem", "units", "csagent.service is disabled", "systemctl enable --now"),
+    ),
+    "unit failed": (
+        unit("ActiveState=active\nSubState=running", "ActiveState=failed\nSubState=failed"),
+        *("problem", "units", "csagent.service is failed", "journalctl -b -u csagent"),
+    ),
+    "unit stopped": (
+        unit("ActiveState=active\nSubState=running", "ActiveState=inactive\nSubState=dead"),
+        *("problem", "units", "csagent.service is inactive (dead)", "systemctl start"),
+    ),
+    "unit restarts": (unit("NRestarts=0", "NRestarts=5"), "warning", "units", "5 restarts", "journalctl"),
+    "sshd failed": (
+        lambda patient: patient.says(
+            "systemctl",
+            UNITS[: UNITS.index("Id=ssh.")] + "Id=ssh.service\nLoadState=loaded\nActiveState=failed\n",
+        ),
+        *("problem", "units", "ssh.service is failed", "sshd -t; journalctl -b -u ssh.service"),
+    ),
+    "disk full": (
+        lambda patient: patient.says("df -P -k", SPACE.replace("49000", "0")),
+        *("problem", "disk", "/run has 0 KiB left", "du -xh /run"),
+    ),
+    "disk nearly full": (
+        lambda patient: patient.says("df -P -k", SPACE.replace("7100000", "9000")),
+        *("warning", "disk", "/ has 9000 KiB left", "du -xh /"),
+    ),
+    "no inodes": (
+        lambda patient: patient.says("df -P -i", INODES.replace("7100000", "0")),
+        *("problem", "disk", "/ has 0 inodes left", "du --inodes"),
+    ),
+    "read-only": (
+        lambda patient: patient.write("/proc/mounts", MOUNTS.replace("ext4 rw", "ext4 ro")),
+        *("problem", "disk", "/ is read-only", "mount -o remount,rw /"),
+    ),
+    "denied by SELinux": (
+        selinux("ausearch", DENIED),
+        *("problem", "selinux", "denied csagent: write shadow", "restorecon"),
+    ),
+    "wrong label": (
+        selinux("matchpathcon", LABELS),
+        *("problem", "selinux", "/root/.ssh is labelled", "restorecon -RFv /root/.ssh"),
+    ),
+    "clock set back": (status(finished=NOW + 7200.0), "warning", "clock", "by the clock", "timedatectl"),
+}
+
+
+@pytest.mark.parametrize("name", ILLS)
+def test_an_illness_is_named_with_advice(patient: Patient, name: str) -> None:
+    """A finding of the right state and area says what was seen and what to do; no other area is worse off."""
+    illness, state, area, saw, advice = ILLS[name]
+    illness(patient)
+    found = patient.wrong(area)
+    assert [one.state for one in found] == [state], found
+    assert saw in found[0].saw and advice in found[0].advice and found[0].means, found
+    beside = {one.area for one in patient.wrong()} - {area}
+    allowed = {"leases", "clock"} if name in ("only an expired lease", "no NIC", "no address") else set()
+    assert beside <= allowed, beside
+
+
+def test_another_router_that_answers_makes_a_refusal_a_note(patient: Patient) -> None:
+    """On a shared network some candidates refuse, and that is how it is; the chosen one counts."""
+    other = Place("router 10.1.1.254", "the gateway", "refused", "connection refused", 0.001)
+    second = Place("password server 10.1.1.254:8080", "the gateway", "timeout", "no answer", 2.0)
+    patient.seen = replace(patient.seen, places=(*patient.seen.places, other, second))
+    assert patient.wrong() == []
+
+
+def test_a_config_drive_makes_a_silent_router_a_note(patient: Patient) -> None:
+    """A network without a router's metadata has it on the drive: nothing is wrong."""
+    place(0, "timeout", "no answer")(patient)
+    routers = [*patient.seen.places[:1], Place("password server 10.1.1.1:8080", "x", "refused")]
+    good = Place("drive /dev/sr1", "the label config-2", "ok", "5 files", 0.2)
+    patient.seen = replace(patient.seen, places=(*routers, good), source_found=True)
+    assert patient.wrong() == []
+
+
+@pytest.mark.parametrize("outcome", ["refused", "timeout", "unreachable", "absent", "malformed", "foreign"])
+def test_every_outcome_of_a_lone_router_is_a_problem_with_advice(patient: Patient, outcome: str) -> None:
+    """Nobody has the data: the router's outcome is explained, and the source is said to be missing."""
+    place(0, outcome)(patient)
+    patient.seen = replace(patient.seen, places=patient.seen.places[:1])
+    router, source = patient.wrong("router", "source")
+    assert router.area == "router" and router.means and "{" not in router.advice + router.means
+    assert (source.saw, source.state) == ("no CloudStack source", "problem") and source.advice
+
+
+def test_settings_that_are_not_the_defaults_are_named(patient: Patient) -> None:
+    """A note, with the settings as they are written in the file."""
+    patient.settings = Settings(hostname=False, sources=("drive",), wait=3.0)
+    (note,) = patient.findings("settings")
+    assert note.state == "note" and "hostname left alone" in note.means
+    assert note.saw == "sources: [drive]; hostname: false; wait: 3"
+
+
+def test_units_of_systemd_are_read_block_by_block() -> None:
+    """Values with an equals sign stay whole; a block without an Id is nobody's."""
+    known = units.parse("Id=a.service\nDescription=x=y\n\nFoo=1\n\nId=b.service\nLoadState=loaded\n")
+    assert known == {
+        "a.service": {"Id": "a.service", "Description": "x=y"},
+        "b.service": {"Id": "b.service", "LoadState": "loaded"},
+    }
+
+
+def test_df_and_mounts_of_odd_file_systems_are_read() -> None:
+    """btrfs counts no inodes, a mount point may have blanks, the last mount on a point is the one seen."""
+    space = machine.parse_df(
+        "Filesystem Inodes IUsed IFree IUse% Mounted on\n/dev/sda 0 0 0 - /a b\nbad line\n"
+    )
+    assert space == {"/a b": machine.Space(0, 0, "/a b")}
+    mounts = machine.parse_mounts("x /a\\040b ext4 ro 0 0\ny / ext4 rw 0 0\nz / xfs ro,noatime 0 0\n\n")
+    assert mounts == {"/a b": ("ro",), "/": ("ro", "noatime")}
+
+
+# --- sshd_config(5) ---
+
+
+def effective(root: Path, text: str, user: str = "root", groups: Tuple[str, ...] = ()) -> Dict[str, str]:
+    """What the file means for a login."""
+    (root / "etc/ssh/sshd_config.d").mkdir(parents=True, exist_ok=True)
+    (root / "etc/ssh/sshd_config").write_text(text)
+    said = read_effective(Tree(str(root)), Login(user, groups))
+    return {keyword: said.get(keyword) for keyword in said.values}
+
+
+def test_the_first_value_wins_and_quotes_and_equals_signs_are_understood(tmp_path: Path) -> None:
+    """As sshd_config(5) says: case of keywords, `=`, quotes, comments, older names."""
+    text = (
+        'permitROOTlogin "no" # really\nPermitRootLogin yes\nPasswordAuthentication=no\n'
+        "ChallengeResponseAuthentication = yes\nAllowUsers a b\nAllowUsers c\n  # UsePAM yes\n"
+    )
+    assert effective(tmp_path, text) == {
+        "permitrootlogin": "no",
+        "passwordauthentication": "no",
+        "kbdinteractiveauthentication": "yes",
+        "allowusers": "a b c",
+    }
+
+
+def test_include_stands_where_it_stands_and_its_match_ends_with_it(tmp_path: Path) -> None:
+    """Files in the order of their names; a Match in one of them says nothing about what follows it."""
+    drop_ins = tmp_path / "etc/ssh/sshd_config.d"
+    drop_ins.mkdir(parents=True)
+    (drop_ins / "20.conf").write_text("UsePAM no\n")
+    (drop_ins / "10.conf").write_text("UsePAM yes\nMatch User bob\nPermitRootLogin no\n")
+    text = "Include sshd_config.d/*.conf\nPermitRootLogin yes\nInclude /etc/ssh/absent/*.conf\n"
+    assert effective(tmp_path, text) == {"usepam": "yes", "permitrootlogin": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("criteria", "applies"),
+    [
+        ("all", True),
+        ("User root", True),
+        ("User alice,r*", True),
+        ("User *,!root", False),
+        ("Group wheel", True),
+        ("Group sudo", False),
+        ("User root Group wheel", True),
+        ("User root Group sudo", False),
+        ("Address 203.0.113.0/24", True),
+        ("Address 10.0.0.0/8", False),
+        ("Address 192.168.*", False),
+        ("LocalPort 22", False),
+        ("exec /bin/true", False),
+        ("User", False),
+    ],
+)
+def test_match_applies_where_all_its_criteria_do(tmp_path: Path, criteria: str, applies: bool) -> None:
+    """User, group, address and all are judged; what cannot be told here does not apply."""
+    text = f"Match {criteria}\nPermitRootLogin no\nMatch all\nUsePAM yes\n"
+    expected = {"usepam": "yes", **({"permitrootlogin": "no"} if applies else {})}
+    assert effective(tmp_path, text, groups=("root", "wheel")) == expected
+
+
+def test_an_include_of_itself_ends(tmp_path: Path) -> None:
+    """As deep as sshd goes, and no deeper."""
+    assert effective(tmp_path, "Include /etc/ssh/sshd_config\nUsePAM yes\n") == {"usepam": "yes"}
+
+
+def test_patterns_of_users() -> None:
+    """* and ? only; a bracket is a bracket; a host behind the name is not looked at."""
+    assert matches("root", "r??t") and not matches("root", "[r]oot") and matches("[r]oot", "[r]oot")
+    assert listed(Login("root"), ("alice", "root@10.*")) == (True, "root@10.*")
+    assert split("  # nothing") == [] and split("AuthorizedKeysFile  /x %u") == [
+        "AuthorizedKeysFile",
+        "/x",
+        "%u",
+    ]
+
+
+def test_what_sshd_prints_is_taken_as_it_is() -> None:
+    """Lower-case keywords, one a line; those that add up come on several lines."""
+    said = parse_effective("permitrootlogin without-password\nallowusers a\nallowusers b\n\n")
+    assert said.get("permitrootlogin") == "prohibit-password" and said.values["allowusers"] == ["a", "b"]

@@ -1,0 +1,359 @@
+"""What doctor prints and how it ends: text, JSON, exit codes, archives, probes that fail or hang."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Tuple
+
+import pytest
+from support.healthy_machine import SEEN, Patient
+from support.replace_fields import replace
+from support.samples import INSTANCE
+
+from csagent.cli import doctor
+from csagent.cli.main import main
+from csagent.console import Console
+from csagent.doctor import engine
+from csagent.doctor.bundle import manifest, recorded
+from csagent.doctor.context import Situation, in_time
+from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
+from csagent.model import Place
+from csagent.settings import Settings
+from csagent.sources.jobs import Options
+from csagent.system.seams import Runner, System
+
+OK = Finding("platform", "ok", "KVM")
+NOTE = Finding("drives", "note", "not seen: this is a tree")
+WARNING = Finding("leases", "warning", "no lease", "nobody to ask", "dhclient")
+PROBLEM = Finding("sshd", "problem", "PermitRootLogin no", "refused", "PermitRootLogin yes")
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A machine in good health."""
+    return Patient(tmp_path)
+
+
+def run(capsys: pytest.CaptureFixture[str], root: Path, *words: str) -> Tuple[int, str, str]:
+    """`csagent doctor` on a tree: exit code, standard output and standard error."""
+    code = main(["--root", str(root), "doctor", *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_healthy_archive_ends_with_0(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """All is well: exit code 0, and the last line says so."""
+    patient.save()
+    code, out, err = run(capsys, patient.root)
+    assert (code, err) == (0, "") and out.splitlines()[-1] == "verdict: all is well"
+    assert "router 10.1.1.1:80 (DHCP server of eth0): ok after 0.004 s" in out
+
+
+def test_a_problem_ends_with_1_and_the_first_thing_to_do(
+    patient: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdict counts, and repeats the advice of the first problem."""
+    patient.sshd("permitrootlogin yes", "permitrootlogin no")
+    patient.save()
+    code, out, _err = run(capsys, patient.root)
+    assert code == 1 and "verdict: 1 problem\nfirst:  sshd: write PermitRootLogin yes at the top of" in out
+
+
+def test_no_source_ends_with_4(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for every other command; the places and their outcomes are there all the same."""
+    silent = Place("router 10.1.1.1", "DHCP server of eth0", "timeout", "no answer", 5.0)
+    patient.seen = replace(SEEN, places=(silent,), source_found=False, password="unknown")
+    patient.save()
+    code, out, _err = run(capsys, patient.root, "--json")
+    document = json.loads(out)
+    assert code == document["exit_code"] == 4 and document["verdict"] == "no source"
+    assert document["places"][0]["outcome"] == "timeout" and document["places"][0]["seconds"] == 5.0
+
+
+def test_json_has_its_documented_members(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs rely on the layout; it only grows."""
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    patient.save()
+    code, out, _err = run(capsys, patient.root, "--json")
+    document = json.loads(out)
+    assert (
+        code == 1 and document["schema"] == 1 and document["what"] == "archive" and document["root"] is True
+    )
+    assert document["verdict"] == "problem" and document["summary"] == "1 problem"
+    assert (
+        document["first"].startswith("write PasswordAuthentication yes")
+        and document["instance_id"] == INSTANCE
+    )
+    assert {tuple(one) for one in document["findings"]} == {("area", "state", "saw", "means", "advice")}
+    assert [one["area"] for one in document["findings"] if one["state"] == "problem"] == ["sshd"]
+
+
+def test_quiet_prints_the_problems_only(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing where there is none; warnings change the exit code all the same."""
+    assert patient.status is not None
+    patient.status["note"] = "the memory was damaged"
+    patient.save()
+    assert run(capsys, patient.root, "-q") == (1, "", "")
+    patient.sshd("permitrootlogin yes", "permitrootlogin no")
+    patient.save()
+    code, out, _err = run(capsys, patient.root, "-q")
+    assert code == 1 and out.startswith("sshd: problem\n") and "memory" not in out and "verdict" not in out
+
+
+def test_every_line_fits_a_narrow_console(
+    patient: Patient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 columns, whatever was found, and no control character of a lease gets through."""
+    monkeypatch.setenv("COLUMNS", "40")
+    place = Place("router 10.1.1.1", "lease \033[2J of eth0\nroot: ok", "malformed", "x" * 90, 1.0)
+    patient.seen = replace(SEEN, places=(place,), source_found=False)
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    patient.save()
+    _code, out, _err = run(capsys, patient.root)
+    assert max(map(len, out.splitlines())) <= 40 and "\033" not in out and "do: " in out
+
+
+def test_a_tree_says_what_it_cannot_tell(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mounted image: nobody is asked, and what needs a running machine is said to be not seen."""
+    (tree / "bin").mkdir()
+    (tree / "bin/bash").write_text("")
+    (tree / "bin/bash").chmod(0o755)
+    code, out, _err = run(capsys, tree, "--json")
+    document = json.loads(out)
+    assert (code, document["what"], document["places"]) == (0, "tree", [])
+    unseen = {
+        one["area"] for one in document["findings"] if one["saw"].startswith("not seen: this is a tree")
+    }
+    assert unseen >= {"platform", "network", "router", "drives", "units", "disk", "selinux"}
+    assert document["summary"].startswith("nothing wrong in what could be seen")
+
+
+def test_wrong_settings_are_a_finding(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where every other command ends with 2, doctor says what is wrong with them and goes on."""
+    patient.write("/etc/csagent/csagent.yaml", "pasword: true\n")
+    patient.save()
+    code, out, _err = run(capsys, patient.root, "--json")
+    (one,) = [one for one in json.loads(out)["findings"] if one["area"] == "settings"]
+    assert code == 1 and one["state"] == "problem" and 'did you mean "password"?' in one["saw"]
+
+
+def test_places_cannot_be_named_for_an_archive(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive is examined as it is: an address in it is of somebody else's network."""
+    patient.save()
+    code, out, err = run(capsys, patient.root, "--router", "127.0.0.1")
+    assert (code, out) == (2, "") and "nobody is contacted" in err
+
+
+def test_an_archive_contacts_nobody(patient: Patient, tmp_path: Path) -> None:
+    """No connection, no datagram, by the process or by a child of it."""
+    patient.save()
+    heard = tmp_path / "heard"
+    script = """
+import os, sys
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def hook(event, words):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"):
+        os.write(log, f"{event} {words[1:]}\\n".encode())
+sys.addaudithook(hook)
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    probe.connect(("127.0.0.1", 9))
+from csagent.cli.main import main
+sys.exit(main(["--root", sys.argv[2], "doctor"]))
+"""
+    words = [sys.executable, "-c", script, str(heard), str(patient.root)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert heard.read_text() == "socket.connect (('127.0.0.1', 9),)\n"  # the hook's own proof
+
+
+# --- archives ---
+
+
+def test_what_was_seen_survives_the_archive(tmp_path: Path) -> None:
+    """Written and read again it is the same."""
+    (tmp_path / "_doctor").mkdir()
+    (tmp_path / recorded.SEEN[1:]).write_text(json.dumps(recorded.as_document(SEEN)))
+    assert recorded.read(System.at(str(tmp_path)), None) == SEEN
+
+
+def test_other_agents_are_those_of_the_machine(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts are not in an archive: what was found out about them is, and is shown again."""
+    script = Finding(
+        "other agents", "warning", "/etc/init.d/cloud-set-guest-password", "sets it too", "rm it"
+    )
+    patient.save()
+    patient.write(
+        "/_doctor/report.json", json.dumps({"findings": [script.as_plain(), 7, {"area": script.area}]})
+    )
+    code, out, _err = run(capsys, patient.root, "--json")
+    assert code == 1 and [one for one in json.loads(out)["findings"] if one["area"] == "other agents"] == [
+        script.as_plain()
+    ]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "[]",
+        "{",
+        '{"places": 7, "drives": {}, "key_types": [1, null], "password": []}',
+        '{"places": [7, {"seconds": "x", "place": {}}, {"seconds": -1}], "drives": [{"device": 1}]}',
+        '{"as_root": "yes", "source_found": 1, "problem": null}',
+    ],
+)
+def test_a_forged_record_is_no_traceback(patient: Patient, document: str) -> None:
+    """An archive may come from anybody: whatever stands in it, the probes run and say something."""
+    patient.save()
+    system = System.at(str(patient.root))
+    patient.write(recorded.SEEN, document)
+    seen = recorded.read(system, None)
+    assert not seen.source_found and not seen.as_root
+    patient.seen = seen
+    assert not [one for one in patient.findings() if "probe failed" in one.saw]
+
+
+def test_a_capture_without_a_record_has_the_places_of_its_last_pass(patient: Patient) -> None:
+    """What /run/csagent/status.json says is then all there is."""
+    assert patient.status is not None
+    place = {"place": "router 10.1.1.1", "why": "x", "outcome": "ok", "detail": "", "seconds": 0.1}
+    patient.status["places"] = [place]
+    patient.save()
+    (patient.root / recorded.SEEN[1:]).unlink()
+    seen = recorded.read(System.at(str(patient.root)), patient.status)
+    assert seen.source_found and seen.places == (Place("router 10.1.1.1", "x", "ok", "", 0.1),)
+    assert recorded.read(System.at(str(patient.root)), None).problem
+
+
+def test_the_home_of_another_account_is_asked_for() -> None:
+    """Patterns and command lines name the account's own home; no blank stays in one."""
+    assert ("/home/alice/.ssh/authorized_keys", "keys") in list(manifest.files("/home/alice/"))
+    commands = manifest.commands("alice", "/home/alice", "/bin/sh", ["eth0", "eth1"])
+    words = [word for command in commands for word in command]
+    assert not [word for word in words if "{" in word]
+    assert ("dhcpcd", "-U", "eth1") in commands and ("getent", "passwd", "alice") in commands
+    (stat,) = [command for command in commands if command[0] == "stat"]
+    assert stat[4:] == (
+        *("/", "/home", "/home/alice", "/home/alice/.ssh", "/home/alice/.ssh/authorized_keys", "/bin/sh"),
+    )
+
+
+# --- probes that fail or hang ---
+
+
+def situation(tree: Path) -> Situation:
+    return Situation(System.at(str(tree)), Settings())
+
+
+def failing(_situation: Situation) -> Iterator[Finding]:
+    yield OK
+    raise ValueError("EXAMPLE-marker-1")
+
+
+def test_a_probe_that_fails_says_so_and_keeps_what_it_had(tree: Path) -> None:
+    """The type of the error and not its text, which may hold a secret."""
+    first, second = engine.run("platform", failing, situation(tree))
+    assert first == OK and (second.state, second.saw) == ("warning", "this probe failed (ValueError)")
+    assert "EXAMPLE" not in repr(second)
+
+
+def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
+    """The others get their turn; what it had found until then is kept."""
+    over = threading.Event()
+
+    def hanging(_situation: Situation) -> Iterator[Finding]:
+        yield OK
+        over.wait(60)
+
+    first, second = engine.run("disk", hanging, situation(tree), patience=0.2)
+    over.set()
+    assert first == OK and second.saw == "this probe did not end within 0.2 s"
+
+
+def test_every_probe_is_guarded(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every one of them broken there is a report all the same, one finding for each."""
+    patient.save()
+    areas = [area for area, _probe in engine.probes()]
+    monkeypatch.setattr(engine, "probes", lambda: tuple((area, failing) for area in areas))
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    assert [one.area for one in examined.findings if one.state == "warning"] == areas
+    assert examined.exit_code == 1
+
+
+def test_a_command_that_hangs_has_a_deadline(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool that never ends costs its own answer, and no more than its time."""
+    monkeypatch.setattr(manifest, "DEADLINE", 0.3)
+    system = replace(System.at(str(tree)), runner=Runner())
+    began = time.monotonic()
+    assert Situation(system, Settings()).ask(["sleep", "60"]) is None
+    assert time.monotonic() - began < 10
+
+
+def test_in_time_returns_raises_and_gives_up() -> None:
+    """The value, the error, or TimeoutError."""
+    assert in_time(5, lambda: 7) == 7
+    with pytest.raises(KeyError):
+        in_time(5, lambda: {}["x"])
+    with pytest.raises(TimeoutError):
+        in_time(0.05, lambda: time.sleep(1))
+
+
+def test_observing_that_fails_is_a_finding(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other areas are reported; that places answer is not known, which is not "no source"."""
+
+    def broken(*_words: Any, **_more: Any) -> Any:
+        raise RuntimeError("EXAMPLE-marker-1")
+
+    monkeypatch.setattr("csagent.sources.observe.observe", broken)
+    options = Options(router=("127.0.0.1", 1))
+    examined = engine.examine(System.at(str(tree)), Settings(), "", options, wait=0)
+    (found,) = [one for one in examined.findings if one.area == "source"]
+    assert found.state == "warning" and "RuntimeError" in found.saw and examined.exit_code == 1
+    assert "EXAMPLE" not in repr(examined.findings)
+
+
+# --- the verdict ---
+
+
+@pytest.mark.parametrize(
+    ("findings", "no_source", "code", "words"),
+    [
+        ((OK,), False, 0, "all is well"),
+        ((OK, NOTE), False, 0, "nothing wrong in what could be seen; 1 check not made"),
+        ((OK, WARNING), False, 1, "1 warning"),
+        ((PROBLEM, WARNING, WARNING), False, 1, "1 problem and 2 warnings"),
+        ((PROBLEM,), True, 4, "no CloudStack source was found; 1 problem"),
+        ((OK,), True, 4, "no CloudStack source was found"),
+    ],
+)
+def test_exit_code_and_verdict(findings: Tuple[Finding, ...], no_source: bool, code: int, words: str) -> None:
+    """0 with notes, 1 from a warning on, 4 where places were asked and none had anything."""
+    assert (exit_code(findings, no_source), verdict(findings, no_source)) == (code, words)
+
+
+def test_the_first_thing_is_the_first_problem() -> None:
+    """A problem comes before a warning that stands earlier; without advice there is nothing to do."""
+    assert first_thing((WARNING, PROBLEM)) is PROBLEM and first_thing((OK, WARNING)) is WARNING
+    assert first_thing((OK, NOTE, replace(WARNING, advice=""))) is None and worst(()) == "ok"
+
+
+def test_colours_are_for_terminals_only(patient: Patient) -> None:
+    """The same text, painted or plain."""
+    patient.save()
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    plain, painted = (doctor.as_text(examined, Console(80, colour)) for colour in (False, True))
+    assert "\033[32mok" in painted and "\033" not in plain and "platform: ok\n" in plain
+
+
+def test_documents_for_an_archive_hold_both_records(patient: Patient) -> None:
+    """What the places said, for the replay, and the report as it was on the machine."""
+    patient.save()
+    examined = engine.examine(System.at(str(patient.root)), Settings(), "", Options(), wait=0)
+    documents: Dict[str, Any] = doctor.documents(examined)
+    assert documents["/_doctor/seen.json"] == recorded.as_document(SEEN)
+    assert documents["/_doctor/report.json"]["verdict"] == "ok"

@@ -1,0 +1,397 @@
+"""Each cause that makes a right password or a right key useless is named, alone, with what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple
+
+import pytest
+from support.healthy_machine import HASH, SSHD, STAT, TODAY, Patient, bad
+from support.replace_fields import replace
+
+from csagent.doctor.checks import accounts, sshd
+from csagent.doctor.context import Situation, find_account
+from csagent.settings import Settings
+from csagent.system.seams import System
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A machine in good health."""
+    return Patient(tmp_path)
+
+
+def shadow(*fields: Any) -> Callable[[Patient], None]:
+    """The account's entry: password, last change, minimum, maximum, warning, inactive, expires."""
+    return lambda patient: patient.write("/etc/shadow", f"root:{':'.join(map(str, fields))}:\n")
+
+
+def mode(path: str, words: str) -> Callable[[Patient], None]:
+    """What stat says of a path."""
+
+    def change(patient: Patient) -> None:
+        lines = [words + "|" + path if line.endswith("|" + path) else line for line in STAT.splitlines()]
+        patient.says("stat", "\n".join(lines) + "\n")
+
+    return change
+
+
+def alice(patient: Patient) -> None:
+    """The account is alice's, who is not root."""
+    patient.settings = Settings(user="alice")
+    home = {"user": "alice", "home": "/home/alice"}
+    patient.says("getent", "alice:x:1000:1000::/home/alice:/bin/sh\n", **home)
+    patient.says("id", "alice sudo\n", **home)
+    patient.says("sshd", SSHD, **home)
+    said = (
+        STAT.replace("/root", "/home/alice").replace(" 0 0 ", " 1000 1000 ").replace("/bin/bash", "/bin/sh")
+    )
+    patient.says("stat", said, **home, shell="/bin/sh")
+    patient.write("/etc/shadow", f"alice:{HASH}:{TODAY - 10}:0:99999:7:::\n")
+    (patient.root / "home/alice").mkdir(parents=True)
+    (patient.root / "root/.ssh").rename(patient.root / "home/alice/.ssh")
+
+
+def nologin(path: str) -> Callable[[Patient], None]:
+    """Somebody has closed the machine, and the account is not root's."""
+
+    def change(patient: Patient) -> None:
+        alice(patient)
+        patient.write(path, "closed for maintenance\n")
+
+    return change
+
+
+def access(rules: str) -> Callable[[Patient], None]:
+    """pam_access is used, with these rules."""
+
+    def change(patient: Patient) -> None:
+        patient.write("/etc/pam.d/sshd", "@include common-account\nsession required pam_limits.so\n")
+        patient.write("/etc/pam.d/common-account", "account required /lib/security/pam_access.so\n")
+        patient.write("/etc/security/access.conf", rules)
+
+    return change
+
+
+def config(text: str) -> Callable[[Patient], None]:
+    """sshd -T does not run; this is what its file says."""
+    return lambda patient: patient.without_sshd_t("UsePAM yes\n" + text)
+
+
+def small_rsa(patient: Patient) -> None:
+    patient.seen = replace(patient.seen, key_types=("ssh-rsa 1024",))
+    patient.sshd("requiredrsasize 1024", "requiredrsasize 2048")
+
+
+def dsa(patient: Patient) -> None:
+    patient.seen = replace(patient.seen, key_types=("ssh-dss",))
+
+
+def gone(patient: Patient) -> None:
+    (patient.root / "root/.ssh/authorized_keys").write_text("ssh-ed25519 bits=0\n")
+
+
+ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
+    # name: (illness, state, area, in what was seen, in the advice)
+    "account missing": (
+        lambda patient: setattr(patient, "settings", Settings(user="bob")),
+        *("problem", "account", "there is no account bob", "useradd --create-home bob"),
+    ),
+    "locked": (
+        shadow("!" + HASH, 1, 0, 99999, 7, "", ""),
+        *("problem", "account", "the password of root is locked (!)", "usermod --unlock root"),
+    ),
+    "no password left": (
+        shadow("*", 1, 0, 99999, 7, "", ""),
+        *("problem", "account", "root has no password (*)", "reset the password in CloudStack"),
+    ),
+    "empty": (shadow("", 1, 0, 99999, 7, "", ""), "warning", "account", "empty password", "passwd root"),
+    "no shadow entry": (
+        lambda patient: patient.write("/etc/shadow", "daemon:*:1:0:99999:7:::\n"),
+        *("problem", "account", "no entry in /etc/shadow", "pwconv"),
+    ),
+    "expired": (
+        shadow(HASH, 1, 0, 99999, 7, "", TODAY - 1),
+        *("problem", "account", "root expired on 2026-11-20", "chage --expiredate -1 root"),
+    ),
+    "expired long ago": (
+        shadow(HASH, 1, 0, 99999, 7, "", 0),
+        *("problem", "account", "root expired on 1970-01-01", "chage --expiredate -1 root"),
+    ),
+    "expires soon": (
+        shadow(HASH, 1, 0, 99999, 7, "", TODAY + 3),
+        *("warning", "account", "root expires on 2026-11-24", "chage --expiredate -1 root"),
+    ),
+    "must be changed": (
+        shadow(HASH, 0, 0, 99999, 7, "", ""),
+        *("warning", "account", "must be changed at the next login", "chage --lastday"),
+    ),
+    "password too old": (
+        shadow(HASH, TODAY - 91, 0, 90, 7, "", ""),
+        *("warning", "account", "ran out on 2026-11-20", "chage --maxdays -1 root"),
+    ),
+    "password too old for too long": (
+        shadow(HASH, TODAY - 120, 0, 90, 7, 14, ""),
+        *("problem", "account", "ran out on", "chage --maxdays -1 root"),
+    ),
+    "shell is nologin": (
+        lambda patient: patient.says("getent", "root:x:0:0::/root:/usr/sbin/nologin\n"),
+        *("problem", "account", "shell of root is /usr/sbin/nologin", "usermod --shell /bin/bash root"),
+    ),
+    "shell is not there": (
+        mode("/bin/bash", "755 0 0 regular file|/bin/ash\n"),
+        *("problem", "account", "shell /bin/bash of root does not exist", "usermod --shell"),
+    ),
+    "shell is not executable": (
+        mode("/bin/bash", "644 0 0 regular file"),
+        *("problem", "account", "not executable", "usermod --shell"),
+    ),
+    "/etc/nologin": (nologin("/etc/nologin"), "problem", "account", "/etc/nologin", "rm /etc/nologin"),
+    "/run/nologin": (nologin("/run/nologin"), "problem", "account", "/run/nologin", "systemd-user-sessions"),
+    "home missing": (
+        lambda patient: patient.says("stat", "755 0 0 directory|/\n755 0 0 regular file|/bin/bash\n"),
+        *("problem", "account", "home directory /root does not exist", "install -d -m 0700 -o root"),
+    ),
+    "home is a file": (
+        mode("/root", "600 0 0 regular file"),
+        *("problem", "account", "is not a directory", "install -d"),
+    ),
+    "home group-writable": (
+        mode("/root", "770 0 0 directory"),
+        *("problem", "account", "/root is writable by its group (0770)", "chmod go-w /root"),
+    ),
+    ".ssh writable by all": (
+        mode("/root/.ssh", "777 0 0 directory"),
+        *("problem", "account", "/root/.ssh is writable by everybody", "chmod go-w /root/.ssh"),
+    ),
+    "keys writable by the group": (
+        mode("/root/.ssh/authorized_keys", "660 0 0 regular file"),
+        *("problem", "account", "authorized_keys is writable by its group", "chmod go-w /root/.ssh/auth"),
+    ),
+    "home of somebody else": (
+        mode("/root", "755 1000 1000 directory"),
+        *("problem", "account", "/root belongs to the user 1000", "chown root: /root"),
+    ),
+    "keys gone": (gone, "warning", "account", "0 of them from CloudStack", "reset the VM's SSH key"),
+    "no authorized_keys": (
+        lambda patient: (patient.root / "root/.ssh/authorized_keys").unlink(),
+        *("problem", "account", "there is no /root/.ssh/authorized_keys", "reset the VM's SSH key"),
+    ),
+    "home writable, StrictModes off": (
+        lambda patient: (
+            patient.sshd("strictmodes yes", "strictmodes no"),
+            mode("/root", "770 0 0 directory")(patient),
+        ),
+        *("warning", "account", "/root is writable by its group", "chmod go-w /root"),
+    ),
+    "home of somebody else, StrictModes off": (
+        lambda patient: (
+            patient.sshd("strictmodes yes", "strictmodes no"),
+            mode("/root", "777 1000 1000 directory")(patient),
+        ),
+        *("problem", "account", "/root belongs to the user 1000", "chown root: /root"),
+    ),
+    "PasswordAuthentication": (
+        lambda patient: patient.sshd("passwordauthentication yes", "passwordauthentication no"),
+        *("problem", "sshd", "PasswordAuthentication no", "PasswordAuthentication yes"),
+    ),
+    "PermitRootLogin no": (
+        lambda patient: patient.sshd("permitrootlogin yes", "permitrootlogin no"),
+        *("problem", "sshd", "PermitRootLogin no", "PermitRootLogin yes at the top of"),
+    ),
+    "PermitRootLogin without-password": (
+        lambda patient: patient.sshd("permitrootlogin yes", "permitrootlogin without-password"),
+        *("problem", "sshd", "PermitRootLogin prohibit-password", "PermitRootLogin yes"),
+    ),
+    "PermitRootLogin forced-commands-only": (
+        lambda patient: patient.sshd("permitrootlogin yes", "permitrootlogin forced-commands-only"),
+        *("problem", "sshd", "forced-commands-only", "PermitRootLogin prohibit-password"),
+    ),
+    "PubkeyAuthentication": (
+        lambda patient: patient.sshd("pubkeyauthentication yes", "pubkeyauthentication no"),
+        *("problem", "sshd", "PubkeyAuthentication no", "PubkeyAuthentication yes"),
+    ),
+    "AuthorizedKeysFile": (
+        lambda patient: patient.sshd(".ssh/authorized_keys .ssh/authorized_keys2", "/etc/ssh/keys/%u"),
+        *("problem", "sshd", "AuthorizedKeysFile /etc/ssh/keys/%u", "File .ssh/authorized_keys"),
+    ),
+    "AuthorizedKeysFile none": (
+        lambda patient: patient.sshd(".ssh/authorized_keys .ssh/authorized_keys2", "none"),
+        *("problem", "sshd", "AuthorizedKeysFile none", "AuthorizedKeysFile .ssh/authorized_keys"),
+    ),
+    "PubkeyAcceptedAlgorithms": (
+        lambda patient: patient.sshd("ssh-ed25519,sk-ssh-ed25519@openssh.com,", ""),
+        *("problem", "sshd", "keys of the type ssh-ed25519", "ssh-keygen -t ed25519"),
+    ),
+    "a small RSA key": (small_rsa, "problem", "sshd", "1024 bits; RequiredRSASize 2048", "ssh-keygen"),
+    "a DSA key": (dsa, "problem", "sshd", "keys of the type ssh-dss", "ssh-keygen -t ed25519"),
+    "AuthenticationMethods": (
+        lambda patient: patient.sshd("authenticationmethods any", "authenticationmethods publickey,password"),
+        *("problem", "sshd", "AuthenticationMethods publickey,password", "AuthenticationMethods any"),
+    ),
+    "AllowUsers": (
+        lambda patient: patient.sshd("usepam yes", "usepam yes\nallowusers alice\nallowusers bob"),
+        *("problem", "sshd", "AllowUsers alice bob", "add root to AllowUsers"),
+    ),
+    "DenyUsers": (
+        lambda patient: patient.sshd("usepam yes", "usepam yes\ndenyusers r??t"),
+        *("problem", "sshd", "DenyUsers r??t", "take r??t out of DenyUsers"),
+    ),
+    "DenyUsers from somewhere": (
+        lambda patient: patient.sshd("usepam yes", "usepam yes\ndenyusers root@10.0.0.0/8"),
+        *("warning", "sshd", "DenyUsers root@10.0.0.0/8", "take root@10.0.0.0/8 out of"),
+    ),
+    "AllowGroups": (
+        lambda patient: patient.sshd("usepam yes", "usepam yes\nallowgroups wheel sudo"),
+        *("problem", "sshd", "AllowGroups wheel sudo", "usermod --append --groups wheel root"),
+    ),
+    "DenyGroups": (
+        lambda patient: patient.sshd("usepam yes", "usepam yes\ndenygroups root"),
+        *("problem", "sshd", "DenyGroups root", "out of DenyGroups"),
+    ),
+    "pam_access": (
+        access("# who may\n+ : alice : ALL\n- : ALL EXCEPT (sudo) : ALL\n"),
+        *("problem", "sshd", "access.conf: - : ALL EXCEPT (sudo) : ALL", "+ : root : ALL"),
+    ),
+    "pam_access from somewhere": (
+        access("- : root : 203.0.113.0/24\n"),
+        *("warning", "sshd", "- : root : 203.0.113.0/24", "+ : root : ALL"),
+    ),
+    "no host keys": (
+        lambda patient: (patient.root / "etc/ssh/ssh_host_ed25519_key.pub").unlink(),
+        *("problem", "sshd", "no host keys", "ssh-keygen -A"),
+    ),
+    "by the file: the default for root": (
+        config("PasswordAuthentication yes\n"),
+        *("problem", "sshd", "PermitRootLogin prohibit-password (sshd's default)", "PermitRootLogin yes"),
+    ),
+    "by the file: the first value wins": (
+        config("PermitRootLogin yes\nPasswordAuthentication=no\nKbdInteractiveAuthentication no\n"
+               "PasswordAuthentication yes\n"),
+        *("problem", "sshd", "PasswordAuthentication no (/etc/ssh/sshd_config, line 3)", "sshd_config"),
+    ),
+    "by the file: in a Match block": (
+        config("PermitRootLogin yes\nMatch User alice,root\n  PubkeyAuthentication no\n"),
+        *("problem", "sshd", "PubkeyAuthentication no (/etc/ssh/sshd_config, line 4)", "PubkeyAuth"),
+    ),
+    "by the file: a locked account without PAM": (
+        lambda patient: (
+            shadow("!", 1, 0, 99999, 7, "", "")(patient),
+            patient.lose("password"),
+            patient.without_sshd_t("PermitRootLogin yes\n"),
+        ),
+        *("problem", "sshd", "UsePAM no, and the account is locked", "UsePAM yes"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ILLS)
+def test_a_cause_is_named_alone_and_with_advice(patient: Patient, name: str) -> None:
+    """One finding, of the right state and area, says what was seen and what to do."""
+    illness, state, area, saw, advice = ILLS[name]
+    illness(patient)
+    (found,) = patient.wrong("account", "sshd")
+    assert (found.state, found.area) == (state, area), found
+    assert saw in found.saw and advice in found.advice and found.means, found
+
+
+def test_a_healthy_machine_has_nothing_wrong(patient: Patient) -> None:
+    """The same machine without an illness: no problem, no warning."""
+    assert patient.wrong() == []
+
+
+def test_another_account_in_good_health(patient: Patient) -> None:
+    """alice, with sudo and a home of her own, is not judged by what is about root."""
+    alice(patient)
+    patient.says("sshd", SSHD.replace("permitrootlogin yes", "permitrootlogin no"), "alice", "/home/alice")
+    patient.says("sshd", "")
+    assert patient.wrong("account", "sshd") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["locked", "PasswordAuthentication", "PermitRootLogin without-password", "no password left"]
+)
+def test_without_a_password_from_cloudstack_it_is_no_problem(patient: Patient, name: str) -> None:
+    """A machine for keys only, whose password nobody has set, is not ill because it takes none."""
+    ILLS[name][0](patient)
+    patient.lose("password")
+    assert not [one for one in patient.findings("account", "sshd") if one.state == "problem"]
+
+
+@pytest.mark.parametrize(
+    "name", ["PubkeyAuthentication", "AuthorizedKeysFile", "PubkeyAcceptedAlgorithms", "a DSA key"]
+)
+def test_without_keys_from_cloudstack_it_is_no_problem(patient: Patient, name: str) -> None:
+    """A machine for passwords only is not ill because it takes no keys."""
+    ILLS[name][0](patient)
+    patient.lose("ssh_keys")
+    assert bad(patient.findings("sshd")) == []
+
+
+def test_the_setting_password_false_silences_what_is_about_passwords(patient: Patient) -> None:
+    """Who has told csagent to leave the password alone does not hear about sshd refusing it."""
+    patient.settings = Settings(password=False)
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    assert patient.wrong("account", "sshd") == []
+
+
+def test_keyboard_interactive_takes_the_password_too(patient: Patient) -> None:
+    """With PAM behind it PasswordAuthentication no is worth a note only."""
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    patient.sshd("kbdinteractiveauthentication no", "kbdinteractiveauthentication yes")
+    (note,) = [one for one in patient.findings("sshd") if one.state == "note"]
+    assert "KbdInteractiveAuthentication is on" in note.means
+
+
+def test_one_useless_key_among_good_ones_is_a_warning(patient: Patient) -> None:
+    """As long as another key opens the door nobody is locked out."""
+    patient.seen = replace(patient.seen, key_types=("ssh-ed25519", "ssh-dss"))
+    (found,) = patient.wrong("sshd")
+    assert found.state == "warning" and "ssh-dss" in found.saw
+
+
+def test_access_conf_does_not_matter_where_pam_does_not_ask_it(patient: Patient) -> None:
+    """The file is on every Debian; without pam_access.so in sshd's stack it is only a file."""
+    access("- : ALL : ALL\n")(patient)
+    patient.write(
+        "/etc/pam.d/common-account", "account required pam_unix.so\n#account required pam_access.so\n"
+    )
+    assert patient.wrong("sshd") == []
+
+
+def test_the_line_that_says_so_is_named(patient: Patient) -> None:
+    """sshd -T does not tell where a value stands; the files do, Include followed."""
+    patient.write(
+        "/etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\nPasswordAuthentication yes\n"
+    )
+    patient.write("/etc/ssh/sshd_config.d/50-cloud.conf", "# theirs\nPasswordAuthentication no\n")
+    patient.sshd("passwordauthentication yes", "passwordauthentication no")
+    (found,) = patient.wrong("sshd")
+    assert "(/etc/ssh/sshd_config.d/50-cloud.conf, line 2)" in found.saw
+    assert "yes in /etc/ssh/sshd_config.d/50-cloud.conf, line 2; then" in found.advice
+
+
+def test_no_finding_holds_a_hash_or_a_key(patient: Patient) -> None:
+    """What is secret is counted and named by its kind, never shown."""
+    patient.write("/etc/shadow", f"root:$y$j9T$EXAMPLE-marker-hash:{TODAY}:0:99999:7:::\n")
+    key = (patient.root / "root/.ssh/authorized_keys").read_text().split()[-5]
+    shown = repr(patient.findings())
+    assert "EXAMPLE-marker" not in shown and key not in shown and "AAAA" not in shown
+
+
+def test_a_tree_is_judged_by_its_own_files(tree: Path) -> None:
+    """A mounted image: owners and modes are those of the files; nothing is asked, no link leads outside."""
+    (tree / "bin").mkdir()
+    (tree / "bin/bash").write_text("")
+    (tree / "bin/bash").chmod(0o755)
+    system = System.at(str(tree))
+    situation = Situation(system, Settings(), account=find_account(system, "root"))
+    assert bad(accounts.account(situation)) == [] and bad(sshd.sshd(situation)) == []
+    (tree / "root").chmod(0o775)
+    (tree / "bin/bash").unlink()
+    (tree / "bin/bash").symlink_to("/bin/zsh-that-is-not-there")
+    found = bad([*accounts.account(situation), *sshd.sshd(situation)])
+    assert [one.saw for one in found] == [
+        "the shell /bin/bash of root does not exist",
+        "/root is writable by its group (0775)",
+    ]

@@ -1,0 +1,130 @@
+"""From readings to one observation: whose data it is, and which place each datum comes from."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
+
+from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
+from csagent.sources.merge import merge
+
+OTHER = "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
+BOTH = ("router", "drive")
+NO_DMI = Platform()
+DMI = Platform("Apache Software Foundation", "CloudStack KVM Hypervisor", INSTANCE, True)
+
+
+def offer(text: bytes, place: str = "p") -> PasswordOffer:
+    return PasswordOffer("offered", Secret(text), place)
+
+
+def router(instance: Optional[str] = INSTANCE, **fields: Any) -> Reading:
+    return Reading(
+        "router", "router 10.1.1.1", instance, fields.pop("metadata", {"local-hostname": "r"}), **fields
+    )
+
+
+def drive(instance: Optional[str] = INSTANCE, place: str = "drive /dev/sr1", **fields: Any) -> Reading:
+    return Reading("drive", place, instance, fields.pop("metadata", {"local-hostname": "d"}), **fields)
+
+
+def test_the_first_source_wins_per_datum() -> None:
+    """Each datum comes from the first trusted place that has it, and says which."""
+    seen = merge(
+        [drive(ssh_keys=(make_key(1),), user_data=b"#!/bin/sh"), router(password=offer(b"EXAMPLE"))],
+        [],
+        NO_DMI,
+        BOTH,
+    )
+    assert seen.hostname == "r" and seen.provenance["hostname"] == "router 10.1.1.1"
+    assert seen.ssh_keys == (make_key(1),) and seen.provenance["ssh_keys"] == "drive /dev/sr1"
+    assert seen.password.value == Secret(b"EXAMPLE") and seen.user_data is not None
+    assert merge([drive(), router()], [], NO_DMI, ("drive", "router")).hostname == "d"
+    assert merge([drive(), router()], [], NO_DMI, ("drive",)).provenance["metadata"] == "drive /dev/sr1"
+
+
+@pytest.mark.parametrize("reading", [router(OTHER), drive(OTHER)])
+def test_dmi_says_who_we_are(reading: Reading) -> None:
+    """Where DMI is CloudStack's, data of another UUID is nobody's business, from either channel (22, 23)."""
+    seen = merge([reading], [Place(reading.place, "w", "ok")], DMI, BOTH)
+    assert not seen.source_found and seen.hostname is None
+    assert seen.places[0].outcome == "foreign" and INSTANCE in seen.places[0].detail
+
+
+def test_without_dmi_the_drive_says_who_we_are() -> None:
+    """A drive is attached to this VM alone; an address is passed on (edges 23, 65)."""
+    seen = merge([router(OTHER), drive()], [], NO_DMI, BOTH)
+    assert seen.instance_id == INSTANCE and seen.hostname == "d"
+
+
+def test_a_stale_drive_of_another_instance_loses_to_dmi() -> None:
+    """With DMI on the router's side the drive is the stranger."""
+    assert merge([router(), drive(OTHER)], [], DMI, BOTH).hostname == "r"
+
+
+def test_two_drives_that_disagree() -> None:
+    """Of two config drives the one that DMI names counts; without DMI the first found (edge 58)."""
+    two = [
+        drive(OTHER, "drive /dev/sr0"),
+        drive(INSTANCE, "drive /dev/sr1", metadata={"local-hostname": "mine"}),
+    ]
+    assert merge(two, [], DMI, BOTH).hostname == "mine"
+    assert merge(two, [], NO_DMI, BOTH).instance_id == OTHER
+
+
+def test_old_instance_names_are_compared_with_nothing() -> None:
+    """i-2-3-VM and a UUID may be the same VM: neither makes the other foreign (22)."""
+    seen = merge([router("i-2-3-VM"), drive()], [], DMI, BOTH)
+    assert seen.instance_id == "i-2-3-VM" and seen.hostname == "r"
+
+
+def test_a_refused_host_name_falls_to_the_next_place() -> None:
+    """An address for a host name is refused and the drive's is used; the refusal stays on record (19)."""
+    seen = merge([router(metadata={"local-hostname": "203.0.113.9"}), drive()], [], NO_DMI, BOTH)
+    assert seen.hostname == "d" and seen.refusals[0].datum == "hostname"
+
+
+def test_public_hostname_is_never_the_host_name() -> None:
+    """public-hostname is often an address, and never asked (19)."""
+    assert merge([router(metadata={"public-hostname": "web"})], [], NO_DMI, BOTH).hostname is None
+
+
+def test_two_passwords() -> None:
+    """The first place's is the offer, the other is known as outranked, and nothing shows either (44)."""
+    seen = merge(
+        [router(password=offer(b"EXAMPLE-r", "r")), drive(password=offer(b"EXAMPLE-d", "d"))],
+        [],
+        NO_DMI,
+        BOTH,
+    )
+    assert seen.password.value == Secret(b"EXAMPLE-r") and seen.outranked == (Secret(b"EXAMPLE-d"),)
+    assert "EXAMPLE" not in repr(seen)
+    same = merge([router(password=offer(b"EXAMPLE")), drive(password=offer(b"EXAMPLE"))], [], NO_DMI, BOTH)
+    assert same.outranked == () and not same.refusals
+
+
+def test_none_and_unknown() -> None:
+    """A place that says "none" outweighs one that said nothing."""
+    none = PasswordOffer("none", reason="saved_password")
+    seen = merge([router(password=PasswordOffer(reason="refused")), drive(password=none)], [], NO_DMI, BOTH)
+    assert seen.password.state == "none"
+    assert merge([], [], NO_DMI, BOTH).password.state == "unknown"
+
+
+def test_doubt_is_of_the_place_that_gave_the_value() -> None:
+    """A drive whose keys are cut spoils nothing where the router's are taken; the other way round it does."""
+    bad_drive = replace(drive(), ssh_keys=(make_key(1),), doubts={"ssh_keys": "line 2: cut"})
+    good = replace(router(), ssh_keys=(make_key(2),))
+    assert merge([good, bad_drive], [], NO_DMI, BOTH).doubts == {}
+    seen = merge([good, bad_drive], [], NO_DMI, ("drive", "router"))
+    assert (seen.ssh_keys, seen.doubts) == ((make_key(1),), {"ssh_keys": "line 2: cut"})
+    assert merge([replace(bad_drive, ssh_keys=())], [], NO_DMI, BOTH).doubts == {}
+
+
+def test_refusals_carry_the_datum_they_concern() -> None:
+    """Refusals of the readers are told under the name of the datum."""
+    reading = replace(router(), refusals=(Refusal("public-keys", "p", "cut"), Refusal("tier", "p", "HTML")))
+    assert [one.datum for one in merge([reading], [], NO_DMI, BOTH).refusals] == ["ssh_keys", "tier"]

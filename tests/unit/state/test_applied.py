@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
+
+from csagent.errors import ApplyError
+from csagent.model import Secret
+from csagent.state import applied
+from csagent.system.seams import System
+
+
+def test_round_trip(system: System, tree: Path) -> None:
+    """What is saved is what the next pass loads; file 0600 in directories 0700."""
+    known = applied.load(system, INSTANCE)
+    assert known.passwords == () and known.hostname is None and len(known.salt) == 16
+    known = replace(known, hostname="web01", ssh_keys=(make_key(1),), ssh_user="root", user_data="ab")
+    known = replace(known, passed_over={"hostname": ("stale",), "ssh_keys": ((make_key(2),),)})
+    known = known.with_password(Secret(b"EXAMPLE-1"))
+    applied.save(system, known)
+    assert applied.load(system, INSTANCE) == known
+    assert stat.S_IMODE((tree / f"var/lib/csagent/instances/{INSTANCE}.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tree / "var/lib/csagent").stat().st_mode) == 0o700
+    assert not list((tree / "var/lib/csagent/instances").glob(".*"))
+
+
+def test_another_instance_starts_afresh(system: System) -> None:
+    """A clone that carries another VM's memory is a first run (edge 48)."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    other = applied.load(system, "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f")
+    assert other.passwords == ()
+
+
+def test_no_password_and_no_fast_hash_on_disk(system: System, tree: Path) -> None:
+    """The file holds neither the password nor a digest that can be computed without the salt."""
+    secret = b"EXAMPLE-marker"
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(secret)))
+    text = (tree / f"var/lib/csagent/instances/{INSTANCE}.json").read_text()
+    for form in (secret, secret + b"\n"):
+        for name in ("md5", "sha1", "sha256", "sha512"):
+            assert hashlib.new(name, form).hexdigest() not in text
+    assert secret.decode() not in text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"schema": "x"}',
+        b'{"schema": 1, "salt": "zz"}',
+        b'{"schema": 1, "passwords": 5}',
+        b"[" * 100000,
+    ],
+)
+def test_damage_is_a_first_run(system: System, tree: Path, raw: bytes) -> None:
+    """A memory that cannot be read is replaced, and the note says so."""
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(raw)
+    known = applied.load(system, INSTANCE)
+    assert known.passwords == () and "first run" in known.note
+    applied.save(system, known)
+    assert applied.load(system, INSTANCE).note == ""
+
+
+def test_members_of_a_newer_version_are_kept(system: System, tree: Path) -> None:
+    """What a newer csagent remembered survives a downgrade and an upgrade."""
+    applied.save(system, applied.load(system, INSTANCE))
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2, "future": [1, 2]}))
+    applied.save(system, replace(applied.load(system, INSTANCE), hostname="web01"))
+    document = json.loads(path.read_text())
+    assert document["future"] == [1, 2] and document["schema"] == 2 and document["hostname"] == "web01"
+
+
+def test_script_markers_are_found(system: System, tree: Path) -> None:
+    """Both places of the old scripts' MD5s are read, in md5sum's format too; nonsense is not."""
+    first = hashlib.md5(b"EXAMPLE-1\n").hexdigest()
+    second = hashlib.md5(b"EXAMPLE-2\n").hexdigest()
+    (tree / "var/vmpasswordmd5sum").write_text(f"{first}  -\n")
+    (tree / "root/.password.md5").write_text(second.upper())
+    known = applied.load(system, INSTANCE, "/root")
+    assert known.set_by_script(Secret(b"EXAMPLE-1")) and known.set_by_script(Secret(b"EXAMPLE-2"))
+    assert not known.set_by_script(Secret(b"EXAMPLE-3"))
+    (tree / "var/vmpasswordmd5sum").write_text("not a digest")
+    assert applied.load(system, INSTANCE).script_markers == ()
+
+
+def test_odd_instance_ids_stay_inside(system: System, tree: Path) -> None:
+    """An id is never a path."""
+    applied.save(system, applied.load(system, "../../../etc/passwd"))
+    assert [path.name for path in (tree / "var/lib/csagent/instances").iterdir()] == [
+        "_________etc_passwd.json"
+    ]
+
+
+def test_a_failed_save_is_an_error(system: System, tree: Path) -> None:
+    """Where it cannot be remembered the pass must know."""
+    (tree / "var/lib").mkdir()
+    (tree / "var/lib/csagent").write_text("a file in the way")
+    with pytest.raises(ApplyError, match="cannot remember"):
+        applied.save(system, applied.load(system, INSTANCE))
+
+
+def test_a_password_applied_before_the_id_was_known(system: System) -> None:
+    """Once the id is told, the fingerprints are carried over; nothing else is."""
+    applied.save(
+        system, replace(applied.load(system, None), hostname="web01").with_password(Secret(b"EXAMPLE-1"))
+    )
+    known = applied.load(system, INSTANCE)
+    assert known.age_of(Secret(b"EXAMPLE-1")) == "newest" and known.hostname is None
