@@ -101,6 +101,19 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Endpoint(NamedTuple):
+    """Where a TCP connection goes, and from where it starts.
+
+    `interface`: the NIC that it leaves by, whatever the routing table says: an address proves who we are only
+    on its own network. `source`: the address of that NIC that identifies us; None lets the kernel choose.
+    """
+
+    address: str
+    port: int
+    source: Optional[str] = None
+    interface: Optional[str] = None
+
+
 class Candidate(NamedTuple):
     """An address that may be a virtual router, and the NIC whose lease address identifies us there.
 
@@ -121,6 +134,14 @@ class Candidate(NamedTuple):
     name_servers: Tuple[str, ...] = ()
     domain: Optional[str] = None
     within: Tuple[str, ...] = ()
+
+    def metadata_endpoint(self, address: Optional[str] = None) -> Endpoint:
+        """Where it is asked for metadata; `address` where its own is a name."""
+        return Endpoint(address or self.address, self.port, self.source, self.interface)
+
+    def password_endpoint(self, address: Optional[str] = None) -> Endpoint:
+        """Where it is asked for a password; `address` where its own is a name."""
+        return Endpoint(address or self.address, self.password_port, self.source, self.interface)
 
 
 class Drive(NamedTuple):
@@ -172,14 +193,6 @@ class Place(NamedTuple):
         return self.outcome in ("ok", "partial")
 
 
-class Endpoint(NamedTuple):
-    """A password server that offered a password, so that the same one can be acknowledged there."""
-
-    address: str
-    port: int
-    source: Optional[str] = None
-
-
 class PasswordOffer(NamedTuple):
     """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
 
@@ -187,7 +200,7 @@ class PasswordOffer(NamedTuple):
     value: Optional[Secret] = None
     place: str = ""
     reason: str = ""
-    endpoints: Tuple[Endpoint, ...] = ()  # empty for a drive: it cannot be told
+    endpoints: Tuple[Endpoint, ...] = ()  # that offered it, to be told that it is set; empty for a drive
 
 
 class Refusal(NamedTuple):

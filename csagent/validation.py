@@ -21,6 +21,7 @@ SSH_KEYS_LIMIT = 1000
 SSH_KEYS_SIZE = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
 
+_QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
 _INSTANCE_NAME = re.compile(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
@@ -163,6 +164,25 @@ def address(text: str) -> Optional[str]:
         return None
     numbers = [int(part) for part in parts]
     return ".".join(map(str, numbers)) if max(numbers) <= 255 else None
+
+
+def ipv4(text: Optional[str]) -> Optional[str]:
+    """A unicast IPv4 address as a dotted quad, or None.
+
+    0.0.0.0/8 ("none" in CloudStack's answers, facts 1.4), loopback, multicast and above are no address
+    that a DHCP server or a guest can have.
+    """
+    if text is None or len(text) > 15 or not _QUAD.fullmatch(text):
+        return None
+    octets = [int(part) for part in text.split(".")]
+    if max(octets) > 255 or not 1 <= octets[0] <= 223 or octets[0] == 127:
+        return None
+    return text
+
+
+def ipv4_bytes(raw: bytes) -> Optional[str]:
+    """`ipv4` of four bytes in network order; None for any other length."""
+    return ipv4(".".join(str(octet) for octet in raw)) if len(raw) == 4 else None
 
 
 def is_mac(text: str) -> bool:

@@ -12,9 +12,9 @@ import struct
 from itertools import takewhile
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.text import ipv4, ipv4_bytes
 from csagent.model import Lease, Nic, Route
 from csagent.system.seams import System
+from csagent.validation import ipv4, ipv4_bytes
 
 PROC_ROUTE = "/proc/net/route"
 RTF_UP, RTF_GATEWAY, RTF_REJECT = 0x1, 0x2, 0x200  # linux/route.h

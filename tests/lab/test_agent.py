@@ -677,7 +677,7 @@ def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter
 STEPS = {
     "before the password is set": "csagent.apply.password.set_password",
     "before it is remembered": "csagent.state.applied.save",
-    "before it is acknowledged": "csagent.apply.executor.acknowledge",
+    "before it is acknowledged": "csagent.sources.acknowledge.acknowledge",
 }
 
 

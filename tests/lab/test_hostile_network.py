@@ -558,7 +558,7 @@ def ask(live: System, candidate: Callable[..., Candidate]) -> Asked:
     def look(default: Sequence[Any], second: Sequence[Any], platform: Platform = NO_DMI) -> Any:
         made = [candidate(one, interface="eth0", default=True, source="127.0.0.1") for one in default]
         made += [candidate(one, interface="eth1", source="127.0.0.9") for one in second]
-        return client.look(live, made, platform, deadline=time.monotonic() + 4)
+        return client.look(client.Question(live, made, platform, time.monotonic() + 4))
 
     return look
 

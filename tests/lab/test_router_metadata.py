@@ -30,7 +30,7 @@ def read_lab(live: System, candidate: Callable[..., Candidate]) -> Read:
     def read(cloud: Cloud, kind: Any = LabRouter, **fields: Any) -> Tuple[Reading, LabRouter]:
         with kind(cloud, **fields) as lab:
             deadline = time.monotonic() + 8
-            answer = client.look(live, [candidate(lab)], Platform(), deadline=deadline)
+            answer = client.look(client.Question(live, [candidate(lab)], Platform(), deadline))
             return answer.readings[0], lab
 
     return read

@@ -17,7 +17,7 @@ from csagent.discovery.leases import (
     udhcpc,
     wicked,
 )
-from csagent.discovery.leases.client import Client, Evidence, Statement
+from csagent.discovery.leases.client import Client, RawLeases, Statement
 from csagent.model import Lease, Nic, Rejected
 
 CLIENTS: Tuple[Client, ...] = (
@@ -62,11 +62,11 @@ class Belief(NamedTuple):
     notes: Tuple[str, ...]
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """What all the clients say, unjudged."""
-    yield from evidence.distrusted
+    yield from raw.distrusted
     for client in CLIENTS:
-        yield from client.statements(evidence, nics)
+        yield from client.statements(raw, nics)
 
 
 def believe(

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import base, domain, ipv4, ipv4_list, number, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, domain, ipv4_list, number, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "dhclient"
 FILES = (
@@ -146,11 +147,11 @@ def file_interface(path: str, names: Sequence[str]) -> Optional[str]:
     return name if name in names else None
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The last whole block of each interface in each file."""
     names = [nic.name for nic in nics]
     seen = set()
-    for path, content in evidence.matching(*FILES):
+    for path, content in raw.matching(*FILES):
         if path in seen or is_dhcpv6(path):
             continue
         seen.add(path)
@@ -176,6 +177,6 @@ def is_dhcpv6(path: str) -> bool:
     return base(path).startswith("dhclient6") or path.endswith(".leases6") or path.endswith(".lease6")
 
 
-def running(evidence: Evidence) -> bool:
+def running(raw: RawLeases) -> bool:
     """Whether a dhclient says that it is running."""
-    return evidence.marked(*RUNNING)
+    return raw.marked(*RUNNING)

@@ -16,6 +16,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Union
 
 from csagent import __version__
 from csagent.errors import CutShort, Malformed, ProbeError, Refused
+from csagent.model import Endpoint
 from csagent.sources.router.connect import connect, problem, status_problem
 from csagent.system.seams import System
 from csagent.system.sockets import DeadlineSocket
@@ -46,9 +47,7 @@ class Http:
 
     Args:
         system: its dialer opens the connections.
-        address: dotted quad of the router.
-        port: TCP port.
-        source: the local address that every connection is bound to, or None.
+        endpoint: where the router is, and from where every connection starts.
         deadline: on the monotonic clock; nothing lives past it.
         connections: how many may be kept, the number of threads that will ask.
     """
@@ -56,9 +55,7 @@ class Http:
     def __init__(
         self,
         system: System,
-        address: str,
-        port: int,
-        source: Optional[str],
+        endpoint: Endpoint,
         *,
         deadline: float,
         connections: int = 1,
@@ -69,11 +66,11 @@ class Http:
         self._attempts = connections + 1
 
         def dial() -> DeadlineSocket:
-            made = connect(system, address, port, source, self._expiry())
+            made = connect(system, endpoint, self._expiry())
             self.connected = True
             return made
 
-        self._pool = _Pool(lambda: _Connection(address, port, dial))
+        self._pool = _Pool(lambda: _Connection(endpoint.address, endpoint.port, dial))
 
     def _expiry(self) -> float:
         return min(self._deadline, self._clock.monotonic() + REQUEST_SECONDS)

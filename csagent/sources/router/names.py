@@ -10,12 +10,12 @@ import threading
 from typing import Callable, List, Optional, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER, lies_within
-from csagent.discovery.leases.text import ipv4
 from csagent.errors import Absent, TimedOut
-from csagent.model import Candidate
+from csagent.model import Candidate, Endpoint
 from csagent.sources.router import dns
 from csagent.sources.router.threads import start
 from csagent.system.seams import Clock, System
+from csagent.validation import ipv4
 
 NAME_SECONDS = 3.0  # two servers
 SERVERS_LIMIT = 2  # of one NIC
@@ -37,7 +37,8 @@ def resolver(system: System) -> Lookup:
         names = [DATA_SERVER, *([f"{DATA_SERVER}{candidate.domain}."] if candidate.domain else [])]
         for server in candidate.name_servers[:SERVERS_LIMIT]:
             try:
-                for found in dns.query(system, server, candidate.source, names):
+                where = Endpoint(server, dns.PORT, candidate.source, candidate.interface)
+                for found in dns.query(system, where, names):
                     good = tuple(one for one in found if ipv4(one) and lies_within(one, candidate.within))
                     if good:
                         return good

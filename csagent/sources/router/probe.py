@@ -105,12 +105,9 @@ class Probe:
                     return
                 self.address = address
             if self.http is None:
-                candidate = self.candidate
                 self.http = Http(
                     self.system,
-                    self.address or candidate.address,
-                    candidate.port,
-                    candidate.source,
+                    self.candidate.metadata_endpoint(self.address),
                     deadline=self.deadline,
                     connections=THREADS + 1,
                 )

@@ -18,10 +18,11 @@ from csagent.discovery.leases import (
     text,
     wicked,
 )
-from csagent.discovery.leases.client import Evidence
+from csagent.discovery.leases.client import RawLeases
 from csagent.model import Lease, Nic, Rejected
 from csagent.system.seams import Completed, NoCommands
 from csagent.system.tree import READ_LIMIT
+from csagent.validation import ipv4
 
 CAPTURES = Path(__file__).resolve().parents[3] / "fixtures" / "leases"
 NICS = (
@@ -70,8 +71,8 @@ class Answers(NoCommands):
 
 def say(files, commands=None, marks=()):
     """What all clients make of these files and command outputs."""
-    evidence = Evidence(files=dict(files), marks=set(marks), runner=Answers(commands or {}))
-    return [statement for client in CLIENTS for statement in client.statements(evidence, NICS)]
+    raw = RawLeases(files=dict(files), marks=set(marks), runner=Answers(commands or {}))
+    return [statement for client in CLIENTS for statement in client.statements(raw, NICS)]
 
 
 def leases(*args, **kwargs):
@@ -98,7 +99,7 @@ def assert_sound(statements):
         if isinstance(statement, Rejected):
             assert statement.reason and "\n" not in statement.reason
             continue
-        assert all(text.ipv4(address) == address for address in addresses(statement))
+        assert all(ipv4(address) == address for address in addresses(statement))
         assert statement.domain_name is None or text.domain(statement.domain_name)
 
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from csagent.discovery.finder import MAX_REJECTED, Trail, look, prepare
+from csagent.discovery.finder import MAX_REJECTED, Evidence, look, prepare
 from csagent.discovery.leases import CLIENTS, believe, duration
-from csagent.discovery.leases.client import FRESH, RETRIES, Evidence, gather, read_lease_file
+from csagent.discovery.leases.client import FRESH, RETRIES, RawLeases, gather, read_lease_file
 from csagent.model import Lease
 from csagent.system.seams import Clock, NoCommands, System
 from csagent.system.tree import READ_LIMIT, Tree
@@ -271,8 +271,8 @@ def test_file_being_rewritten_is_read_again(tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text("")
     writer = Writer(file, ['default-duid "x";\n', block("10.1.1.1")])
-    evidence = gather(live(tmp_path, writer), CLIENTS)
-    assert b"10.1.1.1" in evidence.files["/var/lib/dhcp/dhclient.leases"]
+    raw = gather(live(tmp_path, writer), CLIENTS)
+    assert b"10.1.1.1" in raw.files["/var/lib/dhcp/dhclient.leases"]
     assert writer.waits == 2
 
 
@@ -348,16 +348,16 @@ def test_links_and_odd_files_are_not_followed(tmp_path):
     (tmp_path / "secret").write_text("ADDRESS=10.1.1.42\n")
     (folder / "2").symlink_to("/secret")
     os.mkfifo(folder / "3")
-    evidence = gather(System.at(str(tmp_path)), CLIENTS)
-    assert evidence.files == {}
-    assert set(evidence.unread) == {"/run/systemd/netif/leases/2", "/run/systemd/netif/leases/3"}
+    raw = gather(System.at(str(tmp_path)), CLIENTS)
+    assert raw.files == {}
+    assert set(raw.unread) == {"/run/systemd/netif/leases/2", "/run/systemd/netif/leases/3"}
 
 
 def test_unreadable_file_is_reported(tmp_path):
     """What could not be read is said, since it may hold the answer."""
     system = tree(tmp_path, {})
-    evidence = Evidence(unread={"/var/lib/dhcpcd/eth0.lease": "Permission denied"})
-    found = look(system, Trail(evidence=evidence), ())
+    raw = RawLeases(unread={"/var/lib/dhcpcd/eth0.lease": "Permission denied"})
+    found = look(system, Evidence(leases=raw), ())
     assert any(
         "/var/lib/dhcpcd/eth0.lease could not be read: Permission denied" in note for note in found.notes
     )
