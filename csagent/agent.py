@@ -147,7 +147,7 @@ def _one_round(
     wake: Optional[Wake],
     log: "Say",
 ) -> Tuple["Report", bool]:
-    """The pass itself, and whether a reset arrived between the fetch and the acknowledgement (edge 40)."""
+    """The pass, and whether a reset arrived between fetch and acknowledgement (field/cloudstack#edge-40)."""
     started = system.clock.now()
     observed = observe(
         system, settings, options, wait=wait, grace=grace, wake=wake, meanwhile=import_the_rest

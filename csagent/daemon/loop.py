@@ -1,9 +1,10 @@
 """When to run a pass: at the start, while something may still turn up, on an event, at each poll.
 
 For two minutes after its start the daemon keeps looking closely, because DHCP and the virtual router may
-come up after the VM (facts, 1.6); a config drive is applied meanwhile without waiting for any of it. Then it
-sleeps until udev, a lease file, the network, the wall clock or a signal wakes it, or the poll is due. Each
-pass runs in a process of its own (`csagent.daemon.pass_process`): this one stays small, and imports little.
+come up after the VM (field/cloudstack#1.6); a config drive is applied meanwhile without waiting for any of
+it. Then it sleeps until udev, a lease file, the network, the wall clock or a signal wakes it, or the poll is
+due. Each pass runs in a process of its own (`csagent.daemon.pass_process`): this one stays small, and
+imports little.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SETTLE_AT_MOST = 1.0
 HURRY = 0.0  # seconds that the router gets once an exchanged drive is read, where it gave nothing before
 GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
 LONGEST_GAP = 60.0  # but not for a drive
-GRACE = 3.0  # else (DESIGN, "Order")
+GRACE = 3.0  # else: such VMs usually have no router to wait for
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
 SLACK = 90.0  # seconds beyond all its waits after which a pass is taken for stuck
 

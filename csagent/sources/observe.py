@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from csagent.settings import Settings
     from csagent.system.seams import System
 
-GRACE = 3.0  # seconds that the router gets once a drive has been read (DESIGN, "Order")
+GRACE = 3.0  # seconds that the router gets once a drive has been read: mostly there is none then
 ONE_LOOK = 5.0  # seconds for one look where the wait is shorter than any look can be
-DRIVE_PATIENCE = 6.0  # seconds for an image; facts/dependencies.md, section 3
+DRIVE_PATIENCE = 6.0  # seconds for an image; field/dependencies#3
 LOADING_PATIENCE = 20.0  # seconds for the library before it
 SCOUT_PATIENCE = 20.0
 DRIVE_AT_LEAST = 2.0  # seconds, however short the wait is

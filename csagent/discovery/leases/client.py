@@ -1,7 +1,7 @@
 """What a DHCP client module provides, and the evidence it judges.
 
-Evidence is gathered in two steps because of who may read what (facts/dhcp-leases.md): the files while
-the process is still root, without looking into them further than "is there a whole record yet"; the
+Evidence is gathered in two steps because of who may read what (field/dhcp-leases#where): the files
+while the process is still root, without looking into them further than "is there a whole record yet"; the
 parsing, and the few commands that know more than the files, once it is nobody.
 """
 

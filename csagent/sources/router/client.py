@@ -152,7 +152,7 @@ class _Reading:
         )
 
     def _only_a_password(self) -> RouterAnswer:
-        """No metadata anywhere. A password server that signs its reply is evidence of its own (facts, 8)."""
+        """No metadata anywhere. A password server that signs is evidence, too (field/cloudstack#8)."""
         answer = self._nothing()
         first, _ = passwords.groups(self._servers())
         answers = self._desk.answers(first)

@@ -44,7 +44,7 @@ def problem(error: OSError) -> ProbeError:
 
 
 def status_problem(status: int) -> ProbeError:
-    """An HTTP status other than 200 as a `ProbeError` (facts, 2.7; edge 67)."""
+    """An HTTP status other than 200 as a `ProbeError` (field/cloudstack#2.7, #edge-67)."""
     if status in (404, 410):
         return Absent(f"HTTP {status}")
     if status in (401, 403, 407, 429):
@@ -65,7 +65,7 @@ def connect(
         system: its dialer and clock are used.
         address: a dotted quad. A name is refused here, so that no resolver without a deadline is asked.
         port: TCP port.
-        source: the lease address of the NIC, which is our identity (facts, 2.2 and 4.1), or None.
+        source: the lease address of the NIC, which is our identity (field/cloudstack#2.2 and #4.1), or None.
         deadline: on the monotonic clock.
 
     Raises:

@@ -1,7 +1,7 @@
 """Whose password is believed, and who is told that it has been set.
 
 Metadata answering on :80 says nothing about :8080, and on redundant routers they are different addresses
-(facts, 1.3 and edges 2, 39, 40). Only `acknowledge` ever sends `saved_password`.
+(field/cloudstack#1.3, #edge-2, #edge-39 and #edge-40). Only `acknowledge` ever sends `saved_password`.
 """
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ def acknowledge(
     """Tell every server that offered the password that it is set. Nothing is raised.
 
     The acknowledgement does not say what it acknowledges, and deletes whatever is stored: so each server
-    is asked again first, and one that has another password by now is left alone (edge 40, outcome
-    "changed").
+    is asked again first, and one that has another password by now is left alone
+    (field/cloudstack#edge-40, outcome "changed").
 
     Args:
         system: its dialer and clock are used.
