@@ -1,7 +1,7 @@
 """What to do: a pure function of what CloudStack says, what was applied before, and the settings.
 
 It is total: whatever the observation, each datum gets exactly one action with a reason. We act when the
-source changes, not at every boot, so that a choice made inside the VM stays (DESIGN, promise 3).
+source changes, not at every boot, so that a choice made inside the VM stays.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ def _is_old_news(
 ) -> bool:
     """Whether this value was outdone before by a better-trusted place, which now is silent.
 
-    A drive may be stale (edge 65), and a router slower than the time that it is given beside a drive: what
-    it said must not be undone for as long as it is on its way, nor while it is away. A *new* value is taken.
+    A drive may be stale (field/cloudstack#edge-65), and a router slower than the time that it is given beside
+    a drive: what it said must not be undone for as long as it is on its way, nor while it is away. A *new*
+    value is taken.
     """
     channel = observation.provenance.get(datum, "").split(" ", 1)[0]
     return channel != settings.sources[0] and value in memory.passed_over.get(datum, ())

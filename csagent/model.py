@@ -77,7 +77,7 @@ class Lease(NamedTuple):
     """What a DHCP client remembers of one lease.
 
     `server_identifier` is option 54 and nothing else: siaddr and its many spellings are `next_server`
-    (facts/dhcp-leases.md, rule 5). It is None where the client does not record it.
+    (field/dhcp-leases#rule-5). It is None where the client does not record it.
     """
 
     interface: str
@@ -153,7 +153,7 @@ class Drive(NamedTuple):
 
 
 class Platform(NamedTuple):
-    """What DMI says. `cloudstack` is None where DMI proves nothing (facts, section 8)."""
+    """What DMI says. `cloudstack` is None where DMI proves nothing (field/cloudstack#8)."""
 
     vendor: Optional[str] = None
     product: Optional[str] = None

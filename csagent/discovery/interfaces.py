@@ -1,7 +1,7 @@
 """NICs and IPv4 default routes, as the kernel has them now.
 
 netifaces lists the NICs where it is installed; routes come from rtnetlink, since netifaces' gateways()
-knows no metric, no multipath, and is wrong with policy routing (facts/dependencies.md section 2).
+knows no metric, no multipath, and is wrong with policy routing (field/dependencies#2).
 """
 
 from __future__ import annotations

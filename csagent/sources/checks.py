@@ -137,7 +137,7 @@ def _check_values(reading: Reading) -> None:
 
 
 def _is_key(name: str) -> bool:
-    """A plain name, or one inside a directory: newer providers have a level of them (facts, 2.8)."""
+    """A plain name, or one inside a directory: newer providers have some (field/cloudstack#2.8)."""
     return all(map(validation.metadata_key, name.split("/", 1)))
 
 

@@ -1,7 +1,7 @@
 """A socket whose deadline slow bytes cannot stretch.
 
 `settimeout` counts from each receive: a peer that sends one byte now and then holds a read for ever
-(facts/dependencies.md, section 5). This one re-arms what is left of a fixed moment before every call.
+(field/dependencies#5). This one re-arms what is left of a fixed moment before every call.
 """
 
 from __future__ import annotations

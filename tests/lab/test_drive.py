@@ -235,7 +235,7 @@ def test_the_label_must_be_one_of_those_configured(
 
 
 def test_a_drive_with_only_the_network_gives_only_that(tmp_path: Path) -> None:
-    """CloudStack 4.20 where no network of the VM has its user-data on the drive (edge 60)."""
+    """CloudStack 4.20 where no network has its user-data on the drive (field/cloudstack#edge-60)."""
     files = {name: FILES[name] for name in FILES if name.endswith(("network_data.json", "vendor_data.json"))}
     reading, place = read(make(tmp_path, "genisoimage", files))
     assert reading is not None and place.outcome == "ok"

@@ -91,7 +91,7 @@ def test_a_hostile_image_costs_one_child_and_a_few_seconds(path: Path) -> None:
 
 
 def test_the_hostile_images_are_there() -> None:
-    """The images of the facts, each of which hung, bloated or crashed the library once."""
+    """Those of field/dependencies#3, each of which hung, bloated or crashed the library once."""
     assert len(IMAGES) >= 7
 
 

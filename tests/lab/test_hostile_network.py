@@ -529,7 +529,7 @@ def test_too_much_of_everything(case: Case, tmp_path: Path) -> None:
 
 
 def test_directories_are_kept(tmp_path: Path) -> None:
-    """Keys inside directories, as newer providers have them (facts, 2.8), cost nothing of the rest."""
+    """Keys inside directories, as newer providers have (field/cloudstack#2.8), cost nothing of the rest."""
     pages = {**METADATA, NAME: b"web01", LISTING: b"local-hostname\ndisks/\n"}
     pages.update({f"{LISTING}disks/": b"root\n", f"{LISTING}disks/root": b"/dev/vda"})
     peer = Peer(lambda one, request: answer(one, pages.get(request.split(b" ")[1].decode(), b"")))

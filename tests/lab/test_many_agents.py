@@ -175,7 +175,7 @@ def test_what_the_listing_rules_out_is_not_asked_for(
 
 
 def test_a_key_that_the_router_could_not_list_is_asked_for() -> None:
-    """A name that is part of another is left out of the listing though it is there (facts, 2.3)."""
+    """A name that is part of another is left out of the listing though it is there (field/cloudstack#2.3)."""
     listing = parse_listing(b"my-vm-id-old\nlocal-hostname\n")
     assert listing.unlisted(("vm-id", "public-ipv4", "public-keys")) == ("vm-id", "public-keys")
     assert parse_listing(b" \n").unlisted(("vm-id", "public-ipv4")) == ("vm-id", "public-ipv4")

@@ -49,7 +49,7 @@ def ask_peer(
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_every_historical_shape_is_understood(live: System, servers: Any, shape: str) -> None:
-    """Offered, acknowledged, nothing left: in each shape that VRs have had (4.1 to 4.3)."""
+    """Offered, acknowledged, nothing left: in each shape that VRs have had (field/cloudstack#4.1 to #4.3)."""
     lab = servers.lab(Cloud(password=MARKER), shape=shape)
     peer = type("P", (), {"address": lab.address, "port": lab.password_port})
     first = ask_peer(live, peer)
@@ -95,7 +95,7 @@ def test_the_request_is_what_old_servers_need(live: System, servers: Any) -> Non
     ],
 )
 def test_passwords_arrive_byte_by_byte(raw: bytes, value: bytes) -> None:
-    """At most one line end is removed, nothing else (edges 32 to 34)."""
+    """At most one line end is removed, nothing else (field/cloudstack#edge-32 to #edge-34)."""
     reply = parse(raw)
     assert reply.value is not None
     assert (reply.state, reply.value.reveal()) == ("offered", value)
@@ -106,14 +106,14 @@ def test_passwords_arrive_byte_by_byte(raw: bytes, value: bytes) -> None:
 )
 @pytest.mark.parametrize("head", [HEAD, PLAIN, b"HTTP/1.0 200 OK\nDocumentType: text/plain\n\n"])
 def test_words_of_the_protocol_are_never_passwords(head: bytes, body: bytes) -> None:
-    """saved_password, nothing and bad_request mean that nothing is waiting (edge 31)."""
+    """saved_password, nothing and bad_request mean that nothing is waiting (field/cloudstack#edge-31)."""
     reply = parse(head + body)
     assert (reply.state, reply.value, reply.outcome) == ("none", None, "ok")
     assert reply.confirmed is not body.startswith(b"bad")
 
 
 def test_a_polluted_bad_request_is_no_password() -> None:
-    """Python 2 servers write the status line of their 400 into the body (4.2)."""
+    """Python 2 servers write the status line of their 400 into the body (field/cloudstack#4.2)."""
     polluted = b"HTTP/1.0 400 Bad Request\r\nServer: CloudStack Password Server 4.x\r\n\r\nbad_request"
     reply = parse(HEAD + polluted)
     assert (reply.state, reply.value, reply.confirmed) == ("none", None, False)
@@ -460,7 +460,7 @@ def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
 
 
 def test_a_gateways_web_page_on_8080_is_no_password(live: System, servers: Any, candidate: Make) -> None:
-    """The router has none; its network's gateway answers anything on both ports (edge 3): still none."""
+    """The router has none; its gateway answers anything on both ports (field/cloudstack#edge-3): none."""
     ours = servers.lab(Cloud(password=None), "127.0.0.2")
     page = servers.says(b"HTTP/1.0 200 OK\r\n\r\nwelcome-EXAMPLE", "127.0.0.3")
     gateway = candidate(page, password_port=page.port, interface="eth0", default=True, kind="gateway")
@@ -632,7 +632,7 @@ def test_all_that_offered_are_told(live: System, servers: Any, shape: str, soon:
 
 
 def test_a_newer_password_is_not_acknowledged(live: System, servers: Any, soon: Soon) -> None:
-    """A reset between reading and acknowledging is left on the server (edge 40)."""
+    """A reset between reading and acknowledging is left on the server (field/cloudstack#edge-40)."""
     lab = servers.lab(Cloud(password=MARKER))
     endpoint = Endpoint(lab.address, lab.password_port)
     lab.change(password="marker-Pw2EXAMPLE")

@@ -141,7 +141,7 @@ IMPOSTORS = {
 def test_another_web_server_is_not_believed(
     live: System, servers: Any, candidate: Make, soon: Soon, name: str
 ) -> None:
-    """A router's own web page on port 80 is no metadata (edge 3); the true one is found beside it."""
+    """A router's own web page is no metadata (field/cloudstack#edge-3); the true one is found beside it."""
     body = IMPOSTORS[name]
 
     def behaviour(connection: Any, _request: bytes) -> None:
@@ -168,7 +168,7 @@ def test_another_web_server_is_not_believed(
 def test_dmi_tells_another_vms_metadata(
     live: System, servers: Any, candidate: Make, soon: Soon, platform: Platform, believed: bool
 ) -> None:
-    """A UUID that is not CloudStack's DMI UUID is another VM's (edges 22 and 23); its password, too."""
+    """A UUID unlike DMI's is another VM's, and so is its password (field/cloudstack#edge-22, #edge-23)."""
     lab = servers.lab()
     answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], platform, soon(5)))
     assert bool(answer.readings) is believed
@@ -364,7 +364,7 @@ def test_a_late_router_is_caught_within_a_second(
 def test_a_router_that_does_not_know_us_yet_is_asked_again(
     live: System, servers: Any, candidate: Make, soon: Soon
 ) -> None:
-    """404 for everything, then metadata: the VR's DHCP answers before its web server is ready (1.6)."""
+    """404 for all, then metadata: the VR's DHCP answers before its web server (field/cloudstack#1.6)."""
 
     class Deferred(LabRouter):
         ready = 0.0

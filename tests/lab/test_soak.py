@@ -14,7 +14,7 @@ import pytest
 from support.running_daemon import CLOUD, Running, until
 
 PASSES = int(os.environ.get("CSAGENT_SOAK", "25"))
-RSS_LIMIT = 16 * 1024  # KiB, DESIGN "Speed"
+RSS_LIMIT = 16 * 1024  # KiB
 GROWTH_LIMIT = 1024  # KiB
 
 

@@ -3,7 +3,7 @@
 ``lease { ... }`` blocks, oldest first, one appended per acknowledgement; times are UTC. The last whole
 block of an interface is what the client believes: after `ifdown` or a clean shutdown that is a copy
 which expires at once, behind one that looks valid for another month (dhclient.leases(5),
-facts/dhcp-leases.md rule 2).
+field/dhcp-leases#rule-2).
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def whole(content: bytes) -> bool:
 
 
 def is_dhcpv6(path: str) -> bool:
-    """DHCPv6 leases have names of their own and identify no virtual router (rule 7)."""
+    """DHCPv6 leases have names of their own and identify no virtual router (field/dhcp-leases#rule-7)."""
     return base(path).startswith("dhclient6") or path.endswith(".leases6") or path.endswith(".lease6")
 
 

@@ -1,7 +1,7 @@
 """udhcpc: the stock script records no server identifier; one hook line does.
 
 The hook's file, `/run/dhcp-server-ip.IF`, holds the identifier and nothing else; CloudStack's own guest
-script looks for it too (facts/cloudstack.md 1.5). Where the hook also keeps its environment in
+script looks for it too (field/cloudstack#1.5). Where the hook also keeps its environment in
 `/run/udhcpc-env/IF.EVENT`, that gives the rest. The hook should write to a temporary file and rename:
 ``printf '%s\\n' "$serverid" > f.tmp && mv f.tmp f``.
 """

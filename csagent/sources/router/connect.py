@@ -46,7 +46,7 @@ def problem(error: OSError) -> ProbeError:
 
 
 def status_problem(status: int) -> ProbeError:
-    """An HTTP status other than 200 as a `ProbeError` (facts, 2.7; edge 67)."""
+    """An HTTP status other than 200 as a `ProbeError` (field/cloudstack#2.7, #edge-67)."""
     if status in (404, 410):
         return Absent(f"HTTP {status}")
     if status in (401, 403, 407, 429):

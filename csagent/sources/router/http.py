@@ -2,9 +2,8 @@
 
 On the standard library's http.client, for it needs neither TLS nor redirects nor cookies nor proxies, and
 refuses them. Endless 1xx replies and trailers ignore its timeout (python/cpython#150743), headers cut by a
-close pass for whole ones, and a Content-Length that is no number is ignored (facts/dependencies.md, section
-5). So the socket ends at a deadline, the stream below http.client is metered, and what it lets pass is
-refused.
+close pass for whole ones, and a Content-Length that is no number is ignored (field/dependencies#5).
+So the socket ends at a deadline, the stream below http.client is metered, and what it lets pass is refused.
 """
 
 from __future__ import annotations

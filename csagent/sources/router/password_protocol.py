@@ -1,7 +1,7 @@
 """One question to one password server, over a plain socket, and every kind of answer that VRs have given.
 
 requests and http.client cannot read a reply without a header and then put the password into the text of
-their exception (facts/dependencies.md, section 5). The shapes are those of facts/cloudstack.md, 4.1 to 4.3.
+their exception (field/dependencies#5). The shapes are those of field/cloudstack#4.1 to #4.3.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def parse(raw: bytes, *, closed: bool = True) -> PasswordReply:
         ProbeError: it is no answer to the question; a reply that holds no password is returned.
     """
     if not raw:
-        # socat's script held one lock for everybody and just closed on the second client (facts, 4.3).
+        # socat's script held one lock for all and just closed on the second client (field/cloudstack#4.3).
         raise Refused("connection closed without a reply")
     head, body = split(raw)
     if head is None:
@@ -228,7 +228,7 @@ def _judge(body: bytes, signed: bool) -> PasswordReply:
         raise Malformed(f"{kind} where a password should be")
     word = body.rstrip(b"\r\n")
     if word.startswith(b"HTTP/1.") and word.endswith(b"\n" + validation.BAD_REQUEST):
-        # Python 2 servers write the status line of their 400 into the body (facts, 4.2).
+        # Python 2 servers write the status line of their 400 into the body (field/cloudstack#4.2).
         body = word = validation.BAD_REQUEST
     try:
         value = validation.password(body)

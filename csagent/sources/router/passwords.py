@@ -141,8 +141,8 @@ def acknowledge(
     """Tell every server that offered the password that it is set. Nothing is raised.
 
     The acknowledgement does not say what it acknowledges, and deletes whatever is stored: so each server
-    is asked again first, and one that has another password by now is left alone (edge 40, outcome
-    "changed").
+    is asked again first, and one that has another password by now is left alone
+    (field/cloudstack#edge-40, outcome "changed").
 
     Args:
         system: its dialer and clock are used.

@@ -365,7 +365,7 @@ def test_option_in_parts_and_in_the_file_field():
 
 
 def test_boot_servers_are_never_identifiers():
-    """siaddr under each of its names is next_server (rule 5)."""
+    """siaddr under each of its names is next_server (field/dhcp-leases#rule-5)."""
     files = {
         "/run/systemd/netif/leases/2": b"ADDRESS=10.1.1.42\nNEXT_SERVER=10.1.1.77\n",
         "/run/NetworkManager/devices/2": b"[device]\nnext-server=10.1.1.77\n"
@@ -453,7 +453,7 @@ def test_wicked_file_without_its_end():
 
 
 def test_router_option_of_zeros_is_none() -> None:
-    """Another provider sends router 0.0.0.0 to NICs that are not the default one (2.8, edge 7)."""
+    """Another provider sends router 0.0.0.0 to non-default NICs (field/cloudstack#2.8, #edge-7)."""
     from csagent.discovery.leases import networkd
 
     text = b"ADDRESS=10.1.1.42\nROUTER=0.0.0.0\nSERVER_ADDRESS=10.1.1.1\n"
