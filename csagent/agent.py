@@ -37,7 +37,7 @@ def run_pass(request: PassRequest) -> "Report":
 
 
 def _one_round(request: PassRequest) -> Tuple["Report", bool]:
-    """The pass itself, and whether a reset arrived between the fetch and the acknowledgement (edge 40)."""
+    """The pass itself, and whether a reset came before the acknowledgement (field/cloudstack#edge-40)."""
     system, settings, options = request.system, request.settings, request.options
     started = system.clock.now()
     observed = observe(request)

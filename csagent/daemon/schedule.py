@@ -1,8 +1,8 @@
 """When to run a pass, and how long it may wait. Pure: the moments of the monotonic clock are passed in.
 
 For two minutes after its start the daemon looks closely, because DHCP and the virtual router may come up
-after the VM (facts, 1.6). Then a pass is due at each poll, after an event, and, where a source is missing,
-after longer and longer pauses.
+after the VM (field/cloudstack#1.6). Then a pass is due at each poll, after an event, and, where a source is
+missing, after longer and longer pauses.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from csagent.sources.reader import Running, over, too_late
 if TYPE_CHECKING:
     from csagent.sources.request import PassRequest
 
-PATIENCE = 6.0  # seconds for an image (docs/field/dependencies.md, section 3)
+PATIENCE = 6.0  # seconds for an image (field/dependencies#3)
 LOADING_PATIENCE = 20.0  # seconds for the library before it
 SCOUT_PATIENCE = 20.0
 AT_LEAST = 2.0  # seconds, however short the wait is

@@ -216,7 +216,7 @@ def test_a_length_ends_the_reply_of_a_server_that_does_not_close(live: System, s
 
 
 def test_nobody_listening(live: System, servers: Any) -> None:
-    """A closed port is refused and not an answer (edge 2)."""
+    """A closed port is refused and not an answer (field/cloudstack#edge-2)."""
     reply = ask(live, Endpoint("127.0.0.1", servers.free_port()), time.monotonic() + 1)
     assert (reply.state, reply.outcome, reply.answered) == ("unknown", "refused", False)
 
@@ -280,7 +280,7 @@ def server(
 
 
 def test_the_same_password_of_two_servers_names_both() -> None:
-    """Every server that offered it is to be told later (edge 39)."""
+    """Every server that offered it is to be told later (field/cloudstack#edge-39)."""
     offer = trust_rule.offers([(server(1), OFFER), (server(2), REFUSED), (server(3), OFFER)], TRUST)
     assert [endpoint.address for endpoint in offer.endpoints] == ["10.1.1.1", "10.1.1.3"]
     assert (offer.state, offer.place) == ("offered", "password server 10.1.1.1:8080")

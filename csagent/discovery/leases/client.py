@@ -1,6 +1,6 @@
 """What a DHCP client module provides, and the evidence it judges.
 
-The evidence is gathered in two steps because of who may read what (facts/dhcp-leases.md): the files while
+The evidence is gathered in two steps because of who may read what (field/dhcp-leases): the files while
 the process is still root, without looking into them further than "is there a whole record yet"; the
 parsing, and the few commands that know more than the files, once it is nobody.
 """

@@ -114,7 +114,7 @@ class _RouterRead:
         return (*routers, *self._passwords.places(trust))
 
     def _only_a_password(self) -> RouterAnswer:
-        """No metadata anywhere. A password server that signs its reply is evidence of its own (facts, 8)."""
+        """No metadata anywhere; a password server that signs is evidence of its own (field/cloudstack#8)."""
         offer = self._passwords.last_word()
         places = self._places()
         if offer.state != "offered":

@@ -64,7 +64,7 @@ def connect(system: System, endpoint: Endpoint, deadline: float) -> DeadlineSock
     Args:
         system: its dialer and clock are used.
         endpoint: its address is a dotted quad: a name is refused, so that no resolver without a deadline is
-            asked. Its source is the lease address of the NIC, which is our identity (facts, 2.2 and 4.1).
+            asked. Its source is the lease address of the NIC, our identity (field/cloudstack#2.2 and #4.1).
         deadline: on the monotonic clock.
 
     Raises:

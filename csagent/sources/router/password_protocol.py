@@ -113,7 +113,7 @@ def _exchange(system: System, endpoint: Endpoint, deadline: float, request: byte
         ProbeError: no connection, a time-out, or a reset.
     """
     host = f"{endpoint.address}:{endpoint.port}".encode("ascii", "replace")
-    # The underscore is CloudStack's (facts, 4.1); socat's script matches the name with its case.
+    # The underscore is CloudStack's (field/cloudstack#4.1); socat's script matches the name with its case.
     message = b"GET / HTTP/1.0\r\nHost: %s\r\nDomU_Request: %s\r\nConnection: close\r\n\r\n" % (host, request)
     pieces: List[bytes] = []
     with connect(system, endpoint, deadline) as connection:

@@ -1,7 +1,7 @@
 """Whose password is believed. Pure; the rule is SECURITY.md's, "Whose password".
 
 Metadata answering on :80 says nothing about :8080, and on redundant routers they are different addresses
-(facts, 1.3 and edges 2, 39, 40).
+(field/cloudstack#1.3, #edge-2, #edge-39, #edge-40).
 """
 
 from __future__ import annotations

@@ -300,7 +300,7 @@ def test_one_of_two_routers_that_cannot_be_told(system: System, router: Router) 
 
 
 def test_a_reset_meanwhile_asks_for_another_pass(system: System, router: Router) -> None:
-    """A server that has another password by now is not told, and the pass begins again (edge 40)."""
+    """Who has another password by now is not told, and the pass begins again (field/cloudstack#edge-40)."""
     router.answers = (OK._replace(outcome="changed"),)
     carry_out(system, router, word())
     assert router.reset_meanwhile  # type: ignore[attr-defined]
