@@ -169,8 +169,8 @@ def address(text: str) -> Optional[str]:
 def ipv4(text: Optional[str]) -> Optional[str]:
     """A unicast IPv4 address as a dotted quad, or None.
 
-    0.0.0.0/8 ("none" in CloudStack's answers, field/cloudstack#1.4), loopback, multicast and above are no address
-    that a DHCP server or a guest can have.
+    0.0.0.0/8 ("none" in CloudStack's answers, field/cloudstack#1.4), loopback, multicast and above are no
+    address that a DHCP server or a guest can have.
     """
     if text is None or len(text) > 15 or not _QUAD.fullmatch(text):
         return None
