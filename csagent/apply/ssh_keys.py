@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_standing
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.system.accounts import Account
@@ -60,18 +60,27 @@ def write_keys(
     keys: Sequence[str],
     previous: Sequence[str] = (),
     adopt: bool = False,
-) -> bool:
-    """Make `keys` our lines in the file; False where they were so already.
+    *,
+    only_add: bool = False,
+) -> Tuple[str, ...]:
+    """Make `keys` our lines in the file.
 
     Args:
         adopt: what cloud-init wrote of these keys and of the previous ones is ours too.
+        only_add: every line that stands as ours stays.
+
+    Returns:
+        The lines that are ours now.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous, adopt)})
+    answer = _as_owner(
+        system, account, lambda home: {"keys": _replace(home, keys, previous, adopt, only_add)}
+    )
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    return bool(answer["changed"])
+    written = answer.get("keys")
+    return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
 
 
 def clear(system: "System", account: Account) -> bool:
@@ -130,13 +139,13 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool) -> bool:
+def _replace(
+    home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool, only_add: bool
+) -> Sequence[str]:
     os.umask(0o077)
     _belongs(home, "the home directory")
-    changed = False
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
-        changed = True
     except FileExistsError:
         pass
     os.fsync(home)
@@ -144,10 +153,12 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: boo
     try:
         if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
             os.fchmod(directory, 0o700)
-            changed = True
         text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
+        if only_add:
+            keys = with_standing(text, keys)
         new = merge(text, keys, previous, adopt).encode("utf-8", "surrogateescape")
-        return replace_at(directory, FILE, new, 0o600) or changed
+        replace_at(directory, FILE, new, 0o600)
+        return keys
     finally:
         os.close(directory)
 
@@ -217,8 +228,14 @@ def _problem(error: OSError) -> str:
 
 
 def preview(
-    system: "System", account: Account, keys: Sequence[str], previous: Sequence[str], adopt: bool = False
+    system: "System",
+    account: Account,
+    keys: Sequence[str],
+    previous: Sequence[str],
+    adopt: bool = False,
+    *,
+    only_add: bool = False,
 ) -> Tuple[str, str]:
     """(text now, text afterwards), for `plan`."""
     now = current(system, account) or ""
-    return now, merge(now, keys, previous, adopt)
+    return now, merge(now, with_standing(now, keys) if only_add else keys, previous, adopt)

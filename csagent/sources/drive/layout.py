@@ -180,7 +180,7 @@ def plan(listing: Iterable[Entry]) -> Plan:
     found: Dict[str, Entry] = {}
     problems: Dict[str, str] = {}
     for entry in entries:
-        if entry.directory or len(entry.path) != 3:
+        if len(entry.path) != 3:
             continue
         top, area = _TOP.get(fold(entry.path[0])), fold(entry.path[1])
         if top is None or (top == "openstack" and entry.path[1] != version):
@@ -190,6 +190,10 @@ def plan(listing: Iterable[Entry]) -> Plan:
             continue
         if name.startswith(AMBIGUOUS):
             problems[name[1:]] = "there under an 8.3 name, which can be more than one file"
+            continue
+        if entry.directory:
+            if not name.startswith(METADATA) or name[len(METADATA) :] in WELL_KNOWN:
+                problems[name] = "a directory, where a file should be"
             continue
         if name in found and not _better(entry, found[name], name):
             continue

@@ -195,6 +195,15 @@ def test_sizes_are_checked_before_reading() -> None:
         layout.check_count(2001)
 
 
+def test_a_directory_in_the_place_of_a_file_is_a_problem() -> None:
+    """The file that belongs there has been lost; a directory of the user's own name is nothing."""
+    listing = [Entry(("cloudstack", "metadata", name), 0, True) for name in ("public-keys.txt", "mine.txt")]
+    listing.append(Entry(("cloudstack", "password", "vm_password.txt"), 0, True))
+    result = plan([*ROOT, *listing])
+    assert result.files == {}
+    assert set(result.problems) == {METADATA + "public-keys", layout.PASSWORD}
+
+
 @given(st.sampled_from(WELL_KNOWN), st.data())
 def test_any_mangling_of_a_known_key_is_undone(key: str, data: st.DataObject) -> None:
     """Any mix of case and of - and _, with or without extension, dot and version."""
