@@ -194,9 +194,9 @@ class Watched(Tree):
         super().__init__(root)
         self.seen = set()
 
-    def resolve(self, path, *, follow=True):
+    def resolve(self, path, *, follow=True, visit=None):
         self.seen.add(path)
-        return super().resolve(path, follow=follow)
+        return super().resolve(path, follow=follow, visit=visit)
 
 
 def listed(path):
