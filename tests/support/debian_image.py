@@ -113,7 +113,7 @@ def cache_directory() -> Path:
 
 def build_package(directory: Path) -> Path:
     """Build the .deb from this checkout."""
-    done = run([REPOSITORY / "packaging" / "build-deb", directory], 120)
+    done = run([REPOSITORY / "packaging" / "build-deb", directory], 120, PYTHON=sys.executable)
     return Path(done.stdout.strip())
 
 
