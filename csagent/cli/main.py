@@ -326,6 +326,13 @@ def _install_units(parsed: argparse.Namespace) -> int:
     return units.run(parsed)
 
 
+def _lab_is_missing(parsed: argparse.Namespace) -> int:
+    raise UsageError(
+        "csagent lab is in a package of its own: apt install csagent-lab, dnf install csagent-lab, "
+        "or pip install csagent, which has it"
+    )
+
+
 def _verbosity(parsed: argparse.Namespace) -> int:
     return 0 if parsed.quiet else 1 + int(parsed.verbose or 0)
 
@@ -341,6 +348,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "doctor": _doctor,
     "seal": _seal,
     "install-units": _install_units,
+    "lab": _lab_is_missing,
 }
 
 

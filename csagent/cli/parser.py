@@ -13,6 +13,11 @@ TYPE_CHECKING = False  # status and query do without typing, as without most of 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Optional
+
 EPILOG = """\
 exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
 3 some data applied and some failed, 4 no CloudStack source found"""
@@ -171,9 +176,26 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     units.add_argument(
         "--exec", metavar="PATH", help="csagent's console script as the system finds it (the one that runs)"
     )
-    lab = add("lab", "a virtual router and config drives to try csagent on, no cloud needed")
-    if with_lab:
-        from csagent.lab import command as lab_command
-
-        lab_command.add_arguments(lab)
+    text = "a virtual router and config drives to try csagent on, no cloud needed"
+    lab_command = _lab_command() if with_lab else None
+    if with_lab and lab_command is None:
+        # Its words are not known here: whatever follows is taken, options too, and main says how to get it.
+        missing = commands.add_parser("lab", help=text, add_help=False, prefix_chars="\0")
+        missing.add_argument("words", nargs="*")
+        missing.set_defaults(run="lab")
+    else:
+        lab = add("lab", text)
+        if lab_command is not None:
+            lab_command.add_arguments(lab)
     return parser
+
+
+def _lab_command() -> Optional[ModuleType]:
+    """csagent.lab's commands; None where that package is not installed."""
+    try:
+        import csagent.lab.command
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("csagent.lab"):
+            raise
+        return None
+    return csagent.lab.command
