@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
-from csagent.doctor.bundle import manifest
-from csagent.errors import ApplyError
 from csagent.model import Drive, Found, Place
 
 if TYPE_CHECKING:
+    from csagent.doctor.bundle.recorded import Record
     from csagent.settings import Settings
     from csagent.system.accounts import Account
     from csagent.system.seams import System
 
 Value = TypeVar("Value")
+DEADLINE = 5.0  # seconds for one command
 COMMAND_LIMIT = 1 << 20
 
 
@@ -56,6 +56,7 @@ class Situation:
     status_problem: str = ""
     account: Optional["Account"] = None
     account_problem: str = ""
+    record: Optional["Record"] = None  # of an archive: what was found on the machine itself
 
     @property
     def tree(self) -> bool:
@@ -92,12 +93,9 @@ class Situation:
         """The account that gets password and keys."""
         return self.settings.user
 
-    def ask(self, command: Sequence[str]) -> Optional[str]:
-        """What one of `inputs.COMMANDS` prints, filled in; None where it is not there or printed nothing."""
-        account = self.account
-        home, shell = (account.home, account.shell) if account is not None else ("/root", "")
-        words = manifest.fill(command, user=self.user, home=home or "/", shell=shell or "/bin/sh")
-        done = self.system.runner.run(words, timeout=manifest.DEADLINE, limit=COMMAND_LIMIT)
+    def ask(self, *words: str) -> Optional[str]:
+        """What a command prints; None where it is not there, or printed nothing."""
+        done = self.system.runner.run(words, timeout=DEADLINE, limit=COMMAND_LIMIT)
         return done.output.decode("utf-8", "replace") or None
 
     def shown(self, path: str) -> str:
@@ -137,22 +135,3 @@ def in_time(seconds: float, work: Callable[[], Value]) -> Value:
     if not results:
         raise TimeoutError
     return results[0]
-
-
-def find_account(system: "System", name: str) -> "Account":
-    """The account; in an archive as `getent` knew it on the machine, else as the tree's own files do.
-
-    Raises:
-        ApplyError: there is none.
-    """
-    from csagent.system import accounts
-
-    if system.recorded:
-        words = manifest.fill(manifest.command("getent"), user=name)
-        fields = system.runner.run(words).output.decode("utf-8", "replace").strip().split(":")
-        if len(fields) == 7 and fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return accounts.Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
-    try:
-        return accounts.find(system, name)
-    except ApplyError:
-        raise ApplyError(f"there is no account {name}") from None

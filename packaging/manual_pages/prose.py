@@ -50,7 +50,8 @@ seen, what it means and what to do; the last line says what to do first. It asks
 `csagent fetch`, and acknowledges nothing.
 
 An unpacked archive of `--bundle` is looked at elsewhere with `csagent --root {UNPACKED} doctor` and
-`csagent --root {UNPACKED} discover`.
+`csagent --root {UNPACKED} discover`. It has files of leases, network tables, DMI, labels of drives, settings,
+the last pass and the journal, each word in them known to csagent, and of all else what doctor found.
 """,
     "csagent lab": """\
 Nothing of it touches this machine or a cloud: it works in the files that it is given, on loopback.
