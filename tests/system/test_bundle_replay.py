@@ -66,6 +66,7 @@ def test_archive_of_a_machine_replays_elsewhere(image: Installed, tmp_path: Path
         guest.close()
 
     left_out = (unpacked / "_doctor/left-out.txt").read_text()
+    assert "not run as root" not in left_out and "dhclient.eth9.leases" not in left_out
     again = replayed(unpacked, "discover")
     assert again["leases"][0]["server_identifier"] == SERVER
     assert again == found, left_out

@@ -114,14 +114,17 @@ def known_words(examined: "Examined") -> Words:
 
 def redacted(examined: "Examined", words: Words) -> "Examined":
     """The same findings and places, of whose texts every word may leave the machine."""
-    seen = examined.situation.seen
-    places = tuple(Place(*words.all_kept(list(place))) for place in seen.places)
+    seen, record = examined.situation.seen, examined.situation.record
+    places = tuple(Place(*words.all_kept(place)) for place in seen.places)
     instance = words.kept(seen.instance_id) if seen.instance_id else None
-    kept = replace(seen, places=places, instance_id=instance)
+    kept = replace(seen, places=places, instance_id=instance, password=words.kept(seen.password))
+    if record is not None:
+        record = record._replace(version=words.kept(record.version))
     return replace(
         examined,
-        situation=replace(examined.situation, seen=kept),
+        situation=replace(examined.situation, seen=kept, record=record),
         findings=tuple(Finding(**words.all_kept(one.as_plain())) for one in examined.findings),
+        recorded=tuple(words.all_kept(examined.recorded)),
     )
 
 

@@ -108,6 +108,7 @@ class _Collected:
 
         finder.warm_up()
         self.now = system.clock.now()
+        self.as_root = os.geteuid() == 0
         judged = for_nobody(system)
         self.commands = Recorder(judged.runner)
         self.system = judged._replace(runner=self.commands)
@@ -119,7 +120,8 @@ class _Collected:
         self.carriers = {
             name: tree.read_text(f"/sys/class/net/{name}/carrier", 8) for name in tree.names("/sys/class/net")
         }
-        self.journal = _journal(system)
+        done = system.runner.run(JOURNAL_COMMAND, timeout=JOURNAL_SECONDS, limit=JOURNAL_LIMIT)
+        self.journal = done.output.decode("utf-8", "replace")
 
     def raw(self, labels: Sequence[str], words: "Words") -> Raw:
         """What of it goes in."""
@@ -173,7 +175,7 @@ class _Collected:
 
     def _left_out(self, members: List[Member], kept: Dict[str, Member]) -> Iterator[Tuple[str, str]]:
         evidence = self.trail.evidence
-        if os.geteuid() != 0 and self.system.live:
+        if not self.as_root and self.system.live:
             yield "leases, DMI, journal", "csagent was not run as root, so what only root may read is missing"
         yield from evidence.unread.items()
         for one in evidence.distrusted:
@@ -201,11 +203,6 @@ def _udev(system: "System") -> Iterator[Member]:
             text = "".join(f"{line}\n" for line in lines if _UDEV.fullmatch(line))
             yield Member(f"{SYS_BLOCK}/{name}/dev", f"{number}\n".encode())
             yield Member(f"{UDEV_DATA}/b{number}", text.encode())
-
-
-def _journal(system: "System") -> str:
-    done = system.runner.run(JOURNAL_COMMAND, timeout=JOURNAL_SECONDS, limit=JOURNAL_LIMIT)
-    return done.output.decode("utf-8", "replace")
 
 
 def _of_journal(text: str, words: "Words") -> Iterator[str]:

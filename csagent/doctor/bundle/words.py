@@ -41,7 +41,7 @@ _SYSTEMD = name_set(
     "entered failed state final exit-code core-dump watchdog timeout start-limit-hit oom-kill protocol "
     "resources exec-condition success active inactive activating deactivating reloading auto-restart running "
     "dead listening enabled disabled masked static indirect generated alias enabled-runtime linked "
-    "SUCCESS FAILURE KILL TERM HUP ABRT SEGV"
+    "Unknown key in section ignoring SUCCESS FAILURE KILL TERM HUP ABRT SEGV"
 )
 # pam_strerror(3), chpasswd(8), pam_pwquality(8)
 _PAM = name_set(

@@ -318,10 +318,11 @@ def test_what_only_root_may_read_is_listed(tmp_path, monkeypatch):
     """Without root the archive is made all the same and says that something is missing."""
     (tmp_path / "etc").mkdir()
     system = record(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     collected = raw._Collected(system)
+    monkeypatch.undo()
     collected.trail.evidence.unread["/var/lib/dhcpcd/eth0.lease"] = "Permission denied"
     collected.system = replace(collected.system, tree=LiveTree(str(tmp_path)))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     left = dict(collected._left_out([], {}))
     assert "not run as root" in left["leases, DMI, journal"]
     assert left["/var/lib/dhcpcd/eth0.lease"] == "Permission denied"
