@@ -278,14 +278,7 @@ def _doctor(parsed: argparse.Namespace) -> int:
     if parsed.bundle is not None:
         from csagent.doctor.bundle.bundle import write
 
-        written = write(
-            system,
-            settings,
-            parsed.bundle,
-            account=examined.situation.account,
-            documents=doctor.documents(examined),
-            config=parsed.config,
-        )
+        written = write(examined, parsed.bundle, doctor.documents)
         print(f"csagent: {written.line()}", file=sys.stderr)
     return examined.exit_code
 

@@ -11,12 +11,8 @@ from csagent.system.argument_types import port, router, seconds
 
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
-if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Optional
+    from typing import Any, NoReturn, Optional
 
 EPILOG = """\
 exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
@@ -25,8 +21,8 @@ exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
 DOCTOR_EPILOG = """\
 exit codes: 0 all is well (notes may be there), 1 a problem or a warning,
 2 usage, 4 places were asked and none had CloudStack's data for this VM.
--q prints the problems only. --root UNPACKED examines a support archive as
-the machine it is of, and contacts nobody."""
+-q prints the problems only. --root UNPACKED examines a support archive and
+contacts nobody; what is marked (recorded) is as it was found on the machine."""
 
 
 class Parser(argparse.ArgumentParser):
