@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.doctor import finding
-from csagent.doctor.bundle import recorded
+from csagent.doctor.bundle.recorded import JUDGED_AGAIN, REPORT, Record, read
 from csagent.doctor.checks import last_pass
-from csagent.doctor.context import Seen, Situation, find_account, in_time
-from csagent.doctor.finding import WARNING, Finding
+from csagent.doctor.context import Situation, in_time
+from csagent.doctor.finding import NOTE, WARNING, Finding
+from csagent.doctor.seen import Seen
 from csagent.errors import ApplyError, JailError, UsageError
 from csagent.model import Found, Observed
 
@@ -34,6 +35,7 @@ class Examined:
     situation: Situation
     findings: Tuple[Finding, ...]
     no_source: bool
+    recorded: Tuple[str, ...] = ()  # areas of an archive that are as they were found on the machine
 
     @property
     def exit_code(self) -> int:
@@ -92,12 +94,39 @@ def examine(
     if system.recorded and options.given:
         raise UsageError("--router and --drive: an archive is examined as it is, nobody is contacted")
     situation = gather(system, settings, settings_problem, options, wait)
-    findings: List[Finding] = []
-    for area, probe in probes():
-        findings.extend(run(area, probe, situation))
     from csagent.doctor.checks import places
 
-    return Examined(situation, tuple(findings), places.no_source(situation))
+    findings: List[Finding] = []
+    recorded: List[str] = []
+    for area, probe in probes():
+        if system.recorded and _stands(situation, area):
+            shown = _as_recorded(situation, area)
+            recorded += [area] if shown and situation.record is not None else []
+            findings += shown
+        else:
+            findings += run(area, probe, situation)
+    later = _of_a_later_doctor(situation)
+    recorded += dict.fromkeys(one.area for one in later)
+    return Examined(situation, (*findings, *later), places.no_source(situation), tuple(recorded))
+
+
+def _stands(situation: Situation, area: str) -> bool:
+    """Whether an area of an archive is shown as it was found: nothing in it could be judged again."""
+    record = situation.record
+    return area not in JUDGED_AGAIN if record is None else record.stands(area)
+
+
+def _as_recorded(situation: Situation, area: str) -> List[Finding]:
+    if situation.record is not None:
+        return situation.record.of(area)
+    return [Finding(area, NOTE, f"not seen: this archive has no {REPORT[1:]}")]
+
+
+def _of_a_later_doctor(situation: Situation) -> List[Finding]:
+    """Findings of areas that this doctor does not know."""
+    known = [area for area, _probe in probes()]
+    found = situation.record.findings if situation.record is not None else ()
+    return [one for one in found if one.area not in known]
 
 
 def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_SECONDS) -> List[Finding]:
@@ -130,14 +159,16 @@ def gather(
     """
     status, status_problem = last_pass.load_status(system)
     found, found_problem = _discover(system, settings)
+    record: Optional[Record] = None
     if system.recorded:
-        seen = recorded.read(system, status)
+        record = read(system)
+        seen = record.seen if record is not None else Seen(as_root=False)
     elif system.live or options.given:
         seen = _ask(system, settings, options, wait)
     else:
         seen = Seen(as_root=os.geteuid() == 0)
     if not system.live and not system.recorded:
-        seen = replace(seen, tree=True)
+        seen = seen._replace(tree=True)
     account, account_problem = _account(system, settings)
     return Situation(
         system=system,
@@ -150,18 +181,22 @@ def gather(
         status_problem=status_problem,
         account=account,
         account_problem=account_problem,
+        record=record,
     )
 
 
 def _account(system: "System", settings: "Settings") -> Tuple[Optional["Account"], str]:
+    from csagent.system import accounts
+
+    user = settings.user
     try:
-        return in_time(PROBE_SECONDS, lambda: find_account(system, settings.user)), ""
-    except ApplyError as error:
-        return None, str(error)
+        return in_time(PROBE_SECONDS, lambda: accounts.find(system, user)), ""
+    except ApplyError:
+        return None, f"there is no account {user}"
     except TimeoutError:
-        return None, f"the name service did not say within {PROBE_SECONDS:g} s who {settings.user} is"
+        return None, f"the name service did not say within {PROBE_SECONDS:g} s who {user} is"
     except Exception as error:
-        return None, f"who {settings.user} is could not be found out ({type(error).__name__})"
+        return None, f"who {user} is could not be found out ({type(error).__name__})"
 
 
 def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
@@ -184,7 +219,7 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
     try:
         observed = observe(PassRequest(system, settings, options, wait))
         seen = _summary(system, settings, observed)
-        return replace(seen, open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
+        return seen._replace(open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
-from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.errors import Distrusted, UsageError
+from csagent.system import accounts
 from csagent.system.files import open_regular
 from csagent.system.tree import Step
 
@@ -22,7 +22,6 @@ LOCAL = "/usr/local"
 ACL_USER, ACL_GROUP_OBJ, ACL_GROUP = 0x02, 0x04, 0x08  # tags of an access list's entries
 
 ROOT, SYSTEM = "root", "root or a system account"  # whom a file may belong to
-FIRST_PERSON = 1000  # login.defs(5), UID_MIN, where that file does not say it
 
 
 def refuse_if_others_may_change(system: "System", path: str) -> None:
@@ -195,31 +194,13 @@ class _Holders:
 
 
 def _read_accounts(system: "System") -> _Accounts:
-    said = re.search(
-        r"^\s*UID_MIN\s+([0-9]{1,6})\b", system.tree.read_text("/etc/login.defs") or "", re.MULTILINE
-    )
-    first = int(said.group(1)) if said else FIRST_PERSON
-    persons: Set[str] = set()
-    groups: Set[int] = set()
-    for fields in _lines(system, "/etc/passwd", 4):
-        if fields[2].isdigit() and int(fields[2]) >= first:
-            persons.add(fields[0])
-            groups.update(int(field) for field in fields[3:4] if field.isdigit())
-    for fields in _lines(system, "/etc/group", 4):
-        if fields[2].isdigit() and persons & set(fields[3].split(",")):
-            groups.add(int(fields[2]))
-    return _Accounts(first, frozenset(groups))
-
-
-def _lines(system: "System", path: str, least: int) -> Iterator["list[str]"]:
-    for line in (system.tree.read_text(path) or "").split("\n"):
-        fields = line.split(":")
-        if len(fields) >= least:
-            yield fields
+    first = accounts.login_defs(system, "UID_MIN", accounts.FIRST_PERSON)
+    persons = [account for account in accounts.passwd(system) if account.uid >= first]
+    return _Accounts(first, frozenset(gid for person in persons for gid in person.groups))
 
 
 def _has_staff(system: "System") -> bool:
-    return any(fields[0:3:2] == [STAFF[0], str(STAFF[1])] for fields in _lines(system, "/etc/group", 3))
+    return any((group.name, group.gid) == STAFF for group in accounts.groups(system))
 
 
 def link_target(system: "System", path: str) -> Optional[str]:

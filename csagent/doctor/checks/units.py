@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List
 
-from csagent.doctor.bundle import manifest
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 
 OURS = "csagent.service"
 SSHD = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,ExecMainStatus,NeedDaemonReload"
+)
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 WANTED = "/etc/systemd/system/multi-user.target.wants/csagent.service"
 RESTARTS = 3  # more of them since the unit was started by hand are too many
@@ -20,7 +22,8 @@ Unit = Dict[str, str]
 
 def units(situation: Situation) -> Iterator[Finding]:
     """As systemd says; without it running, as the files of the tree do."""
-    said = None if situation.tree else situation.ask(manifest.command("systemctl"))
+    show = ("systemctl", "show", f"--property={PROPERTIES}", OURS, *SSHD)
+    said = None if situation.tree else situation.ask(*show)
     if not said:
         yield from _in_files(situation)
         return
@@ -103,6 +106,6 @@ def _in_files(situation: Situation) -> Iterator[Finding]:
         yield Finding("units", NOTE, f"not seen: {where}; {OURS} is enabled")
     else:
         means = "it does not run at boot"
-        root = f"--root={'TREE' if situation.system.recorded else tree.root} " if situation.tree else ""
+        root = f"--root={tree.root} " if situation.tree else ""
         advice = f"systemctl {root}enable {OURS}"
         yield Finding("units", WARNING, f"{OURS} is not enabled ({where})", means, advice)
