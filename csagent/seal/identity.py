@@ -24,7 +24,6 @@ IFCFG = ("/etc/sysconfig/network-scripts", "ifcfg-*")
 KEYFILES = ("/etc/NetworkManager/system-connections", "*.nmconnection")
 NM_STATE = "/var/lib/NetworkManager"
 
-_NETWORK_OFF = re.compile(r"""\bconfig["']?\s*:\s*["']?disabled\b""")
 _NETWORK_OFF_AT_BOOT = "network-config=disabled"
 _IFCFG_IDENTITY = re.compile(r"^[ \t]*(?:HWADDR|UUID)[ \t]*=.*\n?", re.MULTILINE)
 _KEYFILE_IDENTITY = re.compile(r"^[ \t]*mac-address[ \t]*=.*\n?", re.MULTILINE)
@@ -55,8 +54,9 @@ def makes_network_files(scene: Scene) -> bool:
     system = scene.system
     paths = (cloud_init.ETC + "/cloud.cfg", *system.tree.glob(cloud_init.ETC + "/cloud.cfg.d/*.cfg"))
     for path in paths:
-        said = " ".join(cloud_config.top_level(scene.text(path) or "").get("network", ()))
-        if path in scene.unseen or _NETWORK_OFF.search(said):
+        network = cloud_config.load(scene.text(path)).get("network")
+        off = isinstance(network, dict) and network.get("config") == "disabled"
+        if path in scene.unseen or off:
             return False
     if (
         running.booted(system)
