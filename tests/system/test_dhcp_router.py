@@ -11,11 +11,11 @@ from typing import Any, Iterator, List, NamedTuple
 import pytest
 from support.debian_image import Installed
 from support.network_segment import Guest, Segment
+from support.samples import make_key
 from support.vm_cloud import (
     NEXT_PASSWORD,
     PASSWORD,
     describe,
-    ed25519,
     hash_verifies,
     told_after_change,
 )
@@ -35,7 +35,7 @@ CLIENTS = {
 }
 WATCHED = ("/etc/hostname", "/etc/hosts", "/etc/shadow", "/root/.ssh/authorized_keys")
 LATE = 5.0  # seconds; one for the next look, the rest for a busy machine
-OWNERS_KEY = ed25519(77, "owner@laptop")
+OWNERS_KEY = make_key(77, "owner@laptop")
 
 
 class Shared(NamedTuple):
@@ -185,7 +185,7 @@ def test_key_reset_revokes_the_old_key_and_spares_the_owners(shared: Shared) -> 
     guest.do("sh", "-c", f"echo '{OWNERS_KEY}' >> /root/.ssh/authorized_keys")
     guest.do("hostname", "chosen-by-owner")
     shadow = guest.shadow()
-    new_key = ed25519(9, "new@web-01")
+    new_key = make_key(9, "new@web-01")
     router.change(ssh_keys=(new_key,))
     status = guest.csagent("apply")
     assert {name for name, state in states(status).items() if state == "applied"} == {"ssh_keys"}
