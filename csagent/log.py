@@ -118,9 +118,9 @@ class Log:
         self._write("warning", text, fields)
 
     def info(self, text: str, **fields: str) -> None:
-        """A decision."""
+        """Log a decision, at priority info or above."""
         self._write("info", text, fields)
 
     def debug(self, text: str, **fields: str) -> None:
-        """What led to it."""
+        """Log a detail, shown with -v."""
         self._write("debug", text, fields)

@@ -40,7 +40,7 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
 
 
 def as_text(observation: "Observation", console: Console, *, show_secrets: bool = False) -> str:
-    """For an operator at a console."""
+    """What was read as text: values, metadata and places."""
     came = observation.provenance
     head: List[Tuple[str, str]] = [
         ("instance", _with(observation.instance_id, came.get("instance_id"))),

@@ -78,7 +78,7 @@ def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:
 
 
 def as_text(system: "System", plan: Plan, note: str, console: Console) -> str:
-    """For an operator at a console."""
+    """The plan as text, with a diff for each action."""
     lines: List[str] = [console.paint(line, "note") for line in console.wrap(note)] if note else []
     for action in plan.actions:
         word = verb(action)

@@ -22,7 +22,7 @@ COMMAND_LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a probe is given."""
+    """What every check is given: the machine, its settings and what was read."""
 
     system: "System"
     settings: "Settings"

@@ -44,7 +44,7 @@ class Examined:
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """The verdict in one line, for the end of the report."""
         return finding.verdict(self.findings, self.no_source)
 
     @property

@@ -26,7 +26,7 @@ class Finding:
     advice: str = ""
 
     def as_plain(self) -> Dict[str, str]:
-        """For JSON."""
+        """The finding as an object of `doctor --json`."""
         return asdict(self)
 
 

@@ -55,7 +55,7 @@ class Unit(NamedTuple):
 
 
 def run(parsed: "argparse.Namespace") -> int:
-    """The command."""
+    """`csagent install-units`."""
     from csagent.console import Console
     from csagent.system.seams import System
 

@@ -70,7 +70,7 @@ class Identity(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a child is for."""
+    """One function to run in an unprivileged child, with its limits."""
 
     name: str  # in messages
     system: "System"  # the seams that `prepare` and `work` use

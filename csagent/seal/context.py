@@ -68,7 +68,7 @@ class Scene:
 
     @classmethod
     def of(cls, system: "System", settings: "Settings", choice: Choice) -> "Scene":
-        """Look who lives there."""
+        """The tree with its mounts, and the accounts whose homes may have leftovers."""
         people = tuple(_people(system, settings.user))
         return cls(system, settings, choice, Mounts(system.tree.root), people)
 
@@ -140,12 +140,12 @@ class Scene:
 
 
 def removal(ground: Ground, entry: DirectoryEntry) -> Leftover:
-    """That it is removed."""
+    """A leftover that is removed."""
     return Leftover(ground.path(entry.name), "remove", lambda: ground.remove(entry.name), entry.size)
 
 
 def emptying(ground: Ground, entry: DirectoryEntry) -> Leftover:
-    """That it is cut to nothing."""
+    """A leftover whose content is removed and whose file stays."""
     return Leftover(ground.path(entry.name), "empty", lambda: ground.empty(entry.name), entry.size)
 
 

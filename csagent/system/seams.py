@@ -39,7 +39,7 @@ class Clock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for that many seconds."""
         time.sleep(max(0.0, seconds))
 
 
@@ -221,7 +221,7 @@ class Dialer:
 
 
 class System(NamedTuple):
-    """The world, as four seams."""
+    """Everything outside of this process: files below a root, clock, commands and sockets."""
 
     tree: Tree = Tree()
     clock: Clock = Clock()

@@ -121,7 +121,7 @@ class _Collected:
         self.journal = done.output.decode("utf-8", "replace")
 
     def raw(self, labels: Sequence[str], words: "Words") -> Raw:
-        """What of it goes in."""
+        """The files of the archive, made from what was collected."""
         from csagent.discovery import finder, interfaces
 
         found = finder.look(self.system, self.evidence, labels)

@@ -80,7 +80,7 @@ def _effective(situation: Situation, login: Login) -> Optional[Effective]:
 
 
 def _saw(situation: Situation, effective: Effective, keyword: str, shown: str) -> str:
-    """What is said, and where."""
+    """A setting of sshd's with its value, and the file and line that says it."""
     return f"{shown} {effective.get(keyword)} ({_where(situation, effective, keyword)})"
 
 

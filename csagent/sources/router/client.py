@@ -51,7 +51,7 @@ def read(question: Question, progress: Optional[Progress] = None) -> RouterAnswe
 
 
 class _RouterRead:
-    """One look or read in progress."""
+    """The threads, probes and deadline of one `look` or `read`."""
 
     def __init__(self, question: Question, progress: Optional[Progress] = None) -> None:
         self._clock = question.system.clock
