@@ -20,7 +20,7 @@ from csagent.errors import Malformed
 from csagent.validation import split_key
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
-BEGIN_MARK = "# csagent begin"
+BEGIN_MARK = "# csagent begin:"  # with the colon: "# csagent beginner's notes" is the owner's
 END = "# csagent end"
 SCRIPT_SUFFIX = " cloudstack@apache.org"
 # cloud-init's default disable_root_opts, the same from 20.4 to 25.1, up to the name of its account.
@@ -107,7 +107,9 @@ def _without_ours(
     position = -1
     for number, line in enumerate(lines):
         text_of_line = stripped[number]
-        if text_of_line.startswith(BEGIN_MARK):
+        if not text_of_line and number not in inside:
+            owners.append(line)
+        elif text_of_line.startswith(BEGIN_MARK):
             position = len(owners) if position < 0 else position
         elif not (
             text_of_line == END
