@@ -56,7 +56,7 @@ def hold(system: "System", cancel: Optional["CancelFd"] = None) -> Iterator[None
 def _open(system: "System") -> Tuple[str, int]:
     """The lock file; where /run cannot hold one (read-only, full, something in the way), the state directory.
 
-    A broken /run costs the record of the pass only: passwords and keys are still applied. Both are root's, for
+    A broken /run costs the record of the pass only: keys and passwords are still applied. Both are root's:
     whoever can open a file may lock it.
     """
     try:
