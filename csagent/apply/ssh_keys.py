@@ -99,7 +99,7 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
-    def inside(home: int, _say: jail.Say) -> Any:
+    def inside(home: int, _say: jail.Send) -> Any:
         try:
             return {"problem": None, **work(home)}
         except OSError as error:

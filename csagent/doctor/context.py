@@ -1,4 +1,4 @@
-"""What the probes judge: the machine (or tree, or archive), its settings, and what its places said."""
+"""What the checks judge: the machine (or tree, or archive), its settings, and what its places said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run every probe, in the order of the data's way into the machine; none takes another with it."""
+"""Run every check, in the order of the data's way into the machine; none takes another with it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from csagent.system.accounts import Account
     from csagent.system.seams import System
 
-Probe = Callable[[Situation], Iterator[Finding]]
-PROBE_SECONDS = 30.0  # for one probe; each of its commands has a deadline of its own
+Check = Callable[[Situation], Iterator[Finding]]
+CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
 CONNECT_SECONDS = 2.0
 SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 
@@ -53,8 +53,8 @@ class Examined:
         return finding.first_thing(self.findings)
 
 
-def probes() -> Tuple[Tuple[str, Probe], ...]:
-    """Area and probe, in the order in which they run and are shown."""
+def checks() -> Tuple[Tuple[str, Check], ...]:
+    """Area and check, in the order in which they run and are shown."""
     from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units
 
     return (
@@ -98,13 +98,13 @@ def examine(
 
     findings: List[Finding] = []
     recorded: List[str] = []
-    for area, probe in probes():
+    for area, check in checks():
         if system.recorded and _stands(situation, area):
             shown = _as_recorded(situation, area)
             recorded += [area] if shown and situation.record is not None else []
             findings += shown
         else:
-            findings += run(area, probe, situation)
+            findings += run(area, check, situation)
     later = _of_a_later_doctor(situation)
     recorded += dict.fromkeys(one.area for one in later)
     return Examined(situation, (*findings, *later), places.no_source(situation), tuple(recorded))
@@ -124,17 +124,17 @@ def _as_recorded(situation: Situation, area: str) -> List[Finding]:
 
 def _of_a_later_doctor(situation: Situation) -> List[Finding]:
     """Findings of areas that this doctor does not know."""
-    known = [area for area, _probe in probes()]
+    known = [area for area, _probe in checks()]
     found = situation.record.findings if situation.record is not None else ()
     return [one for one in found if one.area not in known]
 
 
-def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_SECONDS) -> List[Finding]:
-    """What a probe finds; where it fails or hangs, that, and what it had found until then."""
+def run(area: str, check: Check, situation: Situation, patience: float = CHECK_SECONDS) -> List[Finding]:
+    """What a check finds; where it fails or hangs, that, and what it had found until then."""
     said: List[Finding] = []
 
     def work() -> bool:
-        for one in probe(situation):
+        for one in check(situation):
             said.append(one)
         return True
 
@@ -153,7 +153,7 @@ def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_S
 def gather(
     system: "System", settings: "Settings", settings_problem: str, options: "Options", wait: float
 ) -> Situation:
-    """What the probes judge; each part that cannot be had is said, and costs no other.
+    """What the checks judge; each part that cannot be had is said, and costs no other.
 
     What starts children comes first: from then on a thread may be left behind (`in_time`).
     """
@@ -190,11 +190,11 @@ def _account(system: "System", settings: "Settings") -> Tuple[Optional["Account"
 
     user = settings.user
     try:
-        return in_time(PROBE_SECONDS, lambda: accounts.find(system, user)), ""
+        return in_time(CHECK_SECONDS, lambda: accounts.find(system, user)), ""
     except ApplyError:
         return None, f"there is no account {user}"
     except TimeoutError:
-        return None, f"the name service did not say within {PROBE_SECONDS:g} s who {user} is"
+        return None, f"the name service did not say within {CHECK_SECONDS:g} s who {user} is"
     except Exception as error:
         return None, f"who {user} is could not be found out ({type(error).__name__})"
 
@@ -234,7 +234,7 @@ def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
     ]
     servers = dict.fromkeys(address(place) for place in asked)
 
-    def work(_prepared: None, _say: jail.Say) -> List[str]:
+    def work(_prepared: None, _say: jail.Send) -> List[str]:
         import socket
 
         found = []
@@ -261,7 +261,7 @@ def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen
     keys = observation.ssh_keys
     applied = before = False
     with suppress(Exception):  # memory is for root, and damaged memory is for the next pass to tell
-        known = in_time(PROBE_SECONDS, lambda: agent.recall(system, settings, observed))
+        known = in_time(CHECK_SECONDS, lambda: agent.recall(system, settings, observed))
         applied, before = bool(known.passwords), bool(known.ssh_keys)
         keys = keys or known.ssh_keys or ()
     types = [key_type(key) for key in keys]

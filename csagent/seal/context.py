@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from csagent.seal.directory import PLACE, Entry, Ground, note
+from csagent.seal.directory import PLACE, DirectoryEntry, Ground, note
 from csagent.seal.mounts import Mounts
 from csagent.system import accounts
 from csagent.system.accounts import Account
@@ -139,12 +139,12 @@ class Scene:
                     yield emptying(ground, entry)
 
 
-def removal(ground: Ground, entry: Entry) -> Leftover:
+def removal(ground: Ground, entry: DirectoryEntry) -> Leftover:
     """That it is removed."""
     return Leftover(ground.path(entry.name), "remove", lambda: ground.remove(entry.name), entry.size)
 
 
-def emptying(ground: Ground, entry: Entry) -> Leftover:
+def emptying(ground: Ground, entry: DirectoryEntry) -> Leftover:
     """That it is cut to nothing."""
     return Leftover(ground.path(entry.name), "empty", lambda: ground.empty(entry.name), entry.size)
 

@@ -268,7 +268,7 @@ class Patient:
         return list(self._findings(self.situation(tree=tree), *areas))
 
     def _findings(self, situation: Situation, *areas: str) -> Iterator[Finding]:
-        for area, probe in engine.probes():
+        for area, probe in engine.checks():
             if not areas or area in areas:
                 yield from engine.run(area, probe, situation)
 

@@ -291,7 +291,8 @@ def test_every_event_is_documented() -> None:
     watched = (REPOSITORY / "csagent/system/events.py").read_text()
     used |= set(re.findall(r'^    name = "([a-z]+)"', watched, re.MULTILINE))
     used |= {"refused", "failed"}  # an outcome's state
-    page = (REPOSITORY / "docs/monitoring.md").read_text()
-    section = page.split("\n## In the journal\n")[1].split("\n## ")[0]
+    section = (
+        (REPOSITORY / "docs/monitoring.md").read_text().split("\n## In the journal\n")[1].split("\n## ")[0]
+    )
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} == used

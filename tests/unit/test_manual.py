@@ -228,8 +228,9 @@ def test_the_page_has_every_setting() -> None:
     """A row of its table names the key, and the default beside it."""
     page = (TOP / "docs/settings.md").read_text(encoding="utf-8")
     for one in TABLE:
-        row = rf"^\|[^|]*`{one.name}`[^|]*\|\s*`{re.escape(as_yaml(one.default))}`"
-        assert re.search(row, page, re.M), one.name
+        assert re.search(rf"^\|[^|]*`{one.name}`[^|]*\|\s*`{re.escape(as_yaml(one.default))}`", page, re.M), (
+            one.name
+        )
 
 
 def as_yaml(value: object) -> str:

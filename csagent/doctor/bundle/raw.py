@@ -89,7 +89,7 @@ def gather(system: "System", labels: Sequence[str], words: "Words") -> Raw:
     def prepare() -> Tuple[_Collected, Any]:
         return _Collected(system), seccomp.load()
 
-    def work(prepared: Tuple[_Collected, Any], _say: jail.Say) -> Any:
+    def work(prepared: Tuple[_Collected, Any], _say: jail.Send) -> Any:
         collected, filters = prepared
         if filters is not None:
             filters.load(seccomp.finding)

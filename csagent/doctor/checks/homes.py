@@ -16,7 +16,7 @@ WRITTEN = ("applied", "unchanged")
 RESET_KEYS = "reset the VM's SSH key in CloudStack, then: csagent apply"
 
 
-class Entry(NamedTuple):
+class FileStat(NamedTuple):
     """What matters of a file's or a directory's stat."""
 
     mode: int
@@ -56,13 +56,13 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     yield from _keys(situation, account)
 
 
-def look(situation: Situation, account: Account) -> Dict[str, Entry]:
+def look(situation: Situation, account: Account) -> Dict[str, FileStat]:
     """The directories from / to the file that sshd reads keys from, those that are there."""
     entries = {}
     for path in _way(ssh_keys.path(account)):
         status = situation.system.tree.stat(path)
         if status is not None:
-            entries[path] = Entry(status.st_mode & 0o7777, status.st_uid, stat.S_ISDIR(status.st_mode))
+            entries[path] = FileStat(status.st_mode & 0o7777, status.st_uid, stat.S_ISDIR(status.st_mode))
     return entries
 
 
@@ -75,7 +75,7 @@ def _way(path: str) -> Iterator[str]:
 
 
 def _modes(
-    situation: Situation, account: Account, entries: Dict[str, Entry], strict: bool
+    situation: Situation, account: Account, entries: Dict[str, FileStat], strict: bool
 ) -> Iterator[Finding]:
     """sshd goes from the file up to the home directory (misc.c, safe_path): owner, and nobody else writes."""
     path = ssh_keys.path(account)

@@ -41,7 +41,7 @@ Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
 
 
-class Tree:
+class MetadataTree:
     """What was read, and what was not believed."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Tree:
         self.complete = True
 
 
-class Reader:
+class MetadataReader:
     """Reads one router's tree.
 
     Args:
@@ -71,10 +71,10 @@ class Reader:
         self._loaded = loaded
         self._lock = threading.Lock()
         self._total = 0
-        self._tree = Tree()
+        self._tree = MetadataTree()
         self._refusals = Refusals(place)
 
-    def read(self, instance_id: str, listing: Result, *, legacy: bool) -> Tree:
+    def read(self, instance_id: str, listing: Result, *, legacy: bool) -> MetadataTree:
         """Everything below /latest.
 
         Args:

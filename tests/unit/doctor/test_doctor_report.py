@@ -210,8 +210,8 @@ def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
 
 def test_every_probe_is_guarded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every one of them broken there is a report all the same, one finding for each."""
-    areas = [area for area, _probe in engine.probes()]
-    monkeypatch.setattr(engine, "probes", lambda: tuple((area, failing) for area in areas))
+    areas = [area for area, _check in engine.checks()]
+    monkeypatch.setattr(engine, "checks", lambda: tuple((area, failing) for area in areas))
     examined = engine.examine(System.at(str(tree)), Settings(), "", Options(), wait=0)
     assert [one.area for one in examined.findings if one.state == "warning"] == areas
     assert examined.exit_code == 1

@@ -52,7 +52,7 @@ def test_an_area_without_files_is_as_it_was_found(patient, capsys):
         "at": float(NOW),
         "version": "0.9.9",
         "what": "machine",
-        "areas": [area for area, _probe in engine.probes() if area not in recorded.JUDGED_AGAIN],
+        "areas": [area for area, _check in engine.checks() if area not in recorded.JUDGED_AGAIN],
     }
     assert document["findings"] == before["findings"] and document["places"] == before["places"]
 
@@ -109,7 +109,7 @@ def test_a_capture_without_a_report_says_what_is_not_seen(patient):
     code, document = run(patient.root, "doctor")
     unseen = {one["area"] for one in document["findings"] if one["saw"].startswith("not seen: this archive")}
     assert code == 0 and document["recorded"] is None
-    assert unseen == {area for area, _probe in engine.probes()} - {*recorded.JUDGED_AGAIN}
+    assert unseen == {area for area, _check in engine.checks()} - {*recorded.JUDGED_AGAIN}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from support.samples import make_key
 
 from csagent.errors import Absent, ProbeError
 from csagent.sources.router.http import Answer
-from csagent.sources.router.metadata import LEGACY, MODERN, RESTLESS, Reader, Tree
+from csagent.sources.router.metadata import LEGACY, MODERN, RESTLESS, MetadataReader, MetadataTree
 from csagent.system.seams import Clock
 
 Reply = Union[bytes, Answer, ProbeError, Callable[[], Union[Answer, ProbeError]]]
@@ -27,7 +27,7 @@ class Still(Clock):
         self.passed += seconds
 
 
-def read(replies: Dict[str, Reply], listing: str = "") -> Tree:
+def read(replies: Dict[str, Reply], listing: str = "") -> MetadataTree:
     """The tree of a router with these replies; every other path is 404."""
 
     def get(path: str, _cap: int) -> Answer:
@@ -39,7 +39,7 @@ def read(replies: Dict[str, Reply], listing: str = "") -> Tree:
         return reply if isinstance(reply, Answer) else Answer(reply, True, 60.0)
 
     names = Answer(listing.encode(), True, 60.0)
-    return Reader(get, "router 10.1.1.1", 30.0, Still()).read("i-2-3-VM", names, legacy=False)
+    return MetadataReader(get, "router 10.1.1.1", 30.0, Still()).read("i-2-3-VM", names, legacy=False)
 
 
 def keys_directory(*children: bytes) -> Dict[str, Reply]:
