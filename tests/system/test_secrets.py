@@ -368,7 +368,7 @@ PARENT = (
 )
 CHILD = (
     "csagent.validation:password",
-    "csagent.sources.router.passwords:offers",
+    "csagent.sources.router.trust:offers",
     "csagent.sandbox.codec:encode",
 )
 
