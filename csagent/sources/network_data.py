@@ -126,17 +126,17 @@ def _links(document: Mapping[str, Any], wanted: Set[str], reasons: List[str]) ->
 
 def _link(entry: Mapping[str, Any], label: str, reasons: List[str]) -> Entry:
     identifier = _token(entry, "id")
-    mac = entry.get("ethernet_mac_address")
+    said = mac = entry.get("ethernet_mac_address")
     mac = mac.lower().replace("-", ":") if isinstance(mac, str) else ""
     if not _MAC.match(mac):
-        raise Malformed("ethernet_mac_address is not a MAC address")
+        raise Malformed(f"ethernet_mac_address{_shown(said)} is not a MAC address")
     if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
         raise Malformed(f"ethernet_mac_address {mac} is no NIC's")
-    mtu = entry.get("mtu")
+    told = mtu = entry.get("mtu")
     if isinstance(mtu, str) and mtu.isascii() and mtu.isdigit() and len(mtu) <= 5:
         mtu = int(mtu)
     if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 68 <= mtu <= 65535):
-        reasons.append(f"{label}: its mtu is no number from 68 to 65535")
+        reasons.append(f"{label}: its mtu{_shown(told)} is no number from 68 to 65535")
         mtu = None
     kind = _token(entry, "type") if entry.get("type") is not None else "phy"
     return {"id": identifier, "type": kind, "ethernet_mac_address": mac, "mtu": mtu}
@@ -249,19 +249,25 @@ def _service(entry: Mapping[str, Any], _label: str, _reasons: List[str]) -> Entr
 def _token(entry: Mapping[str, Any], name: str) -> str:
     value = entry.get(name)
     if not isinstance(value, str) or not _TOKEN.match(value):
-        raise Malformed(f"{name} is not a plain name")
+        raise Malformed(f"{name}{_shown(value)} is not a plain name")
     return value
 
 
 def _address(entry: Mapping[str, Any], name: str, version: Optional[int]) -> Address:
     value = entry.get(name)
-    shown = f" {excerpt(value)}" if isinstance(value, str) else ""
     try:
         if not isinstance(value, str) or "%" in value:
             raise ValueError
         address = ipaddress.ip_address(value)
     except ValueError:
-        raise Malformed(f"{name}{shown} is not an address") from None
+        raise Malformed(f"{name}{_shown(value)} is not an address") from None
     if version is not None and address.version != version:
-        raise Malformed(f"{name}{shown} is not an IPv{version} address")
+        raise Malformed(f"{name}{_shown(value)} is not an IPv{version} address")
     return address
+
+
+def _shown(value: Any) -> str:
+    """A wrong value behind its name, where it is text or a number."""
+    if isinstance(value, str):
+        return f" {excerpt(value)}"
+    return f" {value}" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""

@@ -78,7 +78,7 @@ def test_a_null_gateway_is_no_route() -> None:
         ({"type": "ipv4_dhcp"}, "type is neither ipv4 nor ipv6"),
         ({"type": ["ipv4"]}, "type is neither ipv4 nor ipv6"),
         ({"link": "eth7"}, "its link is not among the links"),
-        ({"link": "../../etc"}, "link is not a plain name"),
+        ({"link": "../../etc"}, 'link "../../etc" is not a plain name'),
         ({"ip_address": "0.0.0.0"}, "0.0.0.0 is no address"),
         ({"ip_address": "0.1.2.3"}, "0.1.2.3 is in 0.0.0.0/8, which is no network"),
         ({"ip_address": "127.0.0.1"}, "127.0.0.1 is a loopback address"),
@@ -100,7 +100,7 @@ def test_a_wrong_network_is_left_out_with_a_reason(change: Dict[str, Any], reaso
     network, reasons = parse(document)
     assert network is not None
     assert [entry["ip_address"] for entry in network["networks"]] == ["fd00:7::21"]
-    label = "networks[0]" if "plain name" in reason and "id " in reason else "networks[0] (eth0)"
+    label = "networks[0]" if reason.startswith("id ") else "networks[0] (eth0)"
     assert reasons == (f"{label}: {reason}",)
 
 
@@ -256,7 +256,7 @@ def test_a_link_without_a_mac_cannot_be_found() -> None:
     document["links"][0]["ethernet_mac_address"] = "eth0"
     network, reasons = parse(document)
     assert network == {"links": [], "networks": [], "services": [{"type": "dns", "address": "10.7.0.2"}]}
-    assert reasons[0] == "links[0] (eth0): ethernet_mac_address is not a MAC address"
+    assert reasons[0] == 'links[0] (eth0): ethernet_mac_address "eth0" is not a MAC address'
 
 
 def test_too_much_is_cut_with_a_reason() -> None:
