@@ -296,6 +296,13 @@ def _seal(parsed: argparse.Namespace) -> int:
     return seal_command.run(parsed, system, settings)
 
 
+def _network_plan(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
+
+    system, settings = _load(parsed)
+    return network_command.plan(parsed, system, settings)
+
+
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
 
@@ -336,6 +343,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "query": _query,
     "doctor": _doctor,
+    "network plan": _network_plan,
     "seal": _seal,
     "install-units": _install_units,
 }

@@ -90,6 +90,34 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
     )
 
 
+def with_networks(network: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """The commands of `csagent network`; csagent.cli.network_command understands them."""
+    commands = network.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=network.prog)
+    text = "what would be done with each NIC and why, as a diff; changes nothing"
+    plan = with_json(
+        commands.add_parser(
+            "plan",
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=network.epilog,
+            formatter_class=formatter,
+        )
+    )
+    plan.set_defaults(run="network plan")
+    _with_document(plan)
+    plan.add_argument(
+        "--machine", metavar="FILE", help="a machine described in JSON or YAML, not the one this runs on"
+    )
+
+
+def _with_document(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the document", "the drive's, where none is named")
+    group.add_argument("--document", metavar="FILE", help="a network_data.json; - is standard input")
+    group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
+    group.add_argument("--wait", metavar="SECONDS", type=seconds, help="wait so long for a drive")
+
+
 def _router(text: str) -> Tuple[str, int]:
     host, colon, port = text.partition(":")
     if ":" in port:

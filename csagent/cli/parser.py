@@ -11,6 +11,7 @@ from csagent.cli.options import (
     global_options,
     seconds,
     with_json,
+    with_networks,
     with_places,
     with_sealing,
 )
@@ -81,6 +82,7 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
     )
+    with_networks(add("network", "the NICs as a config drive's network_data.json says"), shared)
     doctor = with_json(add("doctor", "what is wrong and what to do about it; changes nothing"))
     with_places(doctor)
     doctor.add_argument(

@@ -78,6 +78,7 @@ def test_a_null_gateway_is_no_route() -> None:
         ({"type": "ipv4_dhcp"}, "type is neither ipv4 nor ipv6"),
         ({"type": ["ipv4"]}, "type is neither ipv4 nor ipv6"),
         ({"link": "eth7"}, "its link is not among the links"),
+        ({"id": "a b\n"}, r'id "a b\n" is not a plain name'),
         ({"link": "../../etc"}, 'link "../../etc" is not a plain name'),
         ({"ip_address": "0.0.0.0"}, "0.0.0.0 is no address"),
         ({"ip_address": "0.1.2.3"}, "0.1.2.3 is in 0.0.0.0/8, which is no network"),
