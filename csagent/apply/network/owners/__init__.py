@@ -46,7 +46,9 @@ def _decide(claims: List[Claim], known: units.Units) -> Owner:
     if len(holding) > 1:
         names = " and ".join(claim.manager for claim in holding)
         return Owner(names, against=f"{names} both configure it: which of them shall, only you can say")
-    for claim in holding or claims:
+    # Nobody has it: unless one is told to leave it alone, it is given to the first that takes files of ours.
+    others = sorted(claims, key=lambda claim: (not claim.forbids, claim.against is not None))
+    for claim in holding or others:
         how = claim.how if claim.holds else "no file configures it"
         return Owner(claim.manager, claim.against, claim.ours, claim.starting, claim.raised, how)
     return Owner(against=_nobody(known))

@@ -8,8 +8,9 @@ from typing import NamedTuple, Optional
 class Claim(NamedTuple):
     """A system's relation to a NIC.
 
-    `holds`: it has the NIC; else it runs and would take it if it had a file for it. `against` says why
-    csagent leaves the NIC alone. The rest as in `csagent.apply.network.machine.Owner`.
+    `holds`: it has the NIC; else it runs and would take it if it had a file for it, but where it `forbids`
+    that: it is told to leave the NIC alone. `against` says why csagent leaves the NIC alone. The rest as in
+    `csagent.apply.network.machine.Owner`.
     """
 
     manager: str
@@ -19,6 +20,7 @@ class Claim(NamedTuple):
     starting: bool = False
     how: str = ""
     raised: bool = False
+    forbids: bool = False
 
 
 class Verdict(NamedTuple):

@@ -16,6 +16,7 @@ from csagent.system.seams import System
 INTERFACES = "/etc/network/interfaces"
 STATE = "/run/network/ifstate"
 PROGRAMS = ("/usr/sbin/ifup", "/sbin/ifup")
+OTHERS = {"/usr/share/ifupdown2": "ifupdown2", "/usr/libexec/ifupdown-ng": "ifupdown-ng"}  # know no mappings
 CLOUD_INIT = "50-cloud-init"
 FILES_LIMIT = 100
 BY_DHCP = {("inet", "dhcp"), ("inet6", "auto"), ("inet6", "dhcp"), ("inet", "bootp")}
@@ -48,8 +49,12 @@ class Interfaces(NamedTuple):
 def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]:
     """What ifupdown has to do with a NIC; None where it is not installed or not in use."""
     unit = known.of(units.IFUPDOWN)
-    if not (unit.active or unit.enabled) or not any(system.tree.exists(path) for path in PROGRAMS):
+    installed = known.asked or any(system.tree.exists(path) for path in PROGRAMS)
+    if not (unit.active or unit.enabled) or not installed:
         return None
+    for path, name in OTHERS.items():
+        if system.tree.exists(path):
+            return Claim(name, against=f"{name} is in charge of it, for which csagent writes no files")
     said = read(system)
     raised = any(fnmatch.fnmatchcase(link.name, pattern.lstrip("/")) for pattern in said.raised)
     found = _claim(system, said, link.name)
@@ -63,7 +68,8 @@ def _claim(system: System, said: Interfaces, name: str) -> Claim:
     against = _against(said, stanzas, name) or _takes_no_file(said)
     if not stanzas and f"mapping {name}\n" in (system.tree.read_text(ours.PATH) or ""):
         return Claim(IFUPDOWN, against=against, ours=True, how=ours.PATH)
-    return Claim(IFUPDOWN, bool(stanzas), against, how=f"DHCP by {stanzas[0].path}" if stanzas else "")
+    how = f"DHCP by {stanzas[0].path}" if stanzas and against is None else ""
+    return Claim(IFUPDOWN, bool(stanzas), against, how=how)
 
 
 def active(system: System) -> Dict[str, str]:

@@ -64,8 +64,12 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
     path = _file(system, link.name)
     if setup is None or setup == "unmanaged":
         # With a file it is one that says so (Unmanaged=), without one there just is none for it.
-        return None if path else Claim(NETWORKD, holds=False)
+        return _forbidden(path) if path else Claim(NETWORKD, holds=False)
     return _claim(system, path, starting=False)
+
+
+def _forbidden(path: str) -> Claim:
+    return Claim(NETWORKD, holds=False, against=f"{path} tells {NETWORKD} to leave it alone", forbids=True)
 
 
 def _setup(text: str, link: LinkSeen) -> Optional[str]:

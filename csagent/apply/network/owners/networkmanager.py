@@ -15,7 +15,8 @@ from csagent.system.seams import System
 DEVICES = ("nmcli", "-t", "-f", "DEVICE,STATE,CONNECTION,CON-UUID", "device")
 PROFILES = ("nmcli", "-t", "-f", "UUID,FILENAME,ACTIVE", "connection")
 PATIENCE = 5.0  # seconds
-KEYFILES = ("/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections")
+RUN = "/run/NetworkManager/system-connections"
+KEYFILES = ("/etc/NetworkManager/system-connections", RUN)
 IFCFG = "/etc/sysconfig/network-scripts/ifcfg-"
 CLOUD_INIT = "cloud-init-"
 ITS_OWN = "Wired connection "  # what it makes for a NIC that has no profile
@@ -35,7 +36,8 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
         if device != link.name:
             continue
         if state == "unmanaged":
-            return None
+            against = f"{NETWORKMANAGER} is told to leave it alone"
+            return Claim(NETWORKMANAGER, holds=False, against=against, forbids=True)
         if state == "connected (externally)":
             return Claim(NETWORKMANAGER, against=f"{NETWORKMANAGER} has found it configured by somebody else")
         return _of(system, link, connection, uuid)
@@ -48,10 +50,10 @@ def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
         return Claim(NETWORKMANAGER, ours=True, how=ours.path(link.mac))
     if uuid:
         path = _path(system, uuid)
-        if path:
-            verdict = judge(system, path)
-        elif connection.startswith(ITS_OWN):
+        if connection.startswith(ITS_OWN) and (path or RUN).startswith(RUN):
             verdict = Verdict(f"DHCP by {NETWORKMANAGER}'s own profile")
+        elif path:
+            verdict = judge(system, path)
         else:
             verdict = Verdict(against=f'somebody configures it: the profile "{connection}" lies in no file')
         if verdict.against is not None:
