@@ -303,6 +303,13 @@ def _network_plan(parsed: argparse.Namespace) -> int:
     return network_command.plan(parsed, system, settings)
 
 
+def _network_apply(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
+
+    system, settings = _load(parsed)
+    return network_command.apply(parsed, system, settings)
+
+
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
 
@@ -344,6 +351,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "query": _query,
     "doctor": _doctor,
     "network plan": _network_plan,
+    "network apply": _network_apply,
     "seal": _seal,
     "install-units": _install_units,
 }

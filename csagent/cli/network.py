@@ -1,17 +1,18 @@
-"""`csagent network plan`: what would be done with each NIC and why, for people and as JSON."""
+"""`csagent network`: what would be done with each NIC, and what was, for people and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from csagent.apply.network import files
 from csagent.apply.network.plan import CONFIGURE, REMOVE, NetworkPlan, NicPlan
 from csagent.console import Console, shorten
 
 if TYPE_CHECKING:
+    from csagent.apply.network.executor import NicOutcome
     from csagent.system.seams import System
 
-COLOURS = {CONFIGURE: "good", REMOVE: "note"}
+COLOURS = {CONFIGURE: "good", REMOVE: "note", "removed": "note", "unconfirmed": "note", "written": "good"}
 
 
 def as_json(system: Optional["System"], plan: NetworkPlan) -> Dict[str, Any]:
@@ -56,10 +57,7 @@ def as_text(system: Optional["System"], plan: NetworkPlan, console: Console) -> 
     lines: List[str] = []
     for nic in plan.nics:
         lines += _nic_lines(system, nic, console)
-    for mac in plan.absent:
-        lines += [console.paint(line, "note") for line in console.wrap(f"{mac} is not on this machine (yet)")]
-    for text in plan.refused:
-        lines += [console.paint(line, "note") for line in console.wrap(f"not believed: {text}", 0)]
+    lines += _about_the_document(plan, console)
     count = sum(changes(system, nic) for nic in plan.nics)
     what = {0: "Nothing to change.", 1: "1 NIC would be changed."}.get(
         count, f"{count} NICs would be changed."
@@ -91,3 +89,32 @@ def _nic_lines(system: Optional["System"], nic: NicPlan, console: Console) -> Li
             if line:
                 lines.append("    " + console.paint(shorten(line, console.width - 4), colour))
     return lines
+
+
+def outcomes_as_json(plan: NetworkPlan, outcomes: Sequence["NicOutcome"]) -> Dict[str, Any]:
+    """`network apply --json`: what became of each NIC; the layout only grows."""
+    return {
+        "schema": 1,
+        "nothing": plan.nothing,
+        "nics": [outcome._asdict() for outcome in outcomes],
+        "absent": list(plan.absent),
+        "refused": [{"text": text} for text in plan.refused],
+    }
+
+
+def outcomes_as_text(plan: NetworkPlan, outcomes: Sequence["NicOutcome"], console: Console) -> str:
+    """For an operator at a console."""
+    lines: List[str] = []
+    for outcome in outcomes:
+        name = shorten(outcome.interface or outcome.mac, 24)
+        colour = COLOURS.get(outcome.state, outcome.state)
+        lines.append(console.paint(f"{name}: ", "head") + console.paint(outcome.state, colour))
+        lines += console.wrap(outcome.reason, 4)
+    return "\n".join([*lines, *_about_the_document(plan, console)] or ["There is no NIC."]) + "\n"
+
+
+def _about_the_document(plan: NetworkPlan, console: Console) -> List[str]:
+    """What of it is not here, and what is not believed."""
+    texts = [f"{mac} is not on this machine (yet)" for mac in plan.absent]
+    texts += [f"not believed: {text}" for text in plan.refused]
+    return [console.paint(line, "note") for text in texts for line in console.wrap(text)]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
 
 from csagent.cli import network
 from csagent.console import Console
-from csagent.errors import EXIT_OK, SourceNotFound, UsageError
+from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, SourceNotFound, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
     from csagent.apply.network.document import Document
+    from csagent.apply.network.executor import NicOutcome
     from csagent.model import Lease, Observation, Observed
     from csagent.settings import Settings
     from csagent.system.seams import System
@@ -59,6 +60,47 @@ def plan(parsed: argparse.Namespace, system: "System", settings: "Settings") -> 
     elif not parsed.quiet:
         sys.stdout.write(network.as_text(there, made, Console.of()))
     return EXIT_OK
+
+
+def apply(parsed: argparse.Namespace, system: "System", settings: "Settings") -> int:
+    """What `csagent network apply` does; the exit code.
+
+    Raises:
+        CsagentError: there is no document, or nothing can be changed.
+    """
+    from csagent import agent
+    from csagent.apply.network import executor, recovery
+    from csagent.apply.network.decide import decide
+    from csagent.apply.network.survey import survey
+    from csagent.log import Log
+    from csagent.state import network as remembered
+
+    said = _said(parsed, system, settings)
+    log = Log(0 if parsed.quiet else 1 + int(parsed.verbose or 0))
+    with agent.one_at_a_time(system):
+        begun = recovery.recover(system, log.debug)
+        machine = survey(system, said.leases)
+        memory = remembered.load(system)
+        left = left_alone(system, settings)
+        made = decide(said.document, machine, memory, left=left, refused=said.refused, again=parsed.again)
+        if recovery.waits(begun):
+            outcomes: Tuple["NicOutcome", ...] = ()
+        else:
+            outcomes = executor.carry_out(system, made, memory, log.debug)
+    outcomes = (*((begun,) if begun is not None else ()), *outcomes)
+    if parsed.json:
+        sys.stdout.write(json.dumps(network.outcomes_as_json(made, outcomes), indent=1) + "\n")
+    elif not parsed.quiet:
+        sys.stdout.write(network.outcomes_as_text(made, outcomes, Console.of()))
+    return exit_code(outcomes)
+
+
+def exit_code(outcomes: Tuple["NicOutcome", ...]) -> int:
+    """0 done or nothing to do, 1 all that was to be done failed, 3 some of it did or is not confirmed."""
+    if not any(outcome.wrong for outcome in outcomes):
+        return EXIT_OK
+    failed = all(outcome.state in ("failed", "left") for outcome in outcomes)
+    return EXIT_FAILED if failed else EXIT_PARTIAL
 
 
 def left_alone(system: "System", settings: "Settings") -> Optional[str]:

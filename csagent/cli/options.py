@@ -93,21 +93,27 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
 def with_networks(network: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     """The commands of `csagent network`; csagent.cli.network_command understands them."""
     commands = network.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=network.prog)
-    text = "what would be done with each NIC and why, as a diff; changes nothing"
-    plan = with_json(
-        commands.add_parser(
-            "plan",
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
             parents=[shared],
             epilog=network.epilog,
             formatter_class=formatter,
         )
-    )
-    plan.set_defaults(run="network plan")
-    _with_document(plan)
+        command.set_defaults(run=f"network {name}")
+        _with_document(command)
+        return with_json(command)
+
+    plan = add("plan", "what would be done with each NIC and why, as a diff; changes nothing")
     plan.add_argument(
         "--machine", metavar="FILE", help="a machine described in JSON or YAML, not the one this runs on"
+    )
+    apply = add("apply", "do it, look whether it carries, and go back where it does not")
+    apply.add_argument(
+        "--again", action="store_true", help="also what failed before, or was changed by hand since"
     )
 
 

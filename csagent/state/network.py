@@ -61,7 +61,8 @@ class Pending(NamedTuple):
     """A change under way.
 
     `former` restores what was before, `written` has the fingerprints of what shall be there now. `answered`
-    are the gateways that the NIC had before and that answered, by "4" and "6".
+    are the gateways that the NIC had before and that answered, by "4" and "6"; `mtu` is what it had. `wanted`
+    is what it shall have, as csagent.apply.network.plan writes it.
     """
 
     mac: str
@@ -73,6 +74,7 @@ class Pending(NamedTuple):
     answered: Mapping[str, str] = NOTHING
     mtu: Optional[int] = None
     source: str = ""
+    wanted: Mapping[str, Any] = NOTHING
 
 
 def load(system: "System") -> NetworkMemory:
@@ -125,6 +127,7 @@ def pending(system: "System") -> Optional[Pending]:
             _texts(document["answered"]),
             mtu if isinstance(mtu, int) else None,
             _text(document["source"]),
+            _mapping(document["wanted"]),
         )
     except (KeyError, ValueError, binascii.Error):
         return None
@@ -145,7 +148,8 @@ def begin(system: "System", change: Pending) -> None:
         for one in change.former
     ]
     document = {**change._asdict(), "schema": SCHEMA, "former": former}
-    _write(system, PENDING, {**document, "written": dict(change.written), "answered": dict(change.answered)})
+    plain = {name: dict(getattr(change, name)) for name in ("written", "answered", "wanted")}
+    _write(system, PENDING, {**document, **plain})
 
 
 def end(system: "System") -> None:
@@ -156,6 +160,8 @@ def end(system: "System") -> None:
     """
     try:
         system.tree.remove(PENDING)
+    except FileNotFoundError:
+        return  # not even its directory is there
     except OSError as error:
         raise ApplyError(f"cannot remove {system.tree.shown(PENDING)}: {error.strerror}") from None
 

@@ -62,12 +62,14 @@ UNITS = {
 }
 RESOLVED = "systemd-resolved.service"
 
-# The lower directories, the directory of the overlay, and the unit changes that come before the boot.
+# The lower directories, the directory of the overlay, and the unit changes that come before the boot. Without
+# systemd-resolved its resolvconf goes, too: NetworkManager would hand all name servers to it.
 BOOT = r"""
 set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 if [ -n "$3" ]; then systemctl --quiet --root="$2/root" mask $3; fi
 if [ -n "$4" ]; then systemctl --quiet --root="$2/root" enable $4; fi
+if [ -n "$5" ]; then rm -f "$2/root/usr/sbin/resolvconf" "$2/root/sbin/resolvconf"; fi
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --register=no --keep-unit --quiet --private-network \
     -D "$2/root" --boot --console=read-only
@@ -145,6 +147,7 @@ class Container:
     def start(self) -> None:
         """Begin to boot: process 1 is there when this returns."""
         words = ["sh", "-c", BOOT, "boot", self._lower, str(self.directory), self._mask, self._enable]
+        words.append("" if RESOLVED in self._enable else "none")
         with open(self.directory / "console", "ab") as console:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", *words],

@@ -73,7 +73,7 @@ def decide(
     )
     wanted, notes = wanted_by(document, machine, memory, links)
     nics = tuple(
-        _configure(device, machine, wanted[device.mac])
+        _configure(document, device, machine, wanted[device.mac])
         if device.mac in wanted
         else _leave(device, str(against[device.mac]))
         for device in machine.devices
@@ -81,7 +81,8 @@ def decide(
     absent = tuple(link.mac for link in document.links if link.mac not in against)
     said = any(link.addresses and link.mac in against for link in document.links)
     plans = (*nics, *_gone(document, machine))
-    return NetworkPlan(plans, not said, absent, (*refused, *notes), document.digest)
+    leased = tuple(device.mac for device in machine.devices if device.lease and not device.owner.ours)
+    return NetworkPlan(plans, not said, absent, (*refused, *notes), document.digest, leased)
 
 
 def source(document: Document, link: Link) -> str:
@@ -93,8 +94,9 @@ def _leave(device: Device, reason: str) -> NicPlan:
     return NicPlan(device.mac, device.name, LEAVE, reason, device.owner.manager)
 
 
-def _configure(device: Device, machine: Machine, wanted: Wanted) -> NicPlan:
+def _configure(document: Document, device: Device, machine: Machine, wanted: Wanted) -> NicPlan:
     owner = device.owner
+    link = document.link(device.mac)
     files = renderers.render(str(owner.manager), wanted, machine, raised=owner.raised)
     reason = f"CloudStack gives it {', '.join(wanted.addresses)}"
     if owner.how:
@@ -103,7 +105,10 @@ def _configure(device: Device, machine: Machine, wanted: Wanted) -> NicPlan:
         files += (File(resolver.PATH, resolver.with_servers(machine.resolv_conf, wanted.dns)),)
     elif wanted.dns and machine.resolver not in TAKES_SERVERS[str(owner.manager)]:
         reason += f"; not its name servers: {resolver.PATH} is made by {machine.resolver}"
-    return NicPlan(device.mac, device.name, CONFIGURE, reason, owner.manager, wanted, files)
+    said = source(document, link) if link is not None else ""
+    return NicPlan(
+        device.mac, device.name, CONFIGURE, reason, owner.manager, wanted, files, said, owner.starting
+    )
 
 
 def _gone(document: Document, machine: Machine) -> Tuple[NicPlan, ...]:

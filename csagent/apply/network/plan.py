@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 CONFIGURE, LEAVE, REMOVE = "configure", "leave", "remove"
 
@@ -39,11 +37,6 @@ class Wanted(NamedTuple):
     dns: Tuple[str, ...] = ()
     mtu: Optional[int] = None
 
-    @property
-    def digest(self) -> str:
-        """What is remembered of it."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()
-
     def of_version(self, version: int) -> Tuple[str, ...]:
         """Its addresses of one IP version."""
         return tuple(one for one in self.addresses if (":" in one) == (version == 6))
@@ -55,6 +48,25 @@ class Wanted(NamedTuple):
     def servers(self, version: int) -> Tuple[str, ...]:
         """Its name servers of one IP version."""
         return tuple(one for one in self.dns if (":" in one) == (version == 6))
+
+
+def as_plain(wanted: Wanted) -> Dict[str, Any]:
+    """What `from_plain` makes the same of, after JSON."""
+    return {**wanted._asdict(), "routes": [route._asdict() for route in wanted.routes]}
+
+
+def from_plain(said: Mapping[str, Any]) -> Wanted:
+    """What `as_plain` was given.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        routes = tuple(Route(**route) for route in said["routes"])
+        lists = {name: tuple(said[name]) for name in ("addresses", "dns")}
+        return Wanted(**{**said, **lists, "routes": routes})
+    except (TypeError, KeyError):
+        raise ValueError("not what a NIC shall have") from None
 
 
 class File(NamedTuple):
@@ -75,6 +87,8 @@ class NicPlan(NamedTuple):
     owner: Optional[str] = None
     wanted: Optional[Wanted] = None
     files: Tuple[File, ...] = ()
+    source: str = ""  # the digest of what the document says of it
+    starting: bool = False  # the manager is not up yet, or there is none to tell
 
 
 class NetworkPlan(NamedTuple):
@@ -89,3 +103,4 @@ class NetworkPlan(NamedTuple):
     absent: Tuple[str, ...] = ()
     refused: Tuple[str, ...] = ()
     document: str = ""  # its digest
+    leased: Tuple[str, ...] = ()  # MAC addresses of NICs that have a DHCP lease

@@ -32,7 +32,7 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
     if done.code != 0:
         said = done.error.decode("utf-8", "replace").strip()
         return Claim(NETWORKMANAGER, against=f"{NETWORKMANAGER} does not answer: {said}")
-    for device, state, connection, uuid in _rows(done.output, 4):
+    for device, state, connection, uuid in rows(done.output, 4):
         if device != link.name:
             continue
         if state == "unmanaged":
@@ -65,7 +65,7 @@ def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
 
 def _path(system: System, uuid: str) -> Optional[str]:
     done = system.runner.run(PROFILES, timeout=PATIENCE)
-    for listed, path, _active in _rows(done.output, 3) if done.code == 0 else ():
+    for listed, path, _active in rows(done.output, 3) if done.code == 0 else ():
         if listed == uuid:
             return path or None
     return None
@@ -149,7 +149,7 @@ def _ifcfg(text: str) -> Dict[str, str]:
     return {key: value for key, value in said.items() if value}
 
 
-def _rows(output: bytes, width: int) -> Iterator[Tuple[str, ...]]:
+def rows(output: bytes, width: int) -> Iterator[Tuple[str, ...]]:
     """The lines of nmcli -t: fields between colons, a colon inside one behind a backslash."""
     for line in output.decode("utf-8", "replace").split("\n"):
         fields: List[str] = [""]

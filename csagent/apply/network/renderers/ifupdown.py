@@ -2,7 +2,8 @@
 
 A second stanza for a name would not replace the installer's "inet dhcp": both would run, and ifup wait for
 DHCP. A mapping leads the NIC's name to our stanzas instead, and the installer's stays as it is. Its script
-comes and goes with the file: where it is missing, ifup fails.
+comes and goes with the file: where it is missing, ifup fails. Routes are not given by "gateway", which adds
+them exclusively: while two NICs change their places, both have one metric.
 """
 
 from __future__ import annotations
@@ -96,10 +97,11 @@ def _block(wanted: Wanted, hotplug: bool, resolver: str) -> str:
         route = wanted.route(version)
         for place, address in enumerate(wanted.of_version(version)):
             lines += [f"iface {logical(name)} {family} static", f"    address {address}"]
-            if route is not None and place == 0:
-                lines += [f"    gateway {route.via}", f"    metric {route.metric}"]
             if version == 6 and place == 0 and route is not None:
                 lines.append("    accept_ra 0")
+            if route is not None and place == 0:
+                way = f"default via {route.via} dev {name} metric {route.metric} onlink"
+                lines.append(f"    up ip -{version} route append {way}")
             if first:
                 lines += [f"    mtu {wanted.mtu}"] if wanted.mtu is not None else []
                 lines += _dns(wanted, resolver)
