@@ -72,17 +72,17 @@ def _nic_lines(system: Optional["System"], nic: NicPlan, console: Console) -> Li
     )
     lines = [title, *console.wrap(nic.reason, 4)]
     if nic.wanted is not None:
-        facts = [("address", address) for address in nic.wanted.addresses]
-        facts += [
+        pairs = [("address", address) for address in nic.wanted.addresses]
+        pairs += [
             (
                 "route",
                 f"{route.to} via {route.via}{' (on-link)' if route.onlink else ''}, place {route.order}",
             )
             for route in nic.wanted.routes
         ]
-        facts += [("dns", ", ".join(nic.wanted.dns))] if nic.wanted.dns else []
-        facts += [("mtu", str(nic.wanted.mtu))] if nic.wanted.mtu is not None else []
-        lines += console.pairs(facts, 4)
+        pairs += [("dns", ", ".join(nic.wanted.dns))] if nic.wanted.dns else []
+        pairs += [("mtu", str(nic.wanted.mtu))] if nic.wanted.mtu is not None else []
+        lines += console.pairs(pairs, 4)
     for file in nic.files:
         for line in files.diff(system, file).split("\n"):
             colour = {"+": "good", "-": "bad"}.get(line[:1], "dim")

@@ -68,16 +68,16 @@ def apply(parsed: argparse.Namespace, system: "System", settings: "Settings") ->
     Raises:
         CsagentError: there is no document, or nothing can be changed.
     """
-    from csagent import agent
     from csagent.apply.network import executor, recovery
     from csagent.apply.network.decide import decide
     from csagent.apply.network.survey import survey
     from csagent.log import Log
+    from csagent.state import lock
     from csagent.state import network as remembered
 
     said = _said(parsed, system, settings)
     log = Log(0 if parsed.quiet else 1 + int(parsed.verbose or 0))
-    with agent.one_at_a_time(system):
+    with lock.hold(system, None):
         begun = recovery.recover(system, log.debug)
         machine = survey(system, said.leases)
         memory = remembered.load(system)
@@ -117,14 +117,15 @@ def _said(
 ) -> Said:
     if parsed.document is not None:
         return _given(parsed.document)._replace(leases=_leases(system, settings) if discover else ())
-    from csagent.sources.jobs import Options
     from csagent.sources.observe import observe
+    from csagent.sources.request import Options, PassRequest
 
     options = Options(
         drive=None if parsed.drive is None else os.path.abspath(parsed.drive),
         source="drive" if parsed.drive is None else None,
     )
-    observed = observe(system, settings, options, wait=settings.wait if parsed.wait is None else parsed.wait)
+    wait = settings.wait if parsed.wait is None else parsed.wait
+    observed = observe(PassRequest(system, settings, options, wait))
     document = document_of(observed.observation)
     if document is None and not observed.observation.source_found:
         raise SourceNotFound(_no_drive(observed))
@@ -137,7 +138,7 @@ def _said(
 def _leases(system: "System", settings: "Settings") -> Tuple["Lease", ...]:
     from csagent.sources import jobs
 
-    return jobs.discover(system, settings.drive_labels).leases
+    return jobs.discover(system, settings).leases
 
 
 def document_of(observation: "Observation") -> Optional["Document"]:

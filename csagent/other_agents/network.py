@@ -1,4 +1,7 @@
-"""Whether cloud-init applies network_data.json of a config drive here, and so has the network (N24)."""
+"""Whether cloud-init applies network_data.json of a config drive here, and so has the network.
+
+See field/network-data#N24.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``network_data.json`` of a config drive, in OpenStack's shape as CloudStack fills it.
 
-Pure. The quirks are in facts/network-data.md, 1.2: absent and ``{}`` are both usual and mean nothing, a
+Pure. The quirks are in field/network-data#1.2: absent and ``{}`` are both usual and mean nothing, a
 gateway can be null, or a key of the network (routed networks), IPv6 masks are prefix lengths as text, every
 NIC has a default route, and ids are CloudStack's own, so links are found by their MAC address.
 """

@@ -1,6 +1,6 @@
 """What a piece of user-data seems to be. Pure; the content itself is never changed.
 
-The kinds are those that CloudStack and cloud-init tell apart (facts/cloudstack.md, 3.2 and 3.3):
+The kinds are those that CloudStack and cloud-init tell apart (field/cloudstack#3.2 and #3.3):
 
     empty         nothing, or blank
     gzip          by its magic number

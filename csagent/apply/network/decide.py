@@ -1,7 +1,7 @@
 """What to do with each NIC: a pure function of the document, the machine and what was done before.
 
 It is total: each NIC of the machine gets exactly one decision with a reason. Where somebody else configures a
-NIC, nothing is written (DESIGN, promise 9).
+NIC, nothing is written.
 """
 
 from __future__ import annotations
@@ -112,7 +112,10 @@ def _configure(document: Document, device: Device, machine: Machine, wanted: Wan
 
 
 def _gone(document: Document, machine: Machine) -> Tuple[NicPlan, ...]:
-    """What was written for NICs that are no longer there (N12); those of the document may come yet (N13)."""
+    """What was written for NICs that are gone; those of the document may come yet.
+
+    Left there, a route would come back with the MAC address (field/network-data#N12, #N13).
+    """
     there = {device.mac for device in machine.devices} | {link.mac for link in document.links}
     return tuple(
         NicPlan(
@@ -174,7 +177,7 @@ def _against_change(
         if _edited(record, device, machine):
             return "the owner has changed or removed csagent's file, and the document is the same since"
     if device.owner.ours and not same:
-        return None  # ours changes, and what was added by hand beside it goes (N23)
+        return None  # ours changes, and what was added by hand beside it goes (field/network-data#N23)
     ours = {str(address) for address in link.addresses} | set(record.addresses if record else ())
     foreign = [
         one.address
@@ -187,6 +190,6 @@ def _against_change(
 
 
 def _edited(record: NicRecord, device: Device, machine: Machine) -> bool:
-    """Whether what was written is not there any more as it was written (N26)."""
+    """Whether what was written is not there any more as it was written (field/network-data#N26)."""
     now = machine.written.get(device.mac, {})
     return any(now.get(path) != fingerprint for path, fingerprint in record.files.items())

@@ -8,7 +8,7 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 _NUMBERED = re.compile(r"eth([0-9]{1,6})\Z", re.ASCII)
-NO_STATEMENT = 1500  # what the builder writes as MTU where it knows none (N11)
+NO_STATEMENT = 1500  # what the builder writes as MTU where it knows none (field/network-data#N11)
 
 
 class Address(NamedTuple):
@@ -35,7 +35,10 @@ class Link(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A whole document. `digest` is that of the cleaned one: spelling and form do not count (N15)."""
+    """A whole document.
+
+    `digest` is that of the cleaned one: spelling and form do not count (field/network-data#N15).
+    """
 
     links: Tuple[Link, ...] = ()
     dns: Tuple[str, ...] = ()
@@ -43,7 +46,7 @@ class Document(NamedTuple):
 
     @property
     def says_nothing(self) -> bool:
-        """Whether no NIC gets an address: ``{}``, only links, only services (N1)."""
+        """Whether no NIC gets an address: ``{}``, only links, only services (field/network-data#N1)."""
         return not any(link.addresses for link in self.links)
 
     def link(self, mac: str) -> Optional[Link]:

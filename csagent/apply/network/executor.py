@@ -1,6 +1,7 @@
 """Carrying out a plan: write, tell the manager, look, and keep it or put the former state back.
 
-One NIC at a time, the one with the first default route last; one that fails does not undo the others (N60).
+One NIC at a time, the one with the first default route last; one that fails does not undo the others
+(field/network-data#N60).
 A record of what was before is on the disk before the first file is written, so that a pass that is cut short
 is brought to its end by the next one (`csagent.apply.network.recovery`).
 """

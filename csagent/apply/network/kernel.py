@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from types import MappingProxyType
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
+from csagent.apply.network.kernel_state import Kernel, LinkSeen
 from csagent.apply.network.machine import Assigned, Hop
 from csagent.discovery import netlink
 from csagent.errors import ApplyError
@@ -26,30 +26,6 @@ RTA_VIA = 18
 RTM_NEWNEIGH, RTM_GETNEIGH, NDA_DST = 28, 30, 1
 NUD_ANSWERS = 0x02 | 0x40 | 0x80  # reachable; or an entry that needs no answer: noarp, permanent
 NUD_FAILED = 0x20
-
-
-class LinkSeen(NamedTuple):
-    """An Ethernet link. `kind` is what made it ("vlan", "bond"), None for a real NIC."""
-
-    name: str
-    ifindex: int
-    mac: str
-    mtu: Optional[int] = None
-    max_mtu: Optional[int] = None
-    master: Optional[str] = None
-    kind: Optional[str] = None
-
-
-class Kernel(NamedTuple):
-    """One look. Addresses and routes are by the link's index."""
-
-    links: Tuple[LinkSeen, ...] = ()
-    addresses: Mapping[int, Tuple[Assigned, ...]] = MappingProxyType({})
-    routes: Mapping[int, Tuple[Hop, ...]] = MappingProxyType({})
-
-    def link(self, name: str) -> Optional[LinkSeen]:
-        """The link of this name."""
-        return next((link for link in self.links if link.name == name), None)
 
 
 def look(system: System) -> Kernel:

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 CONFIGURE, LEAVE, REMOVE = "configure", "leave", "remove"
 
-DEFAULT_METRIC = 100  # of CloudStack's default NIC, eth0 (N27)
+DEFAULT_METRIC = 100  # of CloudStack's default NIC, eth0 (field/network-data#N27)
 OTHER_METRIC = (
     2000  # and a NIC's number: behind what DHCP gives with networkd (1024), NetworkManager, dhclient
 )

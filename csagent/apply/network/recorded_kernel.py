@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from csagent.apply.network.kernel import Kernel, LinkSeen
+from csagent.apply.network.kernel_state import Kernel, LinkSeen
 from csagent.apply.network.machine import Assigned, Hop
 from csagent.system import json_limits
 from csagent.system.seams import System

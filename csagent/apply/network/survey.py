@@ -6,7 +6,7 @@ import re
 from typing import Dict, Iterable, Mapping, Optional, Sequence
 
 from csagent.apply.network import kernel, owners, renderers, resolver
-from csagent.apply.network.kernel import Kernel, LinkSeen
+from csagent.apply.network.kernel_state import Kernel, LinkSeen
 from csagent.apply.network.machine import Device, Machine, Owner
 from csagent.apply.network.owners import units
 from csagent.apply.network.renderers import ifupdown, networkd, networkmanager

@@ -1,4 +1,7 @@
-"""Whether a NIC has what it was given, by the kernel's own word: exit codes lie (N33, N34, N45)."""
+"""Whether a NIC has what it was given, by the kernel's own word.
+
+Exit codes lie (field/network-data#N33, #N34, #N45).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from csagent.apply.network.plan import Wanted
 from csagent.errors import ApplyError
 
 if TYPE_CHECKING:
-    from csagent.apply.network.kernel import Kernel
+    from csagent.apply.network.kernel_state import Kernel
     from csagent.system.seams import System
 
 PATIENCE = 10.0  # seconds until addresses and routes are there

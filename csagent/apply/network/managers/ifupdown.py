@@ -1,4 +1,4 @@
-"""ifupdown, through ifdown(8) and ifup(8) in a transient unit (N53, N54).
+"""ifupdown, through ifdown(8) and ifup(8) in a transient unit (field/network-data#N53, #N54).
 
 Not as a child of ours: csagent's unit may not set addresses, and a dhclient would stay in its control group.
 """

@@ -1,6 +1,7 @@
-"""systemd-networkd, through networkctl(1): reload, and reconfigure where that was not enough (N32).
+"""systemd-networkd, through networkctl(1): reload, and reconfigure where that was not enough.
 
-Never a restart of its service: 252 kept the former address beside the new one (N36).
+Never a restart of its service: 252 kept the former address beside the new one (field/network-data#N32, and
+#N36).
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Networkd:
         self.take(system)
 
     def _set_mtu(self, system: "System", mtu: int) -> None:
-        """The MTU of a file that is taken away stays (N35), and csagent may not set it: once more by a file.
+        """The MTU of a file that is taken away stays, and csagent may not set it: once more by a file.
 
-        A file of ours that was there before says its own.
+        A file of ours that was there before says its own (field/network-data#N35).
         """
         path = networkd.path(self.mac)
         if system.tree.exists(path):

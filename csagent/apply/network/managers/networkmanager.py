@@ -1,4 +1,7 @@
-"""NetworkManager, through nmcli(1), and its checkpoints through busctl(1) (N45 to N47)."""
+"""NetworkManager, through nmcli(1), and its checkpoints through busctl(1).
+
+See field/network-data#N45 to #N47.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Who is in charge of a NIC: the running daemons are asked, about this NIC, then files are looked at.
 
-Facts: network-data.md, section 4, and N20 to N30. Nothing is told from the distribution's name.
+See field/network-data#4, and #N20 to #N30. Nothing is told from the distribution's name.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import List, Optional, Tuple
 
-from csagent.apply.network.kernel import LinkSeen
+from csagent.apply.network.kernel_state import LinkSeen
 from csagent.apply.network.machine import IFUPDOWN, NETWORKD, NETWORKMANAGER, Owner
 from csagent.apply.network.owners import ifupdown, networkd, networkmanager, units
 from csagent.apply.network.owners.claim import Claim

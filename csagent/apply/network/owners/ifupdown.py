@@ -6,7 +6,7 @@ import fnmatch
 import re
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
-from csagent.apply.network.kernel import LinkSeen
+from csagent.apply.network.kernel_state import LinkSeen
 from csagent.apply.network.machine import IFUPDOWN
 from csagent.apply.network.owners import units
 from csagent.apply.network.owners.claim import Claim

@@ -7,7 +7,7 @@ import os
 import re
 from typing import Dict, Iterator, List, Optional
 
-from csagent.apply.network.kernel import LinkSeen
+from csagent.apply.network.kernel_state import LinkSeen
 from csagent.apply.network.machine import NETWORKD
 from csagent.apply.network.owners import ini, units
 from csagent.apply.network.owners.claim import Claim, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from csagent.apply.network.kernel import LinkSeen
+from csagent.apply.network.kernel_state import LinkSeen
 from csagent.apply.network.machine import NETWORKMANAGER
 from csagent.apply.network.owners import ini, units
 from csagent.apply.network.owners.claim import Claim, Verdict
