@@ -9,7 +9,7 @@ from csagent.apply.network.plan import CONFIGURE, REMOVE, NetworkPlan, NicPlan
 from csagent.console import Console, shorten
 
 if TYPE_CHECKING:
-    from csagent.apply.network.executor import NicOutcome
+    from csagent.plan import NicOutcome
     from csagent.system.seams import System
 
 COLOURS = {CONFIGURE: "good", REMOVE: "note", "removed": "note", "unconfirmed": "note", "written": "good"}

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
 
     from csagent.apply.network.document import Document
-    from csagent.apply.network.executor import NicOutcome
-    from csagent.model import Lease, Observation, Observed
+    from csagent.model import Lease, Observed
+    from csagent.plan import NicOutcome
     from csagent.settings import Settings
     from csagent.system.seams import System
 
@@ -86,7 +86,7 @@ def apply(parsed: argparse.Namespace, system: "System", settings: "Settings") ->
         if recovery.waits(begun):
             outcomes: Tuple["NicOutcome", ...] = ()
         else:
-            outcomes = executor.carry_out(system, made, memory, log.debug)
+            outcomes = executor.carry_out(system, made, memory)
     outcomes = (*((begun,) if begun is not None else ()), *outcomes)
     if parsed.json:
         sys.stdout.write(json.dumps(network.outcomes_as_json(made, outcomes), indent=1) + "\n")
@@ -117,6 +117,7 @@ def _said(
 ) -> Said:
     if parsed.document is not None:
         return _given(parsed.document)._replace(leases=_leases(system, settings) if discover else ())
+    from csagent.apply.network import action
     from csagent.sources.observe import observe
     from csagent.sources.request import Options, PassRequest
 
@@ -126,34 +127,19 @@ def _said(
     )
     wait = settings.wait if parsed.wait is None else parsed.wait
     observed = observe(PassRequest(system, settings, options, wait))
-    document = document_of(observed.observation)
+    document = action.said_by(observed.observation)
     if document is None and not observed.observation.source_found:
         raise SourceNotFound(_no_drive(observed))
     leases: Tuple["Lease", ...] = ()
     if discover:
         leases = observed.found.leases if observed.found.nics else _leases(system, settings)
-    return Said(document, _refused(observed.observation), leases)
+    return Said(document, action.refused_of(observed.observation), leases)
 
 
 def _leases(system: "System", settings: "Settings") -> Tuple["Lease", ...]:
     from csagent.sources import jobs
 
     return jobs.discover(system, settings).leases
-
-
-def document_of(observation: "Observation") -> Optional["Document"]:
-    """What the drive says; None where there is none, or where it cannot be understood."""
-    from csagent.apply.network import document
-
-    if observation.network is not None:
-        return document.of(observation.network)
-    unread = any(refusal.datum == "network" for refusal in observation.refusals)
-    drive = any(place.place.startswith("drive ") and place.believed for place in observation.places)
-    return document.NOTHING_SAID if drive and not unread else None
-
-
-def _refused(observation: "Observation") -> Tuple[str, ...]:
-    return tuple(refusal.reason for refusal in observation.refusals if refusal.datum == "network")
 
 
 def _no_drive(observed: "Observed") -> str:

@@ -75,7 +75,7 @@ def decide(
     nics = tuple(
         _configure(document, device, machine, wanted[device.mac])
         if device.mac in wanted
-        else _leave(device, str(against[device.mac]))
+        else _leave(device, str(against[device.mac]), _failed(document, device, memory) and not again)
         for device in machine.devices
     )
     absent = tuple(link.mac for link in document.links if link.mac not in against)
@@ -90,8 +90,22 @@ def source(document: Document, link: Link) -> str:
     return hashlib.sha256(json.dumps([link, document.dns]).encode()).hexdigest()
 
 
-def _leave(device: Device, reason: str) -> NicPlan:
-    return NicPlan(device.mac, device.name, LEAVE, reason, device.owner.manager)
+def _leave(device: Device, reason: str, failed: bool = False) -> NicPlan:
+    return NicPlan(device.mac, device.name, LEAVE, reason, device.owner.manager, failed=failed)
+
+
+def _failed(document: Document, device: Device, memory: NetworkMemory) -> bool:
+    """Whether what the document says of a NIC was tried, and put back."""
+    link, record = document.link(device.mac), memory.nics.get(device.mac)
+    return (
+        link is not None
+        and record is not None
+        and (record.state, record.source)
+        == (
+            "failed",
+            source(document, link),
+        )
+    )
 
 
 def _configure(document: Document, device: Device, machine: Machine, wanted: Wanted) -> NicPlan:
@@ -107,7 +121,15 @@ def _configure(document: Document, device: Device, machine: Machine, wanted: Wan
         reason += f"; not its name servers: {resolver.PATH} is made by {machine.resolver}"
     said = source(document, link) if link is not None else ""
     return NicPlan(
-        device.mac, device.name, CONFIGURE, reason, owner.manager, wanted, files, said, owner.starting
+        device.mac,
+        device.name,
+        CONFIGURE,
+        reason,
+        owner.manager,
+        wanted,
+        files,
+        said,
+        starting=owner.starting,
     )
 
 

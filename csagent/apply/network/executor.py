@@ -8,23 +8,32 @@ is brought to its end by the next one (`csagent.apply.network.recovery`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from csagent.apply.network import change, files, resolver, survey
 from csagent.apply.network.change import Result
 from csagent.apply.network.machine import NETWORKMANAGER
-from csagent.apply.network.plan import CONFIGURE, REMOVE, NetworkPlan, NicPlan
+from csagent.apply.network.plan import (
+    APPLIED,
+    CONFIGURE,
+    FAILED,
+    LEFT,
+    REMOVE,
+    REMOVED,
+    UNCHANGED,
+    UNCONFIRMED,
+    WRITTEN,
+    NetworkPlan,
+    NicPlan,
+)
 from csagent.apply.network.renderers import networkd, networkmanager
 from csagent.errors import ApplyError
+from csagent.plan import NicOutcome
 from csagent.state import network as state
 from csagent.state.network import NetworkMemory, NicRecord
 
 if TYPE_CHECKING:
-    from csagent.log import Say
     from csagent.system.seams import System
-
-APPLIED, UNCHANGED, UNCONFIRMED = "applied", "unchanged", "unconfirmed"
-FAILED, LEFT, REMOVED, WRITTEN = "failed", "left", "removed", "written"
 
 NOT_NAMED = f"; {resolver.PATH} does not name its name servers"
 LOOKS, PAUSE = 20, 0.1  # NetworkManager writes it a moment after the NIC is up; seconds
@@ -36,27 +45,7 @@ FORGET = (  # a file's directory, and how its reader forgets the file: else it c
 FORGET_PATIENCE = 30.0  # seconds
 
 
-class NicOutcome(NamedTuple):
-    """What became of one NIC.
-
-    `state` is applied, unchanged, unconfirmed (its gateway does not answer, and none did before), failed (the
-    former state is back), left, removed, or written: its manager is not up, or there is none to tell.
-    """
-
-    mac: str
-    interface: Optional[str]
-    state: str
-    reason: str
-
-    @property
-    def wrong(self) -> bool:
-        """Whether an operator should look at it."""
-        return self.state in (FAILED, UNCONFIRMED)
-
-
-def carry_out(
-    system: "System", plan: NetworkPlan, memory: NetworkMemory, log: "Say"
-) -> Tuple[NicOutcome, ...]:
+def carry_out(system: "System", plan: NetworkPlan, memory: NetworkMemory) -> Tuple[NicOutcome, ...]:
     """Do what the plan says, and remember it; what became of each NIC.
 
     Raises:
@@ -78,8 +67,6 @@ def carry_out(
                 kept = {mac: one for mac, one in memory.nics.items() if mac != nic.mac}
                 memory = save(system, memory._replace(nics=kept))
         outcomes[nic.mac] = NicOutcome(nic.mac, nic.interface, result.state, result.reason)
-        if result.state not in (UNCHANGED, LEFT):
-            log(f"{nic.interface or nic.mac}: {result.state}: {result.reason}", datum="network")
     return tuple(outcomes[nic.mac] for nic in plan.nics)
 
 
@@ -93,7 +80,7 @@ def _one(system: "System", nic: NicPlan, memory: NetworkMemory) -> Result:
     if nic.do == REMOVE:
         return _remove(system, nic)
     if nic.do != CONFIGURE or nic.wanted is None:
-        return Result(LEFT, nic.reason)
+        return Result(FAILED if nic.failed else LEFT, nic.reason)
     if not system.live:
         for file in nic.files:
             change.write(system, file)

@@ -6,6 +6,11 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 CONFIGURE, LEAVE, REMOVE = "configure", "leave", "remove"
 
+# What became of a NIC (csagent.plan.NicOutcome).
+APPLIED, UNCHANGED, UNCONFIRMED = "applied", "unchanged", "unconfirmed"
+FAILED, LEFT, REMOVED, WRITTEN = "failed", "left", "removed", "written"
+DONE = (APPLIED, REMOVED, WRITTEN)  # a pass has changed something
+
 DEFAULT_METRIC = 100  # of CloudStack's default NIC, eth0 (field/network-data#N27)
 OTHER_METRIC = (
     2000  # and a NIC's number: behind what DHCP gives with networkd (1024), NetworkManager, dhclient
@@ -88,6 +93,7 @@ class NicPlan(NamedTuple):
     wanted: Optional[Wanted] = None
     files: Tuple[File, ...] = ()
     source: str = ""  # the digest of what the document says of it
+    failed: bool = False  # it was tried with this document, and put back
     starting: bool = False  # the manager is not up yet, or there is none to tell
 
 

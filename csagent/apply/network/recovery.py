@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Optional
 
 from csagent.apply.network import change, executor, kernel, managers, survey
 from csagent.apply.network.change import Result
-from csagent.apply.network.executor import NicOutcome
 from csagent.apply.network.machine import IFUPDOWN, NETWORKD, NETWORKMANAGER
 from csagent.apply.network.owners import units
-from csagent.apply.network.plan import Wanted, from_plain
+from csagent.apply.network.plan import LEFT, WRITTEN, Wanted, from_plain
+from csagent.plan import NicOutcome
 from csagent.state import network as state
 from csagent.state.network import Pending
 
@@ -38,11 +38,11 @@ def recover(system: "System", log: "Say") -> Optional[NicOutcome]:
     link = next((one for one in kernel.look(system).links if one.mac == pending.mac), None)
     if link is None:
         state.end(system)
-        return NicOutcome(pending.mac, None, executor.LEFT, "its change was cut short, and the NIC is gone")
+        return NicOutcome(pending.mac, None, LEFT, "its change was cut short, and the NIC is gone")
     pending = pending._replace(interface=link.name)  # names change with kernels and machine types
     if not units.find(system).of(UNITS[pending.manager]).active:
         reason = f"a change that was cut short waits for {pending.manager}"
-        return NicOutcome(pending.mac, link.name, executor.WRITTEN, reason)
+        return NicOutcome(pending.mac, link.name, WRITTEN, reason)
     result = _end(system, pending)
     outcome = NicOutcome(
         pending.mac, link.name, result.state, f"begun before, and cut short: {result.reason}"
@@ -60,7 +60,7 @@ def _end(system: "System", pending: Pending) -> Result:
         # Not all of it was written: what was before is whole, and the plan of this pass begins anew.
         told = change.put_back(system, manager, None, pending)
         state.end(system)
-        return Result(executor.LEFT, told)
+        return Result(LEFT, told)
     token = manager.guard(system)
     result = change.finish(system, manager, token, pending, wanted)
     memory = state.load(system)
@@ -77,4 +77,4 @@ def _wanted(pending: Pending) -> Optional[Wanted]:
 
 def waits(outcome: Optional[NicOutcome]) -> bool:
     """Whether nothing may be begun yet."""
-    return outcome is not None and outcome.state == executor.WRITTEN
+    return outcome is not None and outcome.state == WRITTEN

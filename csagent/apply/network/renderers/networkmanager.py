@@ -60,8 +60,8 @@ def _family(wanted: Wanted, version: int, without: str) -> List[str]:
 def meaning(text: str) -> str:
     """A keyfile in one spelling: NetworkManager rewrites ours in its own when it goes back to a checkpoint.
 
-    Sections and keys in order; a gateway behind the first address, as 1.30 writes it, as a key of its own; MAC addresses
-    in capitals; lists without their last separator; no comments, defaults and dates.
+    Sections and keys in order; a gateway behind the first address, as 1.30 writes it, as a key of its own;
+    MAC addresses in capitals; lists without their last separator; no comments, defaults and dates.
     """
     said: Dict[str, str] = {}
     section = ""
