@@ -87,11 +87,11 @@ def apply(parsed: argparse.Namespace, system: "System", settings: "Settings") ->
             outcomes: Tuple["NicOutcome", ...] = ()
         else:
             outcomes = executor.carry_out(system, made, memory)
-    outcomes = (*((begun,) if begun is not None else ()), *outcomes)
+    told = (*((begun,) if begun is not None else ()), *outcomes)
     if parsed.json:
-        sys.stdout.write(json.dumps(network.outcomes_as_json(made, outcomes), indent=1) + "\n")
+        sys.stdout.write(json.dumps(network.outcomes_as_json(made, told), indent=1) + "\n")
     elif not parsed.quiet:
-        sys.stdout.write(network.outcomes_as_text(made, outcomes, Console.of()))
+        sys.stdout.write(network.outcomes_as_text(made, told, Console.of()))
     return exit_code(outcomes)
 
 

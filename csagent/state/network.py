@@ -75,6 +75,7 @@ class Pending(NamedTuple):
     mtu: Optional[int] = None
     source: str = ""
     wanted: Mapping[str, Any] = NOTHING
+    addresses: Tuple[str, ...] = ()  # that it had
 
 
 def load(system: "System") -> NetworkMemory:
@@ -128,6 +129,7 @@ def pending(system: "System") -> Optional[Pending]:
             mtu if isinstance(mtu, int) else None,
             _text(document["source"]),
             _mapping(document["wanted"]),
+            tuple(_text(one) for one in _list(document["addresses"])),
         )
     except (KeyError, ValueError, binascii.Error):
         return None

@@ -106,6 +106,9 @@ def tree(suite: str) -> Path:
 def layer(deb: Path, directory: Path) -> Path:
     """What csagent's package puts on the disk, without its scripts: to be laid over any tree."""
     run(["dpkg-deb", "--extract", deb, directory], 60)
+    if (directory / "lib").is_dir():  # which is a link in the trees, and must stay one
+        shutil.copytree(directory / "lib", directory / "usr/lib", dirs_exist_ok=True)
+        shutil.rmtree(directory / "lib")
     directory.chmod(0o755)
     return directory
 

@@ -84,7 +84,8 @@ def _silent(system: "System", wanted: Wanted) -> Tuple[str, ...]:
 
 
 def _before(system: "System", nic: NicPlan, wanted: Wanted, wanted_files: Sequence[File]) -> Pending:
-    link = kernel.look(system).link(wanted.interface)
+    seen = kernel.look(system)
+    link = seen.link(wanted.interface)
     return Pending(
         nic.mac,
         wanted.interface,
@@ -100,6 +101,7 @@ def _before(system: "System", nic: NicPlan, wanted: Wanted, wanted_files: Sequen
         None if link is None else link.mtu,
         nic.source,
         as_plain(wanted),
+        () if link is None else tuple(one.address for one in seen.global_addresses(link)),
     )
 
 
@@ -197,6 +199,7 @@ def put_back(system: "System", manager: Manager, token: Optional[str], pending: 
         link = kernel.look(system).link(pending.interface)
         moved = link is not None and pending.mtu is not None and link.mtu != pending.mtu
         manager.restored(system, pending.mtu if moved else None)
+        trouble += verify.settle(system, Wanted(pending.mac, pending.interface, pending.addresses))
         quiet = _silent_again(system, pending)
     except ApplyError as error:
         trouble.append(str(error))

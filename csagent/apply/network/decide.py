@@ -115,10 +115,12 @@ def _configure(document: Document, device: Device, machine: Machine, wanted: Wan
     reason = f"CloudStack gives it {', '.join(wanted.addresses)}"
     if owner.how:
         reason += f"; now it is configured by {owner.how}"
+    note = ""
     if wanted.dns and machine.resolver == PLAIN and owner.manager != NETWORKMANAGER:
         files += (File(resolver.PATH, resolver.with_servers(machine.resolv_conf, wanted.dns)),)
     elif wanted.dns and machine.resolver not in TAKES_SERVERS[str(owner.manager)]:
-        reason += f"; not its name servers: {resolver.PATH} is made by {machine.resolver}"
+        note = f"not its name servers: {resolver.PATH} is made by {machine.resolver}"
+        reason += f"; {note}"
     said = source(document, link) if link is not None else ""
     return NicPlan(
         device.mac,
@@ -129,6 +131,7 @@ def _configure(document: Document, device: Device, machine: Machine, wanted: Wan
         wanted,
         files,
         said,
+        note=note,
         starting=owner.starting,
     )
 

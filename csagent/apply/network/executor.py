@@ -154,6 +154,8 @@ def with_name_servers(system: "System", nic: NicPlan, result: Result) -> Result:
     """The name servers in resolv.conf, where nobody else has it, and the result with what to say of that."""
     if result.state not in (APPLIED, UNCONFIRMED):
         return result
+    if nic.note:
+        return result._replace(reason=f"{result.reason}; {nic.note}")
     if nic.owner == NETWORKMANAGER and nic.wanted is not None and nic.wanted.dns:
         return result if _named(system, nic.wanted.dns) else result._replace(reason=result.reason + NOT_NAMED)
     wanted = [file for file in nic.files if file.path == resolver.PATH]

@@ -30,3 +30,7 @@ class Kernel(NamedTuple):
     def link(self, name: str) -> Optional[LinkSeen]:
         """The link of this name."""
         return next((link for link in self.links if link.name == name), None)
+
+    def global_addresses(self, link: LinkSeen) -> Tuple[Assigned, ...]:
+        """Those of a link that are not its own making."""
+        return tuple(one for one in self.addresses.get(link.ifindex, ()) if not one.link_local)

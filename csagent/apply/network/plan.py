@@ -93,6 +93,7 @@ class NicPlan(NamedTuple):
     wanted: Optional[Wanted] = None
     files: Tuple[File, ...] = ()
     source: str = ""  # the digest of what the document says of it
+    note: str = ""  # what of it cannot be done here
     failed: bool = False  # it was tried with this document, and put back
     starting: bool = False  # the manager is not up yet, or there is none to tell
 
