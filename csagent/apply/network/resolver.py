@@ -50,6 +50,11 @@ def with_servers(text: str, servers: Sequence[str]) -> str:
     return "\n".join([*(block if servers else []), *_outside(text)]).rstrip("\n") + "\n"
 
 
+def without_block(text: str) -> str:
+    """The file as others have written it."""
+    return with_servers(text, ()) if BEGIN in text.split("\n") else text
+
+
 def servers_of_others(text: str) -> Tuple[str, ...]:
     """The servers that the file names outside our block."""
     words = [line.split() for line in _outside(text)]
