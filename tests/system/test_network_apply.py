@@ -183,12 +183,12 @@ def test_what_belongs_to_somebody_else(kind: Sequence[str], boxes: Boxes, tmp_pa
     net.plug(box, "lan", "ens3", MAC)
     net.plug(box, "other", "ens4", SECOND_MAC)
     net.plug(box, "other", "ens5", THIRD_MAC)
-    box.do("ip", "link", "set", "ens5", "up")
-    box.do("ip", "addr", "add", "10.8.0.77/24", "dev", "ens5")
     if manager == "ifupdown":
         box.do("ifup", "ens3", "ens4")
     until(lambda: box.addresses("ens3") and box.addresses("ens4"), "no lease, or no static address")
     until(lambda: box.csagent("discover")["leases"], "the lease is not seen")
+    box.do("ip", "link", "set", "ens5", "up")
+    box.do("ip", "addr", "add", "10.8.0.77/24", "dev", "ens5")
 
     nics = [
         {"mac": MAC, "four": "10.7.0.30/24", "via4": "10.7.0.1"},

@@ -26,7 +26,7 @@ from csagent.apply.network.plan import (
     NetworkPlan,
     NicPlan,
 )
-from csagent.apply.network.renderers import networkd, networkmanager
+from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.errors import ApplyError
 from csagent.plan import NicOutcome
 from csagent.state import network as state
@@ -77,6 +77,8 @@ def _turn(nic: NicPlan) -> Tuple[int, int]:
 
 
 def _one(system: "System", nic: NicPlan, memory: NetworkMemory) -> Result:
+    shared = system.tree.read_text(ifupdown.PATH) or ""
+    nic = nic._replace(files=ifupdown.renewed(nic.files, nic.mac, shared))
     if nic.do == REMOVE:
         return _remove(system, nic)
     if nic.do != CONFIGURE or nic.wanted is None:

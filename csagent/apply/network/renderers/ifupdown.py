@@ -53,11 +53,32 @@ def render(
         hotplug: nobody else brings the NIC up at boot: a line for that.
         resolver: who has /etc/resolv.conf: resolvconf's hook and resolvectl take name servers from here.
     """
-    blocks = dict(blocks_of(current))
-    # One NIC has one name, and one name is one NIC's: names move between MAC addresses.
-    blocks = {mac: text for mac, text in blocks.items() if f"mapping {wanted.interface}\n" not in text}
-    blocks[wanted.mac] = _block(wanted, hotplug, resolver)
-    return whole(blocks)
+    block = _block(wanted, hotplug, resolver)
+    return renewed((File(PATH, block),), wanted.mac, current)
+
+
+def renewed(planned: Tuple[File, ...], mac: str, current: str) -> Tuple[File, ...]:
+    """A NIC's part of planned files, with what the file has now for other NICs: they share it.
+
+    Args:
+        planned: the files of a plan, which were made when the file was another one.
+        mac: the NIC.
+        current: the file as it is.
+    """
+    mine = [file for file in planned if file.path == PATH]
+    if not mine:
+        return planned
+    others = tuple(file for file in planned if file.path not in (PATH, SCRIPT))
+    block = blocks_of(mine[0].content or "").get(mac)
+    if block is None:
+        return (*without(mac, current), *others)
+    blocks = {one: text for one, text in blocks_of(current).items() if _name(text) != _name(block)}
+    return (*whole({**blocks, mac: block}), *others)
+
+
+def _name(block: str) -> str:
+    """The line of a block that names its NIC: a name is one NIC's, and moves between MAC addresses."""
+    return next((line for line in block.split("\n") if line.startswith("mapping ")), "")
 
 
 def without(mac: str, current: str) -> Tuple[File, ...]:

@@ -99,6 +99,19 @@ def test_the_blocks_of_other_nics_stay() -> None:
     assert list(ifupdown.blocks_of(str(third.content))) == [SECOND_MAC]
 
 
+def test_a_planned_block_goes_into_the_file_as_it_is_now() -> None:
+    """Two NICs are planned at once and written one after the other: neither takes the other's block away."""
+    empty = Machine(resolver=RESOLVED)
+    first = renderers.render(IFUPDOWN, CASES["dual-stack"], empty, raised=True)
+    second = renderers.render(IFUPDOWN, CASES["second-nic"], empty, raised=True)
+    both = ifupdown.renewed(second, SECOND_MAC, str(first[-1].content))
+    assert list(ifupdown.blocks_of(str(both[-1].content))) == [MAC, SECOND_MAC]
+    gone = ifupdown.without(MAC, str(first[-1].content))
+    left = ifupdown.renewed(gone, MAC, str(both[-1].content))
+    assert list(ifupdown.blocks_of(str(left[-1].content))) == [SECOND_MAC]
+    assert ifupdown.renewed(gone, MAC, str(first[-1].content)) == gone
+
+
 def test_a_keyfile_in_networkmanagers_spelling_is_the_same_one() -> None:
     """It writes ours anew when it goes back to a checkpoint: that is nobody's change."""
     (file,) = renderers.render(NETWORKMANAGER, CASES["dual-stack"], Machine(), raised=False)
