@@ -52,6 +52,18 @@ seen, what it means and what to do; the last line says what to do first. It asks
 An unpacked archive of `--bundle` is looked at elsewhere with `csagent --root {UNPACKED} doctor` and
 `csagent --root {UNPACKED} discover`.
 """,
+    "csagent network plan": """\
+It contacts nobody but the drive and this machine's own daemons. A NIC that is left alone is shown with the
+reason: a lease, somebody's file or address, cloud-init.
+""",
+    "csagent network apply": """\
+Every pass does the same. What was applied is looked up in the kernel, and the gateway has to answer; where
+it does not and the former one did, the former state comes back, and the same document is not tried again.
+
+Locked out? Remove csagent's file for the NIC, which `csagent network plan` names, and tell its manager:
+`networkctl reload`, `nmcli connection reload`, or `ifdown {NIC}` and `ifup {NIC}`. It stays away until
+CloudStack's document changes.
+""",
     "csagent lab": """\
 Nothing of it touches this machine or a cloud: it works in the files that it is given, on loopback.
 """,

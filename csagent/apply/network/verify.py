@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0  # seconds until addresses and routes are there
 LOOKS = 40  # at least: on a machine that is slow a look takes longer, and so does everything else
 PAUSE = 0.1
+STEADY = 5  # looks in a row: a reload is heard at once and done a moment later, in which all is as it was
 
 
 def missing(seen: "Kernel", wanted: Wanted, gone: Sequence[str] = ()) -> Tuple[str, ...]:
@@ -58,11 +59,12 @@ def settle(system: "System", wanted: Wanted, gone: Sequence[str] = ()) -> Tuple[
         ApplyError: the kernel does not say what there is.
     """
     end = system.clock.monotonic() + PATIENCE
-    looks = 0
+    looks = steady = 0
     while True:
         lacking = missing(kernel.look(system), wanted, gone)
         looks += 1
-        if not lacking or (looks >= LOOKS and system.clock.monotonic() >= end):
+        steady = 0 if lacking else steady + 1
+        if steady == STEADY or (looks >= LOOKS and system.clock.monotonic() >= end):
             return lacking
         system.clock.sleep(PAUSE)
 
