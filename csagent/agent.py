@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLOUD_INIT = "/usr/bin/cloud-init"
 CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
+NETWORK_RECORDS = ("/var/lib/csagent/network/pending.json", "/var/lib/csagent/network/applied.json")
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 
@@ -120,10 +121,11 @@ def _network(
         observed: what was found and read.
         log: given where the plan will be carried out: a change that was cut short is brought to its end.
     """
-    from csagent.apply.network import action
-
-    if not settings.network:
+    # Where a router serves the network, and a drive says nothing of it, that costs two stats.
+    known = any(system.tree.exists(path) for path in NETWORK_RECORDS)
+    if not settings.network or not (known or observed.observation.network is not None):
         return None
+    from csagent.apply.network import action
     from csagent.other_agents.network import left_to_cloud_init
     from csagent.plan import Leave
     from csagent.sources import jobs
