@@ -1,6 +1,6 @@
 """One line per decision: to systemd's journal with fields to search for, where it reads us, else on stderr.
 
-The fields are those of README, "In the journal". The resident daemon imports this: no typing, and a socket
+The fields are those of docs/monitoring.md. The resident daemon imports this: no typing, and a socket
 only where the journal is there.
 """
 
@@ -118,9 +118,9 @@ class Log:
         self._write("warning", text, fields)
 
     def info(self, text: str, **fields: str) -> None:
-        """A decision."""
+        """Log a decision, at priority info or above."""
         self._write("info", text, fields)
 
     def debug(self, text: str, **fields: str) -> None:
-        """What led to it."""
+        """Log a detail, shown with -v."""
         self._write("debug", text, fields)

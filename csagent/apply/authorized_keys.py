@@ -20,7 +20,7 @@ from csagent.errors import Malformed
 from csagent.validation import split_key
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
-BEGIN_MARK = "# csagent begin"
+BEGIN_MARK = "# csagent begin:"  # with the colon: "# csagent beginner's notes" is the owner's
 END = "# csagent end"
 SCRIPT_SUFFIX = " cloudstack@apache.org"
 # cloud-init's default disable_root_opts, the same from 20.4 to 25.1, up to the name of its account.
@@ -44,6 +44,22 @@ def merge(text: str, keys: Sequence[str], previous: Sequence[str] = (), adopt: b
         return _joined(owners)
     block = [BEGIN, *keys, END]
     return _joined([*owners[:position], *block, *owners[position:]])
+
+
+def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
+    """Every line that stands as ours, and those of `keys` that are not among them.
+
+    For a set of which nobody can tell whether it is whole, where nothing may be revoked.
+    """
+    stripped = [line.strip() for line in text.split("\n")]
+    inside, _ = _blocks(stripped)
+    standing = [
+        line
+        for number, line in enumerate(stripped)
+        if line and (number in inside or line.endswith(SCRIPT_SUFFIX))
+    ]
+    there = {_remembered(line) for line in standing}
+    return (*dict.fromkeys(standing), *(key for key in keys if _remembered(key) not in there))
 
 
 def has_cloud_inits(text: str, keys: Sequence[str]) -> bool:
@@ -91,7 +107,9 @@ def _without_ours(
     position = -1
     for number, line in enumerate(lines):
         text_of_line = stripped[number]
-        if text_of_line.startswith(BEGIN_MARK):
+        if not text_of_line and number not in inside:
+            owners.append(line)
+        elif text_of_line.startswith(BEGIN_MARK):
             position = len(owners) if position < 0 else position
         elif not (
             text_of_line == END

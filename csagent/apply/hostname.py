@@ -16,6 +16,7 @@ HOSTNAME = "/etc/hostname"
 HOSTS = "/etc/hosts"
 HOSTS_LIMIT = 16 << 20
 KERNEL = "/proc/sys/kernel/hostname"
+NO_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 OUR_MARK = "# csagent"
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
@@ -42,18 +43,13 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
             _tell_kernel(name)
         except OSError as error:
             raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
+
+    def change(content: bytes) -> bytes:
+        text = content.decode("utf-8", "surrogateescape") or NO_HOSTS
+        return with_our_line(text, name, domain).encode("utf-8", "surrogateescape")
+
     try:
-        content = system.tree.read(HOSTS, HOSTS_LIMIT + 1)
-        if len(content) > HOSTS_LIMIT:
-            raise ApplyError(f"{system.tree.shown(HOSTS)} is larger than {HOSTS_LIMIT} bytes: not touched")
-        raw = content.decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        raw = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
-    except OSError as error:
-        raise ApplyError(f"cannot read {system.tree.shown(HOSTS)}: {error.strerror}") from None
-    text = with_our_line(raw, name, domain)
-    try:
-        system.tree.write(HOSTS, text.encode("utf-8", "surrogateescape"), 0o644, keep=True)
+        system.tree.change(HOSTS, change, 0o644, HOSTS_LIMIT)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_standing
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.system.accounts import Account
-from csagent.system.files import open_regular, read_all, replace_at
+from csagent.system.files import change_at, open_regular, read_all, replace_at
 from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def current(system: "System", account: Account) -> Optional[str]:
     Raises:
         ApplyError: it cannot be read, or is nothing that `write_keys` would read.
     """
-    if system.tree.stat(account.home) is None:
-        return None
-    text = _as_owner(system, account, lambda home: {"text": _look(home)})["text"]
+    text = _as_owner(system, account, lambda home: {"text": _look(home)}, missing=True)["text"]
     return text if isinstance(text, str) else None
 
 
@@ -60,18 +58,27 @@ def write_keys(
     keys: Sequence[str],
     previous: Sequence[str] = (),
     adopt: bool = False,
-) -> bool:
-    """Make `keys` our lines in the file; False where they were so already.
+    *,
+    only_add: bool = False,
+) -> Tuple[str, ...]:
+    """Make `keys` our lines in the file.
 
     Args:
         adopt: what cloud-init wrote of these keys and of the previous ones is ours too.
+        only_add: every line that stands as ours stays.
+
+    Returns:
+        The lines that are ours now.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous, adopt)})
+    answer = _as_owner(
+        system, account, lambda home: {"keys": _replace(home, keys, previous, adopt, only_add)}
+    )
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    return bool(answer["changed"])
+    written = answer.get("keys")
+    return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
 
 
 def clear(system: "System", account: Account) -> bool:
@@ -85,12 +92,18 @@ def clear(system: "System", account: Account) -> bool:
     return bool(answer["changed"])
 
 
-def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str, Any]]) -> Dict[str, Any]:
-    """What `work` makes of the open home directory, in a child that has become its owner."""
+def _as_owner(
+    system: "System", account: Account, work: Callable[[int], Dict[str, Any]], *, missing: bool = False
+) -> Dict[str, Any]:
+    """What `work` makes of the open home directory, in a child that has become its owner.
+
+    The child also opens it: a dead network file system holds up nobody else. `missing`: where there is no
+    home, `work` is given -1.
+    """
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
-    def inside(home: int, _say: jail.Say) -> Any:
+    def inside(home: int, _say: jail.Send) -> Any:
         try:
             return {"problem": None, **work(home)}
         except OSError as error:
@@ -98,7 +111,8 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
 
     try:
         answer = jail.run(
-            jail.Job(shown, system, lambda: _open_home(system, account), inside, LIMITS, identity), TIMEOUT
+            jail.Job(shown, system, lambda: _open_home(system, account, missing), inside, LIMITS, identity),
+            TIMEOUT,
         )
     except JailError as error:
         raise ApplyError(str(error)) from None
@@ -108,17 +122,21 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
     return answer
 
 
-def _open_home(system: "System", account: Account) -> int:
+def _open_home(system: "System", account: Account, missing: bool) -> int:
     if not account.home.startswith("/"):
         raise ApplyError(f"{account.name} has no home directory: its keys have no place")
     shown = system.tree.shown(account.home)
     try:
         return system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
+        if missing and error.errno == errno.ENOENT:
+            return -1
         raise ApplyError(f"the home directory {shown} of {account.name}: {error.strerror}") from None
 
 
 def _look(home: int) -> Optional[str]:
+    if home < 0:
+        return None
     try:
         directory = _open_directory(home)
     except FileNotFoundError:
@@ -130,26 +148,45 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool) -> bool:
+def _replace(
+    home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool, only_add: bool
+) -> Sequence[str]:
     os.umask(0o077)
     _belongs(home, "the home directory")
-    changed = False
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
-        changed = True
     except FileExistsError:
         pass
     os.fsync(home)
     directory = _open_directory(home)
     try:
-        if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
-            os.fchmod(directory, 0o700)
-            changed = True
-        text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
-        new = merge(text, keys, previous, adopt).encode("utf-8", "surrogateescape")
-        return replace_at(directory, FILE, new, 0o600) or changed
+        _close_to_others(directory, 0o700)
+        if _read(directory) is not None:
+            descriptor = open_regular(directory, FILE)
+            _close_to_others(descriptor, 0o600)
+            os.close(descriptor)
+        written: List[Sequence[str]] = [keys]
+
+        def change(content: bytes) -> bytes:
+            text = content.decode("utf-8", "surrogateescape")
+            written[0] = with_standing(text, keys) if only_add else keys
+            return merge(text, written[0], previous, adopt).encode("utf-8", "surrogateescape")
+
+        change_at(directory, FILE, change, 0o600, limit=SIZE_LIMIT, keep_owner=False)
+        return written[0]
     finally:
         os.close(directory)
+
+
+def _close_to_others(descriptor: int, mode: int) -> None:
+    """Set `mode`; where an access list, whose mask it would be, lets nobody write, that stays."""
+    status = os.fstat(descriptor)
+    try:
+        listed = "system.posix_acl_access" in os.listxattr(descriptor)
+    except OSError:
+        listed = False
+    if stat.S_IMODE(status.st_mode) != mode and (status.st_mode & 0o022 or not listed):
+        os.fchmod(descriptor, mode)
 
 
 def _clear(home: int) -> bool:
@@ -217,8 +254,14 @@ def _problem(error: OSError) -> str:
 
 
 def preview(
-    system: "System", account: Account, keys: Sequence[str], previous: Sequence[str], adopt: bool = False
+    system: "System",
+    account: Account,
+    keys: Sequence[str],
+    previous: Sequence[str],
+    adopt: bool = False,
+    *,
+    only_add: bool = False,
 ) -> Tuple[str, str]:
     """(text now, text afterwards), for `plan`."""
     now = current(system, account) or ""
-    return now, merge(now, keys, previous, adopt)
+    return now, merge(now, with_standing(now, keys) if only_add else keys, previous, adopt)

@@ -48,7 +48,9 @@ def diff(system: "System", action: Action) -> List[str]:
         if system.tree.stat(account.home) is None:
             return [f"! the home directory {system.tree.shown(account.home)} is missing"]
         try:
-            now, new = ssh_keys.preview(system, account, action.keys, action.previous, action.adopt)
+            now, new = ssh_keys.preview(
+                system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
+            )
         except ApplyError as error:
             return [f"! {error}"]
         before, after = now.split("\n"), new.split("\n")
@@ -103,7 +105,7 @@ def _nics(system: "System", action: Action) -> Dict[str, Any]:
 
 
 def as_text(system: "System", plan: Plan, note: str, console: Console) -> str:
-    """For an operator at a console."""
+    """The plan as text, with a diff for each action."""
     lines: List[str] = [console.paint(line, "note") for line in console.wrap(note)] if note else []
     for action in plan.actions:
         word = verb(action)

@@ -17,7 +17,7 @@ KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside
 
 
 def as_text(status: Mapping[str, Any], console: Console) -> str:
-    """For an operator at a console."""
+    """The last pass as text, one paragraph for each datum."""
     finished = status.get("finished")
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(finished)) if _number(finished) else "?"
     seconds = status.get("seconds")

@@ -115,7 +115,7 @@ class Daemon:
             self.process.stop()
 
     def event(self, name: str) -> None:
-        """Something may have changed."""
+        """Take in a change that a watcher has reported."""
         if self.schedule.event(name, self.now()):
             self.log.debug(f"{name} event", event=name)
 
@@ -243,7 +243,7 @@ class Readiness:
         self.told = False
 
     def be(self) -> None:
-        """Tell it now, once."""
+        """Send READY=1 to systemd, the first time only."""
         if not self.told:
             self.told, self.due = True, NEVER
             notify("READY=1")

@@ -41,7 +41,7 @@ class Watch:
 
     @property
     def sources(self) -> Sequence[Any]:
-        """What to wait for."""
+        """The descriptor that becomes readable at a change."""
         return self._changes.sources
 
     @property

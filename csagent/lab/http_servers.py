@@ -54,7 +54,7 @@ class Behind(Protocol):
         ...
 
     def say(self, line: str) -> None:
-        """For the log."""
+        """The request as one line of the lab's log."""
         ...
 
 

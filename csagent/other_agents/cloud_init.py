@@ -141,22 +141,16 @@ def cloud_init(system: "System") -> Optional[CloudInit]:
     )
 
 
-def _configuration(system: "System") -> cloud_config.Said:
+def _configuration(system: "System") -> cloud_config.Configuration:
     """What cloud.cfg, its drop-ins in order, and the user-data of the last boot say; the last word counts."""
     paths = [ETC + "/cloud.cfg", *system.tree.glob(ETC + "/cloud.cfg.d/*.cfg"), USER_DATA]
-    said: cloud_config.Said = {}
+    said: cloud_config.Configuration = {}
     for path in paths:
-        text = system.tree.read_text(path)
-        if text is None:
-            continue
-        further = cloud_config.top_level(text)
-        if cloud_config.default_user(further) is None:
-            further.pop("system_info", None)  # mappings are merged: a name said before stays
-        said.update(further)
+        said = cloud_config.merge(said, cloud_config.load(system.tree.read_text(path)))
     return said
 
 
-def _enabled(system: "System", said: cloud_config.Said) -> Tuple[bool, str]:
+def _enabled(system: "System", said: cloud_config.Configuration) -> Tuple[bool, str]:
     """Whether it runs, and what says so."""
     if system.tree.exists(ETC + "/cloud-init.disabled"):
         return False, ETC + "/cloud-init.disabled"
@@ -169,8 +163,8 @@ def _enabled(system: "System", said: cloud_config.Said) -> Tuple[bool, str]:
         return True, RUN + "/enabled"
     if system.tree.exists(RUN + "/disabled"):
         return False, f"{RUN}/disabled: its ds-identify found no data source"
-    policy = cloud_config.top_level(system.tree.read_text(ETC + "/ds-identify.cfg") or "").get("policy", [""])
-    if policy[0].split(",")[0] == "disabled":
+    policy = cloud_config.load(system.tree.read_text(ETC + "/ds-identify.cfg")).get("policy")
+    if str(policy).split(",")[0] == "disabled":
         return False, ETC + "/ds-identify.cfg"
     return True, "nothing disables it"
 
@@ -190,7 +184,7 @@ def _masked(system: "System", path: str) -> bool:
         os.close(directory)
 
 
-def _sources(system: "System", said: cloud_config.Said) -> Tuple[Tuple[str, ...], str, bool]:
+def _sources(system: "System", said: cloud_config.Configuration) -> Tuple[Tuple[str, ...], str, bool]:
     """The data sources, the file that names them, and whether they have been asked.
 
     In this order: what it uses in this boot, what its ds-identify found, and what is configured, which is
@@ -199,11 +193,11 @@ def _sources(system: "System", said: cloud_config.Said) -> Tuple[Tuple[str, ...]
     found = _status(system)
     if found is not None:
         return found, STATUS, True
-    written = cloud_config.top_level(system.tree.read_text(FOUND) or "")
-    given = cloud_config.top_level(system.tree.read_text(ETC + "/ds-identify.cfg") or "")
+    written = cloud_config.load(system.tree.read_text(FOUND))
+    given = cloud_config.load(system.tree.read_text(ETC + "/ds-identify.cfg"))
     for path, listed in (
         (FOUND, cloud_config.entries(written, "datasource_list")),
-        (ETC + "/ds-identify.cfg", [(name,) for name in given.get("datasource", []) if name]),
+        (ETC + "/ds-identify.cfg", cloud_config.entries(given, "datasource")),
         (ETC + "/cloud.cfg", cloud_config.entries(said, "datasource_list")),
     ):
         names = _names([words[0] for words in listed])
@@ -238,7 +232,7 @@ def _status(system: "System") -> Optional[Tuple[str, ...]]:
     return () if over else None
 
 
-def _default_user(said: cloud_config.Said) -> Optional[str]:
+def _default_user(said: cloud_config.Configuration) -> Optional[str]:
     """The account that gets keys and password: the distribution's, unless `users` leaves it out."""
     if "users" in said and ("default",) not in cloud_config.entries(said, "users"):
         return None

@@ -74,7 +74,7 @@ class Broker(Dialer):
         return DeadlineSocket.finish(descriptors[0], deadline)
 
     def look_up(self, question: str) -> Tuple[str, ...]:
-        """Ask the policy for addresses."""
+        """Have the policy resolve a name; its addresses go to the child."""
         with self._one_name_at_a_time, _or_end():
             self._look_ups.sendall(question.encode())
             answer = self._look_ups.recv(REQUEST_LIMIT)
@@ -136,7 +136,7 @@ class ConnectionServer:
         self._look_ups = look_ups
 
     def serve(self) -> None:
-        """Until the child is gone."""
+        """Answer the child's requests until its end of the socket is closed."""
         self._policy.admit(json.loads(self._connections.recv(REQUEST_LIMIT)))
         self._connections.sendall(b"\n")
         threading.Thread(target=self._serve_look_ups, daemon=True).start()

@@ -15,7 +15,7 @@ from csagent.other_agents import cloud_config, cloud_init
 from csagent.seal import running
 from csagent.seal.context import TEMPLATE_NAME, Leftover, Scene
 from csagent.seal.rewrite import rewriting
-from csagent.system.tree import Tree
+from csagent.system.tree import Step, Tree
 
 if TYPE_CHECKING:
     from csagent.other_agents.cloud_init import CloudInit
@@ -27,7 +27,6 @@ IFCFG = ("/etc/sysconfig/network-scripts", "ifcfg-*")
 KEYFILES = ("/etc/NetworkManager/system-connections", "*.nmconnection")
 NM_STATE = "/var/lib/NetworkManager"
 
-_NETWORK_OFF = re.compile(r"""\bconfig["']?\s*:\s*["']?disabled\b""")
 _NETWORK_OFF_AT_BOOT = "network-config=disabled"
 _IFCFG_IDENTITY = re.compile(r"^[ \t]*(?:HWADDR|UUID)[ \t]*=.*\n?", re.MULTILINE)
 _KEYFILE_IDENTITY = re.compile(r"^[ \t]*mac-address[ \t]*=.*\n?", re.MULTILINE)
@@ -36,11 +35,13 @@ _KEYFILE_IDENTITY = re.compile(r"^[ \t]*mac-address[ \t]*=.*\n?", re.MULTILINE)
 class AtRest(Tree):
     """A file system without what only a running machine has: /proc and /run are its builder's."""
 
-    def resolve(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+    def resolve(
+        self, path: str, *, follow: bool = True, visit: Optional[Callable[[Step], None]] = None
+    ) -> Tuple[int, str]:
         """As `Tree.resolve`; nothing is in these two."""
         if path.split("/")[1:2] in (["proc"], ["run"]):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return super().resolve(path, follow=follow)
+        return super().resolve(path, follow=follow, visit=visit)
 
 
 def cloud_init_at_boot(system: "System") -> Optional["CloudInit"]:
@@ -56,8 +57,9 @@ def makes_network_files(scene: Scene) -> bool:
     system = scene.system
     paths = (cloud_init.ETC + "/cloud.cfg", *system.tree.glob(cloud_init.ETC + "/cloud.cfg.d/*.cfg"))
     for path in paths:
-        said = " ".join(cloud_config.top_level(scene.text(path) or "").get("network", ()))
-        if path in scene.unseen or _NETWORK_OFF.search(said):
+        network = cloud_config.load(scene.text(path)).get("network")
+        off = isinstance(network, dict) and network.get("config") == "disabled"
+        if path in scene.unseen or off:
             return False
     if (
         running.booted(system)

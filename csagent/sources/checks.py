@@ -56,7 +56,7 @@ def router_news(document: Any, found: Found) -> RouterNews:
 
 
 def _tame(place: Place) -> Place:
-    """One line each, without what a terminal would take for a command."""
+    """The same place with control characters replaced by spaces and every text cut to one line."""
     return place._replace(
         place=_one_line(place.place),
         why=_one_line(place.why),

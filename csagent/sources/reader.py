@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Running(NamedTuple):
-    """A child at work."""
+    """A reading child that runs, and when it has to end."""
 
     child: "Child"
     ends: float  # when it is given up, on the monotonic clock
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def running(self) -> Sequence[Running]:
-        """The children at work."""
+        """The reading children that still run."""
         ...
 
     @property
@@ -34,7 +34,7 @@ class Source(Protocol):
         ...
 
     def begin(self) -> None:
-        """Start what there is to start."""
+        """Start a child for each place that can be read now."""
         ...
 
     def collect(self, ready: Sequence[Any]) -> None:
@@ -65,7 +65,7 @@ class Source(Protocol):
 
 
 def over(running: Sequence[Running], now: float) -> List[Running]:
-    """Those whose time is over."""
+    """The children that have passed their deadline."""
     return [one for one in running if now >= one.ends]
 
 

@@ -52,7 +52,7 @@ class Drives:
             self._is_ours(device)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor that becomes readable at an event."""
         return int(self._monitor.fileno())
 
     def news(self) -> bool:
@@ -103,7 +103,7 @@ class Network:
             raise
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor that becomes readable at an event."""
         return self._socket.fileno()
 
     def news(self) -> bool:
@@ -174,7 +174,7 @@ class Files:
         return bool(number >= 0)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor that becomes readable at an event."""
         return int(self._descriptor)
 
     def news(self) -> bool:
@@ -246,7 +246,7 @@ class WallClock:
         self._libc.timerfd_settime(self._descriptor, flags, self._when, None)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor that becomes readable at an event."""
         return int(self._descriptor)
 
     def news(self) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         """Something that ends a wait: its descriptor is readable when it is time."""
 
         def fileno(self) -> int:
-            """The descriptor to wait for."""
+            """The descriptor that becomes readable when this is cancelled."""
             ...
 
 

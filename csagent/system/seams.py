@@ -39,7 +39,7 @@ class Clock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for that many seconds."""
         time.sleep(max(0.0, seconds))
 
 
@@ -72,12 +72,6 @@ class Runner:
     """
 
     grouped = False
-
-    def available(self, program: str) -> bool:
-        """Whether the command is installed."""
-        return any(
-            os.access(os.path.join(directory, program), os.X_OK) for directory in SEARCH_PATH.split(":")
-        )
 
     def run(
         self,
@@ -177,9 +171,6 @@ class RecordedRunner(Runner):
         self._tree = tree
         self.commands = commands  # a command line, and the file below the root with what it printed
 
-    def available(self, program: str) -> bool:
-        return any(line.split(" ", 1)[0] == program for line in self.commands)
-
     def run(
         self,
         argv: Sequence[str],
@@ -199,9 +190,6 @@ class RecordedRunner(Runner):
 
 class NoCommands(Runner):
     """A tree has no running services to ask: every command is "not installed"."""
-
-    def available(self, program: str) -> bool:
-        return False
 
     def run(
         self,
@@ -233,7 +221,7 @@ class Dialer:
 
 
 class System(NamedTuple):
-    """The world, as four seams."""
+    """Everything outside of this process: files below a root, clock, commands and sockets."""
 
     tree: Tree = Tree()
     clock: Clock = Clock()

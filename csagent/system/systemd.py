@@ -46,7 +46,7 @@ class Watchdog:
         return max(0.0, self._due - time.monotonic())
 
     def feed(self) -> None:
-        """Say so, if it is due: this costs no wake-up where something else has woken us."""
+        """Send WATCHDOG=1 if half of the interval has passed; called after every wake-up."""
         if self.left() <= 0:
             self._due = time.monotonic() + self._period
             notify("WATCHDOG=1")

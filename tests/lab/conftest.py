@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 import pytest
 from support.peers import Behaviour, Peer
@@ -33,6 +33,12 @@ def drip(connection: socket.socket, data: bytes, pause: float = 0.2) -> None:
         time.sleep(pause)
 
 
+def silent(connection: socket.socket, _request: bytes = b"") -> None:
+    """Say nothing until the other side goes away."""
+    while connection.recv(4096):
+        pass
+
+
 def flood(connection: socket.socket, data: bytes, head: bytes = b"") -> None:
     """Send for as long as the other side takes it."""
     connection.sendall(head)
@@ -40,10 +46,14 @@ def flood(connection: socket.socket, data: bytes, head: bytes = b"") -> None:
         connection.sendall(data)
 
 
+AnyRouter = TypeVar("AnyRouter", bound=LabRouter)
+
+
 class Servers:
     """What the tests start; everything is stopped when the test ends."""
 
     reset = staticmethod(reset)
+    silent = staticmethod(silent)
     drip = staticmethod(drip)
     flood = staticmethod(flood)
 
@@ -65,7 +75,12 @@ class Servers:
         return self.peer(behaviour, address)
 
     def lab(self, *args: Any, **kwargs: Any) -> LabRouter:
-        return self._stack.enter_context(LabRouter(*args, **kwargs))
+        return self.started(LabRouter(*args, **kwargs))
+
+    def started(self, router: AnyRouter) -> AnyRouter:
+        """Any kind of lab router, serving."""
+        self._stack.enter_context(router)
+        return router
 
     @staticmethod
     def free_port(address: str = "127.0.0.1") -> int:

@@ -775,6 +775,16 @@ def test_save_keeps_the_password_only_when_it_is_shown(guest: Guest, servers: An
     assert not (out / "metadata.role").exists() and PASSWORD not in (out / "fetch.json").read_text()
 
 
+def test_save_touches_nothing_of_somebody_elses(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
+    """A directory with other files in it is refused as it is: a file of ours might have the name of one."""
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "password").write_text("EXAMPLE")
+    done = guest.run("fetch", "--save", str(out), *places(router))
+    assert done.code == 1 and "no earlier --save" in done.err and done.err.count("\n") == 1
+    assert (out / "password").read_text() == "EXAMPLE" and os.listdir(out) == ["password"]
+
+
 def test_quiet_and_verbose(guest: Guest, router: LabRouter) -> None:
     """-q prints nothing that went well; -v tells on standard error what was looked at."""
     assert guest.run("-q", "fetch", *places(router))[:2] == (0, "")

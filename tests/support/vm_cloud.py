@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from csagent.apply import libcrypt
 from csagent.lab.router import Cloud, LabRouter
-from csagent.lab.vm.media import ed25519, make_drive
+from csagent.lab.vm.media import make_drive
 from csagent.model import Secret
+from support.samples import make_key
 
-__all__ = ["PASSWORD", "describe", "ed25519", "hash_verifies", "make_drive", "told_after_change"]
+__all__ = ["PASSWORD", "describe", "hash_verifies", "make_drive", "told_after_change"]
 
 PASSWORD = "marker-Pw1EXAMPLE"
 NEXT_PASSWORD = "marker-Pw2EXAMPLE"
@@ -24,7 +25,7 @@ def describe(hostname: str, number: int) -> Cloud:
     return Cloud(
         instance_id=f"3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e{number:02x}",
         hostname=hostname,
-        ssh_keys=(ed25519(number, f"alice@{hostname}"), ed25519(number + 100, f"bob@{hostname}")),
+        ssh_keys=(make_key(number, f"alice@{hostname}"), make_key(number + 100, f"bob@{hostname}")),
         password=PASSWORD,
         user_data=b"#!/bin/sh\necho EXAMPLE\n",
     )

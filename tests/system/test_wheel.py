@@ -23,7 +23,8 @@ PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-ready.target")
 SHARED = (
-    *("share/man/man1/csagent.1", "share/man/man5/csagent.yaml.5", "share/man/man8/csagent.8"),
+    *("share/man/man1/csagent.1", "share/man/man1/csagent-lab.1"),
+    *("share/man/man5/csagent.yaml.5", "share/man/man8/csagent.8"),
     *("share/bash-completion/completions/csagent", "share/zsh/site-functions/_csagent"),
     "share/fish/vendor_completions.d/csagent.fish",
 )
@@ -46,7 +47,7 @@ def needed(wheel: Path, version: str) -> List[str]:
             one = Requirement(line.split(": ", 1)[1])
             if one.marker is None or one.marker.evaluate({"python_version": version, "extra": ""}):
                 found.append(f"{one.name}{one.specifier}")
-    assert len(found) == 5
+    assert len(found) == 4
     return found
 
 

@@ -49,7 +49,7 @@ ROUTER = "10.1.1.1"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromiseResult:
     """One promise of one scenario."""
 
     scenario: str
@@ -138,7 +138,7 @@ def boot(look: Look, emulated: bool) -> Judgement:
 
 
 def status(look: Look) -> Judgement:
-    """What csagent says itself."""
+    """Compare csagent's own status in the guest with what was seen there."""
     if not look["status"]:
         return (FAIL, "csagent says nothing") if resident(look) else (SKIP, "no csagent in it")
     try:

@@ -25,7 +25,7 @@ POWER_OFF = "sync; (sleep 1; poweroff) >/dev/null 2>&1 &"
 
 @dataclass(frozen=True)
 class KeyPair:
-    """Of ssh-keygen, ed25519."""
+    """A new ed25519 key pair, made by ssh-keygen."""
 
     path: Path
     public: str

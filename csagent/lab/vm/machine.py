@@ -231,7 +231,7 @@ class Machine:
 
 @contextlib.contextmanager
 def killed_at_end(*machines: Machine) -> Iterator[None]:
-    """No machine outlives the block."""
+    """Context manager: every machine started in the block is switched off at its end."""
     try:
         yield
     finally:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
@@ -18,13 +16,6 @@ GENISOIMAGE = (
     *("-ldots", "-allow-lowercase", "-allow-multidot", "-cache-inodes", "-l"),
     *("-quiet", "-J", "-r", "-V", "config-2"),
 )
-
-
-def ed25519(seed: int, comment: str) -> str:
-    """A well-formed public key line; nobody has the private half."""
-    kind = b"ssh-ed25519"
-    blob = struct.pack(f">I{len(kind)}sI32s", len(kind), kind, 32, bytes([seed]) * 32)
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}"
 
 
 def make_drive(directory: Path, cloud: Cloud) -> Path:

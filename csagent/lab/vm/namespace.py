@@ -111,7 +111,7 @@ class Namespace:
         return result[0]
 
     def close(self) -> None:
-        """End it."""
+        """Terminate the process that holds the namespace, and wait for it."""
         end_holder(self._holder)
 
     def __enter__(self) -> "Namespace":

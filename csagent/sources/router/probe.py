@@ -165,7 +165,7 @@ class Probe:
         return self._listing or TimedOut("no answer in time")
 
     def report(self, detail: str, outcome: str = "ok") -> Place:
-        """As a place of the report."""
+        """The candidate's outcome as a `Place`."""
         return Place(self.place, self.candidate.why, outcome, detail, self.seconds)
 
     def close(self) -> None:

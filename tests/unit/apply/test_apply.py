@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import struct
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 import pytest
 from support.replace_fields import replace
@@ -14,7 +16,7 @@ from csagent.apply import hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
 from csagent.errors import ApplyError
 from csagent.model import Secret
-from csagent.system import accounts
+from csagent.system import accounts, files
 from csagent.system.seams import Completed, Runner, System
 from csagent.system.selinux import relabel
 from csagent.system.tree import Tree
@@ -199,6 +201,8 @@ def test_the_hosts_own_name_is_not_touched(system: System) -> None:
 
 # --- keys ---
 
+NOBODY_SAID = 0xFFFFFFFF  # the number of an entry of an access list that names nobody
+
 
 def alice_of(system: System) -> accounts.Account:
     return accounts.find(system, "alice")
@@ -206,12 +210,12 @@ def alice_of(system: System) -> accounts.Account:
 
 def test_keys_are_made_with_their_modes(system: System, tree: Path) -> None:
     """~/.ssh 0700 and the file 0600 are made where they are missing; a second write changes nothing."""
-    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is True
+    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     path = tree / "home/alice/.ssh/authorized_keys"
     assert path.read_text() == f"{BEGIN}\n{make_key(1)}\n{END}\n"
     assert mode(path) == 0o600 and mode(path.parent) == 0o700
     inode = path.stat().st_ino
-    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is False
+    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     assert path.stat().st_ino == inode
     assert sorted(os.listdir(path.parent)) == ["authorized_keys"]
 
@@ -222,8 +226,64 @@ def test_wrong_modes_are_mended(system: System, tree: Path) -> None:
     path = tree / "home/alice/.ssh/authorized_keys"
     path.chmod(0o666)
     path.parent.chmod(0o755)
-    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)]) is True
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     assert mode(path) == 0o600 and mode(path.parent) == 0o700
+
+
+def test_an_access_list_stays(system: System, tree: Path) -> None:
+    """Whom the owner lets read his keys, by an access list, may go on reading them."""
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    path = tree / "home/alice/.ssh/authorized_keys"
+    entries = (
+        (1, 6, NOBODY_SAID),
+        (2, 4, 1234),
+        (4, 0, NOBODY_SAID),
+        (16, 4, NOBODY_SAID),
+        (32, 0, NOBODY_SAID),
+    )
+    wanted = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", wanted)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("no access lists on this file system")
+    ssh_keys.write_keys(system, alice_of(system), [make_key(2)])
+    assert make_key(2) in path.read_text()
+    assert os.getxattr(path, "system.posix_acl_access") == wanted and mode(path) == 0o640
+
+
+def test_a_file_that_would_be_too_large_is_not_written(system: System, tree: Path) -> None:
+    """What could not be read again could not be revoked again."""
+    path = tree / "home/alice/.ssh/authorized_keys"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("#" * (ssh_keys.SIZE_LIMIT - 50) + "\n")
+    path.chmod(0o600)
+    with pytest.raises(ApplyError, match="or would be"):
+        ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    assert path.stat().st_size == ssh_keys.SIZE_LIMIT - 49
+
+
+def test_lines_that_somebody_adds_meanwhile_are_kept(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another program writes between our reading and our renaming is read again."""
+    (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
+    added: List[str] = []
+
+    keep = files._keep_attributes
+
+    def beside(directory: int, name: str, target: int) -> None:
+        keep(directory, name, target)
+        if name == "hosts" and len(added) < 2:
+            added.append(f"10.0.0.{len(added)}\tpeer{len(added)}\n")
+            with (tree / "etc/hosts").open("a") as stream:
+                stream.write(added[-1])
+
+    monkeypatch.setattr(files, "_keep_attributes", beside)
+    hostname.set_hostname(system, "web01", None)
+    text = (tree / "etc/hosts").read_text()
+    assert len(added) == 2 and all(line in text for line in added) and "web01" in text
 
 
 def spoil(tree: Path, how: str) -> Optional[Path]:

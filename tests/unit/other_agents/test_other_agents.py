@@ -262,7 +262,7 @@ def test_accounts_in_all_spellings(tmp_path: Path) -> None:
 @given(st.text(alphabet="abc:-[]{},'\"# \t\nsystem_info default_user name", max_size=200))
 def test_any_text_is_read(text: str) -> None:
     """Whatever stands in a configuration file, the reader comes to its end."""
-    said = cloud_config.top_level(f"{text}\nsystem_info:\n{text}\ncloud_init_modules:\n{text}")
+    said = cloud_config.load(f"{text}\nsystem_info:\n{text}\ncloud_init_modules:\n{text}")
     cloud_config.default_user(said)
     for key in said:
         assert all(cloud_config.entries(said, key))
