@@ -40,6 +40,7 @@ def decide(
     *,
     force_password: bool = False,
     other: OtherOwner = NO_OTHER,
+    network: Optional[Action] = None,
 ) -> Plan:
     """The plan of one pass.
 
@@ -49,12 +50,15 @@ def decide(
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
         other: what a cloud-init on this machine does about the same data.
+        network: what a drive's network configuration comes to on this machine's NICs
+            (`csagent.apply.network.action`); None where no source has one.
     """
     actions: Tuple[Action, ...] = (
         _hostname(observation, memory, settings),
         _ssh_keys(observation, memory, settings, other),
         _password(observation, memory, settings, force_password, other),
         _user_data(observation, memory),
+        _network(observation, settings, network),
     )
     actions = tuple(_unless_left(action, other) for action in actions)
     return Plan(actions, _passed_over(observation, memory, actions))
@@ -250,3 +254,9 @@ def _user_data(observation: Observation, memory: "Memory") -> Action:
         return Leave("user_data", reason, source, state="refused", wrong=True)
     reason = _doubted(f"{what}: keep a copy (csagent does not run it)", doubt)
     return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))
+
+
+def _network(observation: Observation, settings: "Settings", network: Optional[Action]) -> Action:
+    if not settings.network:
+        return _off("network")
+    return network or _nothing(observation, "network", "no source says anything of the network")

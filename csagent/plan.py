@@ -9,7 +9,7 @@ from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 
 from csagent.model import NOTHING, Endpoint, Observed, Secret, UserData
 
-DATA = ("hostname", "ssh_keys", "password", "user_data")
+DATA = ("hostname", "ssh_keys", "password", "user_data", "network")
 """What a pass decides about, in the order in which it is done and shown."""
 
 
@@ -113,7 +113,25 @@ class KeepUserData(NamedTuple):
         return True
 
 
-Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData]
+class ConfigureNetwork(NamedTuple):
+    """Make the NICs what the drive's document says.
+
+    `network` is a csagent.apply.network.plan.NetworkPlan; `differs` says whether a file changes for it.
+    """
+
+    datum: str
+    reason: str
+    source: str = ""
+    network: Any = None
+    differs: bool = False
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.differs
+
+
+Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData, ConfigureNetwork]
 """One thing to do, or to leave alone.
 
 Each has the `datum` (one of DATA) that it is about, a `reason` in one line, the `source` that the value came
@@ -149,6 +167,24 @@ class OtherOwner(NamedTuple):
     takes_passwords: bool = False  # it may ask the password server before us
 
 
+class NicOutcome(NamedTuple):
+    """What became of one NIC.
+
+    `state` is applied, unchanged, unconfirmed (its gateway does not answer, and none did before), failed (the
+    former state is back), left, removed, or written: its manager is not up, or there is none to tell.
+    """
+
+    mac: str
+    interface: Optional[str]
+    state: str
+    reason: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether an operator should look at it."""
+        return self.state in ("failed", "unconfirmed")
+
+
 class Outcome(NamedTuple):
     """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
 
@@ -158,6 +194,7 @@ class Outcome(NamedTuple):
     source: str = ""
     wrong: bool = False  # counts as a failure for the exit code
     acknowledged: Optional[str] = None  # password only: yes | no | not needed
+    nics: Tuple[NicOutcome, ...] = ()  # network only
 
 
 class Report(NamedTuple):

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     hostname: bool = True
     ssh_keys: bool = True
     password: bool = True
+    network: bool = True
     cloud_init: str = "auto"
     drive_labels: Tuple[str, ...] = ("config-2",)
     wait: float = 10.0
@@ -303,6 +304,12 @@ TABLE: Tuple[Setting, ...] = (
     Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone."),
     Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone."),
     Setting("password", _switch, SWITCH, "Set the password. false: leave it alone."),
+    Setting(
+        "network",
+        _switch,
+        SWITCH,
+        "Configure NICs as a config drive says. false: leave them alone.",
+    ),
     Setting(
         "cloud_init",
         _owner,

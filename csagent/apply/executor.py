@@ -10,6 +10,7 @@ from csagent.model import Endpoint, Place, Secret
 from csagent.plan import (
     Acknowledge,
     Action,
+    ConfigureNetwork,
     KeepUserData,
     Leave,
     Outcome,
@@ -162,6 +163,10 @@ class PlanExecutor:
             elif action.endpoints:
                 self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
+        elif isinstance(action, ConfigureNetwork):
+            from csagent.apply.network import action as network
+
+            return network.carry_out(self.system, action)
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
         return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)

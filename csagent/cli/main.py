@@ -290,6 +290,20 @@ def _seal(parsed: argparse.Namespace) -> int:
     return seal_command.run(parsed, system, settings)
 
 
+def _network_plan(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
+
+    system, settings = _load(parsed)
+    return network_command.plan(parsed, system, settings)
+
+
+def _network_apply(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
+
+    system, settings = _load(parsed)
+    return network_command.apply(parsed, system, settings)
+
+
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
     from csagent.state.status_files import STATUS, wait_for
@@ -339,6 +353,8 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "query": _query,
     "doctor": _doctor,
+    "network plan": _network_plan,
+    "network apply": _network_apply,
     "seal": _seal,
     "install-units": _install_units,
     "lab": _lab_is_missing,

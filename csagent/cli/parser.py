@@ -103,6 +103,40 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
     )
 
 
+def with_networks(network: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """The commands of `csagent network`; csagent.cli.network_command understands them."""
+    commands = network.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=network.prog)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=network.epilog,
+            formatter_class=formatter,
+        )
+        command.set_defaults(run=f"network {name}")
+        _with_document(command)
+        return with_json(command)
+
+    plan = add("plan", "what would be done with each NIC and why, as a diff; changes nothing")
+    plan.add_argument(
+        "--machine", metavar="FILE", help="a machine described in JSON or YAML, not the one this runs on"
+    )
+    apply = add("apply", "do it, look whether it carries, and go back where it does not")
+    apply.add_argument(
+        "--again", action="store_true", help="also what failed before, or was changed by hand since"
+    )
+
+
+def _with_document(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the document", "the drive's, where none is named")
+    group.add_argument("--document", metavar="FILE", help="a network_data.json; - is standard input")
+    group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
+    group.add_argument("--wait", metavar="SECONDS", type=seconds, help="wait so long for a drive")
+
+
 def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
     parser = Parser(
@@ -158,6 +192,7 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
     )
+    with_networks(add("network", "the NICs as a config drive's network_data.json says"), shared)
     doctor = with_json(add("doctor", "what is wrong and what to do about it; changes nothing"))
     with_places(doctor)
     doctor.add_argument(

@@ -11,7 +11,7 @@ from csagent.state.status_files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Mapping
+    from typing import Any, Dict, List, Mapping
 
 KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
 
@@ -38,19 +38,24 @@ def as_text(status: Mapping[str, Any], console: Console) -> str:
         source = f" ({entry['source']})" if told else ""
         reason = console.wrap(f"{entry.get('reason', '')}{source}", 4)
         lines += [console.paint(line, "note") for line in reason] if entry.get("wrong") is True else reason
+        for nic in _list(entry.get("nics")):
+            name = safe(str(nic.get("interface") or nic.get("mac")))
+            lines += console.wrap(f"{name}: {nic.get('state')}: {nic.get('reason')}", 4, "  ")
         acknowledged = entry.get("acknowledged")
         if acknowledged in ("yes", "no"):
             lines += console.wrap(f"password server told: {acknowledged}", 4)
-    places = status.get("places")
     lines.append(console.paint("looked at", "head"))
-    for place in places if isinstance(places, list) else []:
-        if not isinstance(place, dict):
-            continue
+    for place in _list(status.get("places")):
         outcome = str(place.get("outcome"))
         lines += console.wrap(f"{place.get('place')}: {outcome}", 4, "  ")
         if place.get("detail"):
             lines += console.wrap(str(place["detail"]), 6)
     return "\n".join(lines) + "\n"
+
+
+def _list(value: Any) -> List[Dict[str, Any]]:
+    """Its mappings; none where it is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _number(value: Any) -> bool:
@@ -78,7 +83,7 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
     if value is None:
         value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
     if value is None:
-        known = [word for word in ("hostname", "instance_id", "ssh_keys", "user_data") if instance.get(word)]
+        known = [word for word in KEYS if instance.get(word)]
         raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
     if isinstance(value, list):
         return "".join(f"{item}\n" for item in value).encode("utf-8", "replace")

@@ -55,7 +55,7 @@ class Examined:
 
 def checks() -> Tuple[Tuple[str, Check], ...]:
     """Area and check, in the order in which they run and are shown."""
-    from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units
+    from csagent.doctor.checks import accounts, drive_network, machine, network, others, places, sshd, units
 
     return (
         ("platform", network.platform),
@@ -65,6 +65,7 @@ def checks() -> Tuple[Tuple[str, Check], ...]:
         ("drives", places.drives),
         ("source", places.source),
         ("last pass", last_pass.last_pass),
+        ("drive network", drive_network.nics),
         ("settings", last_pass.settings),
         ("account", accounts.account),
         ("sshd", sshd.sshd),

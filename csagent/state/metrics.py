@@ -56,6 +56,12 @@ def as_text(status: Mapping[str, Any]) -> bytes:
         "The state that each datum is in, as csagent status says it.",
         {(("datum", datum), ("state", entry["state"])): 1 for datum, entry in data.items()},
     )
+    family(
+        "nic_state",
+        "gauge",
+        "The state of each NIC that a config drive configures, as csagent status says it.",
+        _nics(data),
+    )
     family("datum_applied_timestamp_seconds", "gauge", "When a pass last applied it, since boot.", applied)
     family(
         "failures_total",
@@ -68,6 +74,15 @@ def as_text(status: Mapping[str, Any]) -> bytes:
     )
     family("router_latency_seconds", "gauge", "How long a router took to answer.", _latency(places))
     return "\n".join(lines).encode("utf-8", "replace") + b"\n"
+
+
+def _nics(data: Mapping[str, Mapping[str, Any]]) -> Samples:
+    """By MAC address: a NIC that is gone has no name."""
+    return {
+        (("mac", nic["mac"]), ("interface", nic["interface"] or ""), ("state", nic["state"])): 1
+        for entry in data.values()
+        for nic in entry.get("nics", ())
+    }
 
 
 def _labels(labels: Labels) -> str:

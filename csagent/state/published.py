@@ -76,7 +76,7 @@ def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Di
     `data` maps each datum to its state, reason, source, `wrong` (somebody should look at it: it failed, or
     was not read whole), `applied_at`, the time of the last pass since boot that changed it, and `failures`,
     the passes since boot in which it went wrong. Each of `places` has the `seconds` that it took to answer,
-    where they were measured.
+    where they were measured. `network` has the `nics`, each with its MAC address, name, state and reason.
     """
     observation = report.observed.observation
     return {
@@ -117,6 +117,8 @@ def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
     }
     if outcome.acknowledged is not None:
         document["acknowledged"] = outcome.acknowledged
+    if outcome.nics:
+        document["nics"] = [nic._asdict() for nic in outcome.nics]
     return document
 
 

@@ -580,6 +580,7 @@ def test_plan_is_a_diff_with_secrets_masked(guest: Guest, router: LabRouter) -> 
         "ssh_keys",
         "password",
         "user_data",
+        "network",
     ]
     guest.run("apply", *places(router))
     assert guest.run("plan", "--json", *places(router)).json["changes"] is False

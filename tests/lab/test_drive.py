@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from csagent.lab import drive as lab
+from csagent.lab.network_data import CloudNetwork
 from csagent.model import Place, Reading
 from csagent.sources.drive import device
 from csagent.system.seams import System
@@ -489,6 +490,7 @@ class Cloud:
     ssh_keys = (KEY, KEY2)
     password = "EXAMPLE-pw"
     user_data = USER_DATA
+    network = CloudNetwork()
 
     @property
     def metadata(self) -> Dict[str, str]:

@@ -15,7 +15,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 from support.guest_passes import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
@@ -407,13 +407,18 @@ def in_process(guest: Tree, clock: Clock) -> Report:
     return agent.run_pass(PassRequest(system, Settings(), options, 20.0))
 
 
+def states(report: Report) -> Set[str]:
+    """Of all but the network, which no router has."""
+    return {outcome.state for outcome in report.outcomes if outcome.datum != "network"}
+
+
 @pytest.mark.parametrize("years", [10, -10])
 def test_the_clock_jumps_during_a_pass(guest: Tree, years: int) -> None:
     """Ten years with every look at it, either way: all is applied, within the same time."""
     start = time.monotonic()
     report = in_process(guest, Wild(years * YEAR, time.time()))
     assert time.monotonic() - start < 15
-    assert report.exit_code == 0 and {outcome.state for outcome in report.outcomes} == {"applied"}
+    assert report.exit_code == 0 and states(report) == {"applied"}
     assert guest.password_is() and report.status["seconds"] >= 0
     assert guest.run("status").returncode == 0
     days = (guest.root / "etc/shadow").read_text().split(":")[2]
@@ -425,7 +430,7 @@ def test_the_clock_jumps_during_a_pass(guest: Tree, years: int) -> None:
 def test_the_clock_is_anywhere(guest: Tree, now: float) -> None:
     """Before the epoch or beyond the calendar: a pass, a status, and no expired password afterwards."""
     report = in_process(guest, Wild(0.0, now))
-    assert report.exit_code == 0 and {outcome.state for outcome in report.outcomes} == {"applied"}
+    assert report.exit_code == 0 and states(report) == {"applied"}
     assert guest.password_is()
     days = (guest.root / "etc/shadow").read_text().split(":")[2]
     assert days == (str(int(now) // 86400) if now >= 86400 else "")

@@ -64,7 +64,9 @@ def places(router: Any) -> List[str]:
 
 
 def data(done: Done) -> Dict[str, str]:
-    return {datum: entry["state"] for datum, entry in done.json["data"].items()}
+    """The state of each datum; of the network only where a source says something of it."""
+    states = {datum: entry["state"] for datum, entry in done.json["data"].items()}
+    return {datum: state for datum, state in states.items() if (datum, state) != ("network", "absent")}
 
 
 def make_drive(path: Path, cloud: Cloud = CLOUD, **changes: Any) -> Path:

@@ -43,11 +43,11 @@ def test_every_setting(tree: Path) -> None:
     (tree / "etc/csagent/conf.d/50-site.yaml").write_text("poll: 0\nhostname: false\n")
     read = load(
         tree,
-        "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\ndrive_labels: [config-2, MY-CD]\n"
-        "cloud_init: csagent\nwait: 2.5\npoll: 60\n",
+        "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\nnetwork: false\n"
+        "drive_labels: [config-2, MY-CD]\ncloud_init: csagent\nwait: 2.5\npoll: 60\n",
     )
     assert read == Settings(
-        "alice", ("drive",), False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
+        "alice", ("drive",), False, False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
     )
 
 

@@ -129,6 +129,10 @@ def settings(situation: Situation) -> Iterator[Finding]:
     if not changed:
         yield Finding("settings", OK, "all at their defaults")
         return
-    off = [name for name in ("hostname", "ssh_keys", "password") if not getattr(situation.settings, name)]
+    off = [
+        name
+        for name in ("hostname", "ssh_keys", "password", "network")
+        if not getattr(situation.settings, name)
+    ]
     means = f"{', '.join(off)} left alone because of that" if off else ""
     yield Finding("settings", NOTE, "; ".join(changed), means)
