@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     """The settings, at their defaults. TABLE says what each may be, and what it means."""
 
     user: str = "root"
+    create_user: bool = False
     sources: Tuple[str, ...] = ("router", "drive")
     hostname: bool = True
     ssh_keys: bool = True
@@ -301,8 +302,16 @@ TABLE: Tuple[Setting, ...] = (
         "user",
         _account,
         "name of an account",
-        "The account that gets the password and the SSH keys. It must exist.",
+        "The account that gets the password and the SSH keys. It must exist, or see create_user.",
         r"[\w.-]{1,32}\$?|\"[\w.-]{1,32}\$?\"|'[\w.-]{1,32}\$?'",
+    ),
+    Setting(
+        "create_user",
+        _switch,
+        SWITCH,
+        "Make the account in user where it does not exist, as cloud images do: with a home directory, bash, "
+        "and sudo without a password. User-data is what makes it.",
+        _SAID_SWITCH,
     ),
     Setting(
         "sources",

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.sandbox.child import Identity
@@ -70,7 +70,26 @@ def write_keys(
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(system, account, lambda home: {"changed": _replace(home, keys, previous, adopt)})
+
+    def change(text: str) -> str:
+        return merge(text, keys, previous, adopt)
+
+    answer = _as_owner(system, account, lambda home: {"changed": _edit(home, change)})
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
+    return bool(answer["changed"])
+
+
+def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> bool:
+    """Add the keys of user-data to the file, outside of our block; False where they were so already.
+
+    Raises:
+        ApplyError: it could not be written; the file is as it was.
+    """
+
+    def change(text: str) -> str:
+        return with_lines(text, keys, options)
+
+    answer = _as_owner(system, account, lambda home: {"changed": _edit(home, change)})
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     return bool(answer["changed"])
 
@@ -131,7 +150,7 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool) -> bool:
+def _edit(home: int, change: Callable[[str], str]) -> bool:
     os.umask(0o077)
     _belongs(home, "the home directory")
     changed = False
@@ -147,7 +166,7 @@ def _replace(home: int, keys: Sequence[str], previous: Sequence[str], adopt: boo
             os.fchmod(directory, 0o700)
             changed = True
         text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
-        new = merge(text, keys, previous, adopt).encode("utf-8", "surrogateescape")
+        new = change(text).encode("utf-8", "surrogateescape")
         return replace_at(directory, FILE, new, 0o600) or changed
     finally:
         os.close(directory)

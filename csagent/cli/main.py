@@ -296,6 +296,14 @@ def _seal(parsed: argparse.Namespace) -> int:
     return seal_command.run(parsed, system, settings)
 
 
+def _user_data(parsed: argparse.Namespace) -> int:
+    from csagent.cli import user_data_command
+    from csagent.log import Log
+
+    system, settings = _load(parsed)
+    return user_data_command.run(parsed, system, settings, Log(_verbosity(parsed)))
+
+
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
 
@@ -337,6 +345,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "query": _query,
     "doctor": _doctor,
     "seal": _seal,
+    "user-data": _user_data,
     "install-units": _install_units,
 }
 

@@ -13,6 +13,7 @@ from csagent.cli.options import (
     with_json,
     with_places,
     with_sealing,
+    with_user_data,
 )
 
 EPILOG = """\
@@ -88,6 +89,9 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     )
     doctor.epilog = DOCTOR_EPILOG
     with_sealing(with_json(add("seal", "make this machine a clean template; without --yes a preview")))
+    with_user_data(
+        add("user-data", "what user-data does: check a document, look at this instance's, run it"), shared
+    )
     units = with_json(add("install-units", "systemd units and settings file, after pip install"))
     units.add_argument(
         "--remove", action="store_true", help="take away what it wrote; state and settings stay"

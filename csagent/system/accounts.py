@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from csagent.errors import ApplyError
 
@@ -56,6 +56,21 @@ def find(system: "System", name: str) -> Account:
             gid = int(fields[3])
             return Account(name, int(fields[2]), gid, fields[5], fields[6], tuple({gid, *groups}))
     raise ApplyError(f"there is no account {name} in {system.tree.shown(PASSWD)}: see the setting user")
+
+
+def group_id(system: "System", name: str) -> Optional[int]:
+    """The number of a group, looked up as `find` looks up accounts; None where there is no such group."""
+    if system.live:
+        import grp
+
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
+    for fields in _lines(system, GROUP):
+        if fields[0] == name and len(fields) >= 3 and fields[2].isdigit():
+            return int(fields[2])
+    return None
 
 
 def _lines(system: "System", path: str) -> List[List[str]]:
