@@ -44,7 +44,7 @@ def decide(
         _hostname(observation, memory, settings),
         _ssh_keys(observation, memory, settings, cloud_init),
         _password(observation, memory, settings, force_password, cloud_init),
-        _user_data(observation, memory),
+        _user_data(observation, memory, settings),
     )
     if cloud_init is not None:
         actions = tuple(_beside(action, cloud_init, settings) for action in actions)
@@ -224,7 +224,9 @@ def _password(
     )
 
 
-def _user_data(observation: Observation, memory: "Memory") -> Action:
+def _user_data(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+    if settings.user_data == "false":
+        return _off("user_data")
     data = observation.user_data
     if data is None:
         return _nothing(observation, "user_data", "no source gave user-data")
@@ -236,5 +238,5 @@ def _user_data(observation: Observation, memory: "Memory") -> Action:
     if doubt and memory.user_data is not None:
         reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
         return Leave("user_data", reason, source, state="refused", wrong=True)
-    reason = _doubted(f"{what}: keep a copy (csagent does not run it)", doubt)
+    reason = _doubted(f"{what}: keep a copy for csagent user-data run", doubt)
     return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))

@@ -36,7 +36,6 @@ class Settings(NamedTuple):
     """The settings, at their defaults. TABLE says what each may be, and what it means."""
 
     user: str = "root"
-    create_user: bool = False
     sources: Tuple[str, ...] = ("router", "drive")
     hostname: bool = True
     ssh_keys: bool = True
@@ -45,6 +44,8 @@ class Settings(NamedTuple):
     drive_labels: Tuple[str, ...] = ("config-2",)
     wait: float = 10.0
     poll: float = 300.0
+    create_user: bool = False
+    user_data: str = "run"
 
     def as_plain(self) -> Dict[str, Any]:
         """What `from_plain` makes the same settings of, for another process."""
@@ -224,6 +225,14 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _user_data(value: Any) -> str:
+    if value is True or value is False:
+        return "run" if value else "false"
+    if value not in ("run", "keep"):
+        raise ValueError("must be run, keep or false")
+    return str(value)
+
+
 def _owner(value: Any) -> str:
     if value not in OWNERS:
         raise ValueError("must be auto, csagent or cloud-init")
@@ -324,6 +333,14 @@ TABLE: Tuple[Setting, ...] = (
     Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone.", _SAID_SWITCH),
     Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone.", _SAID_SWITCH),
     Setting("password", _switch, SWITCH, "Set the password. false: leave it alone.", _SAID_SWITCH),
+    Setting(
+        "user_data",
+        _user_data,
+        "run, keep or false",
+        "run: carry the user-data out, once for an instance. keep: only keep a copy for root. false: not "
+        "even that.",
+        r"[\"']?(?:run|keep|true|false)[\"']?",
+    ),
     Setting(
         "cloud_init",
         _owner,

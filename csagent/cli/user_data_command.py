@@ -37,7 +37,8 @@ def run(parsed: argparse.Namespace, system: "System", settings: "Settings", log:
 
 def _check(parsed: argparse.Namespace, system: "System", settings: "Settings", _log: "Log") -> int:
     given = source.given(system, settings, parsed.file, parsed.metadata)
-    plan = syntax.check(system, reading.read(system, given.document.reveal(), given.facts))
+    facts = given.facts._replace(names_machine=False)  # that the metadata's name is set, is no news
+    plan = syntax.check(system, reading.read(system, given.document.reveal(), facts))
     _print(parsed, user_data.as_json(plan), lambda console: user_data.as_text(plan, console))
     return {RUNS: EXIT_OK, "partly": EXIT_PARTIAL}.get(plan.outcome, EXIT_FAILED)
 
@@ -47,7 +48,7 @@ def _plan(parsed: argparse.Namespace, system: "System", settings: "Settings", _l
 
     chosen = _source(parsed, system, settings)
     if chosen is None:
-        return _nothing(parsed)
+        return _nothing(parsed, NONE)
     plan = syntax.check(system, includes.read_kept(system, chosen))
     record, changed = runner.record_of(system, chosen)
     _print(
@@ -68,7 +69,10 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
         raise CsagentError("user-data runs as root (or on a tree of yours: --root DIR)")
     chosen = _source(parsed, system, settings)
     if chosen is None:
-        return _nothing(parsed)
+        return _nothing(parsed, NONE)
+    reason = "" if chosen.by_hand else _not_ours(system, settings)
+    if reason:
+        return _nothing(parsed, reason)
     console = Console.of()
 
     def tell(step: "Step", state: "StepState") -> None:
@@ -98,11 +102,21 @@ def _source(parsed: argparse.Namespace, system: "System", settings: "Settings") 
     return source.given(system, settings, parsed.document, parsed.metadata)
 
 
-def _nothing(parsed: argparse.Namespace) -> int:
+def _not_ours(system: "System", settings: "Settings") -> str:
+    """Why this instance's own document is not run here; "" where it is."""
+    from csagent.other_agents import cloud_init, ownership
+
+    if settings.user_data != "run":
+        return f"user-data is not run: the setting user_data is {settings.user_data}"
+    rival = cloud_init.cloud_init(system)
+    return "" if rival is None else ownership.leaves_user_data(rival, settings)
+
+
+def _nothing(parsed: argparse.Namespace, why: str) -> int:
     if parsed.json:
-        _write_json({"schema": 1, "kind": "empty", "outcome": "ignored", "state": "ignored", "parts": []})
+        _write_json({"schema": 1, "state": "ignored", "parts": [], "notes": [why]})
     elif not parsed.quiet:
-        sys.stdout.write("\n".join(Console.of().wrap(NONE)) + "\n")
+        sys.stdout.write("\n".join(Console.of().wrap(why)) + "\n")
     return EXIT_OK
 
 

@@ -32,6 +32,13 @@ def left_to(rival: "CloudInit", settings: "Settings") -> Dict[str, str]:
     return {}
 
 
+def leaves_user_data(rival: "CloudInit", settings: "Settings") -> str:
+    """Why user-data is cloud-init's to run, one line; "" where it is csagent's. Never do both run it."""
+    if settings.cloud_init == "csagent" or not rival.takes_part:
+        return ""
+    return f"cloud-init ({rival.source}) runs user-data here: see the setting cloud_init"
+
+
 class Verdict(NamedTuple):
     """One finding for doctor. `state` is ok, note, warning or problem; `advice` is a command or a step."""
 

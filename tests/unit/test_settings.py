@@ -44,10 +44,10 @@ def test_every_setting(tree: Path) -> None:
     read = load(
         tree,
         "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\ndrive_labels: [config-2, MY-CD]\n"
-        "cloud_init: csagent\nwait: 2.5\npoll: 60\n",
+        "cloud_init: csagent\nwait: 2.5\npoll: 60\ncreate_user: true\nuser_data: keep\n",
     )
     assert read == Settings(
-        "alice", ("drive",), False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
+        "alice", ("drive",), False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0, True, "keep"
     )
 
 
@@ -62,6 +62,7 @@ def test_every_setting(tree: Path) -> None:
         ("hostname: maybe\n", ["true or false"]),
         ("sources: [router, cloud]\n", ["router and drive"]),
         ("sources: []\n", ["router and drive"]),
+        ("user_data: maybe\n", ["run, keep or false"]),
         ("cloud_init: true\n", ["cloud_init", "auto, csagent or cloud-init"]),
         ("wait: -1\n", ["seconds"]),
         ("wait: true\n", ["seconds"]),
