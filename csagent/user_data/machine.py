@@ -79,7 +79,7 @@ class Machine:
         """A path as an operator finds it."""
         return self.system.tree.shown(path)
 
-    def tries(self, work: Callable[[], None]) -> bool:
+    def tries(self, work: Callable[[], object]) -> bool:
         """Whether something could be done."""
         try:
             work()
@@ -129,6 +129,13 @@ class Machine:
             finally:
                 os.close(descriptor)
 
+    def remove(self, path: str) -> None:
+        """Take a file away. Raises: StepFailed."""
+        try:
+            self.system.tree.remove(path)
+        except OSError as error:
+            self.fail(f"cannot remove {self.shown(path)}: {error.strerror}")
+
     def relabel(self, path: str) -> None:
         """Restore its SELinux context."""
         relabel(self.system, path)
@@ -142,6 +149,13 @@ class Machine:
         except OSError as error:
             self.fail(f"cannot write {self.shown(path)}: {error.strerror}")
         return path
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory of root's, 0755, where there is none. Raises: StepFailed."""
+        try:
+            self.system.tree.mkdir(path, 0o755)
+        except OSError as error:
+            self.fail(f"cannot make {self.shown(path)}: {error.strerror}")
 
     # --- commands ---
 
@@ -254,6 +268,11 @@ class Machine:
             raise
         finally:
             self.log.follow()
+
+    def settle(self) -> None:
+        """Wait until udev has seen what was done to devices, where it runs."""
+        if self.system.live and self.system.runner.available("udevadm"):
+            self.system.runner.run(["udevadm", "settle", "--timeout=30"], timeout=OWN_COMMAND_SECONDS)
 
     # --- the machine itself ---
 

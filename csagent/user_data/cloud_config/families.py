@@ -14,12 +14,18 @@ from csagent.user_data.yaml_lines import Node
 FAMILIES = (
     "commands",
     "write_files",
+    "disks",
+    "grow",
+    "mounts",
     "names",
+    "system_files",
     "groups",
     "users",
     "ssh",
     "passwords",
     "place",
+    "repositories",
+    "ntp",
     "packages",
     "ending",
 )
