@@ -1,7 +1,7 @@
 """What to do: a pure function of what CloudStack says, what was applied before, and the settings.
 
 It is total: whatever the observation, each datum gets exactly one action with a reason. We act when the
-source changes, not at every boot, so that a choice made inside the VM stays (DESIGN, promise 3).
+source changes, not at every boot, so that a choice made inside the VM stays.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from csagent.model import Observation, Refusal
-from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
+from csagent.plan import (
+    Acknowledge,
+    Action,
+    KeepUserData,
+    Leave,
+    OtherOwner,
+    Plan,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
 
 if TYPE_CHECKING:
-    from csagent.other_agents.cloud_init import CloudInit
     from csagent.settings import Settings
     from csagent.state.applied import Memory
 
@@ -20,6 +29,7 @@ _OLD_NEWS = (
     "{}: outdone before by a place that is trusted more and is silent now; {} stays until there is news"
 )
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
+NO_OTHER = OtherOwner()
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
@@ -29,7 +39,7 @@ def decide(
     settings: "Settings",
     *,
     force_password: bool = False,
-    cloud_init: Optional["CloudInit"] = None,
+    other: OtherOwner = NO_OTHER,
 ) -> Plan:
     """The plan of one pass.
 
@@ -38,24 +48,21 @@ def decide(
         memory: what was applied for this instance id.
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
-        cloud_init: what a cloud-init on this machine does; None where there is none.
+        other: what a cloud-init on this machine does about the same data.
     """
     actions: Tuple[Action, ...] = (
         _hostname(observation, memory, settings),
-        _ssh_keys(observation, memory, settings, cloud_init),
-        _password(observation, memory, settings, force_password, cloud_init),
+        _ssh_keys(observation, memory, settings, other),
+        _password(observation, memory, settings, force_password, other),
         _user_data(observation, memory, settings),
     )
-    if cloud_init is not None:
-        actions = tuple(_beside(action, cloud_init, settings) for action in actions)
+    actions = tuple(_unless_left(action, other) for action in actions)
     return Plan(actions, _passed_over(observation, memory, actions))
 
 
-def _beside(action: Action, cloud_init: "CloudInit", settings: "Settings") -> Action:
+def _unless_left(action: Action, other: OtherOwner) -> Action:
     """The same action, or none where the datum is left to cloud-init."""
-    from csagent.other_agents.ownership import left_to
-
-    reason = left_to(cloud_init, settings).get(action.datum)
+    reason = other.left_to.get(action.datum)
     if reason is None or (isinstance(action, Leave) and action.state == "off"):
         return action
     return Leave(action.datum, reason, action.source, state="off")
@@ -83,8 +90,9 @@ def _is_old_news(
 ) -> bool:
     """Whether this value was outdone before by a better-trusted place, which now is silent.
 
-    A drive may be stale (edge 65), and a router slower than the time that it is given beside a drive: what
-    it said must not be undone for as long as it is on its way, nor while it is away. A *new* value is taken.
+    A drive may be stale (field/cloudstack#edge-65), and a router slower than the time that it is given beside
+    a drive: what it said must not be undone for as long as it is on its way, nor while it is away. A *new*
+    value is taken.
     """
     channel = observation.provenance.get(datum, "").split(" ", 1)[0]
     return channel != settings.sources[0] and value in memory.passed_over.get(datum, ())
@@ -135,9 +143,7 @@ def _doubted(reason: str, doubt: Optional[str]) -> str:
     return f"{reason}; not surely whole: {doubt}" if doubt else reason
 
 
-def _ssh_keys(
-    observation: Observation, memory: "Memory", settings: "Settings", cloud_init: Optional["CloudInit"]
-) -> Action:
+def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", other: OtherOwner) -> Action:
     if not settings.ssh_keys:
         return _off("ssh_keys")
     keys = observation.ssh_keys
@@ -146,7 +152,7 @@ def _ssh_keys(
         kept = "; those given before stay" if memory.ssh_keys else ""
         return _nothing(observation, "ssh_keys", f"no source gave a key: nothing is revoked{kept}")
     known = memory.ssh_keys
-    adopt = cloud_init is not None and cloud_init.writes_keys
+    adopt = other.writes_keys
     doubt = observation.doubts.get("ssh_keys")
     if doubt and known:
         # What is missing may have been lost on the way: it may not cost anybody his access.
@@ -154,7 +160,7 @@ def _ssh_keys(
         doubt = f"{doubt}; nothing is revoked"
     wrong = bool(doubt)
     if known == keys and memory.ssh_user == settings.user:
-        if cloud_init is not None and adopt and cloud_init.touched_keys:
+        if adopt and other.touched_keys:
             reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
             reason = _doubted(reason, doubt)
             return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True, wrong=wrong)
@@ -186,7 +192,7 @@ def _password(
     memory: "Memory",
     settings: "Settings",
     force: bool,
-    cloud_init: Optional["CloudInit"],
+    other: OtherOwner,
 ) -> Action:
     if not settings.password:
         return _off("password")
@@ -194,7 +200,7 @@ def _password(
     source = observation.provenance.get("password", offer.place)
     if offer.state != "offered" or offer.value is None:
         if offer.state == "none":
-            taken = TAKEN if cloud_init is not None and cloud_init.takes_passwords else ""
+            taken = TAKEN if other.takes_passwords else ""
             return _nothing(observation, "password", f"{offer.reason or 'no password is waiting'}{taken}")
         refused = _refusal(observation, "password")
         if refused is not None:

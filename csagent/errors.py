@@ -17,6 +17,7 @@ CsagentError                 one line for the operator, with the exit code it le
 ├── DocumentError            user-data that cannot be understood: recorded, with its line
 └── JailError                a reading child died, overran its limits or lied      (1)
     └── JailTimeout          it was still running at its deadline                  (1)
+Interrupted                  told to stop or to reload: never shown to anybody
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class SourceNotFound(CsagentError):
     """No virtual router and no config drive of CloudStack was found."""
 
     exit_code = EXIT_NO_SOURCE
+
+
+class Interrupted(Exception):
+    """csagent was told to stop or to reload while it waited, or between two actions: no failure."""
 
 
 class ProbeError(CsagentError):

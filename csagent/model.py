@@ -77,7 +77,7 @@ class Lease(NamedTuple):
     """What a DHCP client remembers of one lease.
 
     `server_identifier` is option 54 and nothing else: siaddr and its many spellings are `next_server`
-    (facts/dhcp-leases.md, rule 5). It is None where the client does not record it.
+    (field/dhcp-leases#rule-5). It is None where the client does not record it.
     """
 
     interface: str
@@ -101,6 +101,19 @@ class Rejected(NamedTuple):
     reason: str
 
 
+class Endpoint(NamedTuple):
+    """Where a TCP connection goes, and from where it starts.
+
+    `interface`: the NIC that it leaves by, whatever the routing table says: an address proves who we are only
+    on its own network. `source`: the address of that NIC that identifies us; None lets the kernel choose.
+    """
+
+    address: str
+    port: int
+    source: Optional[str] = None
+    interface: Optional[str] = None
+
+
 class Candidate(NamedTuple):
     """An address that may be a virtual router, and the NIC whose lease address identifies us there.
 
@@ -122,6 +135,14 @@ class Candidate(NamedTuple):
     domain: Optional[str] = None
     within: Tuple[str, ...] = ()
 
+    def metadata_endpoint(self, address: Optional[str] = None) -> Endpoint:
+        """Where it is asked for metadata; `address` where its own is a name."""
+        return Endpoint(address or self.address, self.port, self.source, self.interface)
+
+    def password_endpoint(self, address: Optional[str] = None) -> Endpoint:
+        """Where it is asked for a password; `address` where its own is a name."""
+        return Endpoint(address or self.address, self.password_port, self.source, self.interface)
+
 
 class Drive(NamedTuple):
     """A block device, image file or directory that may be a config drive."""
@@ -132,7 +153,7 @@ class Drive(NamedTuple):
 
 
 class Platform(NamedTuple):
-    """What DMI says. `cloudstack` is None where DMI proves nothing (facts, section 8)."""
+    """What DMI says. `cloudstack` is None where DMI proves nothing (field/cloudstack#8)."""
 
     vendor: Optional[str] = None
     product: Optional[str] = None
@@ -172,14 +193,6 @@ class Place(NamedTuple):
         return self.outcome in ("ok", "partial")
 
 
-class Endpoint(NamedTuple):
-    """A password server that offered a password, so that the same one can be acknowledged there."""
-
-    address: str
-    port: int
-    source: Optional[str] = None
-
-
 class PasswordOffer(NamedTuple):
     """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
 
@@ -187,7 +200,7 @@ class PasswordOffer(NamedTuple):
     value: Optional[Secret] = None
     place: str = ""
     reason: str = ""
-    endpoints: Tuple[Endpoint, ...] = ()  # empty for a drive: it cannot be told
+    endpoints: Tuple[Endpoint, ...] = ()  # that offered it, to be told that it is set; empty for a drive
 
 
 class Refusal(NamedTuple):

@@ -138,6 +138,15 @@ class Plan(NamedTuple):
 # --- apply ------------------------------------------------------------------------------------
 
 
+class OtherOwner(NamedTuple):
+    """What a cloud-init on this machine does about the same data; nothing, where there is none."""
+
+    left_to: Mapping[str, str] = NOTHING  # datum -> why csagent leaves it alone
+    writes_keys: bool = False  # CloudStack's keys, beside our block
+    touched_keys: bool = False  # lines of its for keys of ours stand in the account's file
+    takes_passwords: bool = False  # it may ask the password server before us
+
+
 class Outcome(NamedTuple):
     """What became of one datum: applied, unchanged, absent, unknown, off, refused or failed."""
 

@@ -145,8 +145,8 @@ def _says_something(raw: bytes) -> bool:
 def _mapping(raw: bytes, shown: str) -> Dict[str, Tuple[Any, int]]:
     """Parse one file into key -> (value, line), after a budget has been kept.
 
-    The budget is the one of DESIGN ("Dependencies", PyYAML): 434 bytes of merge keys cost 17 seconds
-    in `safe_load`, and deep nesting crashes the C loader.
+    Without one 434 bytes of merge keys cost 17 seconds in `safe_load`, and deep nesting crashes the C loader
+    (field/dependencies#6).
     """
     try:
         import yaml

@@ -21,6 +21,7 @@ SSH_KEYS_LIMIT = 1000
 SSH_KEYS_SIZE = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
 
+_QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.ASCII)
 _INSTANCE_NAME = re.compile(r"i-[0-9]{1,19}-[0-9]{1,19}-[A-Za-z0-9_-]{1,64}\Z", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
@@ -31,7 +32,7 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.:@+-]{0,126}\Z", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PASSWORD_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# The metadata that CloudStack itself gives (facts, 2.4).
+# The metadata that CloudStack itself gives (field/cloudstack#2.4).
 WELL_KNOWN_KEYS = (
     "local-hostname",
     "public-keys",
@@ -54,14 +55,14 @@ BAD_REQUEST = b"bad_request"
 
 
 def is_html(body: bytes) -> bool:
-    """Whether a body is a web page: an Apache 404, somebody's router, a captive portal (edge 3, 52)."""
+    """Whether a body is a web page: a 404, a router's, a portal's (field/cloudstack#edge-3, #edge-52)."""
     return _HTML.match(body[:512].lstrip(b"\xef\xbb\xbf \t\r\n")) is not None
 
 
 def password(raw: bytes) -> Secret:
     """What a password server or a drive gave, as a password.
 
-    One trailing LF or CR LF is removed, nothing else is (facts, 4.7 and edges 31 to 34).
+    One trailing LF or CR LF is removed, nothing else is (field/cloudstack#4.7 and #edge-31 to #edge-34).
 
     Raises:
         Absent: the server says that there is none for us (empty, `saved_password`, `bad_request`).
@@ -113,7 +114,7 @@ def is_uuid(text: str) -> bool:
 
 
 def is_anothers(instance: str, platform: Platform) -> bool:
-    """Whether DMI, where it is CloudStack's, names another VM than this id (facts, 8; edges 22 and 23)."""
+    """Whether DMI, where CloudStack's, names another VM (field/cloudstack#8, #edge-22 and #edge-23)."""
     uuid = (platform.uuid or "").strip().lower()
     comparable = platform.cloudstack is True and is_uuid(uuid) and is_uuid(instance)
     return comparable and instance.lower() != uuid
@@ -157,12 +158,31 @@ def domain(text: Optional[str]) -> Optional[str]:
 
 
 def address(text: str) -> Optional[str]:
-    """An IPv4 address in canonical form, or None: it may be a MAC address (edge 20)."""
+    """An IPv4 address in canonical form, or None: it may be a MAC address (field/cloudstack#edge-20)."""
     parts = text.strip().split(".")
     if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) <= 3 for part in parts):
         return None
     numbers = [int(part) for part in parts]
     return ".".join(map(str, numbers)) if max(numbers) <= 255 else None
+
+
+def ipv4(text: Optional[str]) -> Optional[str]:
+    """A unicast IPv4 address as a dotted quad, or None.
+
+    0.0.0.0/8 ("none" in CloudStack's answers, field/cloudstack#1.4), loopback, multicast and above are no
+    address that a DHCP server or a guest can have.
+    """
+    if text is None or len(text) > 15 or not _QUAD.fullmatch(text):
+        return None
+    octets = [int(part) for part in text.split(".")]
+    if max(octets) > 255 or not 1 <= octets[0] <= 223 or octets[0] == 127:
+        return None
+    return text
+
+
+def ipv4_bytes(raw: bytes) -> Optional[str]:
+    """`ipv4` of four bytes in network order; None for any other length."""
+    return ipv4(".".join(str(octet) for octet in raw)) if len(raw) == 4 else None
 
 
 def is_mac(text: str) -> bool:
@@ -171,7 +191,7 @@ def is_mac(text: str) -> bool:
 
 
 def metadata_key(name: str) -> bool:
-    """Whether a metadata key may be asked for and kept: a plain name, no path (edge 24)."""
+    """Whether a metadata key may be asked for and kept: a plain name, no path (field/cloudstack#edge-24)."""
     return _KEY_NAME.match(name) is not None and ".." not in name
 
 
@@ -296,7 +316,7 @@ def ssh_keys(raw: bytes) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
     """The public keys of an LF- or CRLF-joined list: (keys in order without repeats, reasons for the rest).
 
     Each line is judged by itself, and a reason begins with its number. Blank lines and comments are dropped
-    without a word (facts, section 5; edges 51 and 52).
+    without a word (field/cloudstack#5, #edge-51 and #edge-52).
     """
     keys: List[str] = []
     reasons: List[str] = []

@@ -4,7 +4,7 @@ Our lines stand between two marker comments and are replaced as a whole, so that
 revokes the old one; every other line is the owner's and stays, byte for byte. Where a marker was lost,
 a line is ours if we remember writing it, with these options: with the owner's `from=` it is the owner's.
 Lines that end in ` cloudstack@apache.org` were written by the older guest scripts and are taken over
-(edge 54).
+(field/cloudstack#edge-54).
 
 cloud-init, where it works beside us, writes the same keys outside of our block, and where `disable_root` is
 set, for root, with a command in front that only says who to log in as. sshd takes the first line that fits:

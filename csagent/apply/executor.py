@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Tuple
 
-from csagent.errors import ApplyError, JailError
-from csagent.model import Candidate, Endpoint, Place, Secret
+from csagent.errors import ApplyError, Interrupted
+from csagent.model import Endpoint, Place, Secret
 from csagent.plan import (
     Acknowledge,
     Action,
@@ -18,29 +18,32 @@ from csagent.plan import (
     SetPassword,
     WriteKeys,
 )
-from csagent.sandbox import jail
-from csagent.sources.observe import Interrupted
 from csagent.state import applied
 from csagent.state.applied import Memory
 from csagent.system import accounts
 
 if TYPE_CHECKING:
     from csagent.log import Say
-    from csagent.sandbox.child import Wake
-    from csagent.sandbox.seccomp import Filters
+    from csagent.system.process import CancelFd
     from csagent.system.seams import System
 
-ACK_PATIENCE = 6.0  # seconds for all endpoints together
 TOLD = "the password server was told that it is saved"
 
 
-class Worker:
+Acknowledger = Callable[[Secret, Tuple[Endpoint, ...]], Tuple[Place, ...]]
+"""Tells the endpoints that this password is set; one place each says what came of it."""
+
+
+class PlanExecutor:
     """Carries out one plan, remembering each thing durably as soon as it is done.
 
     Args:
+        system: the machine, or a tree.
+        known: what was applied before.
+        log: takes one line per decision.
+        acknowledge: how the password servers are told.
+        cancel: readable when no further action is to be begun.
         previous: "data" of the last pass's status: what it has said of a datum already is not said again.
-        wake: ends an acknowledgement early: the next pass tries again.
-        given: the router was named on the command line, so that it may be this very machine.
     """
 
     def __init__(
@@ -48,14 +51,13 @@ class Worker:
         system: "System",
         known: Memory,
         log: "Say",
-        wake: Optional["Wake"] = None,
+        acknowledge: Acknowledger,
+        cancel: Optional["CancelFd"] = None,
         previous: Optional[Mapping[str, Any]] = None,
-        *,
-        given: bool = False,
     ) -> None:
         self.system = system
-        self.given = given
-        self.wake = wake
+        self.acknowledge = acknowledge
+        self.cancel = cancel
         self.previous = previous or {}
         self.memory = known
         self.log = log
@@ -69,7 +71,7 @@ class Worker:
         """
         outcomes: List[Outcome] = []
         for action in plan.actions:
-            if self.wake is not None and select.select([self.wake], [], [], 0.0)[0]:
+            if self.cancel is not None and select.select([self.cancel], [], [], 0.0)[0]:
                 raise Interrupted
             try:
                 outcome = self._one(action)
@@ -190,7 +192,7 @@ class Worker:
     ) -> Outcome:
         if not endpoints:
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="not needed")
-        places = acknowledge(self.system, value, endpoints, self.wake, given=self.given)
+        places = self.acknowledge(value, endpoints)
         self.reset_meanwhile = any(place.outcome == "changed" for place in places)
         bad = [place for place in places if place.outcome not in ("ok", "changed")]
         if not bad and any(place.outcome == "ok" for place in places):
@@ -206,55 +208,3 @@ def _is_news(previous: Any, outcome: Outcome) -> bool:
         return True
     before = [previous.get(key) for key in ("state", "reason", "source", "acknowledged")]
     return before != [outcome.state, outcome.reason, outcome.source or None, outcome.acknowledged]
-
-
-def acknowledge(
-    system: "System",
-    value: Secret,
-    endpoints: Tuple[Endpoint, ...],
-    wake: Optional["Wake"] = None,
-    *,
-    given: bool = False,
-) -> Tuple[Place, ...]:
-    """Tell each password server that the password is saved, in one more unprivileged child."""
-    from csagent.sources import checks
-
-    deadline = system.clock.monotonic() + ACK_PATIENCE
-
-    def prepare() -> Optional["Filters"]:
-        from csagent.sandbox import (  # noqa: F401  imported while its files can still be read
-            broker,
-            codec,
-            seccomp,
-        )
-        from csagent.sources.router import passwords  # noqa: F401
-
-        return seccomp.load()
-
-    def work(filters: Optional["Filters"], _say: jail.Say) -> object:
-        from csagent.sandbox import broker, codec
-        from csagent.sources.router import passwords
-
-        known = [
-            Candidate(one.address, "given", "", source=one.source, port=one.port, password_port=one.port)
-            for one in endpoints
-        ]
-        ports = [one.port for one in endpoints]
-        fenced, _ = broker.fence(system, filters, ports, given=given).close(system, known)
-        return codec.encode(passwords.acknowledge(fenced, endpoints, value, deadline))
-
-    try:
-        answer = jail.run(
-            system,
-            "acknowledgement",
-            prepare,
-            work,
-            jail.READER,
-            jail.unprivileged(),
-            ACK_PATIENCE + 2,
-            wake,
-        )
-        places: Tuple[Place, ...] = checks.decode_all(Place, answer)
-        return places
-    except JailError as error:
-        return (Place("password server", "acknowledgement", "failed", str(error)),)

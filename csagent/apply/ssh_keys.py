@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
-from csagent.sandbox.child import Identity
 from csagent.system.accounts import Account
 from csagent.system.files import open_regular, read_all, replace_at
 from csagent.system.selinux import relabel
@@ -108,7 +107,7 @@ def clear(system: "System", account: Account) -> bool:
 def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str, Any]]) -> Dict[str, Any]:
     """What `work` makes of the open home directory, in a child that has become its owner."""
     shown = system.tree.shown(path(account))
-    identity = Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
+    identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
     def inside(home: int, _say: jail.Say) -> Any:
         try:
@@ -118,7 +117,7 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
 
     try:
         answer = jail.run(
-            system, shown, lambda: _open_home(system, account), inside, LIMITS, identity, TIMEOUT
+            jail.Job(shown, system, lambda: _open_home(system, account), inside, LIMITS, identity), TIMEOUT
         )
     except JailError as error:
         raise ApplyError(str(error)) from None

@@ -17,7 +17,7 @@ SHOWN_APART = ("public-keys", "local-hostname", "instance-id")
 
 
 def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[str, Any]:
-    """DESIGN's layout of `fetch --json`."""
+    """The layout of `fetch --json`: other programs rely on it, so it only grows."""
     offer = observation.password
     password: Dict[str, Any] = {"state": offer.state, "value": None, "reason": offer.reason}
     if offer.value is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from csagent.console import Console
     from csagent.model import Observed
     from csagent.settings import Settings
-    from csagent.sources.jobs import Options
+    from csagent.sources.request import Options
     from csagent.system.seams import System
 
 GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
@@ -101,7 +101,7 @@ def _load(parsed: argparse.Namespace) -> Tuple["System", "Settings"]:
 
 
 def _options(parsed: argparse.Namespace, sources: "Sequence[str]") -> "Options":
-    from csagent.sources.jobs import Options
+    from csagent.sources.request import Options
 
     if parsed.source == "drive" and parsed.router is not None:
         raise UsageError("--router and --source drive contradict each other")
@@ -144,7 +144,7 @@ def _discover(parsed: argparse.Namespace) -> int:
     from csagent.sources import jobs
 
     system, settings = _load(parsed)
-    found = jobs.discover(system, settings.drive_labels)
+    found = jobs.discover(system, settings)
     if parsed.json:
         _print_json(discover.as_json(found))
     elif not parsed.quiet:
@@ -155,12 +155,13 @@ def _discover(parsed: argparse.Namespace) -> int:
 
 def _observe(parsed: argparse.Namespace) -> Tuple["System", "Settings", "Observed"]:
     from csagent.sources.observe import observe
+    from csagent.sources.request import PassRequest
     from csagent.system.process import keep_memory_private
 
     keep_memory_private()
     system, settings = _load(parsed)
     options = _options(parsed, settings.sources)
-    observed = observe(system, settings, options, wait=_wait(parsed, settings))
+    observed = observe(PassRequest(system, settings, options, _wait(parsed, settings)))
     if parsed.verbose:
         from csagent.log import Log
 
@@ -210,14 +211,14 @@ def _apply(parsed: argparse.Namespace) -> int:
     from csagent import agent
     from csagent.cli import status
     from csagent.log import Log
+    from csagent.sources.request import PassRequest
     from csagent.system.process import keep_memory_private
 
     keep_memory_private()
     system, settings = _load(parsed)
     log = Log(_verbosity(parsed))
     options = _options(parsed, settings.sources)
-    report = agent.run_pass(system, settings, options, wait=_wait(parsed, settings), log=log.debug)
-
+    report = agent.run_pass(PassRequest(system, settings, options, _wait(parsed, settings), log=log.debug))
     if report.note:
         log.warning(report.note)
     if parsed.json:
@@ -306,8 +307,9 @@ def _user_data(parsed: argparse.Namespace) -> int:
 
 def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
+    from csagent.state.status_files import STATUS, wait_for
 
-    document = status.wait_for(parsed.root, status.STATUS, parsed.wait)
+    document = wait_for(parsed.root, STATUS, parsed.wait)
     if parsed.json:
         _print_json(document)
     elif not parsed.quiet:
@@ -317,8 +319,9 @@ def _status(parsed: argparse.Namespace) -> int:
 
 def _query(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
+    from csagent.state.status_files import INSTANCE, wait_for
 
-    instance = status.wait_for(parsed.root, status.INSTANCE, 0.0)
+    instance = wait_for(parsed.root, INSTANCE, 0.0)
     sys.stdout.flush()
     sys.stdout.buffer.write(status.query(parsed.root, parsed.key, instance))
     sys.stdout.flush()

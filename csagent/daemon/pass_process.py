@@ -6,14 +6,13 @@ after: 8 MiB of it, and whatever leaks. A process that ends gives all of it back
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
 
-from csagent.errors import CsagentError, SettingsError, UsageError
-from csagent.system.files import write_all
+from csagent.errors import CsagentError, Interrupted, JailError, SettingsError, UsageError
+from csagent.system.child_process import ChildProcess, fork, say
+from csagent.system.process import die_with
 from csagent.system.systemd import SIGNALS, Signals
 
 TYPE_CHECKING = False  # the resident process does without typing
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from csagent.log import Log
     from csagent.plan import Report
     from csagent.settings import Settings
-    from csagent.sources.jobs import Options
+    from csagent.sources.request import Options, PassRequest
     from csagent.system.seams import System
 
     Prepare = Callable[[Optional[Mapping[str, Any]]], Tuple[System, Settings, Options]]
@@ -31,96 +30,51 @@ if TYPE_CHECKING:
 REPORT_LIMIT = 1 << 20
 
 
-class Turn:
-    """A pass under way: readable when there is news, then `collect`."""
+class PassProcess(ChildProcess):
+    """A pass under way: readable when there is news, then `documents`."""
 
-    def __init__(self, pid: int, descriptor: int) -> None:
-        self.pid = pid
-        self._descriptor = descriptor
-        self._said = b""
-        self._how = ""
-        self._reported = False
-        self.done = False
-        os.set_blocking(descriptor, False)
+    _reported = False
 
-    def fileno(self) -> int:
-        """What to wait for."""
-        return self._descriptor
-
-    def collect(self) -> List[Dict[str, Any]]:
-        """What it has said since the last call; the last of all is its report, and then it is `done`."""
-        while not self.done:
-            try:
-                piece = os.read(self._descriptor, 65536)
-            except BlockingIOError:
-                break
-            self._said += piece
-            if not piece or len(self._said) > REPORT_LIMIT:
-                self._finish()
-        *lines, self._said = self._said.split(b"\n")
-        told = [json.loads(line) for line in lines]
-        self._reported = self._reported or any("settings" not in one for one in told)
-        if self.done and not self._reported:
-            told.append({"error": f"the pass ended early ({self._how})"})
-        return told
-
-    def _finish(self) -> None:
-        os.close(self._descriptor)
-        self.kill()
-        status = os.waitpid(self.pid, 0)[1]
-        self._how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no report"
-        self.done = True
+    def documents(self) -> List[Dict[str, Any]]:
+        """What it has said since the last call; the last of all is its report, and then it is `finished`."""
+        try:
+            documents = list(self.collect())
+        except JailError as error:
+            documents = [{"error": str(error)}]
+        self._reported = self._reported or any("settings" not in one for one in documents)
+        if self.finished and not self._reported:
+            documents.append({"error": f"the pass {self.ending()}"})
+        return documents
 
     def stop(self) -> None:
         """Have it end its wait, or the action that it is at."""
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End it at once; what it was at is mended by the next pass."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+    def end(self) -> None:
+        """Have it end as soon as it can; what it was at is mended by the next pass."""
+        self.signal(signal.SIGKILL)
 
 
-def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> Turn:
+def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> PassProcess:
     """Fork, and run a pass there.
 
     Args:
         prepare: makes the system, the settings and the options, from the settings of an earlier pass or,
             where there are none, from the files.
-        request: "settings" of an earlier report or None, "wait" and "grace" in seconds, "quiet": nothing
-            was found before, so that finding nothing again is no news.
+        request: "settings" of an earlier report or None, "wait" (None: the setting's) and "grace" in seconds,
+            "quiet": nothing was found before, so that finding nothing again is no news.
         log: where decisions go.
 
     It says first {"settings", "watching", "patterns" of files, "labels", "poll", "longest"}; then,
     of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "status", "note",
-    "current_at"}; or
-    {"interrupted": True}, or {"error": text, "usage": whether it will not go away by itself}.
+    "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it will not go away by
+    itself}.
+
+    Raises:
+        JailError: there is no process for it.
     """
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    # Until the child has handlers of its own, a signal would be noted in our flags, which it never reads.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            _live_and_die(prepare, request, log, writing, parent)
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    os.close(writing)
-    return Turn(pid, reading)
+    pid, reading = fork("pass", lambda writing, parent: _live_and_die(prepare, request, log, writing, parent))
+    return PassProcess(pid, reading, "the pass", REPORT_LIMIT)
 
 
 def _live_and_die(
@@ -131,10 +85,8 @@ def _live_and_die(
         signal.set_wakeup_fd(-1)
         signals = Signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        from csagent.sandbox.jail import die_with
-
         die_with(parent, signal.SIGTERM)
-        _tell(prepare, request, log, signals, writing)
+        _run(prepare, request, log, signals, writing)
         code = 0
     except BaseException:  # noqa: S110  the daemon is gone, or memory is: it sees a pass without a report
         pass
@@ -142,25 +94,26 @@ def _live_and_die(
         os._exit(code)
 
 
-def _tell(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signals, writing: int) -> None:
-    def say(document: Dict[str, Any]) -> None:
-        write_all(writing, json.dumps(document).encode() + b"\n")
-
+def _run(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signals, writing: int) -> None:
     try:
         system, settings, options = prepare(request["settings"])
-        say(_world(system, settings, options, request["wait"]))
-        say(_one_pass(system, settings, options, request, log, signals))
+        wait = settings.wait if request["wait"] is None else request["wait"]
+        say(writing, _world(system, settings, options, wait))
+        from csagent.sources.request import PassRequest
+
+        asked = PassRequest(system, settings, options, wait, request["grace"], signals, log.info)
+        say(writing, _one_pass(asked, log, quiet=request["quiet"]))
     except (UsageError, SettingsError) as error:
-        say({"error": str(error), "usage": True})
+        say(writing, {"error": str(error), "usage": True})
     except CsagentError as error:
-        say({"error": str(error)})
+        say(writing, {"error": str(error)})
     except Exception as error:
         # A bug, or a machine at its end; either way the next event deserves another pass. Its text may
         # hold what was being worked on.
-        say({"error": f"the pass failed ({type(error).__name__})"})
+        say(writing, {"error": f"the pass failed ({type(error).__name__})"})
 
 
-def _world(system: System, settings: Settings, options: Options, wait: Optional[float]) -> Dict[str, Any]:
+def _world(system: System, settings: Settings, options: Options, wait: float) -> Dict[str, Any]:
     """What the daemon has to know of the settings, of the places to watch, and of the pass to come."""
     from csagent.agent import CLOUD_INIT, CLOUD_INIT_ENDS, ROUNDS
     from csagent.discovery import finder
@@ -175,50 +128,33 @@ def _world(system: System, settings: Settings, options: Options, wait: Optional[
         "patterns": patterns,
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
         "poll": settings.poll,
-        "longest": ROUNDS * (settings.wait if wait is None else wait),
+        "longest": ROUNDS * wait,
     }
 
 
-def _one_pass(
-    system: System,
-    settings: Settings,
-    options: Options,
-    request: Mapping[str, Any],
-    log: Log,
-    signals: Signals,
-) -> Dict[str, Any]:
+def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     from csagent import agent
     from csagent.discovery import finder
-    from csagent.sources.observe import Interrupted
 
-    wait = request["wait"]
     try:
-        report = agent.run_pass(
-            system,
-            settings,
-            options,
-            wait=settings.wait if wait is None else wait,
-            grace=request["grace"],
-            wake=signals,
-            log=log.info,
-        )
+        report = agent.run_pass(request)
     except Interrupted:
         return {"interrupted": True}
-    told = _summary(report, settings, options, log, quiet=request["quiet"])
+    summary = _summary(report, request, log, quiet=quiet)
     looked_at = time.monotonic()
-    if finder.watchmarks(system, settings.drive_labels) == report.observed.marks:
-        told["current_at"] = looked_at
-    return told
+    if finder.watchmarks(request.system, request.settings.drive_labels) == report.observed.marks:
+        summary["current_at"] = looked_at
+    return summary
 
 
-def _summary(
-    report: Report, settings: Settings, options: Options, log: Log, *, quiet: bool
-) -> Dict[str, Any]:
+def _summary(report: Report, request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
+    settings = request.settings
     observation = report.observed.observation
     channels = {place.split(" ", 1)[0] for place in observation.provenance.values()}
     untold = any(outcome.acknowledged == "no" for outcome in report.outcomes)
-    wants_router = "router" in settings.sources and options.source in (None, "router")
-    missing = "router" in channels and not (observation.hostname and observation.ssh_keys)
+    unnamed = settings.hostname and not observation.hostname
+    missing = "router" in channels and (unnamed or (settings.ssh_keys and not observation.ssh_keys))
+    wants_router = "router" in request.sources and not request.options.given
     answered = observation.source_found and observation.complete and not untold
     if observation.source_found:
         states = ", ".join(f"{outcome.datum} {outcome.state}" for outcome in report.outcomes)
@@ -231,7 +167,7 @@ def _summary(
                 log.debug(f"{place.place}: {place.outcome}, {place.detail}")
     return {
         "found": observation.source_found,
-        "finished": answered and (not wants_router or "router" in channels or options.given),
+        "finished": answered and (not wants_router or "router" in channels),
         "partly": observation.source_found and (untold or not observation.complete),
         "missing": missing,
         "early": missing and report.first,

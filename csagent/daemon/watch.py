@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 
+from csagent.system.changes import ChangeDetector
 from csagent.system.events import Drives, Files, Network, WallClock
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Sequence, Tuple
+    from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
     from csagent.log import Log
 
@@ -30,101 +31,91 @@ VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1
 
 
 class Watch:
-    """All sources of one machine, as far as it has them."""
+    """The sources of one machine, as far as it has them."""
 
     def __init__(self, log: Log) -> None:
-        self.log = log
-        self.sources: List[Any] = []
-        self.next_look = float("inf")
+        self._log = log
+        self._changes = ChangeDetector(time.monotonic, {}, SLOW_LOOK)
         self._wanted: Tuple[Tuple[str, ...], Tuple[str, ...], bool] = ((), (), False)
-        self._seen: Tuple[Any, ...] = ()
-        self._pause = SLOW_LOOK
         self._broken: Dict[str, int] = {}  # by name: how often a source has failed
-        self._blind = False  # whether lease files have to be looked at, too
 
-    def of(self, report: Dict[str, Any]) -> None:
-        """Watch what a pass says is worth it, from now on."""
-        wanted = (tuple(report["patterns"]), tuple(report["labels"]), bool(report["watching"]))
+    @property
+    def sources(self) -> Sequence[Any]:
+        """What to wait for."""
+        return self._changes.sources
+
+    @property
+    def next_look(self) -> float:
+        """When `news` is to be asked though no source is readable, on the monotonic clock."""
+        return self._changes.next_look
+
+    def of(self, world: Mapping[str, Any]) -> None:
+        """Watch what a pass says is worth it, from now on: "patterns" of files, "labels", "watching"."""
+        wanted = (tuple(world["patterns"]), tuple(world["labels"]), bool(world["watching"]))
         if wanted != self._wanted:
-            self.close()
             self._wanted = wanted
             self._open()
 
     def _open(self) -> None:
+        self._changes.close()
         patterns, labels, watching = self._wanted
-        self.next_look = float("inf")
-        self._blind = False
-        if not watching:
-            return
-        self._add("clock", WallClock)
-        if patterns:
-            told = [self._add("network", Network), self._add("lease", lambda: Files(patterns))]
-            self._blind = not all(told)
-        udev = bool(labels) and os.path.exists(UDEV_CONTROL) and self._add("drive", lambda: Drives(labels))
-        if labels or self._blind:
-            self._pause = SLOW_LOOK if (udev or not labels) and not self._blind else CLOSER_LOOK
-            self._seen = self._look()
-            self.next_look = time.monotonic() + self._pause
+        sources: List[Any] = []
+        looks: Dict[str, Callable[[], Tuple[Any, ...]]] = {}
+        pause = SLOW_LOOK
+        if watching:
+            self._listen(sources, "clock", WallClock)
+        if watching and patterns:
+            heard = [
+                self._listen(sources, "network", Network),
+                self._listen(sources, "lease", lambda: Files(patterns)),
+            ]
+            if not all(heard):
+                pause, looks["lease"] = CLOSER_LOOK, lambda: lease_files(patterns)
+        if watching and labels:
+            udev = os.path.exists(UDEV_CONTROL) and self._listen(sources, "drive", lambda: Drives(labels))
+            pause = pause if udev else CLOSER_LOOK
+            closely = pause == CLOSER_LOOK
+            looks["drive"] = lambda: media(closely=closely)
+        self._changes = ChangeDetector(time.monotonic, looks, pause, sources)
 
-    def _add(self, name: str, make: Any) -> bool:
+    def _listen(self, sources: List[Any], name: str, make: Callable[[], Any]) -> bool:
         if self._broken.get(name, 0) >= PATIENCE:
             return False
         try:
-            self.sources.append(make())
+            sources.append(make())
         except (OSError, ImportError, ValueError) as error:
-            self.log.debug(f"not watched: {error}")
+            self._log.debug(f"not watched: {error}")
             return False
         return True
 
-    def _look(self) -> Tuple[Any, ...]:
-        """What the sources would have told of, as far as it can be seen."""
-        patterns, labels, _ = self._wanted
-        drives = media(closely=self._pause == CLOSER_LOOK) if labels else ()
-        return drives, (lease_files(patterns) if self._blind else ())
-
     def news(self, ready: Sequence[Any]) -> List[str]:
-        """What has happened, by the names of the sources; a source that lost events counts as news."""
-        told = []
-        for source in [one for one in self.sources if one in ready]:
-            try:
-                if source.news():
-                    told.append(str(source.name))
-            except Exception as error:  # pyudev decodes what it is told, too
-                self._lost(str(source.name), error)
-                told.append(str(source.name))
-                break
-        if time.monotonic() >= self.next_look:
-            self.next_look = time.monotonic() + self._pause
-            before, self._seen = self._seen, self._look()
-            told += [
-                name
-                for name, was, now in zip(("drive", "lease"), before, self._seen)
-                if was != now and name not in told
-            ]
-        return told
+        """What has happened, by the names of the sources; a source that lost events counts as news.
+
+        Args:
+            ready: those of `sources` that are readable.
+        """
+        told = self._changes.told(ready, self._lost)
+        return told + [name for name in self._changes.changed() if name not in told]
 
     def _lost(self, name: str, error: Exception) -> None:
         """Events were lost: open everything anew, and without a source that does nothing but fail."""
         self._broken[name] = self._broken.get(name, 0) + 1
         why = getattr(error, "strerror", None) or type(error).__name__
         if self._broken[name] < PATIENCE:
-            self.log.warning(f"{name} events were lost ({why}); looking anew")
+            self._log.warning(f"{name} events were lost ({why}); looking anew")
         else:
-            self.log.warning(
+            self._log.warning(
                 f"{name} events are lost again and again ({why}); looking every {CLOSER_LOOK:g} s"
             )
-        self.close()
         self._open()
 
     def close(self) -> None:
         """Stop watching."""
-        for source in self.sources:
-            source.close()
-        self.sources = []
+        self._changes.close()
 
 
 def lease_files(patterns: Sequence[str]) -> Tuple[Any, ...]:
-    """When each was written, and the routes."""
+    """The stat of each lease file, and the routing table."""
     import glob
 
     found: List[Any] = []

@@ -1,4 +1,4 @@
-"""Which addresses may be a virtual router, in the order in which to ask (facts/cloudstack.md 1.1 to 1.4).
+"""Which addresses may be a virtual router, in the order in which to ask (field/cloudstack#1.1 to #1.4).
 
 Per NIC: the DHCP server identifier, next-server, the name `data-server.`, the NIC's router. On a shared
 network the router is a physical one; believing an answer is not decided here.

@@ -1,4 +1,4 @@
-"""What DMI says about the hypervisor (facts/cloudstack.md section 8).
+"""What DMI says about the hypervisor (field/cloudstack#8).
 
 Absence proves nothing: since 4.20 an operator may rename both strings, and aarch64 guests have none.
 """

@@ -1,4 +1,4 @@
-"""Block devices that carry the config drive's label (facts/cloudstack.md section 6).
+"""Block devices that carry the config drive's label (field/cloudstack#6).
 
 With udev running, its database knows the label of every device, and pyudev reads that. Without (in a
 container) the label is read from the ISO's volume descriptor. Every device with the label is named:

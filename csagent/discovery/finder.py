@@ -9,7 +9,7 @@ from csagent.discovery import leases as dhcp
 from csagent.discovery.candidates import Resolver
 from csagent.discovery.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
 from csagent.discovery.leases import dhclient
-from csagent.discovery.leases.client import Evidence, gather, reread
+from csagent.discovery.leases.client import RawLeases, gather, reread
 from csagent.model import Found, Nic, Platform, Route
 from csagent.system.seams import System
 
@@ -18,24 +18,24 @@ SECOND_LOOKS = 5  # after an address has appeared and before dhclient's block sa
 SECOND_LOOK_PAUSE = 0.1  # seconds
 
 
-class Trail(NamedTuple):
+class Evidence(NamedTuple):
     """What only root can read: the lease files, DMI's UUID, and the labels of devices without udev."""
 
-    evidence: Evidence
+    leases: RawLeases
     platform: Platform = Platform()
     volumes: Optional[Volumes] = None
     resolver: Resolver = Resolver()
 
 
-def prepare(system: System) -> Trail:
+def prepare(system: System) -> Evidence:
     """Collect what needs root; parses nothing but three short DMI strings and ISO labels."""
     from csagent.discovery import resolv_conf
     from csagent.discovery.dmi import read_dmi
     from csagent.discovery.drives import read_volumes
 
     without_udev = system.live and not udev_runs(system)
-    return Trail(
-        evidence=gather(system, dhcp.CLIENTS),
+    return Evidence(
+        leases=gather(system, dhcp.CLIENTS),
         platform=read_dmi(system),
         volumes=read_volumes(system) if without_udev else None,
         resolver=resolv_conf.read(system),
@@ -53,22 +53,23 @@ def warm_up() -> None:
     try:
         import netifaces  # noqa: F401
     except ImportError:
-        pass  # links reads rtnetlink then
+        pass  # `interfaces` reads rtnetlink then
 
 
-def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bool = True) -> Found:
+def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_drives: bool = True) -> Found:
     """Judge the evidence, as nobody, and list the places to ask.
 
     Args:
-        system: the system that the trail is of.
-        trail: what `prepare` has collected.
+        system: the system that the evidence is of.
+        evidence: what `prepare` has collected.
         labels: labels of a config drive.
         with_drives: False leaves the drives out.
     """
-    from csagent.discovery import drives, interfaces
+    from csagent import validation
+    from csagent.discovery import drives, interfaces, netlink
     from csagent.discovery.candidates import candidates
 
-    nics, routes, belief = _believe(system, trail.evidence)
+    nics, routes, belief = _believe(system, evidence.leases)
     default, guesses = interfaces.default_interface(routes, belief.leases, nics)
     notes = list(belief.notes + guesses)
     if belief.leases and not interfaces.addresses_known(system):
@@ -79,7 +80,7 @@ def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bo
         notes.append(
             f"no DHCP lease holds on {default}: its router and the machine's name servers are all there is"
         )
-    for path, reason in trail.evidence.unread.items():
+    for path, reason in evidence.leases.unread.items():
         notes.append(f"{path} could not be read: {reason}")
     return Found(
         nics=nics,
@@ -89,43 +90,33 @@ def look(system: System, trail: Trail, labels: Sequence[str], *, with_drives: bo
         rejected=belief.rejected[:MAX_REJECTED],
         candidates=tuple(
             one
-            for one in candidates(nics, routes, belief.leases, default, trail.resolver)
-            if not (system.live and _is_this_machine(one.address))
+            for one in candidates(nics, routes, belief.leases, default, evidence.resolver)
+            if not (system.live and validation.ipv4(one.address) and netlink.route_to(one.address).local)
         ),
-        drives=drives.drives(system, labels, trail.volumes) if with_drives else (),
-        platform=trail.platform,
+        drives=drives.drives(system, labels, evidence.volumes) if with_drives else (),
+        platform=evidence.platform,
         notes=tuple(notes),
     )
 
 
-def _is_this_machine(address: str) -> bool:
-    """Whether the kernel takes an address for its own; NICs are not all that have some, lo may, too."""
-    from csagent.discovery import netlink
-
-    try:
-        return netlink.is_local(address)
-    except (OSError, ValueError):
-        return False  # a name; or no netlink here: the addresses of the NICs are left out in any case
-
-
-def _believe(system: System, evidence: Evidence) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], dhcp.Belief]:
+def _believe(system: System, raw: RawLeases) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], dhcp.Belief]:
     from csagent.discovery import interfaces
 
     known = interfaces.addresses_known(system)
     looks = 0
     while True:
         nics, routes = interfaces.nics(system), interfaces.routes(system)
-        said = dhcp.statements(evidence, nics)
+        said = dhcp.statements(raw, nics)
         belief = dhcp.believe(said, nics, system.clock.now(), addresses_known=known)
-        late = _late(evidence, nics, belief) if system.live and looks < SECOND_LOOKS else []
+        late = _late(raw, nics, belief) if system.live and looks < SECOND_LOOKS else []
         if not late:
             return nics, routes, belief
         system.clock.sleep(SECOND_LOOK_PAUSE)
-        reread(system, evidence, late)
+        reread(system, raw, late)
         looks += 1
 
 
-def _late(evidence: Evidence, nics: Sequence[Nic], belief: dhcp.Belief) -> List[str]:
+def _late(raw: RawLeases, nics: Sequence[Nic], belief: dhcp.Belief) -> List[str]:
     """Files of a running dhclient whose newest block is not about the address that a NIC has now.
 
     dhclient sets the address about 6 ms before it writes the block: an event for the new address can
@@ -133,7 +124,7 @@ def _late(evidence: Evidence, nics: Sequence[Nic], belief: dhcp.Belief) -> List[
     """
     from csagent.discovery.leases.text import routable
 
-    if not dhclient.running(evidence):
+    if not dhclient.running(raw):
         return []
     waiting = {nic.name for nic in nics if routable(nic)} - {lease.interface for lease in belief.leases}
     return [one.path for one in belief.rejected if one.client == dhclient.NAME and one.interface in waiting]

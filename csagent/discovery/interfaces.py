@@ -1,7 +1,7 @@
 """NICs and IPv4 default routes, as the kernel has them now.
 
 netifaces lists the NICs where it is installed; routes come from rtnetlink, since netifaces' gateways()
-knows no metric, no multipath, and is wrong with policy routing (facts/dependencies.md section 2).
+knows no metric, no multipath, and is wrong with policy routing (field/dependencies#2).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import struct
 from itertools import takewhile
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.text import ipv4, ipv4_bytes
 from csagent.model import Lease, Nic, Route
 from csagent.system.seams import System
+from csagent.validation import ipv4, ipv4_bytes
 
 PROC_ROUTE = "/proc/net/route"
 RTF_UP, RTF_GATEWAY, RTF_REJECT = 0x1, 0x2, 0x200  # linux/route.h

@@ -5,15 +5,14 @@ The numbers are the kernel's, from linux/rtnetlink.h, linux/if_link.h and linux/
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from csagent.discovery.leases.text import ipv4_bytes
 from csagent.model import Nic, Route
+from csagent.validation import ipv4_bytes
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_GETLINK = 16, 18
@@ -23,11 +22,9 @@ NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFF_LOOPBACK = 0x8
 IFLA_ADDRESS, IFLA_IFNAME = 1, 3
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 9, 15
+RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 2, 4, 5, 6, 9, 15
 RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL = 254, 1, 2
 RTNH_F_DEAD = 1
-
-NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)  # what route types refuse with
 
 TIMEOUT = 2.0  # seconds without an answer
 MAX_BYTES = 64 << 20  # of one dump; 20,000 routes are 2 MB
@@ -59,7 +56,7 @@ def nics() -> List[Nic]:
 
 
 def _addresses() -> Iterator[Tuple[int, str, int]]:
-    """(interface index, IPv4 address, prefix length) of every address, the loopback's other ones too."""
+    """(interface index, IPv4 address, prefix length) of every address of every link."""
     for kind, body in dump(RTM_GETADDR, struct.pack("=BBBBi", socket.AF_INET, 0, 0, 0, 0)):
         family, prefix, _, _, index = struct.unpack_from("=BBBBi", body)
         said = attributes(body[8:])
@@ -68,25 +65,31 @@ def _addresses() -> Iterator[Tuple[int, str, int]]:
             yield index, address, prefix
 
 
-def is_local(address: str) -> bool:
-    """Whether what is sent to an IPv4 address stays on this machine, by the kernel's own routing.
+class Way(NamedTuple):
+    """Where the kernel sends what goes to one address."""
 
-    Raises:
-        OSError: there is no netlink here, or it does not answer.
-        ValueError: it answers nonsense.
+    local: bool = False  # it stays on this machine
+    interface: Optional[str] = None  # the NIC it leaves by; None where there is no route, or no word
+
+
+def route_to(address: str, source: Optional[str] = None) -> Way:
+    """How the kernel would send to an IPv4 address, from `source` where that is given.
+
+    Where there is no netlink the answer says nothing: the addresses of the NICs are never candidates.
     """
-    raw = socket.inet_aton(address)
-    request = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, *([0] * 7))
-    request += struct.pack("=HH", 4 + len(raw), RTA_DST) + raw
+    words = [(RTA_DST, socket.inet_aton(address))]
+    words += [(RTA_SRC, socket.inet_aton(source))] if source is not None else []
+    request = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 32 * (len(words) - 1), *([0] * 6))
+    request += b"".join(struct.pack("=HH", 4 + len(raw), kind) + raw for kind, raw in words)
     try:
         for kind, body in ask(RTM_GETROUTE, request, NLM_F_REQUEST):
             if kind == RTM_NEWROUTE:
-                return bool(struct.unpack_from("=BBBBBBBBI", body)[7] == RTN_LOCAL)
-    except OSError as error:
-        if error.errno in NO_WAY:
-            return False
-        raise
-    raise ValueError("no route in the answer")
+                local = struct.unpack_from("=BBBBBBBBI", body)[7] == RTN_LOCAL
+                index = _number(attributes(body[12:]).get(RTA_OIF), 0)
+                return Way(local, socket.if_indextoname(index) if index else None)
+    except (OSError, ValueError):
+        pass
+    return Way()
 
 
 def routes() -> List[Route]:

@@ -17,7 +17,7 @@ from csagent.model import Found, Observed
 
 if TYPE_CHECKING:
     from csagent.settings import Settings
-    from csagent.sources.jobs import Options
+    from csagent.sources.request import Options
     from csagent.system.accounts import Account
     from csagent.system.seams import System
 
@@ -168,7 +168,7 @@ def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
     from csagent.sources import jobs
 
     try:
-        return jobs.discover(system, settings.drive_labels), ""
+        return jobs.discover(system, settings), ""
     except JailError as error:
         return Found(), str(error)
     except Exception as error:
@@ -178,10 +178,11 @@ def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
 def _ask(system: "System", settings: "Settings", options: "Options", wait: float) -> Seen:
     """Ask the places, as a pass does, and keep nothing secret of what they say."""
     from csagent.sources.observe import observe
+    from csagent.sources.request import PassRequest
 
     as_root = os.geteuid() == 0
     try:
-        observed = observe(system, settings, options, wait=wait)
+        observed = observe(PassRequest(system, settings, options, wait))
         seen = _summary(system, settings, observed)
         return replace(seen, open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
     except Exception as error:
@@ -192,7 +193,6 @@ def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
     """The password servers that answered, where a user who is nobody can connect to them as well."""
     from csagent.doctor.checks.places import PASSWORD_SERVER, address, kind
     from csagent.sandbox import jail
-    from csagent.sandbox.child import Identity
 
     asked = [
         place for place in observed.observation.places if kind(place) == PASSWORD_SERVER and place.believed
@@ -210,10 +210,10 @@ def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
 
     if not servers:
         return ()
-    somebody = Identity(SOMEBODY, SOMEBODY)
+    somebody = jail.Identity(SOMEBODY, SOMEBODY)
     patience = CONNECT_SECONDS * len(servers) + 1.0
     with suppress(JailError):
-        told = jail.run(system, "somebody", lambda: None, work, jail.READER, somebody, patience)
+        told = jail.run(jail.Job("somebody", system, lambda: None, work, jail.READER, somebody), patience)
         return tuple(one for one in map("{0[0]}:{0[1]}".format, servers) if one in told)
     return ()
 

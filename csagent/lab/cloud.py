@@ -82,7 +82,7 @@ class Cloud:
     vms: Mapping[str, "Cloud"] = field(default_factory=dict)
 
     def tree(self) -> Dict[str, bytes]:
-        """The metadata files of the VR by key, in the order in which it first saw them (facts, 2.4)."""
+        """The metadata files of the VR by key, in the order of its first sight (field/cloudstack#2.4)."""
         values: Dict[str, str] = {
             "service-offering": "",
             "availability-zone": "",

@@ -1,6 +1,6 @@
 """Config drives laid out as CloudStack's, to try csagent on: ``csagent lab drive FILE.iso``.
 
-Layout, names, file modes and label are those of facts/cloudstack.md, 6.1 to 6.3: Rock Ridge and Joliet,
+Layout, names, file modes and label are those of field/cloudstack#6.1 to #6.3: Rock Ridge and Joliet,
 label ``config-2``, a ``cloudstack/`` and an ``openstack/latest/`` tree, files 0444. Written through
 pycdlib, so that no ISO maker has to be installed.
 """
@@ -25,7 +25,7 @@ LABEL = "config-2"
 FILE_MODE = 0o100444
 ISO_NAME_LIMIT = 30  # ECMA-119, 7.5.1: name and extension without the separators
 
-# What CloudStack writes with \uXXXX; the user's own keys too (facts, 2.4).
+# What CloudStack writes with \uXXXX; the user's own keys too (field/cloudstack#2.4).
 _VERBATIM = frozenset(
     (
         "public-keys",
@@ -37,7 +37,7 @@ _VERBATIM = frozenset(
         "cloud-identifier",
     )
 )
-# Members of meta_data.json that keep the name of the key (facts, 6.3); all other known keys have no member.
+# Members of meta_data.json that keep the name of the key (field/cloudstack#6.3); other known keys have none.
 _SAME_NAME = ("cloud-domain", "cloud-domain-id", "cloud-name", "hypervisor-host-name")
 _NO_MEMBER = _VERBATIM | {"service-offering", "local-hostname", "availability-zone"}
 
@@ -46,7 +46,7 @@ def files_for(cloud: Cloud) -> Dict[str, bytes]:
     """The files of the drive that CloudStack would make for a VM, by path.
 
     A blank value has no file, user-data has one in each tree, and vm_password.txt is there only while a
-    password is waiting (facts, 6.2).
+    password is waiting (field/cloudstack#6.2).
 
     Raises:
         UsageError: a metadata key that cannot be a file name.
@@ -89,7 +89,7 @@ def _meta_data(values: Mapping[str, str]) -> Dict[str, Any]:
         if key in values:
             document[member] = values[key]
     document.update({key: values[key] for key in _SAME_NAME if key in values})
-    if "public-keys" in values:  # one entry, however many keys there are (facts, section 5)
+    if "public-keys" in values:  # one entry, however many keys there are (field/cloudstack#5)
         document["keys"] = [{"type": "ssh", "data": values["public-keys"], "name": "key"}]
         document["public_keys"] = {"key": values["public-keys"]}
     custom = {key: value for key, value in values.items() if key not in _NO_MEMBER and key not in _SAME_NAME}

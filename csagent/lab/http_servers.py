@@ -17,7 +17,7 @@ from csagent.lab.password_replies import SHAPES
 READ_SECONDS = 30.0
 HEADER_LINES = 200
 
-# Apache's 404, an HTML page that careless clients have taken for a key (facts, 2.7 and 9.1).
+# Apache's 404, an HTML page that careless clients have taken for a key (field/cloudstack#2.7 and #9.1).
 _ERROR_PAGE = (
     '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">\n<html><head>\n<title>404 Not Found</title>\n'
     "</head><body>\n<h1>Not Found</h1>\n<p>The requested URL was not found on this server.</p>\n"

@@ -1,4 +1,4 @@
-"""The replies of every password server that VRs have had, byte by byte (facts/cloudstack.md, 4.1 to 4.3)."""
+"""The replies of every password server that VRs have had, byte by byte (field/cloudstack#4.1 to #4.3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A virtual router to try csagent on, no cloud needed: ``csagent lab router``.
 
-Metadata as Apache on a VR serves it (facts/cloudstack.md, section 2) and the password server in each of
-the shapes that are still met (section 4). Both listen on loopback.
+Metadata as Apache on a VR serves it (field/cloudstack#2) and the password server in each of
+the shapes that are still met (field/cloudstack#4). Both listen on loopback.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LabRouter:
         password_port: of the passwords, in the same way.
         shape: of the password server's replies, one of `SHAPES`.
         latency: seconds before each reply.
-        style: flat, as a VR, or directory, as EC2 and newer providers (facts, 2.8).
+        style: flat, as a VR, or directory, as EC2 and newer providers (field/cloudstack#2.8).
         log: called with one line for each request.
     """
 
@@ -97,7 +97,7 @@ class LabRouter:
             return None if password is None or (source, password) in self._done else password
 
     def answer(self, request: str, source: str) -> Tuple[str, str]:
-        """(kind, body) for a request of the password protocol (facts, 4.2)."""
+        """(kind, body) for a request of the password protocol (field/cloudstack#4.2)."""
         with self._lock:
             password = self.waiting(source)
             if request == "send_my_password":
@@ -122,7 +122,7 @@ class LabRouter:
             self._log(line)
 
     def page(self, path: str, source: str) -> Tuple[int, bytes]:
-        """Status and body for a path below /latest (facts, 2.2 and 2.3)."""
+        """Status and body for a path below /latest (field/cloudstack#2.2 and #2.3)."""
         vm = self.cloud.seen_from(source)
         if path == "/latest/user-data":
             return 200, vm.user_data
@@ -188,7 +188,7 @@ class LabRouter:
 
 
 def listing(tree: Dict[str, bytes], style: str) -> bytes:
-    """The listing: a key whose name is part of the text so far is left out, as the VR does (facts, 2.3)."""
+    """The listing, without keys whose name is part of the text so far (field/cloudstack#2.3)."""
     if style == "directory":
         entries = sorted({key.split("/")[0] + ("/" if "/" in key else "") for key in tree})
         return "".join(f"{entry}\n" for entry in entries).encode()

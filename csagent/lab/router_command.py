@@ -11,24 +11,9 @@ from typing import Any, List, Optional, Tuple
 
 from csagent.errors import EXIT_OK, CsagentError
 from csagent.lab import cloud as clouds
+from csagent.system.argument_types import any_port, milliseconds
 
 LOOK_SECONDS = 0.5
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
-
-
-def _latency(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 60_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds from 0 to 60000")
-    return value
 
 
 def add_arguments(parser: "argparse.ArgumentParser") -> None:
@@ -41,9 +26,9 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--listen", metavar="ADDRESS", default="127.0.0.1", help="where to listen (default: %(default)s)"
     )
-    parser.add_argument("--port", type=_port, default=0, help="of the metadata (default: any free port)")
+    parser.add_argument("--port", type=any_port, default=0, help="of the metadata (default: any free port)")
     parser.add_argument(
-        "--password-port", type=_port, default=0, help="of the passwords (default: any free port)"
+        "--password-port", type=any_port, default=0, help="of the passwords (default: any free port)"
     )
     parser.add_argument(
         "--shape",
@@ -53,7 +38,7 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
         help=f"which password server: {', '.join(SHAPES)} (default: %(default)s)",
     )
     parser.add_argument(
-        "--latency", type=_latency, default=0.0, metavar="MS", help="milliseconds before each reply"
+        "--latency", type=milliseconds, default=0.0, metavar="MS", help="milliseconds before each reply"
     )
     parser.add_argument(
         "--style",

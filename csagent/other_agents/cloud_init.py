@@ -85,7 +85,7 @@ class CloudInit(NamedTuple):
 
     @property
     def takes_passwords(self) -> bool:
-        """Whether it may take a password from the server before us (facts, 4.6 and 9.7).
+        """Whether it may take a password from the server before us (field/cloudstack#4.6 and #9.7).
 
         Its CloudStack source asks at every boot, with wget, and acknowledges what it gets; no setting of it
         says otherwise. A config drive cannot be told, so that nothing is lost there.

@@ -1,4 +1,4 @@
-"""The guest scripts that csagent replaces (facts/cloudstack.md, section 9), what starts them, other agents.
+"""The guest scripts that csagent replaces (field/cloudstack#9), what starts them, other agents.
 
 They were copied into templates by hand, under many names and in many places: into /etc/init.d as
 CloudStack's documentation has it, as DHCP or ifup hooks, as units, from rc.local or cron. In the places of
@@ -210,7 +210,7 @@ def _what(name: str, content: bytes) -> str:
 
 
 def markers(system: "System") -> Tuple[str, ...]:
-    """The files in which the scripts remember the MD5 of the last password (facts, section 7)."""
+    """The files in which the scripts remember the MD5 of the last password (field/cloudstack#7)."""
     in_homes = (f"/root/{SCRIPT_MARKER_IN_HOME}", *_homes(system))
     return tuple(path for path in (*SCRIPT_MARKERS, *in_homes) if system.tree.stat(path, follow=False))
 

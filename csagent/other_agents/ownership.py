@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from csagent.plan import OtherOwner
 
 if TYPE_CHECKING:
     from csagent.other_agents.cloud_init import CloudInit, Rivals
@@ -30,6 +32,13 @@ def left_to(rival: "CloudInit", settings: "Settings") -> Dict[str, str]:
         why = f"left to cloud-init ({rival.source}), which sets it at every boot: see the setting cloud_init"
         return {"hostname": why}
     return {}
+
+
+def other_owner(rival: Optional["CloudInit"], settings: "Settings") -> OtherOwner:
+    """What a plan has to know of a cloud-init; None where there is none."""
+    if rival is None:
+        return OtherOwner()
+    return OtherOwner(left_to(rival, settings), rival.writes_keys, rival.touched_keys, rival.takes_passwords)
 
 
 def leaves_user_data(rival: "CloudInit", settings: "Settings") -> str:

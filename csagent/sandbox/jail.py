@@ -14,30 +14,30 @@ What comes back is only as trustworthy as an attacker's own text: `csagent.sandb
 from __future__ import annotations
 
 import gc
-import json
 import os
 import resource
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence
 
 from csagent.errors import CsagentError, JailError, JailTimeout
-from csagent.sandbox.child import Child, Identity, Wake, fork
-from csagent.system.files import write_all
+from csagent.sandbox.child import Child
+from csagent.system import child_process
+from csagent.system.child_process import fork
+from csagent.system.process import PR_SET_DUMPABLE, die_with
+from csagent.system.systemd import SIGNALS
 
 if TYPE_CHECKING:
+    from csagent.system.process import CancelFd
     from csagent.system.seams import System
 
-T = TypeVar("T")
 Say = Callable[[Any], None]
 
 MIB = 1 << 20
 NOBODY = 65534
 
 # linux/prctl.h and linux/capability.h
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -61,14 +61,23 @@ DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 *
 WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
 
 
+class Identity(NamedTuple):
+    """The user and groups that a child becomes."""
+
+    uid: int
+    gid: int
+    groups: Sequence[int] = ()
+
+
 class Job(NamedTuple):
     """What a child is for."""
 
+    name: str  # in messages
     system: "System"  # the seams that `prepare` and `work` use
     prepare: Callable[[], Any]  # runs with our rights
     work: Callable[[Any, Say], Any]  # runs without, on what `prepare` returned; its result must be JSON
     limits: Limits
-    identity: Optional[Identity]  # who it becomes; None keeps the user (only where we are not root)
+    identity: Optional[Identity] = None  # None keeps the user (only where we are not root)
 
 
 def unprivileged() -> Optional[Identity]:
@@ -87,49 +96,39 @@ def unprivileged() -> Optional[Identity]:
     return Identity(NOBODY, NOBODY)
 
 
-def start(
-    system: "System",
-    name: str,
-    prepare: Callable[[], T],
-    work: Callable[[T, Say], Any],
-    limits: Limits,
-    identity: Optional[Identity] = None,
-) -> Child:
-    """Fork the child and return at once; `name` is what to call it in messages, the rest is its `Job`."""
-    job = Job(system, prepare, work, limits, identity)
-    pid, reading = fork(name, lambda writing, parent: live_and_die(job, writing, parent))
-    return Child(pid, reading, limits.answer, name, identity)
+def start(job: Job) -> Child:
+    """Fork the child and return at once.
+
+    Raises:
+        JailError: there is no process for it.
+    """
+    pid, reading = fork(job.name, lambda writing, parent: live_and_die(job, writing, parent))
+    user = job.identity.uid if job.identity is not None else None
+    return Child(pid, reading, job.name, job.limits.answer, user)
 
 
-def run(
-    system: "System",
-    name: str,
-    prepare: Callable[[], T],
-    work: Callable[[T, Say], Any],
-    limits: Limits,
-    identity: Optional[Identity] = None,
-    timeout: float = 10.0,
-    wake: Optional[Wake] = None,
-) -> Any:
+def run(job: Job, timeout: float = 10.0, cancel: Optional["CancelFd"] = None) -> Any:
     """Fork the child, wait for it, and return its answer.
 
     Raises:
         JailTimeout: it was killed after `timeout` seconds.
-        JailError: it died, said nonsense, or was killed because `wake` became readable.
+        JailError: it died, said nonsense, or was killed because `cancel` became readable.
     """
-    child = start(system, name, prepare, work, limits, identity)
+    child = start(job)
     end = time.monotonic() + timeout
     try:
-        while not child.collect():
+        while True:
+            child.drain()
+            if child.finished:
+                return child.result()
             left = end - time.monotonic()
             if left <= 0:
-                raise JailTimeout(f"{name}: no answer within {timeout:g} s")
-            waiting: List[Any] = [child] if wake is None else [child, wake]
-            if wake in select.select(waiting, [], [], left)[0]:
-                raise JailError(f"{name}: broken off, csagent was told to stop or to reload")
+                raise JailTimeout(f"{job.name}: no answer within {timeout:g} s")
+            waiting: List[Any] = [child] if cancel is None else [child, cancel]
+            if cancel in select.select(waiting, [], [], left)[0]:
+                raise JailError(f"{job.name}: broken off, csagent was told to stop or to reload")
     finally:
         child.kill()
-    return child.result()
 
 
 # --- inside the child -----------------------------------------------------------------------------
@@ -149,8 +148,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
         _forget_the_parent(writing)
 
         def say(document: Any) -> None:
-            text = json.dumps(document, ensure_ascii=False)
-            write_all(writing, text.encode("utf-8", "replace") + b"\n")
+            child_process.say(writing, document)
 
         try:
             libc = _libc()
@@ -183,6 +181,7 @@ def _forget_the_parent(keep: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -268,10 +267,3 @@ def _harden(libc: Any, parent: int) -> None:
         raise JailError("PR_SET_NO_NEW_PRIVS is not available")
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     die_with(parent)
-
-
-def die_with(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have this process signalled when its parent ends; a fork of it does not inherit that."""
-    _libc().prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # the parent died before the line above could tell us

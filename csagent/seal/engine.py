@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Set, Tuple
 
-from csagent import agent
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, CsagentError, ProbeError, UsageError
 from csagent.seal import running
 from csagent.seal.context import PASSWORDS, TEMPLATE_NAME, Choice, Leftover, Scene, Warning_
 from csagent.seal.leftovers import NAMES, THINGS, Thing
 from csagent.seal.warnings import warnings
+from csagent.state import lock
 from csagent.system.accounts import PASSWD
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def seal(
 @contextmanager
 def _alone(system: "System") -> Iterator[None]:
     """Keep a pass from applying anew what is being removed. On an image nothing is left of it."""
-    made = not system.tree.exists(agent.RUN)
-    with agent.one_at_a_time(system):
+    made = not system.tree.exists(lock.RUN)
+    with lock.hold(system):
         try:
             yield
         finally:
@@ -177,8 +177,8 @@ def _alone(system: "System") -> Iterator[None]:
 
 def _forget_lock(system: "System") -> None:
     try:
-        system.tree.remove(agent.LOCK)
-        directory, name = system.tree.resolve(agent.RUN, follow=False)
+        system.tree.remove(lock.LOCK)
+        directory, name = system.tree.resolve(lock.RUN, follow=False)
     except OSError:  # where /run took none, the root directory was locked
         return
     try:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterator, NamedTuple, Tuple
 
-from csagent import agent
 from csagent.discovery.leases import CLIENTS, connman
 from csagent.seal import identity, login
 from csagent.seal.context import Leftover, Scene, emptying, removal
-from csagent.state import applied
+from csagent.state import applied, lock
 
 HISTORIES = (
     *(".bash_history", ".bash_history-*", ".sh_history", ".ash_history", ".ksh_history", ".zsh_history"),
@@ -175,8 +174,8 @@ def _leases(scene: Scene) -> Iterator[Leftover]:
 
 def _csagent(scene: Scene) -> Iterator[Leftover]:
     yield from scene.remove(applied.STATE, "**")
-    for leftover in scene.remove(agent.RUN, "**"):
-        if leftover.path != agent.LOCK:  # empty, and held while this is being done
+    for leftover in scene.remove(lock.RUN, "**"):
+        if leftover.path != lock.LOCK:  # empty, and held while this is being done
             yield leftover
 
 

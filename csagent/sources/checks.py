@@ -29,7 +29,7 @@ class DriveNews(NamedTuple):
 
 
 def found_news(document: Any) -> Found:
-    """Decode what `children.start_router` says first, before it has heard from anybody.
+    """Decode what `jobs.start_router` says first, before it has heard from anybody.
 
     Raises:
         JailError: it breaks the form or a rule.
@@ -40,7 +40,7 @@ def found_news(document: Any) -> Found:
 
 
 def router_news(document: Any, found: Found) -> RouterNews:
-    """Decode the answer of `children.start_router`.
+    """Decode the answer of `jobs.start_router`.
 
     Raises:
         JailError: it breaks the form or a rule, or names a password server that is no candidate's.
@@ -72,14 +72,11 @@ def _one_line(text: str) -> str:
 def _may_be(endpoint: Endpoint, candidate: Candidate) -> bool:
     """Whether it is a candidate in its second role; of a name, any address may be."""
     by_name = validation.address(candidate.address) is None
-    return (by_name or candidate.address == endpoint.address) and (
-        candidate.password_port,
-        candidate.source,
-    ) == (endpoint.port, endpoint.source)
+    return endpoint == candidate.password_endpoint(endpoint.address if by_name else None)
 
 
 def drive_news(document: Any) -> DriveNews:
-    """Decode the answer of `children.start_drive`.
+    """Decode the answer of `jobs.start_drive`.
 
     Raises:
         JailError: it breaks the form or a rule.
@@ -140,7 +137,7 @@ def _check_values(reading: Reading) -> None:
 
 
 def _is_key(name: str) -> bool:
-    """A plain name, or one inside a directory: newer providers have a level of them (facts, 2.8)."""
+    """A plain name, or one inside a directory: newer providers have some (field/cloudstack#2.8)."""
     return all(map(validation.metadata_key, name.split("/", 1)))
 
 

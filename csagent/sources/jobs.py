@@ -6,7 +6,7 @@ Everything heavy is imported in here, and so in the children only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from csagent.model import HTTP_PORT, PASSWORD_PORT, Candidate, Found
 from csagent.sandbox import jail
@@ -14,98 +14,78 @@ from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
 
 if TYPE_CHECKING:
     from csagent.sandbox.seccomp import Filters
+    from csagent.settings import Settings
+    from csagent.sources.request import Options, PassRequest
     from csagent.system.seams import System
+
+    Prepared = Tuple[Any, Optional[Filters]]
 
 FINDER_PATIENCE = 20.0  # seconds
 
 
-class Options(NamedTuple):
-    """What the command line says about one pass. A place named here replaces discovery of all places."""
-
-    router: Optional[Tuple[str, int]] = None  # host, port
-    password_port: Optional[int] = None  # None: 8080
-    drive: Optional[str] = None  # a path on this machine, not below the root
-    source: Optional[str] = None  # router | drive: only this one
-    force_password: bool = False
-
-    @property
-    def given(self) -> bool:
-        """Whether places were named, so that none are looked for."""
-        return self.router is not None or self.drive is not None
-
-
-def start_router(
-    system: "System", options: Options, labels: Sequence[str], deadline: float, *, once: bool
-) -> Child:
+def start_router(request: "PassRequest", deadline: float) -> Child:
     """Find the candidates, ask them until one is believed, and read it.
 
     It says {"found": what was found} before anything is asked; the answer is {"readings", "places"}, and
     while it goes on, {"so_far": the same} may be said.
 
     Args:
-        system: the seams.
-        options: a router named there is the only candidate.
-        labels: of drives, for `Found`.
+        request: a router named in its options is the only candidate; where it says `once`, each candidate is
+            asked once only.
         deadline: on the monotonic clock.
-        once: ask each candidate once only.
+
+    Raises:
+        JailError: there is no process for it.
     """
     return jail.start(
-        system,
-        ROUTER_JOB,
-        lambda: _prepare_router(system, options),
-        lambda trail, say: _read_router(system, options, labels, deadline, once, trail, say),
-        jail.READER,
-        jail.unprivileged(),
+        jail.Job(
+            ROUTER_JOB,
+            request.system,
+            lambda: _prepare_router(request),
+            lambda prepared, say: _read_router(request, deadline, prepared, say),
+            jail.READER,
+            jail.unprivileged(),
+        )
     )
 
 
-def _prepare_router(system: "System", options: Options) -> Tuple[Any, Optional["Filters"]]:
-    if options.router is not None:
+def _prepare_router(request: "PassRequest") -> "Prepared":
+    if request.options.router is not None:
         from csagent.discovery.dmi import read_dmi
 
-        trail: Any = read_dmi(system)
+        evidence: Any = read_dmi(request.system)
         hope = True
     else:
         from csagent.discovery import finder
 
-        trail = finder.prepare(system)
+        evidence = finder.prepare(request.system)
         finder.warm_up()
-        hope = finder.may_have_candidates(system)
+        hope = finder.may_have_candidates(request.system)
     from csagent import validation  # noqa: F401
-    from csagent.sandbox import (  # noqa: F401
-        broker,
-        codec,
-        seccomp,
-    )
+    from csagent.sandbox import codec, seccomp  # noqa: F401
+    from csagent.sources.router import egress  # noqa: F401
 
     if hope:
         from csagent.sources.router import client, http  # noqa: F401
 
         http.warm_up()
-    return trail, seccomp.load()
+    return evidence, seccomp.load()
 
 
-def _read_router(
-    system: "System",
-    options: Options,
-    labels: Sequence[str],
-    deadline: float,
-    once: bool,
-    prepared: Tuple[Any, Optional["Filters"]],
-    say: jail.Say,
-) -> Any:
-    from csagent.sandbox import broker, codec
+def _read_router(request: "PassRequest", deadline: float, prepared: "Prepared", say: jail.Say) -> Any:
+    from csagent.sandbox import codec
+    from csagent.sources.router.egress import Fence
 
-    trail, filters = prepared
+    system, options = request.system, request.options
+    evidence, filters = prepared
     ports = (options.router[1] if options.router else HTTP_PORT, options.password_port or PASSWORD_PORT)
+    fence = Fence(system, filters, ports, given=options.router is not None)
     if options.router is not None:
-        found = Found(platform=trail, candidates=given_candidates(options))
-        fence = broker.fence(system, filters, ports, given=True)
+        found = Found(platform=evidence, candidates=given_candidates(options))
     else:
         from csagent.discovery import finder
 
-        fence = broker.fence(system, filters, ports)
-        found = finder.look(system, trail, labels, with_drives=False)
+        found = finder.look(system, evidence, request.settings.drive_labels, with_drives=False)
     if options.password_port is not None:
         port = options.password_port
         found = found._replace(candidates=tuple(one._replace(password_port=port) for one in found.candidates))
@@ -117,21 +97,11 @@ def _read_router(
     def report(answer: "client.RouterAnswer") -> Any:
         return {"readings": codec.encode(answer.readings), "places": codec.encode(answer.places)}
 
-    system, resolve = fence.close(system, found.candidates)
-    if once:
-        return report(
-            client.look(system, found.candidates, found.platform, deadline=deadline, resolve=resolve)
-        )
-    return report(
-        client.read(
-            system,
-            found.candidates,
-            found.platform,
-            deadline=deadline,
-            progress=lambda answer: say({"so_far": report(answer)}),
-            resolve=resolve,
-        )
-    )
+    fenced, resolve = fence.close(system, found.candidates)
+    search = client.Question(fenced, found.candidates, found.platform, deadline, resolve)
+    if request.once:
+        return report(client.look(search))
+    return report(client.read(search, progress=lambda answer: say({"so_far": report(answer)})))
 
 
 def _noting(found: Found, filters: Optional["Filters"]) -> Found:
@@ -142,8 +112,11 @@ def _noting(found: Found, filters: Optional["Filters"]) -> Found:
     return found._replace(notes=(*found.notes, note))
 
 
-def given_candidates(options: Options) -> Tuple[Candidate, ...]:
-    """The router named on the command line, as a candidate. Runs in the child: a name is looked up."""
+def given_candidates(options: "Options") -> Tuple[Candidate, ...]:
+    """The router named on the command line, as a candidate.
+
+    A name is looked up by libc, in the child, while it may still open sockets.
+    """
     from csagent import validation
 
     if options.router is None:
@@ -166,23 +139,28 @@ def _look_up(host: str) -> Optional[str]:
     return str(answers[0][4][0]) if answers else None
 
 
-def start_scout(system: "System", labels: Sequence[str]) -> Child:
-    """List the block devices that carry a label; the answer is a list of `Drive`."""
+def start_scout(request: "PassRequest") -> Child:
+    """List the block devices that carry a label; the answer is a list of `Drive`.
 
+    Raises:
+        JailError: there is no process for it.
+    """
     from csagent.sandbox import seccomp
 
-    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
+    system = request.system
+
+    def prepare() -> "Prepared":
+        return prepare_scout(system), seccomp.load()
+
+    def work(prepared: "Prepared", _say: jail.Say) -> Any:
         from csagent.discovery import drives
         from csagent.sandbox import codec
 
         volumes, filters = prepared
         seccomp.close(filters)
-        return codec.encode(drives.drives(system, labels, volumes))
+        return codec.encode(drives.drives(system, request.settings.drive_labels, volumes))
 
-    def prepare() -> Tuple[Any, Optional["Filters"]]:
-        return prepare_scout(system), seccomp.load()
-
-    return jail.start(system, SCOUT_JOB, prepare, work, jail.READER, jail.unprivileged())
+    return jail.start(jail.Job(SCOUT_JOB, system, prepare, work, jail.READER, jail.unprivileged()))
 
 
 def prepare_scout(system: "System") -> Any:
@@ -201,12 +179,19 @@ def prepare_scout(system: "System") -> Any:
     return drives.read_volumes(system) if system.live else None
 
 
-def start_drive(system: "System", path: str, labels: Sequence[str], why: str, *, given: bool) -> Child:
-    """Read one drive, image file or directory; the answer is {"reading", "place"}."""
+def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> Child:
+    """Read one drive, image file or directory; the answer is {"reading", "place"}.
 
+    It says {"ready": True} when it begins to read.
+
+    Raises:
+        JailError: there is no process for it.
+    """
     from csagent.sandbox import seccomp
 
-    def prepare() -> Tuple[Any, Optional["Filters"]]:
+    system = request.system
+
+    def prepare() -> "Prepared":
         from csagent.sandbox import codec  # noqa: F401
         from csagent.sources.drive import device
 
@@ -214,20 +199,20 @@ def start_drive(system: "System", path: str, labels: Sequence[str], why: str, *,
         device.warm_up(opened)
         return opened, seccomp.load()
 
-    def work(prepared: Tuple[Any, Optional["Filters"]], say: jail.Say) -> Any:
+    def work(prepared: "Prepared", say: jail.Say) -> Any:
         from csagent.sandbox import codec
         from csagent.sources.drive import device
 
         opened, filters = prepared
         seccomp.close(filters)
-        say({"ready": True})  # the image's own time begins
-        reading, place = device.read(opened, labels=labels)
+        say({"ready": True})
+        reading, place = device.read(opened, labels=request.settings.drive_labels)
         return {"reading": codec.encode(reading), "place": codec.encode(place)}
 
-    return jail.start(system, DRIVE_JOB, prepare, work, jail.DRIVE, jail.unprivileged())
+    return jail.start(jail.Job(DRIVE_JOB, system, prepare, work, jail.DRIVE, jail.unprivileged()))
 
 
-def discover(system: "System", labels: Sequence[str]) -> Found:
+def discover(system: "System", settings: "Settings") -> Found:
     """Only find, contacting nobody, in a child of its own.
 
     Raises:
@@ -236,22 +221,22 @@ def discover(system: "System", labels: Sequence[str]) -> Found:
     from csagent.discovery import finder
     from csagent.sandbox import codec, seccomp
 
-    def prepare() -> Tuple[Any, Optional["Filters"]]:
+    def prepare() -> "Prepared":
         prepare_scout(system)
         finder.warm_up()
-        trail, seen = finder.prepare(system), system
+        evidence, seen = finder.prepare(system), system
         if system.recorded:
             from csagent.discovery.recorded import for_nobody
 
             seen = for_nobody(system)
-            trail.evidence.runner = seen.runner
-        return (seen, trail), seccomp.load()
+            evidence.leases.runner = seen.runner
+        return (seen, evidence), seccomp.load()
 
-    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
-        (seen, trail), filters = prepared
+    def work(prepared: "Prepared", _say: jail.Say) -> Any:
+        (seen, evidence), filters = prepared
         if filters is not None and not filters.load(seccomp.finding):
             filters = None
-        return codec.encode(_noting(finder.look(seen, trail, labels), filters))
+        return codec.encode(_noting(finder.look(seen, evidence, settings.drive_labels), filters))
 
-    answer = jail.run(system, "finder", prepare, work, jail.READER, jail.unprivileged(), FINDER_PATIENCE)
-    return codec.decode(Found, answer)
+    job = jail.Job("finder", system, prepare, work, jail.READER, jail.unprivileged())
+    return codec.decode(Found, jail.run(job, FINDER_PATIENCE))

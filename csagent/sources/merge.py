@@ -1,7 +1,8 @@
 """From what each place gave to one observation: values merged per datum, each with where it came from.
 
 Pure. One VM can have both channels, each with a part of the data (#4809), so the order of trust decides
-for each datum, not for the whole. What another instance left behind is dropped as a whole (edges 23, 65).
+for each datum, not for the whole. What another instance left behind is dropped as a whole
+(field/cloudstack#edge-23, #edge-65).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``network_data.json`` of a config drive, in OpenStack's shape as CloudStack fills it.
 
-Pure. The quirks are in facts/cloudstack.md, 6.4: absent and ``{}`` are both usual and mean nothing, a
+Pure. The quirks are in field/cloudstack#6.4: absent and ``{}`` are both usual and mean nothing, a
 gateway can be null, IPv6 masks are written as addresses, or as the string ``"0"``, every NIC has a default
 route, and ids are CloudStack's own, so links are found by their MAC address.
 """

@@ -14,7 +14,7 @@ A_LIST = "ssh_keys"  # some of it may be left out
 
 
 def datum_of(key: str) -> str:
-    """What a metadata key of the virtual router is a part of; public-keys may be a directory (facts, 2.8)."""
+    """What a metadata key is a part of; public-keys may be a directory (field/cloudstack#2.8)."""
     return DATUM_OF_KEY.get(key.split("/", 1)[0], OTHER)
 
 

@@ -1,8 +1,8 @@
 """What was applied, durably: `/var/lib/csagent/instances/ID.json`, one file per instance id.
 
-A template or a clone that carries another VM's memory is thus no danger (edge 48), and what the old
-guest scripts remembered is read from where they kept it (facts, section 7 and edge 45). Passwords are
-remembered as scrypt fingerprints under one random salt per instance, the newest last.
+A template or a clone that carries another VM's memory is thus no danger (field/cloudstack#edge-48), and what
+the old guest scripts remembered is read from where they kept it (field/cloudstack#7 and #edge-45). Passwords
+are remembered as scrypt fingerprints under one random salt per instance, the newest last.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NO_INSTANCE = "unknown"
 SIZE_LIMIT = 4 << 20
 
 # One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
-# characters of CloudStack's alphabet (facts, 4.7) then take an attacker who is root a core-decade to try,
-# where the scripts' MD5 takes seconds.
+# characters of CloudStack's alphabet (field/cloudstack#4.7) then take an attacker who is root a core-decade
+# to try, where the scripts' MD5 takes seconds.
 SCRYPT = {"n": 1 << 12, "r": 8, "p": 1, "dklen": 32}
 PBKDF2_ROUNDS = 100_000
 

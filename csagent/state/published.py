@@ -10,9 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
-from csagent.cli.status import INSTANCE, STATUS
 from csagent.errors import EXIT_NO_SOURCE
 from csagent.state import metrics
+from csagent.state.status_files import INSTANCE, STATUS
 from csagent.system import json_limits
 
 if TYPE_CHECKING:

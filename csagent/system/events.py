@@ -34,7 +34,7 @@ FAR_AWAY = 1 << 40  # seconds since the epoch
 
 
 class Drives:
-    """Block devices, as udev tells of them once it has settled what they are (facts/dependencies.md, 4)."""
+    """Block devices, as udev tells of them once it has settled what they are (field/dependencies#4)."""
 
     name = "drive"
 

@@ -1,14 +1,44 @@
-"""This process keeps what it has in memory to itself: passwords and user-data come through it."""
+"""What a process does about itself and its parent: its memory, its end, and what ends its waits."""
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 
-PR_SET_DUMPABLE = 4  # linux/prctl.h
+TYPE_CHECKING = False  # the resident process does without typing
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class CancelFd(Protocol):
+        """Something that ends a wait: its descriptor is readable when it is time."""
+
+        def fileno(self) -> int:
+            """The descriptor to wait for."""
+            ...
+
+
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+
+
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have this process signalled when its parent ends; a fork of it does not inherit that.
+
+    Args:
+        parent: the process id of the parent: one that has ended already ends this process now.
+        number: the signal.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above could tell us
 
 
 def keep_memory_private() -> None:
-    """No core dump, whatever the limits are and wherever cores go, and nobody but root looks into us.
+    """No core dump, whatever the limits are and wherever cores go, and no debugger but root's.
 
     A core that the kernel pipes to a program (systemd-coredump, apport) is made although RLIMIT_CORE is 0
     (core(5)); one of a process that is not dumpable never is. What we start inherits the limit, and what we

@@ -17,6 +17,7 @@ from csagent.system.tree import READ_LIMIT, Tree
 if TYPE_CHECKING:
     import subprocess
 
+    from csagent.model import Endpoint
     from csagent.system.sockets import DeadlineSocket
 
 RECORDED_LIMIT = 1 << 20
@@ -214,15 +215,13 @@ class NoCommands(Runner):
 
 
 class Dialer:
-    """Opens TCP connections by address, bound to a source address, under a monotonic deadline."""
+    """Opens TCP connections, each bound to its source address and NIC, under a monotonic deadline."""
 
-    def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> "DeadlineSocket":
+    def connect(self, endpoint: "Endpoint", deadline: float) -> "DeadlineSocket":
         """Return a connected `DeadlineSocket`.
 
         Args:
-            address: an IPv4 address; names are somebody else's business.
-            port: TCP port.
-            source: the local address to bind to, or None.
+            endpoint: its address is an IPv4 address; names are somebody else's business.
             deadline: moment on `time.monotonic()` after which every operation on it raises TimeoutError.
 
         Raises:
@@ -230,7 +229,7 @@ class Dialer:
         """
         from csagent.system.sockets import DeadlineSocket
 
-        return DeadlineSocket.dial(address, port, source, deadline)
+        return DeadlineSocket.dial(endpoint, deadline)
 
 
 class System(NamedTuple):

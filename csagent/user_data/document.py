@@ -293,7 +293,7 @@ class _Reading:
 
 
 def _order(step: Step) -> Tuple[int, str]:
-    """Scripts of one place run by their names (U29), everything else as it was planned."""
+    """Scripts of one place run by their names (field/user-data#U29), everything else as it was planned."""
     return SLOTS[step.slot], step.action.name if step.slot in SCRIPT_SLOTS else ""
 
 

@@ -125,7 +125,7 @@ def _plain(value: Any, text: str) -> Optional[str]:
 
 
 def names(facts: Facts) -> Dict[str, Any]:
-    """The names that a template knows, those of cloud-init's CloudStack datasource (facts, section 5).
+    """The names that a template knows, those of cloud-init's CloudStack datasource (field/user-data#5).
 
     A key with dashes or dots is also there with underscores; what is in `v1` also without it.
     """

@@ -39,9 +39,8 @@ def fetch(system: "System", urls: Sequence[str], seconds: float = SECONDS) -> Ma
         return [_get(requests, url, end) for url in urls]
 
     try:
-        answers = jail.run(
-            system, "fetcher", _prepare, work, LIMITS, jail.unprivileged(), seconds + TRY_SECONDS
-        )
+        job = jail.Job("fetcher", system, _prepare, work, LIMITS, jail.unprivileged())
+        answers = jail.run(job, seconds + TRY_SECONDS)
     except JailError as error:
         return {url: Fetched(problem=str(error)) for url in urls}
     if not isinstance(answers, list) or len(answers) != len(urls):
@@ -60,9 +59,8 @@ def post(system: "System", url: str, fields: Mapping[str, str], tries: int) -> N
         return {"problem": _post(_close(prepared), url, dict(fields), tries)}
 
     try:
-        answer = jail.run(
-            system, "caller", _prepare, work, LIMITS, jail.unprivileged(), POST_SECONDS + TRY_SECONDS
-        )
+        job = jail.Job("caller", system, _prepare, work, LIMITS, jail.unprivileged())
+        answer = jail.run(job, POST_SECONDS + TRY_SECONDS)
     except JailError as error:
         raise StepFailed(str(error)) from None
     problem = answer.get("problem") if isinstance(answer, dict) else "the caller answered nonsense"

@@ -74,8 +74,8 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         return _prepare(document)
 
     try:
-        answer = jail.run(system, NAME, prepare, work, LIMITS, jail.unprivileged(), PATIENCE)
-        return wire.decode(answer)
+        job = jail.Job(NAME, system, prepare, work, LIMITS, jail.unprivileged())
+        return wire.decode(jail.run(job, PATIENCE))
     except JailError as error:
         text = str(error).replace(f"{NAME}: ", "", 1)
         return _refused(classify(document), f"it cannot be read within limits: its reader {text}")

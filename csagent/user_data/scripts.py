@@ -42,7 +42,8 @@ def first_line_problem(content: bytes) -> Optional[str]:
 def shell_script(items: List[Node]) -> Tuple[str, Tuple[BadItem, ...]]:
     """One script of the items of runcmd or bootcmd, and what is wrong with them.
 
-    A text is a line as it is; of a list every word is quoted; null is passed over (U41 to U44).
+    A text is a line as it is; of a list every word is quoted; null is passed over (field/user-data#U41
+    to #U44).
     """
     lines = ["#!/bin/sh"]
     wrong = []

@@ -1,7 +1,7 @@
-"""Let the shell look at scripts before anything runs (D15): an unbalanced quote is found beforehand.
+"""Let the shell look at scripts before anything runs: an unbalanced quote is found beforehand.
 
 In a child without rights and with limits, since a shell reads a stranger's text there. What runs stays the
-same: what stands before the fault would run.
+same: what stands before the fault would run (field/user-data#D15).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def _ask(system: "System", scripts: List[Tuple[Step, str]]) -> Dict[int, str]:
         return said
 
     try:
-        answer = jail.run(system, "shell", lambda: None, work, LIMITS, jail.unprivileged(), SECONDS)
+        job = jail.Job("shell", system, lambda: None, work, LIMITS, jail.unprivileged())
+        answer = jail.run(job, SECONDS)
     except JailError:
         return {}  # it would be news, and no more
     if not isinstance(answer, list) or len(answer) != len(scripts):

@@ -16,7 +16,7 @@ PASS = "python3 -c pass"
 REQUESTS = "python3 -c 'import requests'"
 PYCDLIB = "python3 -c 'import pycdlib'"
 
-# What DESIGN promises of a row: at most so many times the wall time of another one.
+# The budget of a row: at most so many times the wall time of another one.
 TARGETS = {
     "status": (2.5, PASS),
     "query hostname": (2.5, PASS),

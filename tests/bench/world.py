@@ -78,7 +78,7 @@ class Router:
         self.process.stdout.close()
 
 
-# As systemd-networkd and dhclient write them (fixtures/leases has the originals).
+# As systemd-networkd and dhclient write them (tests/fixtures/leases has the originals).
 LEASES = {
     "run/systemd/netif/leases/2": "ADDRESS=10.1.1.42\nNETMASK=255.255.255.0\nROUTER=10.1.1.1\n"
     "SERVER_ADDRESS=10.1.1.1\nT1=43200\nT2=75600\nLIFETIME=86400\nDNS=10.1.1.1\nDOMAINNAME=lab.example\n",

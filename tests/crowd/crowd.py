@@ -23,14 +23,14 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from csagent.apply.executor import ACK_PATIENCE
-from csagent.daemon import loop
+from csagent.daemon.schedule import close_look_pause
 from csagent.lab.cloud import Cloud
 from csagent.lab.password_replies import SHAPES
 from csagent.lab.router import LabRouter
-from csagent.model import Candidate, Platform
-from csagent.sources.observe import ROUTER_LIFE
+from csagent.model import Candidate, Endpoint, Platform
+from csagent.sources.acknowledge import PATIENCE as ACK_PATIENCE
 from csagent.sources.router import client, passwords
+from csagent.sources.router_reader import LIFE as ROUTER_LIFE
 from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
 
@@ -216,9 +216,9 @@ class CountingDialer(Dialer):
     def __init__(self) -> None:
         self.times: List[float] = []
 
-    def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> DeadlineSocket:
+    def connect(self, endpoint: Endpoint, deadline: float) -> DeadlineSocket:
         self.times.append(time.monotonic())
-        return super().connect(address, port, source, deadline)
+        return super().connect(endpoint._replace(interface=None), deadline)
 
 
 class Agent:
@@ -254,14 +254,14 @@ class Agent:
             if self.one_pass():
                 self.done_after = time.monotonic() - self.starts
             else:
-                rest = loop.pause_after(0, self.unfinished, random.random())
+                rest = close_look_pause(self.unfinished, random.random())
                 time.sleep(min(rest, max(0.0, self.end - time.monotonic())))
 
     def one_pass(self) -> bool:
         """True where nothing is left to do."""
         self.passes += 1
         deadline = min(self.end, time.monotonic() + ROUTER_LIFE)
-        answer = client.read(self.system, (self.candidate,), Platform(), deadline=deadline)
+        answer = client.read(client.Question(self.system, (self.candidate,), Platform(), deadline))
         self.unfinished = self.unfinished + 1 if answer.readings else 0
         if not answer.readings:
             return False

@@ -54,15 +54,18 @@ class Bench:
 
         from csagent.errors import JailError
         from csagent.sandbox import codec, jail
-        from csagent.sources import checks, jobs, observe
+        from csagent.settings import Settings
+        from csagent.sources import checks, drive_readers, jobs
         from csagent.sources.drive import device
+        from csagent.sources.request import PassRequest
         from csagent.system.seams import System
 
         device.warm_up()
         self.jobs, self.checks, self.jail, self.codec = jobs, checks, jail, codec
         self.error = JailError
-        self.patience = observe.DRIVE_PATIENCE
+        self.patience = drive_readers.PATIENCE
         self.system = System.at("/")
+        self.request = PassRequest(self.system, Settings())
         self.path = os.path.join(directory, f"mutant-{os.getpid()}.iso")
         self.secrets = secrets
         self.check_limit()
@@ -78,7 +81,8 @@ class Bench:
 
         limits = self.jail.DRIVE
         said = self.jail.run(
-            self.system, "limits", lambda: None, work, limits, self.jail.unprivileged(), self.patience
+            self.jail.Job("limits", self.system, lambda: None, work, limits, self.jail.unprivileged()),
+            self.patience,
         )
         if not (0 <= said[0] - limits.memory <= OWN_SIZE and said[1] == limits.cpu):
             raise SystemExit(f"the children's limits are {said}, not {limits.memory} and {limits.cpu}")
@@ -90,15 +94,15 @@ class Bench:
         with open(self.path, "wb") as stream:
             stream.write(image)
         start = time.monotonic()
-        child = self.jobs.start_drive(self.system, self.path, ("config-2",), "fuzz", given=given)
+        child = self.jobs.start_drive(self.request, self.path, "fuzz", given=given)
         failures: List[str] = []
         outcome, read = "deadline", False
         try:
-            done = False
-            while not done and time.monotonic() - start < self.patience:
+            while not child.finished and time.monotonic() - start < self.patience:
                 left = start + self.patience - time.monotonic()
                 select.select([child], [], [], max(0.0, left))
-                done = child.collect()
+                child.drain()
+            done = child.finished
         except self.error:
             failures.append("answered without an end")
             done = False

@@ -15,7 +15,7 @@ from csagent.lab.cloud import Cloud
 INSTANCE = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 EPOCH = 1700000000
 
-# What CloudStack calls its ISO maker with (facts/dependencies.md, section 3), less the trees.
+# What CloudStack calls its ISO maker with (field/dependencies#3), less the trees.
 COMMON = ("-ldots", "-allow-lowercase", "-allow-multidot", "-cache-inodes", "-l", "-quiet", "-V", "config-2")
 MAKERS: Dict[str, Tuple[str, ...]] = {
     "genisoimage": ("genisoimage",),

@@ -127,7 +127,7 @@ def test_stale_password_is_refused_until_forced(guest: Guest, router: LabRouter)
 
 
 def test_reset_between_fetch_and_acknowledgement(guest: Guest, router: LabRouter) -> None:
-    """A password that arrives meanwhile is not acknowledged unseen: one more round sets it (edge 40)."""
+    """One that arrives meanwhile is not acknowledged unseen, but set next (field/cloudstack#edge-40)."""
     asked = []
 
     def log(line: str) -> None:
@@ -177,7 +177,7 @@ def test_settings_turn_things_off(guest: Guest, router: LabRouter, tmp_path: Pat
 
 
 def test_drive_first_and_second_boot(guest: Guest, tmp_path: Path) -> None:
-    """The same from a config drive; seen again at each boot, its password is set once (edge 42)."""
+    """The same from a drive; seen again at each boot, its password is set once (field/cloudstack#edge-42)."""
     image = make_drive(tmp_path / "drive.iso")
     first = guest.run("apply", "--json", "--drive", str(image))
     assert first.code == 0 and set(data(first).values()) == {"applied"}
@@ -255,7 +255,7 @@ def test_a_router_of_another_instance_is_foreign(guest: Guest, servers: Any, tmp
 
 
 def test_an_outranked_password_stays_outranked(guest: Guest, servers: Any, tmp_path: Path) -> None:
-    """Two channels, two passwords: the router's is set, and the drive's is stale from then on (edge 44)."""
+    """Two passwords: the router's is set, the drive's is stale from then on (field/cloudstack#edge-44)."""
     router = servers.lab(replace(CLOUD, password="EXAMPLE-router"))
     both = [*places(router), "--drive", str(make_drive(tmp_path / "d.iso"))]
     assert guest.run("apply", *both).code == 0 and guest.password_is("EXAMPLE-router")
@@ -264,7 +264,7 @@ def test_an_outranked_password_stays_outranked(guest: Guest, servers: Any, tmp_p
 
 
 def test_a_stale_drive_does_not_undo_a_slow_router(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
-    """What a drive said when the router outdid it is old news while the router is silent (edge 65).
+    """What the router outdid on a drive is old news while the router is silent (field/cloudstack#edge-65).
 
     Without a router at the first boot the drive is all there is, and is applied; so is what it says anew.
     """
@@ -355,7 +355,7 @@ def test_a_thousand_keys(guest: Guest, servers: Any, tmp_path: Path, channel: st
 
 
 def test_mac_where_an_address_should_be(guest: Guest, tmp_path: Path) -> None:
-    """local-ipv4 of a rebuilt drive can be a MAC (edge 20): it is left out and the rest is used."""
+    """local-ipv4 of a rebuilt drive can be a MAC (field/cloudstack#edge-20): only that is left out."""
     files = {"cloudstack/metadata/local-ipv4.txt": b"02:00:4c:9f:00:05"}
     done = guest.run("fetch", "--json", "--drive", str(make_drive(tmp_path / "d.iso", files=files)))
     assert done.code == 0 and "local-ipv4" not in done.json["metadata"]
@@ -413,7 +413,7 @@ def test_no_source_at_all(guest: Guest) -> None:
 
 
 def test_somebodys_web_interface(guest: Guest, servers: Any) -> None:
-    """A gateway that answers everything with a page is not believed, on either port (edge 3)."""
+    """A gateway that answers all with a page is not believed, on either port (field/cloudstack#edge-3)."""
     page = b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n<html><title>Router login</title></html>"
     web = servers.says(page)
     plain = servers.says(b"HTTP/1.0 200 OK\r\n\r\nadmin-EXAMPLE")
@@ -543,7 +543,7 @@ def test_broken_settings_are_exit_code_2(guest: Guest, router: LabRouter) -> Non
 
 
 def test_fetch_json_layout(guest: Guest, router: LabRouter) -> None:
-    """The parts of DESIGN that other programs rely on are there, with the password masked."""
+    """The parts that other programs rely on are there, with the password masked."""
     document = guest.run("fetch", "--json", *places(router)).json
     assert document["schema"] == 1 and document["instance_id"] == INSTANCE and document["hostname"] == "web01"
     assert document["ssh_keys"] == [make_key(1), make_key(2)]
@@ -677,13 +677,13 @@ def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter
 STEPS = {
     "before the password is set": "csagent.apply.password.set_password",
     "before it is remembered": "csagent.state.applied.save",
-    "before it is acknowledged": "csagent.apply.executor.acknowledge",
+    "before it is acknowledged": "csagent.sources.acknowledge.acknowledge",
 }
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_between_two_steps(guest: Guest, router: LabRouter, step: str) -> None:
-    """Killed at any step, the next pass ends with the right password set and acknowledged once (edge 35)."""
+    """Killed at any step, the next pass sets and acknowledges it once (field/cloudstack#edge-35)."""
     module, name = STEPS[step].rsplit(".", 1)
     code = (
         f"import os, sys, {module} as module; module.{name} = lambda *_, **__: os.kill(os.getpid(), 9);"

@@ -22,17 +22,18 @@ import pytest
 from support.peers import Peer
 from support.replace_fields import replace
 
-from csagent.apply import executor
 from csagent.discovery import drives, finder
 from csagent.errors import CsagentError, JailError
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 from csagent.model import Endpoint, Secret
-from csagent.sandbox import broker, jail, seccomp
-from csagent.sources import jobs
+from csagent.sandbox import broker, codec, jail, seccomp
+from csagent.settings import Settings
+from csagent.sources import acknowledge, jobs
 from csagent.sources.drive import device
-from csagent.sources.router import client, passwords
+from csagent.sources.request import Options, PassRequest
+from csagent.sources.router import client, egress, passwords
 from csagent.system.seams import System
 
 LABELS = ("config-2",)
@@ -176,9 +177,9 @@ def attack(tries: Attempts) -> None:
 
 def outcomes(child: jail.Child) -> Dict[str, str]:
     """How it went, by what was tried."""
-    while not child.collect():
-        pass
-    documents: List[Any] = child.documents()
+    documents: List[Any] = []
+    while not child.finished:
+        documents += child.collect()
     told: Dict[str, str] = json.loads(documents[-1]["died"])
     return told
 
@@ -215,7 +216,7 @@ def test_the_drive_reader(
     tries.update(attempts_while_reading(bystander))
     lab_drive.build_tree(str(ground / "drive"), lab_drive.files_for(Cloud(instance_id="i-2-3-VM")))
     monkeypatch.setattr(device, "read", lambda *_args, **_kwargs: attack(tries))
-    child = jobs.start_drive(System(), str(ground / "drive"), LABELS, "", given=True)
+    child = jobs.start_drive(PassRequest(System(), Settings()), str(ground / "drive"), "", given=True)
     check(outcomes(child), tries)
 
 
@@ -223,17 +224,17 @@ def test_the_drive_scout(tries: Attempts, bystander: int, monkeypatch: pytest.Mo
     """Nor can one that looks at the labels of the block devices."""
     tries.update(attempts_while_reading(bystander))
     monkeypatch.setattr(drives, "drives", lambda *_args, **_kwargs: attack(tries))
-    check(outcomes(jobs.start_scout(System(), LABELS)), tries)
+    check(outcomes(jobs.start_scout(PassRequest(System(), Settings()))), tries)
 
 
 def test_the_finder(tries: Attempts, ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that reads leases may ask the DHCP clients' own commands, and nobody over the network."""
     monkeypatch.setattr(finder, "look", lambda *_args, **_kwargs: attack(tries))
     tree = System.at(str(ground))
-    child = jobs.start_router(tree, jobs.Options(), LABELS, tree.clock.monotonic() + 20, once=True)
+    child = jobs.start_router(PassRequest(tree, Settings(), wait=0.0), tree.clock.monotonic() + 20)
     check(outcomes(child), tries)
     with pytest.raises(JailError) as caught:
-        jobs.discover(tree, LABELS)
+        jobs.discover(tree, Settings())
     assert '"open /etc/shadow": "E' in str(caught.value)
 
 
@@ -247,12 +248,15 @@ def test_the_router_reader(
     given: List[System] = []
 
     def through(address: str, port: int) -> Callable[[], Any]:
-        return lambda: given[0].dialer.connect(address, port, None, deadline)
+        return lambda: given[0].dialer.connect(Endpoint(address, port), deadline)
 
     tries["connect through the broker"] = through(other.address, other.port)
     tries["connect through the broker to another machine"] = through("192.0.2.77", candidate.port)
     tries["from another address"] = lambda: given[0].dialer.connect(
-        candidate.address, candidate.port, "127.0.0.9", deadline
+        Endpoint(candidate.address, candidate.port, "127.0.0.9"), deadline
+    )
+    tries["over another NIC"] = lambda: given[0].dialer.connect(
+        Endpoint(candidate.address, candidate.port, None, "lo"), deadline
     )
 
     def anew(send: Callable[[socket.socket], Any]) -> Callable[[], Any]:
@@ -269,15 +273,15 @@ def test_the_router_reader(
     tries["connect anew by a flag"] = anew(lambda one: one.send(b"x", 0x20000000))
     tries["connect anew by a message"] = anew(lambda one: one.sendmsg([b"x"], [], 0x20000000, there))
 
-    def look(system: System, *_args: Any, **_kwargs: Any) -> None:
-        given.append(system)
+    def look(question: client.Question) -> None:
+        given.append(question.system)
         through(candidate.address, candidate.port)().close()
         attack(tries)
 
     monkeypatch.setattr(client, "look", look)
-    options = jobs.Options(router=(candidate.address, candidate.port), password_port=candidate.port)
+    options = Options(router=(candidate.address, candidate.port), password_port=candidate.port)
     try:
-        child = jobs.start_router(System.at(str(ground)), options, LABELS, deadline, once=True)
+        child = jobs.start_router(PassRequest(System.at(str(ground)), Settings(), options, 0.0), deadline)
         check(outcomes(child), tries)
         end = time.monotonic() + 5.0
         while not candidate.connections and time.monotonic() < end:
@@ -299,12 +303,12 @@ def test_the_acknowledging_child(
 
     class Child(jail.Child):
         def result(self) -> Any:
-            tell(self.documents()[-1]["died"])
+            tell(self._last["died"])
             return super().result()
 
     monkeypatch.setattr(jail, "Child", Child)
     monkeypatch.setattr(passwords, "acknowledge", lambda *_args: attack(tries))
-    places = executor.acknowledge(
+    places = acknowledge.acknowledge(
         System.at(str(ground)), Secret("marker-EXAMPLE"), (Endpoint("127.0.0.1", 9, None),)
     )
     assert places[0].outcome == "failed"
@@ -315,15 +319,15 @@ def test_the_acknowledging_child(
 def test_the_broker_takes_candidates_once(again: bool) -> None:
     """A second list of candidates is no request it understands: it ends, and so does the child."""
     peer = Peer(lambda connection, _request: connection.close())
-    candidate = jobs.given_candidates(jobs.Options(router=("127.0.0.1", peer.port)))
+    candidate = jobs.given_candidates(Options(router=("127.0.0.1", peer.port)))
 
     def work(filters: seccomp.Filters, _say: jail.Say) -> str:
-        known = broker.fork(System(), filters, (1, peer.port), given=True)
-        known.admit([replace(candidate[0], port=1)])
+        known = broker.fork(filters, egress.CandidatesOnly(System(), (1, peer.port), given=True))
+        known.admit(codec.encode((replace(candidate[0], port=1),)))
         if again:
-            known.admit(candidate)
+            known.admit(codec.encode(candidate))
         try:
-            known.connect("127.0.0.1", peer.port, None, System().clock.monotonic() + 5)
+            known.connect(Endpoint("127.0.0.1", peer.port), System().clock.monotonic() + 5)
         except OSError as error:
             return errno.errorcode[error.errno or 0]
         return "connected"
@@ -331,9 +335,9 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
     try:
         if again:
             with pytest.raises(JailError, match="ended without an answer"):
-                jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged())
+                jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
         else:
-            told = jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged())
+            told = jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
             assert told == "EACCES"
         assert peer.connections == 0
     finally:
@@ -345,11 +349,11 @@ def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(seccomp, "load", lambda: None)
     peer = Peer(lambda connection, _request: connection.close())
     try:
-        options = jobs.Options(router=(peer.address, peer.port), password_port=peer.port)
+        options = Options(router=(peer.address, peer.port), password_port=peer.port)
         tree = System.at(str(ground))
-        child = jobs.start_router(tree, options, LABELS, tree.clock.monotonic() + 20, once=True)
-        while not child.collect():
-            pass
+        child = jobs.start_router(PassRequest(tree, Settings(), options, 0.0), tree.clock.monotonic() + 20)
+        while not child.finished:
+            child.drain()
         assert child.result()["readings"] == [] and peer.connections >= 1
     finally:
         peer.stop()
@@ -391,15 +395,15 @@ def test_roots_process_does_not_import_what_parses(ground: Path, tmp_path: Path)
 def test_what_leases_name_is_no_way_into_this_machine() -> None:
     """Whatever a lease parser says: not loopback, not another port, not without end."""
     peer = Peer(lambda connection, _request: connection.close())
-    found = replace(jobs.given_candidates(jobs.Options(router=("127.0.0.1", peer.port)))[0], kind="gateway")
+    found = replace(jobs.given_candidates(Options(router=("127.0.0.1", peer.port)))[0], kind="gateway")
 
     def work(filters: seccomp.Filters, _say: jail.Say) -> List[str]:
         told = []
         for candidate, ports in ((found, (peer.port,)), (replace(found, address="192.0.2.1"), (80, 8080))):
-            known = broker.fork(System(), filters, ports, given=False)
-            known.admit([candidate])
+            known = broker.fork(filters, egress.CandidatesOnly(System(), ports, given=False))
+            known.admit(codec.encode((candidate,)))
             try:
-                known.connect(candidate.address, peer.port, None, System().clock.monotonic() + 5)
+                known.connect(Endpoint(candidate.address, peer.port), System().clock.monotonic() + 5)
                 told.append("connected")
             except OSError as error:
                 told.append(errno.errorcode[error.errno or 0])
@@ -407,7 +411,8 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
 
     try:
         assert (
-            jail.run(System(), "test", seccomp.load, work, jail.READER, jail.unprivileged()) == ["EACCES"] * 2
+            jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
+            == ["EACCES"] * 2
         )
         assert peer.connections == 0
     finally:
@@ -419,9 +424,9 @@ def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPat
     loaded = seccomp.Filters.load
     half = lambda self, rules: rules is not seccomp.reading and loaded(self, rules)  # noqa: E731
     monkeypatch.setattr(seccomp.Filters, "load", half)
-    child = jobs.start_scout(System(), LABELS)
-    while not child.collect():
-        pass
+    child = jobs.start_scout(PassRequest(System(), Settings()))
+    while not child.finished:
+        child.drain()
     with pytest.raises(JailError, match="refuses a system call filter"):
         child.result()
 
@@ -429,6 +434,6 @@ def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPat
 def test_without_the_filter_discover_says_so(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
     """Nothing is decided silently."""
     monkeypatch.setattr(seccomp, "load", lambda: None)
-    assert any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), LABELS).notes)
+    assert any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), Settings()).notes)
     monkeypatch.undo()
-    assert not any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), LABELS).notes)
+    assert not any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), Settings()).notes)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.errors import Absent
-from csagent.model import Candidate, Platform
+from csagent.model import Candidate, Endpoint, Platform
 from csagent.sources.router import client, dns, names
 from csagent.system.seams import Dialer, System
 
@@ -84,7 +84,7 @@ def server() -> Any:
 def test_a_server_is_asked_over_tcp(server: Any) -> None:
     """The reply may come in pieces; the number of the question is checked."""
     port = server(lambda asked: asked[:2] + reply("10.1.1.1")[2:])
-    assert list(dns.query(System(), "127.0.0.1", None, [NAME], port=port)) == [("10.1.1.1",)]
+    assert list(dns.query(System(), Endpoint("127.0.0.1", port), [NAME])) == [("10.1.1.1",)]
 
 
 class Phone(Dialer):
@@ -94,11 +94,11 @@ class Phone(Dialer):
         self.port = port
         self.calls: "list[Tuple[str, Any]]" = []
 
-    def connect(self, address: str, port: int, source: Any, deadline: float) -> Any:
-        self.calls.append((address, source))
-        if address == "10.9.9.9":
+    def connect(self, endpoint: Endpoint, deadline: float) -> Any:
+        self.calls.append((endpoint.address, endpoint.source))
+        if endpoint.address == "10.9.9.9":
             raise ConnectionRefusedError
-        return super().connect("127.0.0.1", self.port, None, deadline)
+        return super().connect(Endpoint("127.0.0.1", self.port), deadline)
 
 
 CANDIDATE = Candidate(
@@ -161,7 +161,7 @@ def test_nobody_else_is_asked(monkeypatch: Any) -> None:
         monkeypatch.setattr(socket, name, never)
 
     class Nobody(Dialer):
-        def connect(self, address: str, port: int, source: Any, deadline: float) -> Any:
+        def connect(self, endpoint: Endpoint, deadline: float) -> Any:
             raise ConnectionRefusedError
 
     look_up = names.resolver(System(dialer=Nobody()))
@@ -172,7 +172,7 @@ def test_nobody_else_is_asked(monkeypatch: Any) -> None:
     assert name.known() == ()
 
 
-def test_each_nic_has_a_look_up_of_its_own(servers: Any) -> None:
+def test_each_nic_has_a_look_up_of_its_own(live: System, servers: Any) -> None:
     """What one NIC's servers say of the name is asked on that NIC only."""
     labs = {
         nic: servers.lab(address=address) for nic, address in (("eth0", "127.0.0.2"), ("eth1", "127.0.0.3"))
@@ -189,7 +189,7 @@ def test_each_nic_has_a_look_up_of_its_own(servers: Any) -> None:
         return answers[str(candidate.interface)]
 
     deadline = System().clock.monotonic() + 5
-    answer = client.look(System(), given, Platform(), deadline=deadline, resolve=resolve)
+    answer = client.look(client.Question(live, given, Platform(), deadline, resolve))
     assert sorted(asked) == ["eth0", "eth1"]
     places = {
         place.why: place.place.split(":")[0] for place in answer.places if place.place.startswith("router")

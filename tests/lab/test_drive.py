@@ -235,7 +235,7 @@ def test_the_label_must_be_one_of_those_configured(
 
 
 def test_a_drive_with_only_the_network_gives_only_that(tmp_path: Path) -> None:
-    """CloudStack 4.20 where no network of the VM has its user-data on the drive (edge 60)."""
+    """CloudStack 4.20 where no network has its user-data on the drive (field/cloudstack#edge-60)."""
     files = {name: FILES[name] for name in FILES if name.endswith(("network_data.json", "vendor_data.json"))}
     reading, place = read(make(tmp_path, "genisoimage", files))
     assert reading is not None and place.outcome == "ok"
@@ -359,21 +359,21 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
     path = built(tmp_path, FILES)
     losetup = need("losetup")
     done = subprocess.run([losetup, "-f", "--show", "-r", path], capture_output=True, text=True, check=False)
-    device = done.stdout.strip()
+    loop = done.stdout.strip()
     if not device:
         pytest.skip(f"no loop device to be had: {done.stderr.strip()}")
     try:
-        check_whole(*read(device, given=False))
-        (tmp_path / "link").symlink_to(device)
+        check_whole(*read(loop, given=False))
+        (tmp_path / "link").symlink_to(loop)
         check_whole(*read(str(tmp_path / "link")))
         tree = System.at(str(tmp_path))
-        os.mknod(tmp_path / "node", 0o600 | stat.S_IFBLK, os.stat(device).st_rdev)
+        os.mknod(tmp_path / "node", 0o600 | stat.S_IFBLK, os.stat(loop).st_rdev)
         assert device.read(device.open_place(tree, "/node", given=False))[1].outcome == "absent"
         monkeypatch.setattr(fcntl, "ioctl", lambda *_arguments: 1)  # CDS_NO_DISC
-        reading, place = read(device, given=False)
+        reading, place = read(loop, given=False)
         assert (reading, place.outcome, place.detail) == (None, "absent", "no medium")
     finally:
-        subprocess.run([losetup, "-d", device], check=True)
+        subprocess.run([losetup, "-d", loop], check=True)
 
 
 def test_a_medium_pulled_while_reading_is_a_reason(tmp_path: Path) -> None:
@@ -565,7 +565,7 @@ def test_the_reader_imports_nothing_after_warm_up(tmp_path: Path) -> None:
         "assert reading is not None, place\n"
         "print(sorted(set(sys.modules) - before))\n"
     )
-    root = Path(device.__file__).parents[2]
+    root = Path(device.__file__).parents[3]
     result = subprocess.run(
         [sys.executable, "-c", program, path], cwd=root, capture_output=True, text=True, check=False
     )

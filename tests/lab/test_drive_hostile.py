@@ -16,7 +16,7 @@ import pytest
 from csagent.lab import drive as lab
 from csagent.sources.drive import device
 
-ROOT = Path(device.__file__).parents[2]
+ROOT = Path(device.__file__).parents[3]
 IMAGES = sorted((ROOT / "tests/fixtures/iso").glob("*.iso"))
 OUTCOMES = {"ok", "absent", "malformed", "foreign", "failed"}
 SECONDS = 6.0
@@ -44,7 +44,8 @@ for path in sys.argv[1:]:
     start = time.monotonic()
     try:
         who = jail.unprivileged()
-        said = jail.run(system, "drive", lambda: prepare(path), work, jail.DRIVE, who, SECONDS)
+        job = jail.Job("drive", system, lambda: prepare(path), work, jail.DRIVE, who)
+        said = jail.run(job, SECONDS)
     except JailTimeout as error:
         said = {"outcome": "timeout", "detail": str(error), "reading": False}
     except JailError as error:
@@ -90,7 +91,7 @@ def test_a_hostile_image_costs_one_child_and_a_few_seconds(path: Path) -> None:
 
 
 def test_the_hostile_images_are_there() -> None:
-    """The images of the facts, each of which hung, bloated or crashed the library once."""
+    """Those of field/dependencies#3, each of which hung, bloated or crashed the library once."""
     assert len(IMAGES) >= 7
 
 

@@ -529,7 +529,7 @@ def test_too_much_of_everything(case: Case, tmp_path: Path) -> None:
 
 
 def test_directories_are_kept(tmp_path: Path) -> None:
-    """Keys inside directories, as newer providers have them (facts, 2.8), cost nothing of the rest."""
+    """Keys inside directories, as newer providers have (field/cloudstack#2.8), cost nothing of the rest."""
     pages = {**METADATA, NAME: b"web01", LISTING: b"local-hostname\ndisks/\n"}
     pages.update({f"{LISTING}disks/": b"root\n", f"{LISTING}disks/root": b"/dev/vda"})
     peer = Peer(lambda one, request: answer(one, pages.get(request.split(b" ")[1].decode(), b"")))
@@ -558,7 +558,7 @@ def ask(live: System, candidate: Callable[..., Candidate]) -> Asked:
     def look(default: Sequence[Any], second: Sequence[Any], platform: Platform = NO_DMI) -> Any:
         made = [candidate(one, interface="eth0", default=True, source="127.0.0.1") for one in default]
         made += [candidate(one, interface="eth1", source="127.0.0.9") for one in second]
-        return client.look(live, made, platform, deadline=time.monotonic() + 4)
+        return client.look(client.Question(live, made, platform, time.monotonic() + 4))
 
     return look
 

@@ -24,11 +24,12 @@ from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent import agent
 from csagent.apply import libcrypt
+from csagent.errors import CsagentError
 from csagent.model import Secret
 from csagent.plan import Report
 from csagent.settings import Settings
-from csagent.sources.jobs import Options
-from csagent.state import applied
+from csagent.sources.request import Options, PassRequest
+from csagent.state import applied, lock
 from csagent.system.seams import Clock, Runner, System
 
 ANOTHER = "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
@@ -403,7 +404,7 @@ def in_process(guest: Tree, clock: Clock) -> Report:
     """A pass with another clock."""
     system = replace(System.at(str(guest.root)), clock=clock)
     options = Options(router=("127.0.0.1", guest.router.port), password_port=guest.router.password_port)
-    return agent.run_pass(system, Settings(), options, wait=20.0)
+    return agent.run_pass(PassRequest(system, Settings(), options, 20.0))
 
 
 @pytest.mark.parametrize("years", [10, -10])
@@ -452,7 +453,7 @@ def test_a_memory_from_the_future_is_not_the_latest(guest: Tree) -> None:
 DAEMON = """
 import sys, time
 from csagent import settings
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options, PassRequest
 from csagent.daemon.loop import Daemon
 from csagent.log import Log
 from csagent.system.seams import Clock, Runner, System
@@ -697,13 +698,13 @@ def test_two_passes_of_which_one_hangs(guest: Tree, monkeypatch: pytest.MonkeyPa
     """Who holds the lock and does not let go costs the other pass a minute at most, and one line."""
     import fcntl
 
-    monkeypatch.setattr(agent, "LOCK_PATIENCE", 0.3)
+    monkeypatch.setattr(lock, "PATIENCE", 0.3)
     (guest.root / "run/csagent").mkdir()
     system = System.at(str(guest.root))
     options = Options(router=("127.0.0.1", guest.router.port), password_port=guest.router.password_port)
     with (guest.root / "run/csagent/lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(agent.CsagentError, match=r"another csagent holds .*; try again when it is done"):
-            agent.run_pass(system, Settings(), options, wait=20.0)
+        with pytest.raises(CsagentError, match=r"another csagent holds .*; try again when it is done"):
+            agent.run_pass(PassRequest(system, Settings(), options, 20.0))
         assert guest.shadow() == "*" and guest.router.acknowledged == []
     guest.apply().is_well()

@@ -166,9 +166,9 @@ def test_it_starts_again_on_its_ports(servers: Any) -> None:
 # --- the command ------------------------------------------------------------------------------------
 
 CODE = (
-    "import argparse, sys\nfrom csagent.lab import serve\nfrom csagent.errors import CsagentError\n"
-    "parser = argparse.ArgumentParser()\nserve.add_arguments(parser)\n"
-    "try:\n    sys.exit(serve.run(parser.parse_args()))\n"
+    "import argparse, sys\nfrom csagent.lab import router_command\nfrom csagent.errors import CsagentError\n"
+    "parser = argparse.ArgumentParser()\nrouter_command.add_arguments(parser)\n"
+    "try:\n    sys.exit(router_command.run(parser.parse_args()))\n"
     "except CsagentError as error:\n    print(error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
 )
 

@@ -9,11 +9,10 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List
 
 import pytest
 
-from csagent.daemon import loop
 from csagent.lab.cloud import Cloud
 from csagent.model import Endpoint, Platform, Secret
 from csagent.sources.router import client, passwords, search
@@ -151,16 +150,16 @@ class Counting(Dialer):
     def __init__(self) -> None:
         self.ports: List[int] = []
 
-    def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> DeadlineSocket:
-        self.ports.append(port)
-        return super().connect(address, port, source, deadline)
+    def connect(self, endpoint: Endpoint, deadline: float) -> DeadlineSocket:
+        self.ports.append(endpoint.port)
+        return super().connect(endpoint, deadline)
 
 
 def test_a_slow_router_is_asked_over_few_connections(servers: Any, candidate: Any, soon: Any) -> None:
     """Who needs over half a second for the instance id gets no more connections than it has by then."""
     lab = servers.lab(latency=0.6)
     dialer = Counting()
-    answer = client.look(System(dialer=dialer), [candidate(lab)], Platform(), deadline=soon(30))
+    answer = client.look(client.Question(System(dialer=dialer), [candidate(lab)], Platform(), soon(30)))
     assert answer.readings[0].complete and answer.readings[0].ssh_keys == Cloud().ssh_keys
     assert dialer.ports.count(lab.port) == 2  # one for the instance id, one for the listing beside it
 
@@ -170,13 +169,13 @@ def test_what_the_listing_rules_out_is_not_asked_for(
 ) -> None:
     """Every request of a look finds something; a whole boot is then no more than cloud-init's."""
     lab = servers.lab()
-    client.look(live, [candidate(lab)], Platform(), deadline=soon(10))
+    client.look(client.Question(live, [candidate(lab)], Platform(), soon(10)))
     assert [request for request in lab.requests if request.status == "404"] == []
     assert len(lab.requests) + 2 <= 17  # with the two of the acknowledgement
 
 
 def test_a_key_that_the_router_could_not_list_is_asked_for() -> None:
-    """A name that is part of another is left out of the listing though it is there (facts, 2.3)."""
+    """A name that is part of another is left out of the listing though it is there (field/cloudstack#2.3)."""
     listing = parse_listing(b"my-vm-id-old\nlocal-hostname\n")
     assert listing.unlisted(("vm-id", "public-ipv4", "public-keys")) == ("vm-id", "public-keys")
     assert parse_listing(b" \n").unlisted(("vm-id", "public-ipv4")) == ("vm-id", "public-ipv4")
@@ -191,14 +190,6 @@ def test_the_rest_after_an_answer_grows_with_what_it_took() -> None:
     assert 4.0 < passwords.pause(1000.0, 1.0) < 5.0
 
 
-def test_unfinished_passes_are_repeated_less_and_less_often() -> None:
-    """In the close look: at once where nothing answered, later and at random where some of it did."""
-    assert loop.pause_after(0, 0, 0.5) == loop.PAUSE
-    assert loop.pause_after(3, 0, 0.5) == 8.0
-    assert [loop.pause_after(0, n, 1.0) for n in (1, 2, 3, 10, 10**6)] == [2.0, 4.0, 8.0, 30.0, 30.0]
-    assert loop.pause_after(0, 5, 0.0) == loop.PAUSE
-
-
 def test_an_acknowledgement_that_finds_no_connection_is_tried_again(
     live: System, servers: Any, soon: Any
 ) -> None:
@@ -208,11 +199,11 @@ def test_an_acknowledgement_that_finds_no_connection_is_tried_again(
     class Full(Dialer):
         refused = 0
 
-        def connect(self, address: str, port: int, source: Optional[str], deadline: float) -> DeadlineSocket:
+        def connect(self, endpoint: Endpoint, deadline: float) -> DeadlineSocket:
             if self.refused < 2:
                 self.refused += 1
                 raise ConnectionResetError(104, "reset")
-            return super().connect(address, port, source, deadline)
+            return super().connect(endpoint, deadline)
 
     endpoint = Endpoint("127.0.0.1", lab.password_port)
     (place,) = passwords.acknowledge(System(dialer=Full()), [endpoint], Secret(b"EXAMPLEpass7"), soon(6))
@@ -231,6 +222,6 @@ def test_an_offered_password_is_not_asked_for_again(
         return page(path, source)
 
     lab.page = slow
-    answer = client.read(live, [candidate(lab)], Platform(), deadline=soon(20))
+    answer = client.read(client.Question(live, [candidate(lab)], Platform(), soon(20)))
     assert answer.readings[0].password.state == "offered"
     assert len([one for one in lab.requests if one.server == "password"]) == 1

@@ -14,8 +14,8 @@ from support.samples import INSTANCE
 
 from csagent.lab.cloud import Cloud
 from csagent.settings import Settings
-from csagent.sources import jobs, observe
-from csagent.sources.jobs import Options
+from csagent.sources import jobs, observe, router_reader
+from csagent.sources.request import Options, PassRequest
 from csagent.system.seams import System
 
 
@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> List[int]:
 
 def look(tree: Path, port: int, wait: float) -> Any:
     options = Options(router=("127.0.0.1", port), password_port=1)
-    return observe.observe(System.at(str(tree)), Settings(), options, wait=wait).observation
+    return observe.observe(PassRequest(System.at(str(tree)), Settings(), options, wait)).observation
 
 
 def test_a_router_child_that_dies_is_replaced(tree: Path, servers: Any, started: List[int]) -> None:
@@ -61,7 +61,7 @@ def test_a_long_wait_is_several_children(
     tree: Path, servers: Any, started: List[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waits its time and no longer; the wait as a whole keeps its end, and says what was tried."""
-    monkeypatch.setattr(observe, "ROUTER_LIFE", 1.0)
+    monkeypatch.setattr(router_reader, "LIFE", 1.0)
     began = time.monotonic()
     seen = look(tree, servers.free_port(), 4)
     assert 3 <= time.monotonic() - began < 6 and 2 <= len(started) <= 5

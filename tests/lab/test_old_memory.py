@@ -13,7 +13,7 @@ from csagent import agent
 from csagent.lab.router import LabRouter
 from csagent.model import Secret
 from csagent.settings import Settings
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options, PassRequest
 from csagent.state import applied
 from csagent.system.seams import System
 
@@ -53,7 +53,7 @@ def test_a_pass_after_the_upgrade_puts_nothing_back(path: Path, tree: Path, syst
     shadow = (tree / "etc/shadow").read_bytes()
     with LabRouter(replace(CLOUD, ssh_keys=KEYS)) as router:
         options = Options(router=(router.address, router.port), password_port=router.password_port)
-        report = agent.run_pass(system, Settings(), options, wait=10.0)
+        report = agent.run_pass(PassRequest(system, Settings(), options, 10.0))
         reasons = [(one.datum, one.state, one.reason) for one in report.outcomes]
         assert report.exit_code == 0, reasons
     assert {state for datum, state, _why in reasons if datum != "user_data"} == {"unchanged"}, reasons

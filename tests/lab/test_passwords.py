@@ -20,6 +20,7 @@ from csagent.lab.cloud import Cloud
 from csagent.lab.router import SHAPES, LabRouter
 from csagent.model import Candidate, Endpoint, Platform, Secret
 from csagent.sources.router import client, passwords
+from csagent.sources.router import trust as trust_rule
 from csagent.sources.router.password_protocol import PasswordReply, PasswordServer, ask, failure, parse
 from csagent.system.seams import System
 
@@ -40,7 +41,7 @@ Soon = Callable[[float], float]
 def ask_peer(
     live: System, peer: Any, seconds: float = 1.0, request: bytes = b"send_my_password"
 ) -> PasswordReply:
-    return ask(live, peer.address, peer.port, None, time.monotonic() + seconds, request)
+    return ask(live, Endpoint(peer.address, peer.port), time.monotonic() + seconds, request)
 
 
 # --- one reply --------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ def ask_peer(
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_every_historical_shape_is_understood(live: System, servers: Any, shape: str) -> None:
-    """Offered, acknowledged, nothing left: in each shape that VRs have had (4.1 to 4.3)."""
+    """Offered, acknowledged, nothing left: in each shape that VRs have had (field/cloudstack#4.1 to #4.3)."""
     lab = servers.lab(Cloud(password=MARKER), shape=shape)
     peer = type("P", (), {"address": lab.address, "port": lab.password_port})
     first = ask_peer(live, peer)
@@ -94,7 +95,7 @@ def test_the_request_is_what_old_servers_need(live: System, servers: Any) -> Non
     ],
 )
 def test_passwords_arrive_byte_by_byte(raw: bytes, value: bytes) -> None:
-    """At most one line end is removed, nothing else (edges 32 to 34)."""
+    """At most one line end is removed, nothing else (field/cloudstack#edge-32 to #edge-34)."""
     reply = parse(raw)
     assert reply.value is not None
     assert (reply.state, reply.value.reveal()) == ("offered", value)
@@ -105,14 +106,14 @@ def test_passwords_arrive_byte_by_byte(raw: bytes, value: bytes) -> None:
 )
 @pytest.mark.parametrize("head", [HEAD, PLAIN, b"HTTP/1.0 200 OK\nDocumentType: text/plain\n\n"])
 def test_words_of_the_protocol_are_never_passwords(head: bytes, body: bytes) -> None:
-    """saved_password, nothing and bad_request mean that nothing is waiting (edge 31)."""
+    """saved_password, nothing and bad_request mean that nothing is waiting (field/cloudstack#edge-31)."""
     reply = parse(head + body)
     assert (reply.state, reply.value, reply.outcome) == ("none", None, "ok")
     assert reply.confirmed is not body.startswith(b"bad")
 
 
 def test_a_polluted_bad_request_is_no_password() -> None:
-    """Python 2 servers write the status line of their 400 into the body (4.2)."""
+    """Python 2 servers write the status line of their 400 into the body (field/cloudstack#4.2)."""
     polluted = b"HTTP/1.0 400 Bad Request\r\nServer: CloudStack Password Server 4.x\r\n\r\nbad_request"
     reply = parse(HEAD + polluted)
     assert (reply.state, reply.value, reply.confirmed) == ("none", None, False)
@@ -215,8 +216,8 @@ def test_a_length_ends_the_reply_of_a_server_that_does_not_close(live: System, s
 
 
 def test_nobody_listening(live: System, servers: Any) -> None:
-    """A closed port is refused and not an answer (edge 2)."""
-    reply = ask(live, "127.0.0.1", servers.free_port(), None, time.monotonic() + 1)
+    """A closed port is refused and not an answer (field/cloudstack#edge-2)."""
+    reply = ask(live, Endpoint("127.0.0.1", servers.free_port()), time.monotonic() + 1)
     assert (reply.state, reply.outcome, reply.answered) == ("unknown", "refused", False)
 
 
@@ -250,16 +251,17 @@ REFUSED = PasswordReply("unknown", "refused", "connection refused", answered=Fal
 SOURCE = "10.1.1.9"
 BARE = OFFER._replace(signed=False, bare=True)
 PLAIN_OFFER = OFFER._replace(signed=False)
-NOBODY = passwords.Trust()
+NOBODY = trust_rule.Trust()
 
 
-def trust(*ours: int, others: Tuple[int, ...] = (), answering: bool = True) -> passwords.Trust:
+def trust(*ours: int, others: Tuple[int, ...] = (), answering: bool = True) -> trust_rule.Trust:
     """eth0, where these addresses gave this instance's id and those another's."""
-    return passwords.Trust(
+    return trust_rule.Trust(
         frozenset((f"10.1.1.{number}", SOURCE) for number in ours),
         frozenset((f"10.1.1.{number}", SOURCE) for number in others),
         frozenset((ETH0,) if ours else ()),
         frozenset((ETH0,) if answering else ()),
+        ETH0,
     )
 
 
@@ -278,8 +280,8 @@ def server(
 
 
 def test_the_same_password_of_two_servers_names_both() -> None:
-    """Every server that offered it is to be told later (edge 39)."""
-    offer = passwords.offers([(server(1), OFFER), (server(2), REFUSED), (server(3), OFFER)], TRUST)
+    """Every server that offered it is to be told later (field/cloudstack#edge-39)."""
+    offer = trust_rule.offers([(server(1), OFFER), (server(2), REFUSED), (server(3), OFFER)], TRUST)
     assert [endpoint.address for endpoint in offer.endpoints] == ["10.1.1.1", "10.1.1.3"]
     assert (offer.state, offer.place) == ("offered", "password server 10.1.1.1:8080")
 
@@ -287,11 +289,11 @@ def test_the_same_password_of_two_servers_names_both() -> None:
 def test_the_better_ranked_of_two_passwords_wins() -> None:
     """Two different passwords: the rank decides, the other server is named and is not to be told."""
     answers = [(server(1), NEWER), (server(2), OFFER)]
-    offer = passwords.offers(answers, TRUST)
+    offer = trust_rule.offers(answers, TRUST)
     assert offer.value == NEWER.value
     assert [endpoint.address for endpoint in offer.endpoints] == ["10.1.1.1"]
     assert "10.1.1.2:8080 offered a different one" in offer.reason
-    assert "different password" in passwords.places(answers, TRUST)[1].detail
+    assert "different password" in trust_rule.places(answers, TRUST)[1].detail
 
 
 def test_an_offer_outweighs_a_server_with_nothing() -> None:
@@ -300,28 +302,28 @@ def test_an_offer_outweighs_a_server_with_nothing() -> None:
     Both gave the id, or neither did since both their ports 80 are down.
     """
     for seen in (trust(1, 2), trust(answering=False)):
-        assert passwords.offers([(server(1), NONE), (server(2), OFFER)], seen).state == "offered"
-    assert passwords.offers([(server(1), NONE), (server(2), REFUSED)], TRUST).state == "none"
-    unknown = passwords.offers([(server(1), REFUSED)], TRUST)
+        assert trust_rule.offers([(server(1), NONE), (server(2), OFFER)], seen).state == "offered"
+    assert trust_rule.offers([(server(1), NONE), (server(2), REFUSED)], TRUST).state == "none"
+    unknown = trust_rule.offers([(server(1), REFUSED)], TRUST)
     assert (unknown.state, unknown.endpoints) == ("unknown", ())
     assert "10.1.1.1:8080: connection refused" in unknown.reason
-    assert passwords.offers([], TRUST).state == "unknown"
+    assert trust_rule.offers([], TRUST).state == "unknown"
 
 
 def test_nothing_from_the_believed_router_outweighs_an_offer_of_somebody_else() -> None:
     """Who gave the id and has no password is taken at its word, whoever else signs one."""
     answers = [(server(1), NONE), (server(2), OFFER)]
-    assert passwords.offers(answers, TRUST).state == "none"
-    place = passwords.places(answers, TRUST)[1]
+    assert trust_rule.offers(answers, TRUST).state == "none"
+    place = trust_rule.places(answers, TRUST)[1]
     assert (place.outcome, place.detail) == (
         "foreign",
         "not believed: password server 10.1.1.1:8080 gave the instance id and has nothing",
     )
-    assert passwords.offers([(server(1), REFUSED), (server(2), OFFER)], TRUST).state == "offered"
+    assert trust_rule.offers([(server(1), REFUSED), (server(2), OFFER)], TRUST).state == "offered"
 
 
 # The rule of SECURITY.md, row by row: who answers, how, what is seen on port 80, and whether it is believed.
-RULE: Dict[str, Tuple[PasswordServer, PasswordReply, passwords.Trust, bool]] = {
+RULE: Dict[str, Tuple[PasswordServer, PasswordReply, trust_rule.Trust, bool]] = {
     "a: it gave the id": (server(1), OFFER, TRUST, True),
     "a: it gave the id, unsigned": (server(1), PLAIN_OFFER, TRUST, True),
     "a: a name led to it, and it gave the id": (server(1, named=False), BARE, TRUST, True),
@@ -358,6 +360,24 @@ RULE: Dict[str, Tuple[PasswordServer, PasswordReply, passwords.Trust, bool]] = {
         TRUST,
         False,
     ),
+    "the lease's word on a second NIC, while no router is believed anywhere": (
+        server(2, ETH1),
+        OFFER,
+        trust(answering=False),
+        False,
+    ),
+    "the same on the only NIC, which has no default route": (
+        server(2, ETH1, default=False),
+        OFFER,
+        trust(answering=False)._replace(main=ETH1),
+        True,
+    ),
+    "the DHCP server, without a header, nobody on :80, on what DMI says is no CloudStack": (
+        server(2, dhcp=True),
+        BARE,
+        trust(answering=False)._replace(elsewhere=True),
+        False,
+    ),
     "the address that gave the id, asked on another NIC": (
         server(1, ETH1)._replace(endpoint=Endpoint("10.1.1.1", 8080, "10.9.9.9"), named=False),
         OFFER,
@@ -371,9 +391,9 @@ RULE: Dict[str, Tuple[PasswordServer, PasswordReply, passwords.Trust, bool]] = {
 def test_whose_password_is_believed(case: str) -> None:
     """Evidence belongs to an address; what is not believed is a place with a reason."""
     one, reply, seen, believed = RULE[case]
-    assert (passwords.doubt(one, reply, seen) is None) is believed
-    assert passwords.offers([(one, reply)], seen).state == ("offered" if believed else "unknown")
-    (place,) = passwords.places([(one, reply)], seen)
+    assert (trust_rule.doubt(one, reply, seen) is None) is believed
+    assert trust_rule.offers([(one, reply)], seen).state == ("offered" if believed else "unknown")
+    (place,) = trust_rule.places([(one, reply)], seen)
     assert place.outcome == ("ok" if believed else "foreign")
     assert believed or place.detail.startswith("not believed: ")
 
@@ -399,7 +419,7 @@ def test_nobody_is_believed_for_a_neighbours_sake(
     """Whatever is seen: an address that no lease names is believed only for its own word."""
     seen = trust(*ours - others, others=tuple(others), answering=answering)
     reply = OFFER._replace(signed=signed, bare=bare)
-    believed = passwords.doubt(server(1, named=named, dhcp=dhcp and named), reply, seen) is None
+    believed = trust_rule.doubt(server(1, named=named, dhcp=dhcp and named), reply, seen) is None
     itself = 1 in ours - others
     if believed:
         assert itself or (named and 1 not in others and (signed or (bare and dhcp and not answering)))
@@ -418,7 +438,7 @@ def test_groups_put_the_default_nic_first_and_each_server_once() -> None:
 
 
 def look(live: System, given: List[Candidate], platform: Platform = PLATFORM) -> client.RouterAnswer:
-    return client.look(live, given, platform, deadline=time.monotonic() + 6)
+    return client.look(client.Question(live, given, platform, time.monotonic() + 6))
 
 
 def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
@@ -435,12 +455,12 @@ def test_redundant_routers(live: System, servers: Any, candidate: Make) -> None:
     )
     offer = answer.readings[0].password
     assert offer.value == Secret(SECRET)
-    assert offer.endpoints == (Endpoint("127.0.0.3", gateway.password_port, None),)
+    assert offer.endpoints == (Endpoint("127.0.0.3", gateway.password_port, None, "eth0"),)
     assert answer.readings[0].place == f"router 127.0.0.2:{own.port}"
 
 
 def test_a_gateways_web_page_on_8080_is_no_password(live: System, servers: Any, candidate: Make) -> None:
-    """The router has none; its network's gateway answers anything on both ports (edge 3): still none."""
+    """The router has none; its gateway answers anything on both ports (field/cloudstack#edge-3): none."""
     ours = servers.lab(Cloud(password=None), "127.0.0.2")
     page = servers.says(b"HTTP/1.0 200 OK\r\n\r\nwelcome-EXAMPLE", "127.0.0.3")
     gateway = candidate(page, password_port=page.port, interface="eth0", default=True, kind="gateway")
@@ -496,11 +516,13 @@ def test_a_neighbour_behind_a_name_is_no_password(live: System, servers: Any, ca
         default=True,
     )
     answer = client.look(
-        live,
-        [candidate(ours, interface="eth0", default=True), name],
-        PLATFORM,
-        deadline=time.monotonic() + 6,
-        resolve=lambda _: ("127.0.0.3",),
+        client.Question(
+            live,
+            [candidate(ours, interface="eth0", default=True), name],
+            PLATFORM,
+            time.monotonic() + 6,
+            lambda _: ("127.0.0.3",),
+        )
     )
     assert answer.readings[0].password.state == "none"
 
@@ -516,11 +538,13 @@ def test_a_neighbour_does_not_stand_in_for_a_password_server_that_is_down(
         neighbour, address="data-server.", port=dead, kind="data-server", interface="eth0", default=True
     )
     answer = client.look(
-        live,
-        [candidate(ours, password_port=servers.free_port(), interface="eth0", default=True), name],
-        PLATFORM,
-        deadline=time.monotonic() + 6,
-        resolve=lambda _: ("127.0.0.3",),
+        client.Question(
+            live,
+            [candidate(ours, password_port=servers.free_port(), interface="eth0", default=True), name],
+            PLATFORM,
+            time.monotonic() + 6,
+            lambda _: ("127.0.0.3",),
+        )
     )
     assert answer.readings[0].password.state == "unknown"
     assert answer.places[-1].outcome == "foreign" and "no lease names" in answer.places[-1].detail
@@ -608,7 +632,7 @@ def test_all_that_offered_are_told(live: System, servers: Any, shape: str, soon:
 
 
 def test_a_newer_password_is_not_acknowledged(live: System, servers: Any, soon: Soon) -> None:
-    """A reset between reading and acknowledging is left on the server (edge 40)."""
+    """A reset between reading and acknowledging is left on the server (field/cloudstack#edge-40)."""
     lab = servers.lab(Cloud(password=MARKER))
     endpoint = Endpoint(lab.address, lab.password_port)
     lab.change(password="marker-Pw2EXAMPLE")
@@ -658,7 +682,7 @@ def test_the_password_is_in_no_text(
     ):
         peer = servers.says(raw, "127.0.0.3")
         given.append(candidate(peer, password_port=peer.port))
-    answer = client.look(live, given, PLATFORM, deadline=soon(4))
+    answer = client.look(client.Question(live, given, PLATFORM, soon(4)))
     offer = answer.readings[0].password
     assert offer.value is not None
     places = passwords.acknowledge(live, offer.endpoints, offer.value, soon(3))
@@ -679,7 +703,7 @@ def test_a_router_logs_no_password(servers: Any, live: System) -> None:
     lines: List[str] = []
     lab = servers.lab(Cloud(password=MARKER), log=lines.append)
     assert isinstance(lab, LabRouter)
-    ask(live, lab.address, lab.password_port, None, time.monotonic() + 2)
+    ask(live, Endpoint(lab.address, lab.password_port), time.monotonic() + 2)
     assert lines == ['password "send_my_password" from 127.0.0.1: password']
 
 

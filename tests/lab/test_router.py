@@ -35,7 +35,7 @@ def metadata_places(answer: client.RouterAnswer) -> List[Place]:
 def test_everything_a_router_has_is_read(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """Id, host name, keys, user-data and password of an ordinary VR arrive in one complete reading."""
     lab = servers.lab(Cloud(hostname="web-01", user_data=b"\0\xff\r\n", password="marker-EXAMPLE"))
-    answer = client.look(live, [candidate(lab, interface="eth0")], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], PLATFORM, soon(5)))
     (reading,) = answer.readings
     assert (reading.instance_id, reading.metadata["local-hostname"]) == (UUID, "web-01")
     assert reading.ssh_keys == Cloud().ssh_keys
@@ -54,7 +54,7 @@ def test_everything_a_router_has_is_read(live: System, servers: Any, candidate: 
 def test_the_answer_crosses_the_wire(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """What the child found is the same after its way to the parent."""
     lab = servers.lab(Cloud(user_data=b"\0\xff"))
-    answer = client.look(live, [candidate(lab)], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5)))
     assert codec.decode(Reading, codec.encode(answer.readings[0])) == answer.readings[0]
     for place in answer.places:
         assert codec.decode(Place, codec.encode(place)) == place
@@ -66,7 +66,7 @@ def test_requests_come_from_the_lease_address(
     """The source address is our identity, on both ports, and a proxy in the environment is no way round."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     lab = servers.lab(Cloud(vms={"127.0.0.2": Cloud(instance_id=OTHER)}))
-    answer = client.look(live, [candidate(lab, source="127.0.0.2")], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(lab, source="127.0.0.2")], PLATFORM, soon(5)))
     assert answer.readings[0].instance_id == OTHER
     assert {request.source for request in lab.requests} == {"127.0.0.2"}
     assert {request.server for request in lab.requests} == {"metadata", "password"}
@@ -95,7 +95,7 @@ def test_the_older_paths_are_used_where_the_newer_are_missing(
     """A router that knows only /latest/KEY gives the same metadata."""
     with kind(latency=0.1) as lab:
         began = time.monotonic()
-        (reading,) = client.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+        (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
         assert time.monotonic() - began < 0.45
     assert reading.metadata["local-hostname"] == "vm-1"
     assert reading.metadata["public-ipv4"] == "192.0.2.10"
@@ -110,7 +110,7 @@ def test_at_most_four_round_trips(
     latency = 0.2
     lab = servers.lab(latency=latency, style=style)
     began = time.monotonic()
-    (reading,) = client.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
     trips = (time.monotonic() - began) / latency
     assert reading.complete and reading.ssh_keys == Cloud().ssh_keys
     assert 1.9 <= trips < 4.0
@@ -121,7 +121,7 @@ def test_sixty_more_keys_do_not_take_long(live: System, servers: Any, candidate:
     extra = {f"role-{number}": f"value {number}" for number in range(60)}
     lab = servers.lab(Cloud(metadata=extra), latency=0.05)
     began = time.monotonic()
-    (reading,) = client.look(live, [candidate(lab)], PLATFORM, deadline=soon(5)).readings
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
     assert time.monotonic() - began < 1.5
     assert {key: reading.metadata[key] for key in extra} == extra
 
@@ -141,7 +141,7 @@ IMPOSTORS = {
 def test_another_web_server_is_not_believed(
     live: System, servers: Any, candidate: Make, soon: Soon, name: str
 ) -> None:
-    """A router's own web page on port 80 is no metadata (edge 3); the true one is found beside it."""
+    """A router's own web page is no metadata (field/cloudstack#edge-3); the true one is found beside it."""
     body = IMPOSTORS[name]
 
     def behaviour(connection: Any, _request: bytes) -> None:
@@ -149,7 +149,7 @@ def test_another_web_server_is_not_believed(
 
     peer = servers.peer(behaviour, "127.0.0.3")
     lab = servers.lab()
-    answer = client.look(live, [candidate(peer), candidate(lab)], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(peer), candidate(lab)], PLATFORM, soon(5)))
     assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
     first = answer.places[0]
     assert first.outcome in ("malformed", "absent") and first.detail and "\n" not in first.detail
@@ -168,9 +168,9 @@ def test_another_web_server_is_not_believed(
 def test_dmi_tells_another_vms_metadata(
     live: System, servers: Any, candidate: Make, soon: Soon, platform: Platform, believed: bool
 ) -> None:
-    """A UUID that is not CloudStack's DMI UUID is another VM's (edges 22 and 23); its password, too."""
+    """A UUID unlike DMI's is another VM's, and so is its password (field/cloudstack#edge-22, #edge-23)."""
     lab = servers.lab()
-    answer = client.look(live, [candidate(lab, interface="eth0")], platform, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], platform, soon(5)))
     assert bool(answer.readings) is believed
     assert set(outcomes(answer).values()) == {"ok" if believed else "foreign"}
 
@@ -181,7 +181,7 @@ def test_an_old_instance_name_is_not_compared_with_dmi(
     """i-2-3-VM says nothing about the UUID."""
     lab = servers.lab(Cloud(instance_id="i-2-3-VM"))
     platform = Platform(uuid=OTHER, cloudstack=True)
-    (reading,) = client.look(live, [candidate(lab)], platform, deadline=soon(5)).readings
+    (reading,) = client.look(client.Question(live, [candidate(lab)], platform, soon(5))).readings
     assert reading.instance_id == "i-2-3-VM"
 
 
@@ -189,7 +189,7 @@ def test_the_better_ranked_of_two_vms_wins(live: System, servers: Any, candidate
     """Where two routers disagree about who we are, the rank decides and the report says so."""
     first = servers.lab(latency=0.3)
     second = servers.lab(Cloud(instance_id=OTHER), "127.0.0.3")
-    answer = client.look(live, [candidate(first), candidate(second)], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(first), candidate(second)], PLATFORM, soon(5)))
     assert [reading.instance_id for reading in answer.readings] == [UUID]
     assert outcomes(answer)[f"router 127.0.0.3:{second.port}"] == "foreign"
     assert OTHER in metadata_places(answer)[1].detail
@@ -203,7 +203,7 @@ def test_a_silent_better_candidate_is_not_waited_for(
     lab = servers.lab()
     began = time.monotonic()
     answer = client.look(
-        live, [candidate(silent, password_port=1), candidate(lab)], PLATFORM, deadline=soon(8)
+        client.Question(live, [candidate(silent, password_port=1), candidate(lab)], PLATFORM, soon(8))
     )
     assert 0.9 < time.monotonic() - began < 1.9
     assert answer.readings[0].place.endswith(f":{lab.port}")
@@ -225,7 +225,7 @@ def test_nobody_holds_a_look_past_its_deadline(
     ]
     given = [candidate(peer, password_port=peer.port) for peer in peers]
     began = time.monotonic()
-    answer = (client.read if repeat else client.look)(live, given, PLATFORM, deadline=soon(1.5))
+    answer = (client.read if repeat else client.look)(client.Question(live, given, PLATFORM, soon(1.5)))
     assert time.monotonic() - began < 2.2
     assert answer.readings == ()
     assert len(answer.places) == 10
@@ -242,7 +242,7 @@ def test_keys_that_never_end_do_not_cost_the_others(live: System, candidate: Mak
             return super().page(path, source)
 
     with Hanging() as lab:
-        (reading,) = client.look(live, [candidate(lab)], PLATFORM, deadline=soon(1.2)).readings
+        (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(1.2))).readings
     assert reading.metadata["local-hostname"] == "vm-1"
     assert not reading.complete
     assert [(one.datum, one.reason) for one in reading.refusals] == [("vm-id", "no answer in time")]
@@ -251,7 +251,7 @@ def test_keys_that_never_end_do_not_cost_the_others(live: System, candidate: Mak
 def test_no_candidates_no_work(live: System, soon: Soon) -> None:
     """Without a candidate the answer is empty, at once."""
     began = time.monotonic()
-    assert client.read(live, [], PLATFORM, deadline=soon(5)) == client.RouterAnswer()
+    assert client.read(client.Question(live, [], PLATFORM, soon(5))) == client.RouterAnswer()
     assert time.monotonic() - began < 0.1
 
 
@@ -268,7 +268,7 @@ def test_data_server_is_resolved_and_asked(live: System, servers: Any, candidate
         return ("127.0.0.1",)
 
     given = candidate(lab, address="data-server.", kind="data-server")
-    answer = client.look(live, [given], PLATFORM, deadline=soon(5), resolve=resolve)
+    answer = client.look(client.Question(live, [given], PLATFORM, soon(5), resolve))
     assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
     assert answer.readings[0].password.state == "offered"
     assert asked == [given]
@@ -281,11 +281,9 @@ def test_data_server_folds_into_the_candidate_with_its_address(
     lab = servers.lab(latency=0.1)
     named = candidate(lab, address="data-server.", kind="data-server", why="its name")
     answer = client.look(
-        live,
-        [candidate(lab, why="its lease"), named],
-        PLATFORM,
-        deadline=soon(5),
-        resolve=lambda _: ("127.0.0.1",),
+        client.Question(
+            live, [candidate(lab, why="its lease"), named], PLATFORM, soon(5), lambda _: ("127.0.0.1",)
+        )
     )
     (place,) = metadata_places(answer)
     assert place.why == "its lease; also data-server."
@@ -299,7 +297,7 @@ def test_data_server_that_does_not_resolve_is_absent(live: System, candidate: Ma
         raise OSError("no such name")
 
     given = candidate(address="data-server.", kind="data-server")
-    answer = client.look(live, [given], PLATFORM, deadline=soon(5), resolve=resolve)
+    answer = client.look(client.Question(live, [given], PLATFORM, soon(5), resolve))
     (place,) = answer.places
     assert (place.outcome, place.detail) == ("absent", "data-server. does not resolve")
 
@@ -314,11 +312,11 @@ def test_resolvers_that_hang_hold_up_nobody(live: System, servers: Any, candidat
 
     given = candidate(address="data-server.", kind="data-server")
     began = time.monotonic()
-    answer = client.look(live, [given], PLATFORM, deadline=soon(8), resolve=resolve)
+    answer = client.look(client.Question(live, [given], PLATFORM, soon(8), resolve))
     assert 2.8 < time.monotonic() - began < 3.8
     assert answer.places[0].outcome == "timeout"
     began = time.monotonic()
-    answer = client.look(live, [candidate(servers.lab()), given], PLATFORM, deadline=soon(8), resolve=resolve)
+    answer = client.look(client.Question(live, [candidate(servers.lab()), given], PLATFORM, soon(8), resolve))
     assert time.monotonic() - began < 0.8
     assert len(answer.readings) == 1
     release.set()
@@ -353,7 +351,7 @@ def test_a_late_router_is_caught_within_a_second(
         given.append(candidate(silent, password_port=1))
     thread, started = later(lab, 2.0)
     try:
-        answer = client.read(live, given, PLATFORM, deadline=soon(12))
+        answer = client.read(client.Question(live, given, PLATFORM, soon(12)))
         assert answer.readings[0].complete
         assert answer.readings[0].password.state == "offered"
         thread.join()
@@ -366,7 +364,7 @@ def test_a_late_router_is_caught_within_a_second(
 def test_a_router_that_does_not_know_us_yet_is_asked_again(
     live: System, servers: Any, candidate: Make, soon: Soon
 ) -> None:
-    """404 for everything, then metadata: the VR's DHCP answers before its web server is ready (1.6)."""
+    """404 for all, then metadata: the VR's DHCP answers before its web server (field/cloudstack#1.6)."""
 
     class Deferred(LabRouter):
         ready = 0.0
@@ -376,7 +374,7 @@ def test_a_router_that_does_not_know_us_yet_is_asked_again(
 
     with Deferred() as lab:
         lab.ready = time.monotonic() + 0.7
-        answer = client.read(live, [candidate(lab)], PLATFORM, deadline=soon(8))
+        answer = client.read(client.Question(live, [candidate(lab)], PLATFORM, soon(8)))
         assert answer.readings[0].instance_id == UUID
         assert time.monotonic() - lab.ready < 1.2
 
@@ -390,7 +388,7 @@ def test_a_late_password_server_is_waited_for_a_little(
     thread, _ = later(second, 1.0)
     try:
         given = candidate(lab, password_port=second.password_port)
-        answer = client.read(live, [given], PLATFORM, deadline=soon(9))
+        answer = client.read(client.Question(live, [given], PLATFORM, soon(9)))
         assert answer.readings[0].password.state == "offered"
         assert sum(request.what.endswith("/local-hostname") for request in lab.requests) == 1
     finally:
@@ -405,34 +403,26 @@ def test_no_password_server_at_all_ends_in_an_incomplete_reading(
     lab = servers.lab()
     given = candidate(lab, password_port=servers.free_port())
     began = time.monotonic()
-    (reading,) = client.read(live, [given], PLATFORM, deadline=soon(9)).readings
+    (reading,) = client.read(client.Question(live, [given], PLATFORM, soon(9))).readings
     assert 2.5 < time.monotonic() - began < 4.0
     assert (reading.password.state, reading.complete) == ("unknown", False)
     assert "connection refused" in reading.password.reason
     began = time.monotonic()
-    (reading,) = client.look(live, [given], PLATFORM, deadline=soon(9)).readings
+    (reading,) = client.look(client.Question(live, [given], PLATFORM, soon(9))).readings
     assert time.monotonic() - began < 0.8
     assert (reading.password.state, reading.complete) == ("unknown", False)
-
-
-def test_patience_ends_the_wait_for_a_router(live: System, candidate: Make, soon: Soon) -> None:
-    """With patience the wait ends long before the deadline, and the places say what was tried."""
-    began = time.monotonic()
-    answer = client.read(live, [candidate()], PLATFORM, deadline=soon(20), patience=0.8)
-    assert 0.6 < time.monotonic() - began < 1.5
-    assert set(outcomes(answer).values()) == {"refused"}
 
 
 def test_progress_tells_what_changes(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """Who waits hears each new state once: first the refusals, later the reading without its password."""
     lab = servers.lab()
     heard: List[client.RouterAnswer] = []
-    client.read(live, [candidate()], PLATFORM, deadline=soon(1.5), progress=heard.append)
+    client.read(client.Question(live, [candidate()], PLATFORM, soon(1.5)), progress=heard.append)
     assert "refused" in outcomes(heard[-1]).values()
     assert len(heard) <= 3
     heard.clear()
     given = candidate(lab, password_port=servers.free_port())
-    client.read(live, [given], PLATFORM, deadline=soon(2), progress=heard.append)
+    client.read(client.Question(live, [given], PLATFORM, soon(2)), progress=heard.append)
     assert heard[-1].readings[0].metadata["local-hostname"] == "vm-1"
     assert heard[-1].readings[0].password.state == "unknown"
 
@@ -450,7 +440,7 @@ def test_one_address_for_two_sources_is_two_candidates(
     """The same router asked from another NIC's address may know another VM."""
     lab = servers.lab(Cloud(vms={"127.0.0.2": replace(Cloud(), instance_id=OTHER)}))
     given = [candidate(lab, source="127.0.0.2"), candidate(lab, source="127.0.0.1")]
-    answer = client.look(live, given, PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, given, PLATFORM, soon(5)))
     assert answer.readings[0].instance_id == OTHER
     assert [place.outcome for place in metadata_places(answer)] == ["ok", "foreign"]
 
@@ -461,7 +451,7 @@ def test_no_more_candidates_than_the_child_has_descriptors_for(
     """The twelve best are asked; the report names the others."""
     lab = servers.lab()
     dead = [candidate(lab, address=f"127.0.1.{number}") for number in range(13)]
-    answer = client.look(live, [candidate(lab), *dead], PLATFORM, deadline=soon(5))
+    answer = client.look(client.Question(live, [candidate(lab), *dead], PLATFORM, soon(5)))
     assert len(answer.readings) == 1
     skipped = [place for place in metadata_places(answer) if place.outcome == "skipped"]
     assert [place.place for place in skipped] == ["router 127.0.1.11", "router 127.0.1.12"]

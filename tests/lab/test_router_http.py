@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, Tuple
 import pytest
 
 from csagent.errors import Absent, CutShort, Malformed, ProbeError, Refused, TimedOut, Unreachable
+from csagent.model import Endpoint
 from csagent.sources.router.http import Http
 from csagent.system.seams import System
 
@@ -21,8 +22,8 @@ SECRET = MARKER.encode()
 
 
 def open_http(system: System, peer: Any, seconds: float = 1.0, **fields: Any) -> Http:
-    fields.setdefault("source", None)
-    return Http(system, peer.address, peer.port, deadline=time.monotonic() + seconds, **fields)
+    endpoint = Endpoint(peer.address, peer.port, fields.pop("source", None))
+    return Http(system, endpoint, deadline=time.monotonic() + seconds, **fields)
 
 
 @pytest.fixture
@@ -152,13 +153,13 @@ def test_refused_and_unreachable_are_told_apart(live: System, servers: Any) -> N
     end = time.monotonic() + 1
     port = servers.free_port()
     with pytest.raises(Refused, match="connection refused"):
-        Http(live, "127.0.0.1", port, None, deadline=end).get("/", 10)
+        Http(live, Endpoint("127.0.0.1", port), deadline=end).get("/", 10)
     with pytest.raises(Unreachable, match="source address"):
-        Http(live, "127.0.0.1", port, "192.0.2.77", deadline=end).get("/", 10)
+        Http(live, Endpoint("127.0.0.1", port, "192.0.2.77"), deadline=end).get("/", 10)
     with pytest.raises(Unreachable, match="not an IPv4 address"):
-        Http(live, "localhost", port, None, deadline=end).get("/", 10)
+        Http(live, Endpoint("localhost", port), deadline=end).get("/", 10)
     with pytest.raises(ProbeError):
-        Http(live, "127.0.0.1", 70000, None, deadline=end).get("/", 10)
+        Http(live, Endpoint("127.0.0.1", 70000), deadline=end).get("/", 10)
 
 
 def test_connections_are_kept_and_bound_to_the_source(live: System, servers: Any) -> None:
@@ -261,7 +262,7 @@ system = System()
 ours = Candidate("127.0.0.1", "given", "test", port=PORT, password_port=PASSWORD_PORT)
 others = [Candidate("127.0.0.1", "given", "test", port=port, password_port=1) for port in DEAD]
 name = Candidate("data-server.", "data-server", "test", port=1, password_port=1)
-answer = client.read(system, [*others, ours, name], Platform(), deadline=end)
+answer = client.read(client.Question(system, [*others, ours, name], Platform(), end))
 offer = answer.readings[0].password
 places = passwords.acknowledge(system, offer.endpoints, offer.value, end)
 print(len(answer.readings[0].metadata), places[0].detail)

@@ -30,7 +30,7 @@ def read_lab(live: System, candidate: Callable[..., Candidate]) -> Read:
     def read(cloud: Cloud, kind: Any = LabRouter, **fields: Any) -> Tuple[Reading, LabRouter]:
         with kind(cloud, **fields) as lab:
             deadline = time.monotonic() + 8
-            answer = client.look(live, [candidate(lab)], Platform(), deadline=deadline)
+            answer = client.look(client.Question(live, [candidate(lab)], Platform(), deadline))
             return answer.readings[0], lab
 
     return read
@@ -72,7 +72,7 @@ def test_hostile_key_names_are_never_requested(read_lab: Read) -> None:
 
 
 def test_keys_are_found_though_they_are_not_listed(read_lab: Read) -> None:
-    """A well-known key that the listing leaves out (2.3) is read; a custom one cannot be known."""
+    """A well-known key that is not listed (field/cloudstack#2.3) is read; a custom one cannot be known."""
     cloud = Cloud(metadata={"my-cloud-name": "a", "cloud-name": "b", "host": "c"})
     reading, lab = read_lab(cloud)
     assert (
@@ -86,7 +86,7 @@ def test_keys_are_found_though_they_are_not_listed(read_lab: Read) -> None:
 
 
 def test_a_listed_key_that_is_gone_is_a_reason(read_lab: Read) -> None:
-    """Deleting a key leaves its name in the listing (2.3): recorded, and the reading is complete."""
+    """A deleted key stays in the listing (field/cloudstack#2.3): recorded, and the reading is complete."""
 
     class Gone(Listing):
         names = b"gone\nrole\n"
@@ -129,14 +129,14 @@ def test_a_value_that_is_none_costs_only_itself(read_lab: Read, value: str, reas
 
 @pytest.mark.parametrize("name", ["10.1.1.1", "-bad-", "a b", "x" * 65, "localhost"])
 def test_a_host_name_that_cannot_be_set_is_refused(read_lab: Read, name: str) -> None:
-    """local-hostname is checked where it is read (edge 21)."""
+    """local-hostname is checked where it is read (field/cloudstack#edge-21)."""
     reading, _ = read_lab(Cloud(hostname=name))
     assert "local-hostname" not in reading.metadata
     assert "local-hostname" in reasons(reading)
 
 
 def test_empty_values_are_no_values(read_lab: Read) -> None:
-    """200 with an empty body is how the VR says null (2.5): not a value and not a fault."""
+    """200 with an empty body is how the VR says null (field/cloudstack#2.5): not a value and not a fault."""
     reading, _ = read_lab(Cloud(ssh_keys=(), metadata={"role": "", "service-offering": ""}))
     assert set(reading.metadata) == {"instance-id", "local-hostname", "vm-id"}
     assert (reading.ssh_keys, reading.refusals, reading.complete) == ((), (), True)
@@ -160,7 +160,7 @@ def test_escapes_that_make_no_text_are_refused(value: str) -> None:
 
 
 def test_both_spellings_of_the_hypervisor_are_one_key(read_lab: Read) -> None:
-    """hypervisor-hostname (2.8) is kept as hypervisor-host-name, which wins where both are there."""
+    """hypervisor-hostname (field/cloudstack#2.8) is kept as hypervisor-host-name, which wins over it."""
     reading, _ = read_lab(Cloud(metadata={"hypervisor-host-name": "kvm-7"}), style="directory")
     assert reading.metadata["hypervisor-host-name"] == "kvm-7"
     reading, _ = read_lab(Cloud(metadata={"hypervisor-host-name": "a", "hypervisor-hostname": "b"}))
@@ -169,7 +169,7 @@ def test_both_spellings_of_the_hypervisor_are_one_key(read_lab: Read) -> None:
 
 
 def test_directories_are_read_one_level_deep(read_lab: Read) -> None:
-    """EC2-style trees: children of a directory, public keys in one file each (2.8)."""
+    """EC2-style trees: children of a directory, public keys in one file each (field/cloudstack#2.8)."""
     second = KEY.replace("RVhB", "RVhC")
     cloud = Cloud(ssh_keys=(KEY, second), metadata={"placement/zone": "z1", "placement/deep/er": "no"})
     reading, lab = read_lab(cloud, style="directory")
@@ -207,7 +207,7 @@ class Rewriting(LabRouter):
 
 
 def test_cut_public_keys_are_asked_for_again(read_lab: Read) -> None:
-    """A partial line is caught in mid-write (2.6): the second answer is used, without a complaint."""
+    """A line caught in mid-write (field/cloudstack#2.6): the second answer is used, without a complaint."""
     reading, _ = read_lab(Cloud(), Rewriting)
     assert (reading.ssh_keys, reading.refusals) == ((KEY,), ())
 
@@ -329,7 +329,7 @@ def test_doubt_is_not_lost_among_many_refusals(read_lab: Read) -> None:
 
 
 def test_html_is_never_a_key(read_lab: Read) -> None:
-    """Status 200 with a page where keys should be gives no keys (edge 52)."""
+    """Status 200 with a page where keys should be gives no keys (field/cloudstack#edge-52)."""
     reading, _ = read_lab(Cloud(ssh_keys=("<html><body>", "Not found", "</body></html>")))
     assert reading.ssh_keys == ()
     assert any("HTML" in refusal.reason for refusal in reading.refusals)

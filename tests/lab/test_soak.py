@@ -14,7 +14,7 @@ import pytest
 from support.running_daemon import CLOUD, Running, until
 
 PASSES = int(os.environ.get("CSAGENT_SOAK", "25"))
-RSS_LIMIT = 16 * 1024  # KiB, DESIGN "Speed"
+RSS_LIMIT = 16 * 1024  # KiB
 GROWTH_LIMIT = 1024  # KiB
 
 
@@ -63,6 +63,7 @@ TURNS = int(os.environ.get("CSAGENT_SOAK_TURNS", "300"))
 MANY_TURNS = """
 import os, sys
 from csagent.daemon.loop import Daemon
+from csagent.daemon.schedule import Schedule
 from csagent.errors import CsagentError
 from csagent.log import Log
 
@@ -74,16 +75,18 @@ def size():
 def prepare(plain):
     raise CsagentError("EXAMPLE")
 
-class Hurried(Daemon):
-    turns = 0
-    def _next(self, seconds):
-        self.turns += 1
-        self.due = 0.0
-        if self.turns in (100, int(sys.argv[1])):
-            print(self.turns, *size())
-        self.signals.stop = self.turns >= int(sys.argv[1])
+class Hurried(Schedule):
+    passes = 0
+    def failed(self, now):
+        self.passes += 1
+        self.again()
+        if self.passes in (100, int(sys.argv[1])):
+            print(self.passes, *size())
+        daemon.signals.stop = self.passes >= int(sys.argv[1])
 
-assert Hurried(prepare, Log(-1)).run() == 0
+daemon = Daemon(prepare, Log(-1))
+daemon.schedule = Hurried(0.0, 0.0)
+assert daemon.run() == 0
 """
 
 

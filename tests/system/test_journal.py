@@ -38,7 +38,7 @@ import os, sys
 stream = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = f"{stream.st_dev}:{stream.st_ino}"
 from csagent import agent
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options, PassRequest
 from csagent.log import Log
 from csagent.settings import Settings
 from csagent.system.seams import System
@@ -48,7 +48,7 @@ log = Log(1)
 for _again in range(2):
     child = os.fork()
     if child == 0:
-        agent.run_pass(System.at(root), Settings(), options, wait=10, log=log.info)
+        agent.run_pass(PassRequest(System.at(root), Settings(), options, 10, log=log.info))
         os._exit(0)
     if os.waitpid(child, 0)[1]:
         sys.exit(1)

@@ -127,27 +127,29 @@ def test_a_pass_that_waits_looks_as_soon_as_there_is_an_address() -> None:
     """The next look is due half a second after the last; once the kernel tells of an address, at once."""
     script = """
 import select, subprocess, time
-from csagent.sources.changes import SOON, Lookout
+from csagent.settings import Settings
+from csagent.sources import observe
+from csagent.sources.request import PassRequest
 from csagent.system.seams import System
 subprocess.run(["ip", "link", "add", "dummy7", "type", "veth"], check=True)
-lookout = Lookout(System.at("/"), ("config-2",), True)
-assert lookout.look() == (False, False), "not due"
+request = PassRequest(System.at("/"), Settings())
+changes = observe._changes(request)
+assert changes.changed() == [], "not due"
 subprocess.run(["ip", "addr", "add", "192.0.2.7/24", "dev", "dummy7"], check=True)
-assert select.select(lookout.waits_for(), [], [], 2.0)[0]
-lookout.heard()
-assert lookout.until() - time.monotonic() <= SOON
-time.sleep(SOON + 0.01)
-assert lookout.look() == (True, False)
-assert lookout.until() - time.monotonic() > 2 * SOON
-lookout.close()
+assert select.select(changes.sources, [], [], 20.0)[0]
+assert changes.told(changes.sources) == ["network"]
+changes.hurry(observe.SOON)
+assert changes.next_look - time.monotonic() <= observe.SOON
+time.sleep(observe.SOON + 0.01)
+assert changes.changed() == ["network"]
+changes.close()
 
-from csagent.sources.jobs import Options
-from csagent.sources.observe import _Observer
-from csagent.settings import Settings
-observer = _Observer(System.at("/"), Settings(), Options(), 10.0, 3.0, None)
-observer.lookout._next = began = time.monotonic() - 1.0
-observer._select()
-assert time.monotonic() - began < 3.0, "a look that was overdue had to wait for something else"
+observer = observe._Observer(request)
+slept = []
+observe.select.select = lambda _reading, _writing, _failing, seconds: slept.append(seconds) or ([], [], [])
+observer.changes.next_look = time.monotonic() - 1.0
+observer._wait()
+assert slept == [0.0], "a look that was overdue had to wait for something else"
 """
     if os.geteuid() != 0:
         pytest.skip("needs root: it makes a network namespace")

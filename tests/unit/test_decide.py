@@ -102,7 +102,7 @@ def test_keys_written_once_and_revoked_on_change() -> None:
 
 
 def test_an_empty_answer_never_revokes() -> None:
-    """No keys is no order to remove any (edges 16, 53)."""
+    """No keys is no order to remove any (field/cloudstack#edge-16, #edge-53)."""
     known = replace(FRESH, ssh_keys=(make_key(1),), ssh_user="root")
     action = one("ssh_keys", Observation(), known)
     assert isinstance(action, Leave) and action.state == "absent" and "nothing is revoked" in action.reason
@@ -188,14 +188,14 @@ def test_a_new_password_is_set() -> None:
 
 
 def test_the_newest_again_is_only_acknowledged() -> None:
-    """A lost acknowledgement is repeated; the password is not set again (edge 36)."""
+    """A lost acknowledgement is repeated; the password is not set again (field/cloudstack#edge-36)."""
     known = FRESH.with_password(OLD).with_password(PASSWORD)
     action = one("password", Observation(password=offer()), known)
     assert isinstance(action, Acknowledge) and not action.changes and action.endpoints == (ENDPOINT,)
 
 
 def test_a_stale_copy_is_refused() -> None:
-    """An older password offered again is neither set nor acknowledged (edges 37, 38)."""
+    """An older one offered again is neither set nor acknowledged (field/cloudstack#edge-37, #edge-38)."""
     known = FRESH.with_password(OLD).with_password(PASSWORD)
     action = one("password", Observation(password=offer(OLD)), known)
     assert isinstance(action, Leave) and action.state == "refused" and not action.wrong
@@ -220,7 +220,7 @@ def test_eight_passwords_are_remembered() -> None:
 
 
 def test_an_old_scripts_marker_is_honoured() -> None:
-    """The MD5 with a newline that the old scripts left keeps a password from being put back (edge 45)."""
+    """The old scripts' MD5 with a newline keeps a password from being put back (field/cloudstack#edge-45)."""
     import hashlib
 
     marker = hashlib.md5(PASSWORD.reveal() + b"\n").hexdigest()
@@ -240,7 +240,7 @@ def test_password_states_without_an_offer() -> None:
 
 
 def test_user_data_is_kept_once() -> None:
-    """A copy is kept when its content changes, whatever the instance id says (edge 29)."""
+    """A copy is kept when its content changes, whatever the instance id says (field/cloudstack#edge-29)."""
     data = describe(b"#!/bin/sh\n")
     action = one("user_data", Observation(user_data=data))
     assert isinstance(action, KeepUserData) and action.user_data == data

@@ -26,9 +26,10 @@ def functions(path: Path) -> "set[str]":
 
 
 def headings(text: str) -> List[str]:
-    """The anchors that a page has, as GitHub makes them."""
-    found = re.findall(r"^#+ (.+)$", text, re.M)
-    return [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in found]
+    """The anchors that a page has, as GitHub makes them, and those that it sets itself."""
+    found = [re.sub(r"<[^>]*>", "", one) for one in re.findall(r"^#+ (.+)$", text, re.M)]
+    own = re.findall(r'<a id="([^"]+)"></a>', text)
+    return [*own, *(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in found)]
 
 
 def test_every_page_is_there() -> None:

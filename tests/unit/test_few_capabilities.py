@@ -58,7 +58,9 @@ def test_a_child_of_another_user_is_ended() -> None:
     def check() -> None:
         somebody = jail.unprivileged()
         assert somebody is not None
-        child = jail.start(System(), "test", lambda: None, lambda _p, _say: time.sleep(60), SMALL, somebody)
+        child = jail.start(
+            jail.Job("test", System(), lambda: None, lambda _p, _say: time.sleep(60), SMALL, somebody)
+        )
         while f"Uid:\t{somebody.uid}\t" not in Path(f"/proc/{child.pid}/status").read_text():
             time.sleep(0.01)
         with pytest.raises(PermissionError):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.apply.executor import TOLD, Worker
+from csagent.apply.executor import TOLD, PlanExecutor
 from csagent.log import NORMAL, PATIENCE, QUIET, VERBOSE, Log, native
 from csagent.plan import Leave, Outcome, Plan
 from csagent.state.applied import Memory
@@ -209,7 +209,7 @@ def says(system: System, monkeypatch: pytest.MonkeyPatch) -> Callable[..., List[
     def run(outcome: Outcome, previous: object = None, reason: str = "why") -> List[Dict[str, str]]:
         heard = Heard()
         known = Memory(instance_id="i-2-3-VM", salt=b"x")
-        worker = Worker(system, known, heard, previous={outcome.datum: previous})
+        worker = PlanExecutor(system, known, heard, lambda *_: (), previous={outcome.datum: previous})
         monkeypatch.setattr(worker, "_one", lambda _action: outcome)
         action = Leave(outcome.datum, reason, outcome.source)
         assert worker.carry_out(Plan((action,))) == (outcome,)
@@ -277,7 +277,9 @@ def test_nothing_to_do_is_silent(says: Callable[..., List[Dict[str, str]]], stat
 def test_no_instance_is_no_field(system: System) -> None:
     """Before a source has told the instance id, the field is empty, which leaves it out."""
     heard = Heard()
-    Worker(system, Memory(), heard).carry_out(Plan((Leave("password", "stale", state="refused"),)))
+    PlanExecutor(system, Memory(), heard, lambda *_: ()).carry_out(
+        Plan((Leave("password", "stale", state="refused"),))
+    )
     assert [line["instance"] for line in heard.lines] == [""]
 
 

@@ -38,7 +38,7 @@ def test_comments_only_do_not_import_yaml(tree: Path) -> None:
 
 
 def test_every_setting(tree: Path) -> None:
-    """All keys of DESIGN's table are read; a drop-in wins over the main file."""
+    """All keys are read; a drop-in wins over the main file."""
     (tree / "etc/csagent/conf.d").mkdir(parents=True)
     (tree / "etc/csagent/conf.d/50-site.yaml").write_text("poll: 0\nhostname: false\n")
     read = load(

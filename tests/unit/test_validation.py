@@ -29,7 +29,7 @@ def test_password_is_taken_as_it_is(raw: bytes) -> None:
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_password_loses_one_line_end(end: bytes) -> None:
-    """One trailing LF or CR LF is removed and nothing else is (edge 33)."""
+    """One trailing LF or CR LF is removed and nothing else is (field/cloudstack#edge-33)."""
     assert validation.password(b" EXAMPLE " + end).reveal() == b" EXAMPLE "
 
 
@@ -37,7 +37,7 @@ def test_password_loses_one_line_end(end: bytes) -> None:
     "raw", [b"", b"\n", b"  ", b"saved_password", b"saved_password\n", b"bad_request", b"bad_request\r\n"]
 )
 def test_no_password_is_waiting(raw: bytes) -> None:
-    """The server's words for "nothing for you" are no password and no error (edges 16, 31, 41)."""
+    """The words for "nothing for you" are no error (field/cloudstack#edge-16, #edge-31, #edge-41)."""
     with pytest.raises(Absent):
         validation.password(raw)
 
@@ -59,7 +59,7 @@ def test_no_password_is_waiting(raw: bytes) -> None:
     ],
 )
 def test_what_is_not_a_password(raw: bytes) -> None:
-    """Every row of DESIGN's "what is not a password" is refused, without a byte of it in the reason."""
+    """What is no password is refused (field/cloudstack#edge-31), without a byte of it in the reason."""
     with pytest.raises(Malformed) as caught:
         validation.password(raw)
     assert raw.decode("latin-1").strip()[:8] not in str(caught.value).replace("HTTP status", "").replace(
@@ -111,19 +111,19 @@ def test_good_hostnames(name: str) -> None:
     ],
 )
 def test_bad_hostnames(name: str) -> None:
-    """Addresses, long names and anything that is no RFC 1123 name are refused (edges 19, 21)."""
+    """Addresses, long names and what RFC 1123 forbids are refused (field/cloudstack#edge-19, #edge-21)."""
     with pytest.raises(Malformed):
         validation.hostname(name)
 
 
 def test_empty_hostname_is_absent() -> None:
-    """An empty value means that there is none (edge 16)."""
+    """An empty value means that there is none (field/cloudstack#edge-16)."""
     with pytest.raises(Absent):
         validation.hostname(" \n")
 
 
 def test_instance_ids() -> None:
-    """UUIDs in any case and the old instance names are ids; nothing else is (edge 22)."""
+    """UUIDs in any case and the old instance names are ids; nothing else is (field/cloudstack#edge-22)."""
     assert (
         validation.instance_id("3F0C9A52-7c1e-4a55-9f0e-6d1b2c3d4e5f\n")
         == "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
@@ -179,7 +179,7 @@ def test_keys_of_every_kind_survive() -> None:
     ],
 )
 def test_lines_that_are_no_keys(line: bytes) -> None:
-    """HTML, cut blobs, bytes that are no text and a byte order mark cost their own line (edge 52)."""
+    """HTML, cut blobs, bytes that are no text and a BOM cost their own line (field/cloudstack#edge-52)."""
     keys, reasons = validation.ssh_keys(b"\n" + line + b"\r\n" + make_key(2).encode() + b"\n")
     assert keys == (make_key(2),)
     assert len(reasons) == 1
@@ -218,7 +218,7 @@ def test_metadata_keys(name: str) -> None:
     "name", ["../../etc/passwd", "a/b", "..", ".hidden", "", "a\nb", "a\0b", "x" * 200, "é", "a..b", "-x"]
 )
 def test_hostile_metadata_keys(name: str) -> None:
-    """Paths and odd characters are never asked for (edge 24)."""
+    """Paths and odd characters are never asked for (field/cloudstack#edge-24)."""
     assert not validation.metadata_key(name)
 
 
@@ -231,7 +231,7 @@ def test_metadata_values() -> None:
 
 
 def test_addresses() -> None:
-    """Dotted quads only: a MAC where an address should be is none (edge 20)."""
+    """Dotted quads only: a MAC where an address should be is none (field/cloudstack#edge-20)."""
     assert validation.address("10.1.1.042") == "10.1.1.42"
     for text in ("02:00:4c:9f:00:05", "10.1.1", "10.1.1.256", "1.2.3.4.5", "a.b.c.d", ""):
         assert validation.address(text) is None

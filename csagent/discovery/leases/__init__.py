@@ -1,4 +1,4 @@
-"""Leases of every DHCP client, and which of them to believe (facts/dhcp-leases.md, "Rules")."""
+"""Leases of every DHCP client, and which of them to believe (field/dhcp-leases#rules)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from csagent.discovery.leases import (
     udhcpc,
     wicked,
 )
-from csagent.discovery.leases.client import Client, Evidence, Statement
+from csagent.discovery.leases.client import Client, RawLeases, Statement
 from csagent.model import Lease, Nic, Rejected
 
 CLIENTS: Tuple[Client, ...] = (
@@ -32,8 +32,8 @@ CLIENTS: Tuple[Client, ...] = (
     connman,
 )
 
-# Rule 4: whom to believe first where several name an address that is on the NIC. What lives in /run, or
-# is a running daemon's word, comes first: it is proof of this boot.
+# Whom to believe first where several name an address that is on the NIC (field/dhcp-leases#rule-4). What
+# lives in /run, or is a running daemon's word, comes first: it is proof of this boot.
 TRUST: Tuple[Tuple[str, str], ...] = (
     (networkd.NAME, "*"),
     (networkmanager.NAME, networkmanager.DEVICES),
@@ -62,11 +62,11 @@ class Belief(NamedTuple):
     notes: Tuple[str, ...]
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """What all the clients say, unjudged."""
-    yield from evidence.distrusted
+    yield from raw.distrusted
     for client in CLIENTS:
-        yield from client.statements(evidence, nics)
+        yield from client.statements(raw, nics)
 
 
 def believe(
@@ -75,7 +75,8 @@ def believe(
     """Apply the rules: address on the NIC, not over, and the most trusted client of those that agree.
 
     Args:
-        said: the statements of the clients, each the newest of its file and interface (rule 2).
+        said: the statements of the clients, each the newest of its file and interface
+            (field/dhcp-leases#rule-2).
         nics: the NICs as the kernel has them. None at all (a tree that tells nothing) lets any name pass.
         now: seconds since the epoch.
         addresses_known: False for a tree that does not say which addresses its NICs have; what holds
@@ -124,7 +125,7 @@ def rank(lease: Lease) -> int:
 
 
 def _against(lease: Lease, known: Dict[str, Nic], now: float, addresses_known: bool) -> Optional[str]:
-    """What speaks against a lease: rules 7, 1 and 3."""
+    """What speaks against a lease: field/dhcp-leases#rule-7, #rule-1 and #rule-3."""
     if not _INTERFACE.fullmatch(lease.interface):
         return "it names no possible interface"
     nic = known.get(lease.interface)

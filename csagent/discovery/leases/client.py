@@ -1,6 +1,6 @@
 """What a DHCP client module provides, and the evidence it judges.
 
-Evidence is gathered in two steps because of who may read what (facts/dhcp-leases.md): the files while
+The evidence is gathered in two steps because of who may read what (field/dhcp-leases): the files while
 the process is still root, without looking into them further than "is there a whole record yet"; the
 parsing, and the few commands that know more than the files, once it is nobody.
 """
@@ -29,7 +29,7 @@ COMMAND_TIMEOUT = 2.0
 Statement = Union[Lease, Rejected]
 
 
-class Evidence:
+class RawLeases:
     """What the DHCP clients have left on this system.
 
     Attributes:
@@ -91,23 +91,23 @@ class Client(Protocol):
     def complete(self, content: bytes) -> bool:
         """Whether a file holds at least one whole record; cheap, for any bytes."""
 
-    def statements(self, evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+    def statements(self, raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
         """Everything the client says, newest statement per interface and file, unjudged."""
 
 
-def gather(system: System, clients: Sequence[Client]) -> Evidence:
+def gather(system: System, clients: Sequence[Client]) -> RawLeases:
     """Read the files of all clients, and parse none of them.
 
     On a live system a file that was changed a moment ago and holds no whole record yet is read up to
     three times again, 50 ms apart: dhclient, dhcpcd and wicked truncate before they write.
     """
-    evidence = Evidence(runner=system.runner)
+    raw = RawLeases(runner=system.runner)
     unfinished: List[Tuple[str, Client]] = []
     known: Dict[str, str] = {}
     seen: Set[str] = set()
     for client in clients:
         for pattern in client.MARKS:
-            evidence.marks.update(system.tree.glob(pattern))
+            raw.marks.update(system.tree.glob(pattern))
         for pattern in client.FILES:
             for path in system.tree.glob(pattern):
                 if path in seen or len(seen) >= MAX_FILES:
@@ -116,18 +116,18 @@ def gather(system: System, clients: Sequence[Client]) -> Evidence:
                 objection = trusted_path.objection(system, path, trusted_path.SYSTEM, known)
                 if objection is not None:
                     reason = f"not believed: {objection}"
-                    evidence.distrusted.append(Rejected(path, client.NAME, None, reason))
-                elif _read(system, evidence, path, client):
+                    raw.distrusted.append(Rejected(path, client.NAME, None, reason))
+                elif _read(system, raw, path, client):
                     unfinished.append((path, client))
     for _ in range(RETRIES):
         if not unfinished:
             break
         system.clock.sleep(RETRY_PAUSE)
-        unfinished = [(path, client) for path, client in unfinished if _read(system, evidence, path, client)]
-    return evidence
+        unfinished = [(path, client) for path, client in unfinished if _read(system, raw, path, client)]
+    return raw
 
 
-def reread(system: System, evidence: Evidence, paths: Sequence[str]) -> bool:
+def reread(system: System, raw: RawLeases, paths: Sequence[str]) -> bool:
     """Read files again, as whoever we are now; say whether one of them has changed."""
     changed = False
     for path in paths:
@@ -135,24 +135,24 @@ def reread(system: System, evidence: Evidence, paths: Sequence[str]) -> bool:
             content, _ = read_lease_file(system.tree, path)
         except OSError:
             continue
-        changed = changed or content != evidence.files.get(path)
-        evidence.files[path] = content
+        changed = changed or content != raw.files.get(path)
+        raw.files[path] = content
     return changed
 
 
-def _read(system: System, evidence: Evidence, path: str, client: Client) -> bool:
+def _read(system: System, raw: RawLeases, path: str, client: Client) -> bool:
     """Read one file into the evidence; True where it is worth a second look."""
-    if sum(map(len, evidence.files.values())) > TOTAL_LIMIT:
-        evidence.unread[path] = f"more than {TOTAL_LIMIT} bytes of leases in all"
+    if sum(map(len, raw.files.values())) > TOTAL_LIMIT:
+        raw.unread[path] = f"more than {TOTAL_LIMIT} bytes of leases in all"
         return False
     try:
         content, changed = read_lease_file(system.tree, path)
     except FileNotFoundError:
         return False  # wicked unlinks before it writes; the next event brings us back
     except OSError as error:
-        evidence.unread[path] = os.strerror(error.errno or errno.EIO)
+        raw.unread[path] = os.strerror(error.errno or errno.EIO)
         return False
-    evidence.files[path] = content
+    raw.files[path] = content
     fresh = abs(system.clock.now() - changed) < FRESH
     return system.live and fresh and not client.complete(content)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, Sequence
 
 from csagent.discovery.leases import dhclient
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import base, ipv4, ipv4_list, routable
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, ipv4_list, routable
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "cloud-init"
 DHCLIENT = "/run/dhclient.lease"
@@ -35,16 +36,16 @@ def gave_back(lease: Lease, nic: Nic) -> bool:
     return lease.client == NAME and lease.path == DHCLIENT and routable(nic) is None
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The dhclient block, then the JSON of the udhcpc script."""
-    for path, content in evidence.matching(DHCLIENT):
+    for path, content in raw.matching(DHCLIENT):
         newest: Dict[str, dhclient.Block] = {}
         for block in dhclient.blocks(content):
             if block.interface is not None:
                 newest[block.interface] = block
         for interface, block in newest.items():
             yield dhclient.lease(block, interface, NAME, path)
-    for path, content in evidence.matching(UDHCPC):
+    for path, content in raw.matching(UDHCPC):
         yield _json(content, base(path)[: -len(".lease.json")], path)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Iterator, Sequence
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import ipv4, pairs, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import pairs, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "connman"
 FILES = ("/var/lib/connman/*/settings",)
@@ -24,10 +25,10 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"\n")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The last address of each wired service whose NIC is here."""
     named = {(nic.mac or "").replace(":", "").lower(): nic.name for nic in nics}
-    for path, content in evidence.matching(*FILES):
+    for path, content in raw.matching(*FILES):
         match = _SERVICE.fullmatch(path)
         if not match:
             continue

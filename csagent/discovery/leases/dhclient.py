@@ -3,7 +3,7 @@
 ``lease { ... }`` blocks, oldest first, one appended per acknowledgement; times are UTC. The last whole
 block of an interface is what the client believes: after `ifdown` or a clean shutdown that is a copy
 which expires at once, behind one that looks valid for another month (dhclient.leases(5),
-facts/dhcp-leases.md rule 2).
+field/dhcp-leases#rule-2).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import base, domain, ipv4, ipv4_list, number, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, domain, ipv4_list, number, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "dhclient"
 FILES = (
@@ -146,11 +147,11 @@ def file_interface(path: str, names: Sequence[str]) -> Optional[str]:
     return name if name in names else None
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The last whole block of each interface in each file."""
     names = [nic.name for nic in nics]
     seen = set()
-    for path, content in evidence.matching(*FILES):
+    for path, content in raw.matching(*FILES):
         if path in seen or is_dhcpv6(path):
             continue
         seen.add(path)
@@ -172,10 +173,10 @@ def whole(content: bytes) -> bool:
 
 
 def is_dhcpv6(path: str) -> bool:
-    """DHCPv6 leases have names of their own and identify no virtual router (rule 7)."""
+    """DHCPv6 leases have names of their own and identify no virtual router (field/dhcp-leases#rule-7)."""
     return base(path).startswith("dhclient6") or path.endswith(".leases6") or path.endswith(".lease6")
 
 
-def running(evidence: Evidence) -> bool:
+def running(raw: RawLeases) -> bool:
     """Whether a dhclient says that it is running."""
-    return evidence.marked(*RUNNING)
+    return raw.marked(*RUNNING)

@@ -8,18 +8,10 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, Optional, Sequence
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import (
-    base,
-    domain,
-    ipv4,
-    ipv4_bytes,
-    ipv4_list,
-    pairs,
-    routable,
-    whole_lines,
-)
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, domain, ipv4_list, pairs, routable, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4, ipv4_bytes
 
 NAME = "dhcpcd"
 FILES = (
@@ -40,21 +32,21 @@ def complete(content: bytes) -> bool:
     return content[236:240] == MAGIC and content.rstrip(b"\0").endswith(b"\xff")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The lease files, then the daemon's word for NICs without a usable one."""
     answered = set()
-    for path, content in evidence.matching(*FILES):
+    for path, content in raw.matching(*FILES):
         interface = _interface(path, nics)
         statement = message(content, interface, path)
         yield statement
         if isinstance(statement, Lease) and statement.server_identifier is not None:
             answered.add(interface)
-    if not evidence.marked(*RUNNING):
+    if not raw.marked(*RUNNING):
         return
     for nic in nics:
         if nic.name not in answered and routable(nic) is not None:
             argv = ("dhcpcd", "-U", nic.name)
-            yield from _answer(evidence.command(*argv) or b"", nic, " ".join(argv))
+            yield from _answer(raw.command(*argv) or b"", nic, " ".join(argv))
 
 
 def message(content: bytes, interface: str, path: str) -> Statement:

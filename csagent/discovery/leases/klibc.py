@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Iterator, Sequence
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import base, domain, ipv4, ipv4_list, pairs, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, domain, ipv4_list, pairs, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "klibc ipconfig"
 FILES = ("/run/net-*.conf",)
@@ -22,9 +23,9 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"'\n")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """One lease a file, without an identifier."""
-    for path, content in evidence.matching(*FILES):
+    for path, content in raw.matching(*FILES):
         said = pairs(whole_lines(content), quoted=True)
         interface = said.get("DEVICE", base(path)[len("net-") : -len(".conf")])
         if said.get("PROTO") not in ("dhcp", "bootp"):

@@ -9,19 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import (
-    base,
-    by_index,
-    domain,
-    ipv4,
-    ipv4_bytes,
-    ipv4_list,
-    pairs,
-    routable,
-    whole_lines,
-)
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, by_index, domain, ipv4_list, pairs, routable, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4, ipv4_bytes
 
 NAME = "systemd-networkd"
 LEASES = "/run/systemd/netif/leases/*"
@@ -35,11 +26,11 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"\n")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The lease files, then what `networkctl` says of managed NICs that have an address and no file."""
     named = by_index(nics)
     answered = set()
-    for path, content in evidence.matching(LEASES):
+    for path, content in raw.matching(LEASES):
         nic = named.get(base(path))
         if nic is None:
             if base(path).isdigit():
@@ -48,13 +39,13 @@ def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
         answered.add(nic.name)
         yield lease(content, nic.name, NAME, path)
     for nic in nics:
-        link = evidence.files.get(LINKS + str(nic.ifindex))
+        link = raw.files.get(LINKS + str(nic.ifindex))
         if nic.name in answered or link is None or routable(nic) is None:
             continue
         if pairs(whole_lines(link)).get("ADMIN_STATE") == "unmanaged":
             continue
         argv = ("networkctl", "--json=short", "status", nic.name)
-        output = evidence.command(*argv)
+        output = raw.command(*argv)
         if output is not None:
             yield from _answer(output, nic, " ".join(argv))
 

@@ -12,12 +12,11 @@ import re
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.discovery.leases import networkd
-from csagent.discovery.leases.client import Evidence, Statement
+from csagent.discovery.leases.client import RawLeases, Statement
 from csagent.discovery.leases.text import (
     base,
     by_index,
     domain,
-    ipv4,
     ipv4_list,
     number,
     pairs,
@@ -25,6 +24,7 @@ from csagent.discovery.leases.text import (
     whole_lines,
 )
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "NetworkManager"
 DEVICES = "/run/NetworkManager/devices/*"
@@ -41,11 +41,11 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"\n") and (b"\n[dhcp4]\n" in content or b"ADDRESS=" in content)
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The device files, nmcli for devices whose file has no lease, then the persistent files."""
     named = by_index(nics)
     ask: List[Nic] = []
-    for path, content in evidence.matching(DEVICES):
+    for path, content in raw.matching(DEVICES):
         nic = named.get(base(path))
         if nic is None:
             if b"[dhcp4]" in content:
@@ -59,16 +59,16 @@ def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
         options = {key[6:]: value for key, value in said.items() if key.startswith("dhcp4.")}
         options.setdefault("next_server", device.get("next-server", ""))
         yield _lease(options, nic, path)
-    if evidence.marked(*MARKS) and not list(evidence.matching(DEVICES)):
+    if raw.marked(*MARKS) and not list(raw.matching(DEVICES)):
         ask = list(nics)  # with netplan 0.106 only root may look into the directory
     for nic in ask:
         if routable(nic) is None:
             continue
         argv = ("nmcli", "-f", "DHCP4", "device", "show", nic.name)
-        options = _nmcli(evidence.command(*argv) or b"")
+        options = _nmcli(raw.command(*argv) or b"")
         if options:
             yield _lease(options, nic, " ".join(argv))
-    for path, content in evidence.matching(*INTERNAL):
+    for path, content in raw.matching(*INTERNAL):
         match = _INTERNAL.fullmatch(base(path))
         if match:
             yield networkd.lease(content, match.group(1), NAME, path)

@@ -9,33 +9,14 @@ import re
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Nic
+from csagent.validation import ipv4
 
 INFINITE = 0xFFFFFFFF  # an infinite lease (RFC 2131, section 3.3), what current virtual routers hand out
 MAX_ADDRESSES = 16
 
-_QUAD = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _DOMAIN = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 _QUOTED = re.compile(r"'((?:[^']|'\\'')*)'")
-
-
-def ipv4(text: Optional[str]) -> Optional[str]:
-    """A unicast IPv4 address as a dotted quad, or None.
-
-    0.0.0.0/8 ("none" in CloudStack's answers, facts 1.4), loopback, multicast and above are no address
-    that a DHCP server or a guest can have.
-    """
-    if text is None or len(text) > 15 or not _QUAD.fullmatch(text):
-        return None
-    octets = [int(part) for part in text.split(".")]
-    if max(octets) > 255 or not 1 <= octets[0] <= 223 or octets[0] == 127:
-        return None
-    return text
-
-
-def ipv4_bytes(raw: bytes) -> Optional[str]:
-    """`ipv4` of four bytes in network order; None for any other length."""
-    return ipv4(".".join(str(octet) for octet in raw)) if len(raw) == 4 else None
 
 
 def ipv4_list(text: Optional[str]) -> Tuple[str, ...]:

@@ -1,7 +1,7 @@
 """udhcpc: the stock script records no server identifier; one hook line does.
 
 The hook's file, `/run/dhcp-server-ip.IF`, holds the identifier and nothing else; CloudStack's own guest
-script looks for it too (facts/cloudstack.md 1.5). Where the hook also keeps its environment in
+script looks for it too (field/cloudstack#1.5). Where the hook also keeps its environment in
 `/run/udhcpc-env/IF.EVENT`, that gives the rest. The hook should write to a temporary file and rename:
 ``printf '%s\\n' "$serverid" > f.tmp && mv f.tmp f``.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, Optional, Sequence
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import base, domain, ipv4, ipv4_list, pairs, routable, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import base, domain, ipv4_list, pairs, routable, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "udhcpc"
 HOOK = "/run/dhcp-server-ip."
@@ -28,11 +29,11 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"\n")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """The hook's files, then the running clients that have none."""
     named = {nic.name: nic for nic in nics}
     answered = set()
-    for path, content in evidence.matching(HOOK + "*"):
+    for path, content in raw.matching(HOOK + "*"):
         interface = path[len(HOOK) :]
         if interface.endswith(".tmp"):
             continue
@@ -42,15 +43,15 @@ def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
         if identifier is None:
             yield Rejected(path, NAME, interface, "no whole line with an address in it")
             continue
-        yield _lease(evidence, identifier, interface, named.get(interface), path)
-    for mark in sorted(evidence.marks):
+        yield _lease(raw, identifier, interface, named.get(interface), path)
+    for mark in sorted(raw.marks):
         match = re.fullmatch(r"udhcpc\.(.+)\.pid", base(mark))
         if match and match.group(1) in named and match.group(1) not in answered:
             yield Rejected(mark, NAME, match.group(1), "udhcpc does not record the server identifier")
 
 
-def _lease(evidence: Evidence, identifier: str, interface: str, nic: Optional[Nic], path: str) -> Statement:
-    said = _environment(evidence, identifier, interface)
+def _lease(raw: RawLeases, identifier: str, interface: str, nic: Optional[Nic], path: str) -> Statement:
+    said = _environment(raw, identifier, interface)
     address = ipv4(said.get("ip")) or (routable(nic) if nic else None)
     if address is None:
         return Rejected(path, NAME, interface, f"{interface} has no address now")
@@ -67,10 +68,10 @@ def _lease(evidence: Evidence, identifier: str, interface: str, nic: Optional[Ni
     )
 
 
-def _environment(evidence: Evidence, identifier: str, interface: str) -> Dict[str, str]:
+def _environment(raw: RawLeases, identifier: str, interface: str) -> Dict[str, str]:
     """The newest environment that names the same server; values span lines, so doubt drops a key."""
     for event in ("renew", "bound"):
-        content = evidence.files.get(f"{ENVIRONMENT}{interface}.{event}", b"")
+        content = raw.files.get(f"{ENVIRONMENT}{interface}.{event}", b"")
         said = pairs(whole_lines(content))
         if said.get("serverid") == identifier and said.get("interface") == interface:
             return said

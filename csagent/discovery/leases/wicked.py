@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.client import Evidence, Statement
-from csagent.discovery.leases.text import INFINITE, base, domain, ipv4, ipv4_list, number, pairs, whole_lines
+from csagent.discovery.leases.client import RawLeases, Statement
+from csagent.discovery.leases.text import INFINITE, base, domain, ipv4_list, number, pairs, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.validation import ipv4
 
 NAME = "wicked"
 LEASEINFO = "/run/wicked/leaseinfo.*.dhcp.ipv4"
@@ -27,16 +28,16 @@ def complete(content: bytes) -> bool:
     return content.endswith(b"</lease>\n") or content.endswith(b"'\n")
 
 
-def statements(evidence: Evidence, nics: Sequence[Nic]) -> Iterator[Statement]:
+def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
     """What holds in this boot, then what was written on disk."""
-    for path, content in evidence.matching(LEASEINFO):
+    for path, content in raw.matching(LEASEINFO):
         said = pairs(whole_lines(content), quoted=True)
         interface = base(path)[len("leaseinfo.") : -len(".dhcp.ipv4")]
         if said.get("INTERFACE", interface) != interface:
             yield Rejected(path, NAME, interface, f"it is about {said['INTERFACE'][:15]!r}")
             continue
         yield _leaseinfo(said, interface, path)
-    for path, content in evidence.matching(XML):
+    for path, content in raw.matching(XML):
         interface = base(path)[len("lease-") : -len("-dhcp-ipv4.xml")]
         yield _xml(content, interface, path)
 

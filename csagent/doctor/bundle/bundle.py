@@ -127,7 +127,9 @@ def gather(
         return codec.encode(job.finish())
 
     try:
-        answer = jail.run(system, "the support archive", prepare, work, LIMITS, jail.unprivileged(), PATIENCE)
+        answer = jail.run(
+            jail.Job("the support archive", system, prepare, work, LIMITS, jail.unprivileged()), PATIENCE
+        )
         return codec.decode(Gathered, answer)
     except JailError as error:
         return job.without_the_machine(str(error))
@@ -148,8 +150,8 @@ class Job(Collection):
         from csagent.doctor.bundle import redact
 
         recording = self.judged._replace(runner=self.finder)
-        self.trail.evidence.runner = self.finder
-        found = finder.look(recording, self.trail, self.settings.drive_labels)
+        self.evidence.leases.runner = self.finder
+        found = finder.look(recording, self.evidence, self.settings.drive_labels)
         for command in manifest.COMMANDS:
             for nic in found.nics[:MAX_NICS] if "{nic}" in command else ():
                 argv = manifest.fill(command, nic=nic.name)

@@ -112,7 +112,7 @@ class Collection:
 
         self.judged = for_nobody(self.system)
         self.finder = Recorder(self.judged.runner)
-        self.trail = finder.prepare(self.system._replace(runner=self.finder))
+        self.evidence = finder.prepare(self.system._replace(runner=self.finder))
         finder.warm_up()
         self._leases()
         leases = set(finder.lease_patterns())
@@ -127,11 +127,11 @@ class Collection:
     def _leases(self) -> None:
         from csagent.discovery.finder import lease_patterns
 
-        evidence = self.trail.evidence
-        for path, content in evidence.files.items():
+        raw = self.evidence.leases
+        for path, content in raw.files.items():
             self._take(path, content, "lease")
-        self.left_out.update({path: reason for path, reason in evidence.unread.items() if nameable(path)})
-        for path in sorted(evidence.marks):
+        self.left_out.update({path: reason for path, reason in raw.unread.items() if nameable(path)})
+        for path in sorted(raw.marks):
             self._take(path, b"", "empty")
         for pattern in lease_patterns():
             self._unreadable(pattern)

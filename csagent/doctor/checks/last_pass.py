@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from csagent import __version__
-from csagent.cli.status import SIZE_LIMIT, STATUS
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
+from csagent.state.status_files import SIZE_LIMIT, STATUS
 from csagent.system import json_limits
 
 if TYPE_CHECKING:

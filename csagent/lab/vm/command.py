@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Optional
 
-from csagent.cli.options import seconds
 from csagent.errors import CsagentError, UsageError
+from csagent.system.argument_types import seconds
 
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",

@@ -118,7 +118,7 @@ class Machine:
         return [*words, "-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
 
     def _drives(self) -> List[str]:
-        # hdc, for the user's ISOs, empty; hdd, the config drive (facts, section 6.6).
+        # hdc, for the user's ISOs, empty; hdd, the config drive (field/cloudstack#6.6).
         words = ["-drive", "if=none,id=cd0,media=cdrom", "-device", "ide-cd,bus=ide.1,unit=0,drive=cd0"]
         medium = f",format=raw,readonly=on,file={self.drive}" if self.drive else ""
         words += ["-drive", f"if=none,id=cd1,media=cdrom{medium}"]

@@ -13,7 +13,7 @@ from csagent.errors import CsagentError
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud
 
-# CloudStack's own arguments (facts, section 6.1).
+# CloudStack's own arguments (field/cloudstack#6.1).
 GENISOIMAGE = (
     *("-ldots", "-allow-lowercase", "-allow-multidot", "-cache-inodes", "-l"),
     *("-quiet", "-J", "-r", "-V", "config-2"),

@@ -1,6 +1,6 @@
 """What the files of a config drive say: from names and bytes to a `Reading`.
 
-Pure. Whose drive it is, is decided so (facts/cloudstack.md, 6.2 and 6.6; the label is OpenStack's too):
+Pure. Whose drive it is, is decided so (field/cloudstack#6.2 and #6.6; the label is OpenStack's too):
 
 1. a ``cloudstack/`` directory: CloudStack's;
 2. else members of meta_data.json that only CloudStack writes (`CLOUDSTACK_MEMBERS`): CloudStack's, even
@@ -8,7 +8,7 @@ Pure. Whose drive it is, is decided so (facts/cloudstack.md, 6.2 and 6.6; the la
 3. else any other meta_data.json, or user-data without one: another cloud's. OpenStack always writes
    meta_data.json, and CloudStack always writes ``cloudstack/`` with it;
 4. else network_data.json or vendor_data.json alone: CloudStack 4.20 and later, where no network of the VM
-   has its user-data on the drive (edge 60). It gives the network and no identity.
+   has its user-data on the drive (field/cloudstack#edge-60). It gives the network and no identity.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ METADATA_TOTAL = 1 << 20  # of text, so that what a child answers stays within i
 
 CLOUDSTACK_MEMBERS = ("cloud-domain", "cloud-domain-id", "cloud-name", "hypervisor-host-name")
 
-# meta_data.json of CloudStack (facts, 6.3) by the virtual router's names. "name" is public-hostname, which
-# is mostly an IP address and never a host name: not taken.
+# meta_data.json of CloudStack (field/cloudstack#6.3) by the virtual router's names. "name" is
+# public-hostname, which is mostly an IP address and never a host name: not taken.
 _MEMBERS = {"hostname": "local-hostname", "uuid": "vm-id", "availability_zone": "availability-zone"}
 _NOT_METADATA = frozenset(("name", "keys", "public_keys", "files", "meta", "admin_pass", "network_config"))
 _OPENSTACK_MEMBERS = frozenset(("launch_index", "random_seed", "project_id", "devices", "dedicated_cpus"))
@@ -170,7 +170,7 @@ class _Interpreter:
                 self.take(name[len(METADATA) :], raw)
 
     def take(self, key: str, raw: bytes) -> None:
-        """Keep a value if it is one. A blank one means that there is none (facts, 6.2)."""
+        """Keep a value if it is one. A blank one means that there is none (field/cloudstack#6.2)."""
         datum = _DATA.get(METADATA + key, "metadata")
         if not raw.strip():
             return
@@ -180,7 +180,7 @@ class _Interpreter:
             return
         try:
             value = validation.metadata_value(raw, validation.value_limit(key)).rstrip("\r\n")
-            # On the drive the user's own keys are escaped, too (facts, 2.4).
+            # On the drive the user's own keys are escaped, too (field/cloudstack#2.4).
             if not known or key in listing.ESCAPED:
                 value = validation.metadata_value(unescape(value).encode("utf-8"))
             if key in ("local-ipv4", "public-ipv4"):
@@ -267,7 +267,7 @@ class _Interpreter:
         return PasswordOffer("offered", secret, self.place)
 
     def check(self, password: bytes) -> None:
-        """Compare with vm-password-md5checksum.txt, where Windows guests get one (facts, 7).
+        """Compare with vm-password-md5checksum.txt, where Windows guests get one (field/cloudstack#7).
 
         It is written by the hand that wrote the password, through a Java BigInteger: hexadecimal without
         leading zeros. So text that is no such number means a damaged or forged drive, and a password
@@ -304,8 +304,8 @@ class _Interpreter:
     def vendor(self) -> str:
         """What vendor_data.json is: a snippet for cloud-init, with the password where one is waiting.
 
-        It is a secret (facts, 6.5; edge 43) and gives nothing that vm_password.txt does not, so only its
-        kind is told: where cloud-init runs too, it sets that password itself.
+        It is a secret (field/cloudstack#6.5, #edge-43) and gives nothing that vm_password.txt does not, so
+        only its kind is told: where cloud-init runs too, it sets that password itself.
         """
         if layout.VENDOR_DATA not in self.contents.present:
             return ""
@@ -355,7 +355,7 @@ def unescape(text: str) -> str:
 def _address(value: str) -> str:
     address = validation.address(value)
     if address is None:
-        # The drive is rebuilt with the NIC's MAC there around a live migration (facts, 6.2).
+        # The drive is rebuilt with the NIC's MAC there around a live migration (field/cloudstack#6.2).
         what = "a MAC address" if validation.is_mac(value) else validation.excerpt(value)
         raise Malformed(f"{what}, not an IPv4 address")
     return address
@@ -364,7 +364,7 @@ def _address(value: str) -> str:
 def _json_keys(meta_data: Mapping[str, Any]) -> Tuple[List[str], List[str]]:
     """The texts of `public_keys` and `keys`, and what of them is none.
 
-    Each may hold several keys, joined by LF (edge 56).
+    Each may hold several keys, joined by LF (field/cloudstack#edge-56).
     """
     by_name, listed = meta_data.get("public_keys", {}), meta_data.get("keys", [])
     values = list(by_name.values()) if isinstance(by_name, dict) else [by_name]

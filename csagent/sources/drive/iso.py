@@ -2,7 +2,7 @@
 
 pycdlib must be trusted with nothing: releases before 1.22 loop for ever on a 75 KB file, 1.22 takes 24 s
 on one of 174 KB, and 13 % of mutated images raise something that is no `PyCdlibException`, MemoryError
-and RecursionError included (facts/dependencies.md, section 3). So this runs only in a child of its own
+and RecursionError included (field/dependencies#3). So this runs only in a child of its own
 with limits (`jail.DRIVE`), reads only what `layout.plan` asks for, each from the length in
 its record, and turns every exception into one word. Works with pycdlib 1.11 to 1.22.
 """
@@ -200,7 +200,7 @@ class _Sink(io.BytesIO):
 
 def _content(image: Any, tree: _Trees, entry: Entry) -> bytes:
     if entry.length == 0:
-        return b""  # its extent is that of the next file (facts/dependencies.md, section 3)
+        return b""  # its extent is that of the next file (field/dependencies#3)
     sink = _Sink(entry.length)
     image.get_file_from_iso_fp(sink, **{tree.argument: "/" + "/".join(entry.path)})
     return sink.getvalue()

@@ -1,7 +1,7 @@
 """The names on a config drive, in all the spellings that ISO makers and mounts give them.
 
 Pure. A listing of (path, length) goes in, and out comes which file is what. CloudStack's names are
-in facts/cloudstack.md, 6.1 and 6.2; the spellings were measured with genisoimage 1.1.11 and
+in field/cloudstack#6.1 and #6.2; the spellings were measured with genisoimage 1.1.11 and
 xorriso 1.5.4:
 
 - Rock Ridge and Joliet carry the exact names;
@@ -21,7 +21,7 @@ from csagent.model import NOTHING
 FILES_LIMIT = 2000
 FILE_LIMIT = 4 << 20
 TOTAL_LIMIT = 16 << 20
-IMAGE_LIMIT = 64 << 20  # CloudStack itself makes none larger (facts, 6.1)
+IMAGE_LIMIT = 64 << 20  # CloudStack itself makes none larger (field/cloudstack#6.1)
 DEPTH_LIMIT = 8
 
 Path = Tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut, Unreachable
 
@@ -13,6 +13,7 @@ from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut, Unr
 from csagent.system.sockets import DeadlineSocket
 
 if TYPE_CHECKING:
+    from csagent.model import Endpoint
     from csagent.system.seams import System
 
 CONNECT_SECONDS = 2.0
@@ -26,6 +27,7 @@ _BY_ERRNO = {
     errno.EPIPE: Refused("connection closed by the peer"),
     errno.ETIMEDOUT: TimedOut("no answer in time"),
     errno.EAGAIN: TimedOut("no answer in time"),
+    errno.ENODEV: Unreachable("its network interface is gone"),
     errno.EADDRNOTAVAIL: Unreachable("the source address is not on this machine"),
     errno.ENETUNREACH: Unreachable("no route to that network"),
     errno.EHOSTUNREACH: Unreachable("no route to that host"),
@@ -44,7 +46,7 @@ def problem(error: OSError) -> ProbeError:
 
 
 def status_problem(status: int) -> ProbeError:
-    """An HTTP status other than 200 as a `ProbeError` (facts, 2.7; edge 67)."""
+    """An HTTP status other than 200 as a `ProbeError` (field/cloudstack#2.7, #edge-67)."""
     if status in (404, 410):
         return Absent(f"HTTP {status}")
     if status in (401, 403, 407, 429):
@@ -56,28 +58,25 @@ def status_problem(status: int) -> ProbeError:
     return Malformed(f"HTTP {status}")
 
 
-def connect(
-    system: System, address: str, port: int, source: Optional[str], deadline: float
-) -> DeadlineSocket:
+def connect(system: System, endpoint: Endpoint, deadline: float) -> DeadlineSocket:
     """Connect within `CONNECT_SECONDS`; the socket that comes back ends at `deadline`.
 
     Args:
         system: its dialer and clock are used.
-        address: a dotted quad. A name is refused here, so that no resolver without a deadline is asked.
-        port: TCP port.
-        source: the lease address of the NIC, which is our identity (facts, 2.2 and 4.1), or None.
+        endpoint: its address is a dotted quad: a name is refused, so that no resolver without a deadline is
+            asked. Its source is the lease address of the NIC, our identity (field/cloudstack#2.2 and #4.1).
         deadline: on the monotonic clock.
 
     Raises:
         ProbeError: `Refused`, `TimedOut` or `Unreachable`.
     """
     try:
-        socket.inet_pton(socket.AF_INET, address)
+        socket.inet_pton(socket.AF_INET, endpoint.address)
     except (OSError, ValueError):
         raise Unreachable("not an IPv4 address") from None
     soon = min(deadline, system.clock.monotonic() + CONNECT_SECONDS)
     try:
-        connection = system.dialer.connect(address, port, source, soon)
+        connection = system.dialer.connect(endpoint, soon)
     except (OverflowError, ValueError):
         raise Unreachable("not a port or source address that can be used") from None
     except OSError as error:

@@ -8,9 +8,10 @@ answers first may be another network's. The VR serves DNS on TCP as on UDP.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Iterator, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, Sequence, Tuple
 
 if TYPE_CHECKING:
+    from csagent.model import Endpoint
     from csagent.system.seams import System
     from csagent.system.sockets import DeadlineSocket
 
@@ -75,9 +76,7 @@ def _behind_name(message: bytes, position: int) -> int:
         position += 1 + length
 
 
-def query(
-    system: "System", server: str, source: Optional[str], names: Sequence[str], *, port: int = PORT
-) -> Iterator[Tuple[str, ...]]:
+def query(system: "System", server: "Endpoint", names: Sequence[str]) -> Iterator[Tuple[str, ...]]:
     """The IPv4 addresses of each name in turn, according to one server; none where it knows none.
 
     Whoever has what he wants stops asking.
@@ -89,7 +88,7 @@ def query(
     import os
 
     deadline = system.clock.monotonic() + SECONDS
-    with system.dialer.connect(server, port, source, deadline) as connection:
+    with system.dialer.connect(server, deadline) as connection:
         for name in names:
             asked = question(name, int.from_bytes(os.urandom(2), "big"))
             connection.sendall(struct.pack(">H", len(asked)) + asked)

@@ -2,9 +2,8 @@
 
 On the standard library's http.client, for it needs neither TLS nor redirects nor cookies nor proxies, and
 refuses them. Endless 1xx replies and trailers ignore its timeout (python/cpython#150743), headers cut by a
-close pass for whole ones, and a Content-Length that is no number is ignored (facts/dependencies.md, section
-5). So the socket ends at a deadline, the stream below http.client is metered, and what it lets pass is
-refused.
+close pass for whole ones, and a Content-Length that is no number is ignored (field/dependencies#5).
+So the socket ends at a deadline, the stream below http.client is metered, and what it lets pass is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Union
 
 from csagent import __version__
 from csagent.errors import CutShort, Malformed, ProbeError, Refused
+from csagent.model import Endpoint
 from csagent.sources.router.connect import connect, problem, status_problem
 from csagent.system.seams import System
 from csagent.system.sockets import DeadlineSocket
@@ -46,9 +46,7 @@ class Http:
 
     Args:
         system: its dialer opens the connections.
-        address: dotted quad of the router.
-        port: TCP port.
-        source: the local address that every connection is bound to, or None.
+        endpoint: where the router is, and from where every connection starts.
         deadline: on the monotonic clock; nothing lives past it.
         connections: how many may be kept, the number of threads that will ask.
     """
@@ -56,9 +54,7 @@ class Http:
     def __init__(
         self,
         system: System,
-        address: str,
-        port: int,
-        source: Optional[str],
+        endpoint: Endpoint,
         *,
         deadline: float,
         connections: int = 1,
@@ -69,11 +65,11 @@ class Http:
         self._attempts = connections + 1
 
         def dial() -> DeadlineSocket:
-            made = connect(system, address, port, source, self._expiry())
+            made = connect(system, endpoint, self._expiry())
             self.connected = True
             return made
 
-        self._pool = _Pool(lambda: _Connection(address, port, dial))
+        self._pool = _Pool(lambda: _Connection(endpoint.address, endpoint.port, dial))
 
     def _expiry(self) -> float:
         return min(self._deadline, self._clock.monotonic() + REQUEST_SECONDS)

@@ -8,8 +8,9 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from csagent import validation
 from csagent.errors import Malformed
 
-# A key that is a substring of the listing's text is not listed at all (2.3), so these are asked for unasked;
-# the instance id has made us believe the router before. Newer providers spell the last one so (2.8).
+# A key that is a substring of the listing's text is not listed at all (field/cloudstack#2.3), so these are
+# asked for unasked; the instance id has made us believe the router before. Newer providers spell the last
+# one so (field/cloudstack#2.8).
 WELL_KNOWN = (
     *(key for key in validation.WELL_KNOWN_KEYS if key != "instance-id"),
     "hypervisor-hostname",
@@ -32,9 +33,10 @@ class Listing(NamedTuple):
     def unlisted(self, names: Sequence[str]) -> Tuple[str, ...]:
         """Those names that may be there though they have no line of their own.
 
-        The VR leaves out a key whose name is part of the text so far (facts, 2.3). What the whole text does
-        not hold is therefore not there, and asking for it would be a request for nothing; but nobody is to
-        go without a host name or keys because a listing was caught half written (2.6).
+        The VR leaves out a key whose name is part of the text so far (field/cloudstack#2.3). What the whole
+        text does not hold is therefore not there, and asking for it would be a request for nothing; but
+        nobody is to go without a host name or keys because a listing was caught half written
+        (field/cloudstack#2.6).
         """
         if not self.text.strip():
             return tuple(names)
@@ -42,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def parse_listing(body: bytes) -> Listing:
-    """A listing, one name a line; a name that may not be asked for becomes a problem (edge 24)."""
+    """A listing, one name a line; what may not be asked for becomes a problem (field/cloudstack#edge-24)."""
     if validation.is_html(body):
         return Listing(problems=("HTML where the list of keys should be",))
     keys: Dict[str, None] = {}
@@ -72,7 +74,7 @@ def unescape(text: str, *, strict: bool = True) -> str:
     r"""Undo CloudStack's ``\uXXXX`` (UTF-16 units, so characters beyond U+FFFF are pairs).
 
     Raises:
-        Malformed: half of a surrogate pair (edge 18); where not strict, it stays as it is written.
+        Malformed: half of a surrogate pair (field/cloudstack#edge-18); where not strict, it stays as it is.
     """
 
     def decode(match: re.Match[str]) -> str:

@@ -2,8 +2,8 @@
 
 At most three round trips in sequence after the listing, whatever the number of keys: all keys; then what
 the first answers point to (the older path, directories) and, with it, once more what the router may just
-have been writing. It rewrites the files of all its VMs in place at each deployment (facts, 2.6): an empty
-body, a line that is no key, and a file younger than two seconds count once two answers agree.
+have been writing. It rewrites the files of all its VMs in place at each deployment (field/cloudstack#2.6): an
+empty body, a line that is no key, and a file younger than two seconds count once two answers agree.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Reader:
         return answer
 
     def _second_look(self, results: Dict[str, Result], paths: Dict[str, str], more: Dict[str, str]) -> None:
-        """Ask for what is asked for second, and again for what may just have been written (edge 17).
+        """Ask for what comes second, and again for what may be half written (field/cloudstack#edge-17).
 
         Args:
             results: of the first look; completed in place.
@@ -186,7 +186,7 @@ class Reader:
             self._refusals.complete = False
 
     def _directories(self, results: Dict[str, Result], names: Sequence[str]) -> Dict[str, str]:
-        """The paths of the children of directories, one level deep (facts, 2.8; edge 25)."""
+        """The paths of the children of directories, one level deep (field/cloudstack#2.8, #edge-25)."""
         more: Dict[str, str] = {}
         flat = results.get(PUBLIC_KEYS)
         if isinstance(flat, Answer) and key_numbers(flat.body):
@@ -216,7 +216,7 @@ class Reader:
     def _keep_user_data(self, result: Result) -> None:
         if isinstance(result, Answer):
             self._tree.user_data = result.body
-        elif not isinstance(result, Absent):  # 404 and an empty body both mean that there is none (2.5)
+        elif not isinstance(result, Absent):  # 404 and an empty body mean none (field/cloudstack#2.5)
             self._refusals.fail(USER_DATA, result, datum_of(USER_DATA))
 
     def _keep_public_keys(self, results: Dict[str, Result]) -> None:
@@ -248,7 +248,7 @@ class Reader:
             self._refusals.fail(key, result, datum_of(key))
             return
         if not result.body.strip():
-            return  # null on the management server: no value (facts, 2.5)
+            return  # null on the management server: no value (field/cloudstack#2.5)
         try:
             self._tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:

@@ -1,4 +1,4 @@
-"""The one name that is ever resolved: ``data-server.``, an entry in the hosts file of the VR (facts, 1.1).
+"""The one name that is ever resolved: ``data-server.``, in the hosts file of the VR (field/cloudstack#1.1).
 
 It is asked of the name servers of the NIC's own network only, by our own client, from that NIC's address:
 neither libc nor LLMNR, mDNS, a hosts file or another NIC's servers have a say.
@@ -10,12 +10,12 @@ import threading
 from typing import Callable, List, Optional, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER, lies_within
-from csagent.discovery.leases.text import ipv4
 from csagent.errors import Absent, TimedOut
-from csagent.model import Candidate
+from csagent.model import Candidate, Endpoint
 from csagent.sources.router import dns
 from csagent.sources.router.threads import start
 from csagent.system.seams import Clock, System
+from csagent.validation import ipv4
 
 NAME_SECONDS = 3.0  # two servers
 SERVERS_LIMIT = 2  # of one NIC
@@ -29,15 +29,16 @@ def resolver(system: System) -> Lookup:
     """A look-up that asks the name servers of the candidate, one after the other, until one knows.
 
     An address counts where it lies in the NIC's own network, or where its lease names it: a name server
-    that has an answer for every name, and one of another network, lead elsewhere (edge 6).
+    that has an answer for every name, and one of another network, lead elsewhere (field/cloudstack#edge-6).
     """
 
     def by_servers(candidate: Candidate) -> Tuple[str, ...]:
-        # dnsmasq on the VR knows both (facts, 1.1); some networks' servers the longer one only.
+        # dnsmasq on the VR knows both (field/cloudstack#1.1); some networks' servers the longer one only.
         names = [DATA_SERVER, *([f"{DATA_SERVER}{candidate.domain}."] if candidate.domain else [])]
         for server in candidate.name_servers[:SERVERS_LIMIT]:
             try:
-                for found in dns.query(system, server, candidate.source, names):
+                where = Endpoint(server, dns.PORT, candidate.source, candidate.interface)
+                for found in dns.query(system, where, names):
                     good = tuple(one for one in found if ipv4(one) and lies_within(one, candidate.within))
                     if good:
                         return good

@@ -1,7 +1,7 @@
 """One question to one password server, over a plain socket, and every kind of answer that VRs have given.
 
 requests and http.client cannot read a reply without a header and then put the password into the text of
-their exception (facts/dependencies.md, section 5). The shapes are those of facts/cloudstack.md, 4.1 to 4.3.
+their exception (field/dependencies#5). The shapes are those of field/cloudstack#4.1 to #4.3.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from csagent.system.seams import System
 
 SEND = b"send_my_password"
 SAVED = b"saved_password"
+NONSENSE = b"nothing_in_particular"  # a password server says bad_request, nothing, or what it says to anybody
 ASK_SECONDS = 5.0
 HEADER_LIMIT = 16 * 1024
 BODY_LIMIT = validation.PASSWORD_LIMIT + 2  # and the CR LF that may follow it
@@ -27,7 +28,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _NICETIES = {"connection reset": "connection reset before it answered"}
 
 
-Nic = Tuple[Optional[str], Optional[str]]
+Network = Tuple[Optional[str], Optional[str]]
 """(interface, source address): on whose network somebody is."""
 
 
@@ -38,7 +39,7 @@ class PasswordServer(NamedTuple):
     """
 
     endpoint: Endpoint
-    nic: Nic
+    network: Network
     why: str
     default: bool = False
     named: bool = False
@@ -47,9 +48,9 @@ class PasswordServer(NamedTuple):
     @classmethod
     def of(cls, candidate: Candidate, address: Optional[str] = None) -> PasswordServer:
         """The password server of a candidate; `address` where the candidate's is a name."""
-        endpoint = Endpoint(address or candidate.address, candidate.password_port, candidate.source)
+        endpoint = candidate.password_endpoint(address)
         dhcp = candidate.named and candidate.kind == "server-identifier"
-        return cls(endpoint, nic_of(candidate), candidate.why, candidate.default, candidate.named, dhcp)
+        return cls(endpoint, network_of(candidate), candidate.why, candidate.default, candidate.named, dhcp)
 
     @property
     def place(self) -> str:
@@ -57,7 +58,7 @@ class PasswordServer(NamedTuple):
         return f"password server {self.endpoint.address}:{self.endpoint.port}"
 
 
-def nic_of(candidate: Candidate) -> Nic:
+def network_of(candidate: Candidate) -> Network:
     """What two candidates of one network have in common."""
     return (candidate.interface, None) if candidate.interface else (None, candidate.source)
 
@@ -86,47 +87,36 @@ def failure(error: ProbeError, *, answered: bool = False) -> PasswordReply:
     return PasswordReply("unknown", error.outcome, str(error), answered=answered)
 
 
-def ask(
-    system: System,
-    address: str,
-    port: int,
-    source: Optional[str],
-    deadline: float,
-    request: bytes = SEND,
-) -> PasswordReply:
+def ask(system: System, endpoint: Endpoint, deadline: float, request: bytes = SEND) -> PasswordReply:
     """Send one request and read the answer to its end. Nothing is raised, nothing of the answer is in a text.
 
     Args:
         system: its dialer and clock are used.
-        address: dotted quad of the password server.
-        port: its TCP port, 8080 on a VR.
-        source: our lease address on that NIC; the server knows us by it.
+        endpoint: the password server; it knows us by the source address.
         deadline: on the monotonic clock; `ASK_SECONDS` is the limit of one question in any case.
         request: `send_my_password`, or `saved_password`, which acknowledges.
     """
     clock = system.clock
     began = clock.monotonic()
     try:
-        raw, closed = _exchange(system, address, port, source, min(deadline, began + ASK_SECONDS), request)
+        raw, closed = _exchange(system, endpoint, min(deadline, began + ASK_SECONDS), request)
         reply = parse(raw, closed=closed)
     except ProbeError as error:
         reply = failure(error, answered=isinstance(error, Malformed))
     return reply._replace(seconds=round(clock.monotonic() - began, 3))
 
 
-def _exchange(
-    system: System, address: str, port: int, source: Optional[str], deadline: float, request: bytes
-) -> Tuple[bytes, bool]:
+def _exchange(system: System, endpoint: Endpoint, deadline: float, request: bytes) -> Tuple[bytes, bool]:
     """(the bytes that came, whether the peer ended them).
 
     Raises:
         ProbeError: no connection, a time-out, or a reset.
     """
-    host = f"{address}:{port}".encode("ascii", "replace")
-    # The underscore is CloudStack's (facts, 4.1); socat's script matches the name with its case.
+    host = f"{endpoint.address}:{endpoint.port}".encode("ascii", "replace")
+    # The underscore is CloudStack's (field/cloudstack#4.1); socat's script matches the name with its case.
     message = b"GET / HTTP/1.0\r\nHost: %s\r\nDomU_Request: %s\r\nConnection: close\r\n\r\n" % (host, request)
     pieces: List[bytes] = []
-    with connect(system, address, port, source, deadline) as connection:
+    with connect(system, endpoint, deadline) as connection:
         try:
             connection.sendall(message)
             while True:
@@ -199,7 +189,7 @@ def parse(raw: bytes, *, closed: bool = True) -> PasswordReply:
         ProbeError: it is no answer to the question; a reply that holds no password is returned.
     """
     if not raw:
-        # socat's script held one lock for everybody and just closed on the second client (facts, 4.3).
+        # socat's script held one lock for all and just closed on the second client (field/cloudstack#4.3).
         raise Refused("connection closed without a reply")
     head, body = split(raw)
     if head is None:
@@ -238,7 +228,7 @@ def _judge(body: bytes, signed: bool) -> PasswordReply:
         raise Malformed(f"{kind} where a password should be")
     word = body.rstrip(b"\r\n")
     if word.startswith(b"HTTP/1.") and word.endswith(b"\n" + validation.BAD_REQUEST):
-        # Python 2 servers write the status line of their 400 into the body (facts, 4.2).
+        # Python 2 servers write the status line of their 400 into the body (field/cloudstack#4.2).
         body = word = validation.BAD_REQUEST
     try:
         value = validation.password(body)

@@ -1,21 +1,19 @@
-"""Whose password is believed, and who is told that it has been set.
+"""Asking password servers, several at once, and telling them that the password has been set.
 
-Metadata answering on :80 says nothing about :8080, and on redundant routers they are different addresses
-(facts, 1.3 and edges 2, 39, 40). Only `acknowledge` ever sends `saved_password`.
+Only `acknowledge` ever sends `saved_password`. Whose answer is believed: `csagent.sources.router.trust`.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
-from csagent.model import Endpoint, PasswordOffer, Place, Secret
-from csagent.sources.router.password_protocol import SAVED, SEND, Nic, PasswordReply, PasswordServer, ask
+from csagent.model import Endpoint, Place, Secret
+from csagent.sources.router.password_protocol import NONSENSE, SAVED, SEND, PasswordReply, PasswordServer, ask
 from csagent.sources.router.threads import in_parallel, start
+from csagent.sources.router.trust import Answered
 from csagent.system.seams import System
-
-__all__ = ["Desk", "PasswordReply", "PasswordServer", "Trust", "acknowledge", "ask", "doubt", "offers"]
 
 GRACE_SECONDS = 1.0  # for the others, once one server has answered
 FRESH_SECONDS = 3.0  # after which "nothing is waiting" is asked for again once metadata is believed
@@ -24,100 +22,8 @@ CUT_OFF_SECONDS = 0.1  # before the deadline; who times out then had not been gi
 REST_LIMIT = 4.0
 WHY_ACKNOWLEDGE = "offered the password that was set"
 
-Way = Tuple[str, Optional[str]]
-"""An address, and the source address it is asked from: another network may have the same address."""
-Answered = Tuple[PasswordServer, PasswordReply]
 
-
-class Trust(NamedTuple):
-    """What answered on port 80. Evidence is of an address; that of a NIC says only who else is there."""
-
-    ours: FrozenSet[Way] = frozenset()  # gave this instance's id
-    others: FrozenSet[Way] = frozenset()  # gave another VM's
-    believed: FrozenSet[Nic] = frozenset()  # somebody there gave this instance's id
-    answering: FrozenSet[Nic] = frozenset()  # somebody there took a connection
-
-
-def way(server: PasswordServer) -> Way:
-    """What evidence of port 80 is held against."""
-    return server.endpoint.address, server.endpoint.source
-
-
-def doubt(server: PasswordServer, reply: PasswordReply, trust: Trust) -> Optional[str]:
-    """Why an answer of this server is not believed; None where it is (SECURITY.md, "Whose password").
-
-    (a) The address itself gave this instance's id. Or the lease of its NIC names it, and (b) the reply is
-    signed as CloudStack's, and the router of that NIC is believed, or no router at all is and nobody there
-    answers on port 80: redundant routers serve it on the gateway, and one of them may be down. Or (c) the
-    reply has no header, as those of releases before 4.5.1, it is the DHCP server's, and nobody answers there.
-    """
-    if way(server) in trust.others:
-        return "its own metadata is not this VM's"
-    if way(server) in trust.ours:
-        return None
-    if not server.named:
-        return "no lease names that address, and it has not given this VM's instance id"
-    if server.nic in trust.believed:
-        return (
-            None if reply.signed else "not signed by CloudStack, and it has not given this VM's instance id"
-        )
-    if trust.believed:
-        # Anybody can sign. Where a router has proved who it is, its own network is where the password is.
-        return "no metadata is believed on its network, and there is some on another"
-    if server.nic in trust.answering:
-        return "somebody answers on port 80 of its network, and is not believed"
-    if reply.signed or (reply.bare and server.dhcp):
-        return None
-    return "not signed by CloudStack, and no metadata is believed on its network"
-
-
-def offers(answers: Sequence[Answered], trust: Trust) -> PasswordOffer:
-    """What the answers, best-ranked server first, come to. Pure.
-
-    Where an address that gave this instance's id has nothing, only another such one's offer counts. Among
-    the rest one offer outweighs any number of servers with nothing: of redundant routers only one has it.
-    """
-    believed = [(server, reply) for server, reply in answers if doubt(server, reply, trust) is None]
-    proven = [(server, reply) for server, reply in believed if way(server) in trust.ours]
-    if any(reply.state == "none" for _, reply in proven):
-        believed = proven
-    offered = [(server, reply) for server, reply in believed if reply.state == "offered"]
-    if offered:
-        best, first = offered[0]
-        same = tuple(server.endpoint for server, reply in offered if reply.value == first.value)
-        others = [server.place for server, reply in offered if reply.value != first.value]
-        reason = f"{', '.join(others)} offered a different one and ranks lower" if others else ""
-        return PasswordOffer("offered", first.value, best.place, reason, same)
-    for server, reply in believed:
-        if reply.state == "none":
-            return PasswordOffer("none", None, server.place, reply.reason)
-    reasons = [
-        f"{server.place}: {doubt(server, reply, trust) if reply.state != 'unknown' else reply.reason}"
-        for server, reply in answers
-    ]
-    return PasswordOffer("unknown", None, "", "; ".join(reasons) or "no password server to ask")
-
-
-def places(answers: Sequence[Answered], trust: Trust) -> Tuple[Place, ...]:
-    """The answers as places, without a byte of any password."""
-    offer = offers(answers, trust)
-    return tuple(_place(server, reply, offer, trust) for server, reply in answers)
-
-
-def _place(server: PasswordServer, reply: PasswordReply, offer: PasswordOffer, trust: Trust) -> Place:
-    outcome, detail = reply.outcome, reply.reason
-    if reply.state != "unknown":
-        reason = doubt(server, reply, trust)
-        if reason is not None:
-            outcome, detail = "foreign", f"not believed: {reason}"
-        elif reply.state == "offered" and offer.state == "none":
-            outcome, detail = "foreign", f"not believed: {offer.place} gave the instance id and has nothing"
-        elif reply.state == "offered" and server.endpoint not in offer.endpoints:
-            detail = f"a different password than the better-ranked {offer.place}"
-    return Place(server.place, server.why, outcome, detail, reply.seconds)
-
-
-class Desk:
+class PasswordPoller:
     """Asks password servers, each in a thread of its own, and keeps their last answers."""
 
     def __init__(self, system: System, deadline: float) -> None:
@@ -146,7 +52,9 @@ class Desk:
     def _work(self, server: PasswordServer) -> None:
         endpoint = server.endpoint
         try:
-            reply = ask(self._system, endpoint.address, endpoint.port, endpoint.source, self._deadline, SEND)
+            reply = ask(self._system, endpoint, self._deadline, SEND)
+            if reply.bare and reply.state == "offered":
+                reply = self._of_the_protocol(endpoint, reply)
         except Exception as error:  # a bug of ours: its class is all that may be told
             reply = PasswordReply("unknown", "failed", f"asking failed ({type(error).__name__})")
         now = self._system.clock.monotonic()
@@ -158,6 +66,23 @@ class Desk:
             self._replies[server.endpoint] = (now, reply)
             self._pending.pop(server.endpoint, None)
             self._condition.notify_all()
+
+    def _of_the_protocol(self, endpoint: Endpoint, reply: PasswordReply) -> PasswordReply:
+        """The reply, where another question gets another one: any service may greet with one line."""
+        other = ask(self._system, endpoint, self._deadline, NONSENSE)
+        if other.value is None or other.value != reply.value:
+            return reply
+        return PasswordReply("unknown", "malformed", "says the same whatever it is asked: no password server")
+
+    def wait_for_all(self, servers: Sequence[PasswordServer]) -> None:
+        """Wait until all of them have answered; each has its own time for that."""
+        keys = {server.endpoint for server in servers}
+        with self._condition:
+            while keys & set(self._pending):
+                left = self._deadline + GRACE_SECONDS - self._system.clock.monotonic()
+                if left <= 0:
+                    return
+                self._condition.wait(left)
 
     def wait(self, servers: Sequence[PasswordServer], until: float) -> None:
         """Wait until all of them have answered, or `GRACE_SECONDS` after the first that has something."""
@@ -216,8 +141,8 @@ def acknowledge(
     """Tell every server that offered the password that it is set. Nothing is raised.
 
     The acknowledgement does not say what it acknowledges, and deletes whatever is stored: so each server
-    is asked again first, and one that has another password by now is left alone (edge 40, outcome
-    "changed").
+    is asked again first, and one that has another password by now is left alone
+    (field/cloudstack#edge-40, outcome "changed").
 
     Args:
         system: its dialer and clock are used.
@@ -250,8 +175,7 @@ def _acknowledge_one(system: System, endpoint: Endpoint, secret: Secret, deadlin
 
 
 def _try_to_acknowledge(system: System, endpoint: Endpoint, secret: Secret, deadline: float) -> PasswordReply:
-    where = (endpoint.address, endpoint.port, endpoint.source)
-    now = ask(system, *where, deadline, SEND)
+    now = ask(system, endpoint, deadline, SEND)
     if now.state == "unknown":
         return now
     if now.state == "none":
@@ -259,7 +183,7 @@ def _try_to_acknowledge(system: System, endpoint: Endpoint, secret: Secret, dead
     if now.value != secret:
         reason = "offers a different password than the one that was set: not acknowledged"
         return now._replace(outcome="changed", reason=reason)
-    after = ask(system, *where, deadline, SAVED)
+    after = ask(system, endpoint, deadline, SAVED)
     if after.confirmed:
         return after._replace(reason="acknowledged")
     if after.state == "unknown":

@@ -26,7 +26,7 @@ def identify(body: bytes, platform: Platform) -> str:
     Raises:
         Absent: it is empty: a router that does not know us yet.
         Malformed: it is no instance id.
-        Foreign: DMI, where it is CloudStack's, names another VM (facts, 8; edges 22 and 23).
+        Foreign: DMI, where it is CloudStack's, names another VM (field/cloudstack#8, #edge-22 and #edge-23).
     """
     if validation.is_html(body):
         raise Malformed("HTML where the instance id should be")
@@ -105,12 +105,9 @@ class Probe:
                     return
                 self.address = address
             if self.http is None:
-                candidate = self.candidate
                 self.http = Http(
                     self.system,
-                    self.address or candidate.address,
-                    candidate.port,
-                    candidate.source,
+                    self.candidate.metadata_endpoint(self.address),
                     deadline=self.deadline,
                     connections=THREADS + 1,
                 )

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import queue
 import random
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
-from csagent.model import Candidate, Platform
-from csagent.sources.router.names import Lookup, Name
+from csagent.model import Candidate, Endpoint, Platform
+from csagent.sources.router.names import Lookup, Name, resolver
 from csagent.sources.router.probe import Probe
 from csagent.sources.router.threads import SLACK_SECONDS, start
 from csagent.system.seams import System
 from csagent.validation import is_proven
 
 GRACE_SECONDS = 1.0  # for better-ranked candidates, once one has been believed
+FIRST_ANSWER_SECONDS = 12.0  # for what the default NIC's lease names: its connection and one reply
 BACKOFF = (0.3, 0.8, 10.0)  # seconds: the first pause, the longest of the first two minutes, the longest
 EARLY_SECONDS = 120.0
 REST_LIMIT = 10.0  # seconds; see `rest_after`
@@ -57,87 +58,140 @@ def taken_by(asked: Sequence[Candidate], one: Candidate) -> Tuple[str, ...]:
     )
 
 
+class Question(NamedTuple):
+    """Who is to be asked, and until when."""
+
+    system: System  # its dialer opens every connection, its clock measures
+    candidates: Sequence[Candidate]  # best first
+    platform: Platform  # DMI; where it is CloudStack's, its UUID must be the instance id
+    deadline: float  # on the monotonic clock; nothing waits past it
+    resolve: Optional[Lookup] = None  # how "data-server." is resolved; None: by each NIC's name servers
+
+
+class Standing(NamedTuple):
+    """Where a search stands: nobody is believed yet, or somebody is and better ones may be."""
+
+    best: Optional[Probe] = None
+    waits_until: float = 0.0  # for better ones, on the monotonic clock
+
+    def settled(self, now: float) -> bool:
+        """Whether the best is chosen."""
+        return self.best is not None and now >= self.waits_until
+
+
+def standing(probes: Sequence[Probe], platform: Platform, first_believed: float) -> Standing:
+    """The best candidate that is believed so far, and until when better ones are waited for. Pure.
+
+    One whose id is DMI's own outranks those whose id cannot be compared with it. Whoever is believed first
+    by nothing but its own word defines who this VM is: so what the lease of the default NIC names is given
+    the time to answer once, before another network's router, or an address that only a name or a route leads
+    to, may take its place.
+
+    Args:
+        probes: best-ranked first.
+        platform: what DMI says.
+        first_believed: when the first of them was.
+    """
+    believed = [probe for probe in probes if probe.instance_id and not probe.pending]
+    if not believed:
+        return Standing()
+    proven = [one for one in believed if is_proven(one.instance_id or "", platform)]
+    best = (proven or believed)[0]
+    unsure = not proven and is_proven(platform.uuid or "", platform)
+    better = [one for one in (probes if unsure else probes[: best.rank]) if one.pending]
+    if not better:
+        return Standing(best)
+    first_time = [one for one in better if _is_named_by_default(one) and not one.done.is_set()]
+    if first_time and not proven and not _is_named_by_default(best):
+        return Standing(best, first_believed + FIRST_ANSWER_SECONDS)
+    return Standing(best, first_believed + GRACE_SECONDS)
+
+
+def _is_named_by_default(probe: Probe) -> bool:
+    """Whether the lease of the default NIC names it."""
+    return probe.candidate.default and probe.candidate.named
+
+
 class Search:
     """The candidates of one read, each asked at least once.
 
     Args:
-        system: its dialer and clock are used.
-        candidates: best first; repeats, and those past `CANDIDATES_LIMIT`, are left out.
-        platform: what DMI says.
-        deadline: on the monotonic clock.
-        resolve: how "data-server." is resolved, once for each NIC that has it.
-        beside: called with each probe that is about to be asked.
+        question: candidates that repeat, and those past `CANDIDATES_LIMIT`, are left out.
     """
 
-    def __init__(
-        self,
-        system: System,
-        candidates: Sequence[Candidate],
-        platform: Platform,
-        deadline: float,
-        resolve: Lookup,
-        beside: Callable[[Probe], None],
-    ) -> None:
+    def __init__(self, question: Question) -> None:
+        system = question.system
         self._system = system
-        self._platform = platform
-        self._deadline = deadline
-        self._beside = beside
-        unique: Dict[Tuple[str, int, Optional[str]], Candidate] = {}
-        for candidate in candidates:
-            unique.setdefault((candidate.address, candidate.port, candidate.source), candidate)
+        self._platform = question.platform
+        self._deadline = question.deadline
+        self._beside: Callable[[Probe], None] = lambda _probe: None
+        resolve = question.resolve or resolver(system)
+        unique: Dict[Endpoint, Candidate] = {}
+        for candidate in question.candidates:
+            unique.setdefault(candidate.metadata_endpoint(), candidate)
         asked = tuple(unique.values())[:CANDIDATES_LIMIT]
         self.left_out = tuple(unique.values())[CANDIDATES_LIMIT:]
         self.probes = tuple(
             Probe(
-                system, rank, candidate, deadline, self._name(candidate, resolve), taken_by(asked, candidate)
+                system,
+                rank,
+                candidate,
+                question.deadline,
+                Name(system.clock, candidate, resolve) if candidate.address == DATA_SERVER else None,
+                taken_by(asked, candidate),
             )
             for rank, candidate in enumerate(asked)
         )
         self._reports: queue.SimpleQueue[Probe] = queue.SimpleQueue()
         self._began = system.clock.monotonic()
 
-    def _name(self, candidate: Candidate, resolve: Lookup) -> Optional[Name]:
-        return Name(self._system.clock, candidate, resolve) if candidate.address == DATA_SERVER else None
+    def choose(
+        self, *, repeat: bool, beside: Callable[[Probe], None], tell: Callable[[], None]
+    ) -> Optional[Probe]:
+        """The best-ranked candidate that is believed; None where there is none by the deadline.
 
-    def choose(self, until: float, *, repeat: bool, tell: Callable[[], None]) -> Optional[Probe]:
-        """The best-ranked candidate that is believed; None where there is none by `until`.
-
-        One whose id is DMI's own outranks those whose id cannot be compared with it.
-        `repeat` asks again those that gave nothing; `tell` is called when something may have changed.
+        Args:
+            repeat: those that gave nothing are asked again.
+            beside: called with each probe that is about to be asked.
+            tell: called when something may have changed.
         """
+        self._beside, until = beside, self._deadline
         clock = self._system.clock
         first_believed: Optional[float] = None
         for probe in self.probes:
             self._launch(probe)
         while True:
             now = clock.monotonic()
-            believed = [probe for probe in self.probes if probe.instance_id and not probe.pending]
-            if believed:
-                first_believed = first_believed or now
-                proven = [one for one in believed if is_proven(one.instance_id or "", self._platform)]
-                best = (proven or believed)[0]
-                unsure = not proven and is_proven(self._platform.uuid or "", self._platform)
-                rivals = self.probes if unsure else self.probes[: best.rank]
-                better = [one for one in rivals if one.pending]
-                if not better or now >= min(first_believed + GRACE_SECONDS, self._deadline):
-                    return best
-            waking = [until + SLACK_SECONDS]
-            if first_believed is not None:
-                waking.append(first_believed + GRACE_SECONDS)
-            for probe in self.probes:
-                if probe.retry_at is not None and now < until:
-                    if probe.retry_at <= now:
-                        self._launch(probe)
-                    else:
-                        waking.append(probe.retry_at)
-            idle = not any(probe.pending for probe in self.probes)
-            if not believed and ((idle and not repeat) or now >= until + SLACK_SECONDS):
+            if first_believed is None and any(one.instance_id and not one.pending for one in self.probes):
+                first_believed = now
+            state = standing(self.probes, self._platform, first_believed or now)
+            if state.settled(min(now, self._deadline)) or (state.best and now >= self._deadline):
+                return state.best
+            if self._gives_up(state, now, until, repeat=repeat):
                 return None
-            if idle and repeat and now >= until:
-                return None
-            if not believed:
+            moments = [until + SLACK_SECONDS, *([state.waits_until] if state.best else [])]
+            if now < until:
+                moments += self._relaunch(now)
+            if state.best is None:
                 tell()
-            self._collect(min(waking) - clock.monotonic(), repeat=repeat)
+            self._collect(min(moments) - clock.monotonic(), repeat=repeat)
+
+    def _gives_up(self, state: Standing, now: float, until: float, *, repeat: bool) -> bool:
+        """Whether nobody will be believed any more."""
+        idle = not any(probe.pending for probe in self.probes)
+        if state.best is None and now >= until + SLACK_SECONDS:
+            return True
+        return idle and state.best is None and (not repeat or now >= until)
+
+    def _relaunch(self, now: float) -> List[float]:
+        """Ask again whose time has come; when the others' comes."""
+        later = []
+        for probe in self.probes:
+            if probe.retry_at is not None and probe.retry_at <= now:
+                self._launch(probe)
+            elif probe.retry_at is not None:
+                later.append(probe.retry_at)
+        return later
 
     def _launch(self, probe: Probe) -> None:
         probe.pending, probe.retry_at = True, None

@@ -1,4 +1,4 @@
-"""bootcmd and runcmd: each is one shell script of its items (U40 to U44)."""
+"""bootcmd and runcmd: each is one shell script of its items (field/user-data#U40 to #U44)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""hostname, fqdn, prefer_fqdn_over_hostname, preserve_hostname and manage_etc_hosts (U77, U78)."""
+"""hostname, fqdn, prefer_fqdn_over_hostname, preserve_hostname and manage_etc_hosts.
+
+See field/user-data#U77, #U78.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""packages, package_update, package_upgrade, package_reboot_if_required; the old spellings (U64, U80)."""
+"""packages, package_update, package_upgrade, package_reboot_if_required; the old spellings.
+
+See field/user-data#U64, #U80.
+"""
 
 from __future__ import annotations
 

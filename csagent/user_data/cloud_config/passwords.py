@@ -1,4 +1,4 @@
-"""password, chpasswd and ssh_pwauth (U57 to U62)."""
+"""password, chpasswd and ssh_pwauth (field/user-data#U57 to #U62)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""timezone and locale (U79)."""
+"""timezone and locale (field/user-data#U79)."""
 
 from __future__ import annotations
 

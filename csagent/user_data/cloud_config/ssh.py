@@ -1,4 +1,7 @@
-"""ssh_authorized_keys, disable_root, disable_root_opts, ssh_keys, ssh_deletekeys (U59, U60, U63)."""
+"""ssh_authorized_keys, disable_root, disable_root_opts, ssh_keys, ssh_deletekeys.
+
+See field/user-data#U59, #U60, #U63.
+"""
 
 from __future__ import annotations
 

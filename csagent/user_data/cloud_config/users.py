@@ -1,4 +1,4 @@
-"""users and user: accounts, and what each of them gets (U55 to U58)."""
+"""users and user: accounts, and what each of them gets (field/user-data#U55 to #U58)."""
 
 from __future__ import annotations
 

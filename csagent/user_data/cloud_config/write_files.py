@@ -1,4 +1,4 @@
-"""write_files: files as the document gives them, each an entry of its own (U45 to U54)."""
+"""write_files: files as the document gives them, each an entry of its own (field/user-data#U45 to #U54)."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ def _alphabet_only(raw: bytes) -> bytes:
     """Base64 without white space.
 
     Raises:
-        _Refused: it has other characters. A lenient decoder drops them: `@@@@` would be an empty file (U48).
+        _Refused: it has other characters. A lenient decoder drops them, and `@@@@` is an empty file
+            (field/user-data#U48).
     """
     joined = b"".join(raw.split())
     bare = joined.rstrip(b"=")
@@ -195,7 +196,7 @@ def _mode_of_number(draft: Draft, node: Node, where: str) -> int:
 
 
 def _look_at_home(draft: Draft, entry: Node, path: str, defer: bool, where: str) -> None:
-    """A file in the home of a user of the same document, written before that user is made (U50)."""
+    """A file in the home of a user of the document, written before that one is made (field/user-data#U50)."""
     if defer:
         return
     for name in _new_users(draft):

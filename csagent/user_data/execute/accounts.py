@@ -51,7 +51,7 @@ class AddGroup(NamedTuple):
 
 
 class AddUser(NamedTuple):
-    """Make an account, or give an existing one what it gets again each time (U57).
+    """Make an account, or give an existing one what it gets again each time (field/user-data#U57).
 
     `texts` and `switches` are useradd's. `only_new`: an existing account is left alone.
     `lock`: None leaves the password as it is. `may_make`: false for a default user that only the setting

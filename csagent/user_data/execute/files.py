@@ -26,7 +26,7 @@ class WriteFile(NamedTuple):
     append: bool = False
 
     def carry_out(self, machine: "Machine") -> None:
-        """Nothing is written where its owner does not exist (U45).
+        """Nothing is written where its owner does not exist (field/user-data#U45).
 
         Raises:
             StepFailed: it could not be written.
@@ -41,7 +41,7 @@ class WriteFile(NamedTuple):
 
 
 def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> None:
-    """The directories that are missing on the way: 0755, and their file's owner's (U49)."""
+    """The directories that are missing on the way: 0755, and their file's owner's (field/user-data#U49)."""
     tree = machine.system.tree
     parts = [part for part in os.path.dirname(path).split("/") if part]
     for depth in range(1, len(parts) + 1):
@@ -65,7 +65,7 @@ def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> Non
     if action.append or (before is not None and not stat.S_ISREG(before.st_mode)):
         _write_in_place(machine, action, owner)
         return
-    # As cloud-init: the mode first, then the owner, which takes set-user-id away (U51).
+    # As cloud-init: the mode first, then the owner, which takes set-user-id away (field/user-data#U51).
     given = owner != (-1, -1)
     mode = action.mode & ~0o4000 if given else action.mode
     if given and mode & 0o2010 == 0o2010:

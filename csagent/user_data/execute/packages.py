@@ -1,4 +1,4 @@
-"""Packages: apt-get or dnf, unattended, patient with whoever holds the lock (U39)."""
+"""Packages: apt-get or dnf, unattended, patient with whoever holds the lock (field/user-data#U39)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ class InstallPackages(NamedTuple):
 
 
 class RebootIfRequired(NamedTuple):
-    """Reboot at once where a package has asked for it; what had not begun runs at the next boot (U64)."""
+    """Reboot at once where a package has asked for it (field/user-data#U64).
+
+    What had not begun runs at the next boot.
+    """
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""

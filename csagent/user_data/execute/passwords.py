@@ -16,7 +16,7 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
 
 
 class SetPassword(NamedTuple):
-    """Set a password; None makes a random one, which the console alone shows (U62)."""
+    """Set a password; None makes a random one, which the console alone shows (field/user-data#U62)."""
 
     name: str
     value: Optional[Secret]

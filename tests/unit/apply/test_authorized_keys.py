@@ -39,7 +39,7 @@ def test_the_owners_copy_of_our_key_is_spared() -> None:
 
 
 def test_lines_of_the_old_scripts_are_adopted() -> None:
-    """Lines with the scripts' suffix are ours from now on (edge 54)."""
+    """Lines with the scripts' suffix are ours from now on (field/cloudstack#edge-54)."""
     text = f"{A.rsplit(' ', 1)[0]} cloudstack@apache.org\n{OWN}\n"
     assert merge(text, [B]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
 

@@ -1,22 +1,330 @@
-"""Carrying out a plan, and being told to stop while at it."""
+"""Carrying out a plan: every action, every failure, and being told to stop while at it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from support.samples import INSTANCE, make_key
 
-from csagent.apply.executor import Worker
-from csagent.plan import Plan, SetHostname, WriteKeys
-from csagent.sources.observe import Interrupted
+from csagent.apply import hostname, libcrypt, password, ssh_keys, user_data
+from csagent.apply.executor import PlanExecutor
+from csagent.errors import ApplyError, Interrupted
+from csagent.model import Endpoint, Place, Secret, UserData
+from csagent.plan import (
+    Acknowledge,
+    Action,
+    KeepUserData,
+    Leave,
+    Outcome,
+    Plan,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
 from csagent.state import applied
+from csagent.state.applied import Memory
 from csagent.system.seams import System
 
+WORD = Secret(b"EXAMPLE-word")
+SERVER = Endpoint("10.1.1.1", 8080, "10.1.1.42", "eth0")
+OK = Place("password server 10.1.1.1:8080", "", "ok")
 
-class Wake:
+
+class Router:
+    """Password servers that are told that a password is set."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.answers: Tuple[Place, ...] = (OK,)
+        self.told: List[Tuple[bytes, Tuple[Endpoint, ...]]] = []
+        self.remembered: List[bool] = []
+
+    def __call__(self, value: Secret, endpoints: Tuple[Endpoint, ...]) -> Tuple[Place, ...]:
+        self.told.append((value.reveal(), endpoints))
+        self.remembered.append(known(self.system).age_of(value) == "newest")
+        return self.answers
+
+
+@pytest.fixture
+def router(system: System) -> Router:
+    return Router(system)
+
+
+def known(system: System) -> Memory:
+    return applied.load(system, INSTANCE)
+
+
+def carry_out(
+    system: System, router: Router, *actions: Action, memory: Optional[Memory] = None
+) -> Tuple[Outcome, ...]:
+    executor = PlanExecutor(system, memory or known(system), lambda *_line, **_fields: None, router)
+    outcomes = executor.carry_out(Plan(actions))
+    router.reset_meanwhile = executor.reset_meanwhile  # type: ignore[attr-defined]
+    return outcomes
+
+
+def name(**fields: Any) -> SetHostname:
+    return SetHostname("hostname", "new", "router 10.1.1.1", name="web01", **fields)
+
+
+def keys(*numbers: int, **fields: Any) -> WriteKeys:
+    lines = tuple(map(make_key, numbers))
+    return WriteKeys("ssh_keys", "new", "router 10.1.1.1", user="root", keys=lines, **fields)
+
+
+def word(value: Secret = WORD, **fields: Any) -> SetPassword:
+    return SetPassword("password", "new", "router 10.1.1.1", "root", value, (SERVER,), **fields)
+
+
+def again(**fields: Any) -> Acknowledge:
+    return Acknowledge("password", "applied before", "router 10.1.1.1", WORD, (SERVER,), **fields)
+
+
+def data() -> KeepUserData:
+    kept = UserData(Secret(b"#!/bin/sh\n# marker-EXAMPLE\n"), "script", 28, "ab" * 32)
+    return KeepUserData("user_data", "new", "router 10.1.1.1", kept)
+
+
+def shadow(tree: Path) -> str:
+    return (tree / "etc/shadow").read_text().split("\n")[0].split(":")[1]
+
+
+# --- every action ---
+
+
+def test_a_hostname_is_set_and_remembered(tree: Path, system: System, router: Router) -> None:
+    """The name is the machine's and the memory's, and the outcome says so."""
+    (outcome,) = carry_out(system, router, name())
+    assert outcome == Outcome("hostname", "applied", "new", "router 10.1.1.1")
+    assert (tree / "etc/hostname").read_text() == "web01\n" and known(system).hostname == "web01"
+
+
+def test_keys_are_written_and_remembered(tree: Path, system: System, router: Router) -> None:
+    """They stand in the account's file, and memory knows whose they are."""
+    carry_out(system, router, keys(1, 2))
+    text = (tree / "root/.ssh/authorized_keys").read_text()
+    assert make_key(1) in text and make_key(2) in text
+    assert (known(system).ssh_keys, known(system).ssh_user) == ((make_key(1), make_key(2)), "root")
+
+
+def test_keys_leave_the_former_account(tree: Path, system: System, router: Router) -> None:
+    """Where the setting user has changed, CloudStack's keys do not stay behind in the old account."""
+    old = keys(1)._replace(user="alice")
+    carry_out(system, router, old)
+    assert make_key(1) in (tree / "home/alice/.ssh/authorized_keys").read_text()
+    carry_out(system, router, keys(1, previous=old.keys, former_user="alice"))
+    assert make_key(1) not in (tree / "home/alice/.ssh/authorized_keys").read_text()
+    assert make_key(1) in (tree / "root/.ssh/authorized_keys").read_text()
+
+
+def test_a_former_account_that_is_gone_is_no_failure(system: System, router: Router) -> None:
+    """Its access went with it."""
+    (outcome,) = carry_out(system, router, keys(1, former_user="nobody-of-this-name"))
+    assert outcome.state == "applied"
+
+
+def test_user_data_is_kept_for_root(tree: Path, system: System, router: Router) -> None:
+    """A copy of mode 0600, and its sum in memory."""
+    carry_out(system, router, data())
+    path = tree / applied.user_data_path(INSTANCE).lstrip("/")
+    assert path.read_bytes().startswith(b"#!/bin/sh") and path.stat().st_mode & 0o777 == 0o600
+    assert known(system).user_data == "ab" * 32
+
+
+def test_a_password_is_set_then_remembered_then_acknowledged(
+    tree: Path, system: System, router: Router
+) -> None:
+    """When the router is told, the hash is in /etc/shadow and memory is on disk."""
+    (outcome,) = carry_out(system, router, word())
+    assert libcrypt.matches(WORD, shadow(tree))
+    assert router.told == [(b"EXAMPLE-word", (SERVER,))] and router.remembered == [True]
+    assert (outcome.state, outcome.acknowledged, outcome.wrong) == ("applied", "yes", False)
+
+
+def test_a_password_that_is_set_already_is_not_hashed_again(
+    tree: Path, system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass that was killed before it could remember goes on where that one ended."""
+    carry_out(system, router, word())
+    before = shadow(tree)
+    monkeypatch.setattr(password, "set_password", lambda *_: pytest.fail("set again"))
+    carry_out(system, router, word(), memory=Memory(instance_id=INSTANCE, salt=b"s" * 16))
+    assert shadow(tree) == before and len(router.told) == 2
+
+
+def test_a_password_of_a_drive_is_told_to_nobody(system: System, router: Router) -> None:
+    """A drive has no endpoints: there is nobody to acknowledge to."""
+    (outcome,) = carry_out(system, router, word()._replace(endpoints=()))
+    assert router.told == [] and outcome.acknowledged == "not needed"
+
+
+def test_outranked_passwords_are_known_as_older(system: System, router: Router) -> None:
+    """What a less trusted place offers beside is taken for stale from now on."""
+    other = Secret(b"EXAMPLE-other")
+    carry_out(system, router, word(outranked=(other,)))
+    assert known(system).age_of(other) == "older" and known(system).age_of(WORD) == "newest"
+
+
+def test_an_acknowledgement_alone(tree: Path, system: System, router: Router) -> None:
+    """What was applied before is only told; memory lies on disk before that."""
+    carry_out(system, router, word())
+    before = shadow(tree)
+    (outcome,) = carry_out(system, router, again())
+    assert (outcome.state, outcome.acknowledged) == ("unchanged", "yes")
+    assert router.remembered == [True, True] and shadow(tree) == before
+
+
+def test_what_an_older_script_has_set_is_remembered(system: System, router: Router) -> None:
+    """Its password becomes ours without being set again."""
+    carry_out(system, router, again(remember=True))
+    assert known(system).age_of(WORD) == "newest"
+
+
+def test_what_is_left_alone_changes_nothing(tree: Path, system: System, router: Router) -> None:
+    """Its state, reason and source become the outcome's."""
+    leave = Leave("password", "a stale copy", "drive /dev/sr0", state="refused", wrong=True)
+    assert carry_out(system, router, leave) == (
+        Outcome("password", "refused", "a stale copy", "drive /dev/sr0", wrong=True),
+    )
+    assert not (tree / "var/lib/csagent").exists() and router.told == []
+
+
+def test_a_doubtful_value_is_applied_and_wrong(system: System, router: Router) -> None:
+    """What was not read whole counts in the exit code."""
+    (outcome,) = carry_out(system, router, name(wrong=True))
+    assert (outcome.state, outcome.wrong) == ("applied", True)
+
+
+# --- every failure ---
+
+BROKEN = {
+    "hostname": (hostname, "set_hostname", name()),
+    "ssh_keys": (ssh_keys, "write_keys", keys(1)),
+    "password": (password, "set_password", word()),
+    "user_data": (user_data, "keep", data()),
+}
+
+
+@pytest.mark.parametrize("datum", BROKEN)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ApplyError("cannot write it: no space"), "cannot write it: no space"),
+        (PermissionError(13, "Permission denied"), "PermissionError: Permission denied"),
+        (MemoryError(), "MemoryError: unexpected"),
+        (ValueError("marker-EXAMPLE"), "ValueError: unexpected"),
+        (RecursionError(), "RecursionError: unexpected"),
+    ],
+)
+def test_an_action_that_fails_fails_alone(
+    datum: str,
+    error: Exception,
+    reason: str,
+    tree: Path,
+    system: System,
+    router: Router,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line without the text of the exception; it is not remembered; the others are done."""
+
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise error
+
+    module, function, action = BROKEN[datum]
+    monkeypatch.setattr(module, function, fail)
+    others = [one for other, (_, _, one) in BROKEN.items() if other != datum]
+    failed, *done = carry_out(system, router, action, *others)  # type: ignore[arg-type]
+    assert (failed.state, failed.reason, failed.wrong) == ("failed", reason, True)
+    assert [one.state for one in done] == ["applied"] * 3
+    memory = known(system)
+    missing: Dict[str, bool] = {
+        "hostname": memory.hostname is None,
+        "ssh_keys": memory.ssh_keys is None,
+        "password": not memory.passwords,
+        "user_data": memory.user_data is None,
+    }
+    assert [one for one, gone in missing.items() if gone] == [datum]
+    assert bool(router.told) == (datum != "password")
+
+
+def test_an_account_that_does_not_exist(system: System, router: Router) -> None:
+    """It costs its keys and its password, and says which setting to look at."""
+    outcomes = carry_out(
+        system, router, keys(1)._replace(user="nobody-here"), word()._replace(user="nobody-here"), name()
+    )
+    assert [one.state for one in outcomes] == ["failed", "failed", "applied"]
+    assert all("see the setting user" in one.reason for one in outcomes[:2]) and router.told == []
+
+
+def test_memory_that_cannot_be_written_is_not_acknowledged(
+    system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that a password is safe that the next boot would not know."""
+
+    def fail(*_args: Any) -> None:
+        raise ApplyError("cannot remember in /var/lib/csagent: No space left on device")
+
+    monkeypatch.setattr(applied, "save", fail)
+    (outcome,) = carry_out(system, router, word())
+    assert outcome.state == "failed" and router.told == []
+    (outcome,) = carry_out(system, router, again())
+    assert outcome.state == "failed" and router.told == []
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (OK._replace(outcome="timeout", detail="no answer in time"), "no answer in time"),
+        (OK._replace(outcome="failed"), "failed"),
+        (None, "nobody answered"),
+    ],
+)
+def test_a_router_that_cannot_be_told(
+    place: Optional[Place], told: str, system: System, router: Router
+) -> None:
+    """The password is set all the same; who was not told, and why, is in the reason."""
+    router.answers = () if place is None else (place,)
+    (outcome,) = carry_out(system, router, word())
+    assert (outcome.state, outcome.acknowledged, outcome.wrong) == ("applied", "no", True)
+    assert told in outcome.reason and "the next pass tries again" in outcome.reason
+
+
+def test_one_of_two_routers_that_cannot_be_told(system: System, router: Router) -> None:
+    """One that was told does not make up for the other."""
+    router.answers = (OK, OK._replace(place="password server 10.1.1.2:8080", outcome="refused"))
+    (outcome,) = carry_out(system, router, word())
+    assert outcome.acknowledged == "no" and "10.1.1.2" in outcome.reason
+
+
+def test_a_reset_meanwhile_asks_for_another_pass(system: System, router: Router) -> None:
+    """Who has another password by now is not told, and the pass begins again (field/cloudstack#edge-40)."""
+    router.answers = (OK._replace(outcome="changed"),)
+    carry_out(system, router, word())
+    assert router.reset_meanwhile  # type: ignore[attr-defined]
+
+
+def test_what_failed_is_passed_over_as_before(
+    system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a datum that failed, the values that were outdone stay what they were."""
+
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise ApplyError("no")
+
+    memory = known(system)._replace(passed_over={"hostname": ("old",)})
+    executor = PlanExecutor(system, memory, lambda *_line, **_fields: None, router)
+    monkeypatch.setattr(hostname, "set_hostname", fail)
+    executor.carry_out(Plan((name(), keys(1)), {"hostname": ("new",), "ssh_keys": ((make_key(9),),)}))
+    assert known(system).passed_over == {"hostname": ("old",), "ssh_keys": ((make_key(9),),)}
+
+
+# --- told to stop ---
+
+
+class Stop:
     """What becomes readable when csagent is told to stop."""
 
     def __init__(self) -> None:
@@ -30,30 +338,21 @@ class Wake:
 
 
 @pytest.fixture
-def wake() -> Iterator[Wake]:
-    made = Wake()
+def stop() -> Iterator[Stop]:
+    made = Stop()
     yield made
     os.close(made.reading)
     os.close(made.writing)
 
 
-def plan() -> Plan:
-    name = SetHostname("hostname", "", "router 10.1.1.1", name="web01", domain=None)
-    keys = WriteKeys("ssh_keys", "", "router 10.1.1.1", user="root", keys=(make_key(1),), previous=())
-    return Plan((name, keys))
-
-
-def states(system: System, tree: Path) -> Tuple[str, bool]:
-    return (tree / "etc/hostname").read_text().strip(), (tree / "root/.ssh/authorized_keys").exists()
-
-
-def test_told_to_stop_it_finishes_the_action_it_is_at(tree: Path, system: System, wake: Wake) -> None:
+def test_told_to_stop_it_finishes_the_action_it_is_at(
+    tree: Path, system: System, router: Router, stop: Stop
+) -> None:
     """That one is whole and remembered, the others are left to the next pass."""
-    worker = Worker(system, applied.load(system, INSTANCE), wake.tell, wake)
+    executor = PlanExecutor(system, known(system), stop.tell, router, stop)
     with pytest.raises(Interrupted):
-        worker.carry_out(plan())
-    assert states(system, tree) == ("web01", False)
-    known = applied.load(system, INSTANCE)
-    assert (known.hostname, known.ssh_keys) == ("web01", None)
-    Worker(system, known, lambda *_line, **_fields: None).carry_out(plan())
-    assert states(system, tree) == ("web01", True)
+        executor.carry_out(Plan((name(), keys(1))))
+    assert (tree / "etc/hostname").read_text() == "web01\n" and not (tree / "root/.ssh").exists()
+    assert (known(system).hostname, known(system).ssh_keys) == ("web01", None)
+    carry_out(system, router, keys(1))
+    assert (tree / "root/.ssh/authorized_keys").exists() and known(system).hostname == "web01"

@@ -7,7 +7,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
-from csagent.daemon.loop import CLOSE_LOOK, FIRST_BUDGET, GRACE, HURRY, SETTLE_AT_MOST, Daemon, retry_after
+from csagent.daemon.loop import READY_AFTER, Daemon
+from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, SETTLE_AT_MOST
 from csagent.errors import UsageError
 from csagent.log import Log
 
@@ -37,24 +38,24 @@ class Pass(NamedTuple):
     settings: Any
 
 
-class Turn:
+class FakePass:
     """A pass that takes its wait where it finds nothing, and a second where it does."""
 
     def __init__(self, said: Dict[str, Any], took: float) -> None:
-        self.said, self.took, self.done, self.stopped = said, took, False, False
+        self.said, self.took, self.finished, self.stopped = said, took, False, False
 
     def fileno(self) -> int:
         raise AssertionError("nobody really waits for it")
 
-    def collect(self) -> List[Dict[str, Any]]:
-        self.done = True
+    def documents(self) -> List[Dict[str, Any]]:
+        self.finished = True
         return [WORLD, {"interrupted": True} if self.stopped else self.said]
 
     def stop(self) -> None:
         self.stopped = True
 
-    def kill(self) -> None:
-        self.done = True
+    def end(self) -> None:
+        self.finished = True
 
 
 class Machine:
@@ -73,17 +74,17 @@ class Machine:
             sleep=self.sleep,
         )
 
-    def start(self, _prepare: Any, request: Dict[str, Any], _log: Any) -> Turn:
+    def start(self, _prepare: Any, request: Dict[str, Any], _log: Any) -> FakePass:
         asked = Pass(round(self.time - 1000, 2), request["wait"], request["grace"], request["settings"])
         self.seen.append(asked)
         said = self.reports[len(self.seen) - 1]
         if len(self.seen) == len(self.reports):
             self.daemon.signals.stop = True
         waited = 10.0 if asked.wait is None else asked.wait
-        return Turn(said, waited if said is NOTHING else 1.0)
+        return FakePass(said, waited if said is NOTHING else 1.0)
 
     def sleep(self, waiting: Sequence[Any], seconds: Optional[float]) -> Sequence[Any]:
-        turns = [one for one in waiting if isinstance(one, Turn)]
+        turns = [one for one in waiting if isinstance(one, FakePass)]
         until = self.time + (float("inf") if seconds is None else seconds)
         if turns:
             until = min(until, self.time + (0.0 if turns[0].stopped else turns[0].took))
@@ -95,7 +96,7 @@ class Machine:
             if what == "reload":
                 self.daemon.signals.reload = True
                 return [self.daemon.signals]
-            self.daemon._event(what)
+            self.daemon.event(what)
             return []
         assert until < float("inf"), "it would sleep for ever"
         elapsed, self.time = until - self.time, until
@@ -122,16 +123,10 @@ def signals() -> Iterator[None]:
 def test_two_minutes_of_close_look_then_backoff_up_to_the_poll() -> None:
     """A first budget, the rest of two minutes, then again after 10, 20, 40 ... seconds, for ever."""
     seen = Machine([NOTHING] * 10).run()
-    assert [one.wait for one in seen[:3]] == [FIRST_BUDGET, CLOSE_LOOK - FIRST_BUDGET - 1, None]
+    assert [one.wait for one in seen[:3]] == [FIRST_WAIT, CLOSE_LOOK - FIRST_WAIT - 1, None]
     gaps = [after.at - before.at - 10 for before, after in zip(seen[2:], seen[3:])]
     for gap, expected in zip(gaps, (40, 80, 160, 300, 300, 300)):
         assert 0.9 * expected - 1e-6 <= gap <= 1.1 * expected + 1e-6, gaps
-
-
-@pytest.mark.parametrize(("tries", "poll", "seconds"), [(1, 300, 10), (6, 300, 300), (1, 5, 5), (9, 0, 300)])
-def test_backoff_ends_at_the_poll_period(tries: int, poll: float, seconds: float) -> None:
-    """A poll that is off does not keep a machine without a source from ever getting one."""
-    assert retry_after(tries, poll) == seconds
 
 
 def test_the_poll() -> None:
@@ -176,7 +171,7 @@ def test_an_exchanged_drive_does_not_wait_for_the_pass_that_waits_for_the_router
 def test_a_drive_that_appears_during_the_first_pass_leaves_it_alone() -> None:
     """Whether there is a router is not known yet, and the pass itself looks for drives."""
     seen = Machine([NOTHING, ALL], [(5, "drive")]).run()
-    assert seen[1].at >= FIRST_BUDGET
+    assert seen[1].at >= FIRST_WAIT
 
 
 def test_several_events_in_a_burst_make_one_pass() -> None:
@@ -205,14 +200,14 @@ def test_settings_that_are_wrong_at_the_start() -> None:
         machine.daemon.run()
 
 
-class Broken(Turn):
+class Broken(FakePass):
     """A pass that did not come to know its settings."""
 
     def __init__(self, words: str) -> None:
         super().__init__({"error": words, "usage": True}, 0.1)
 
-    def collect(self) -> List[Dict[str, Any]]:
-        self.done = True
+    def documents(self) -> List[Dict[str, Any]]:
+        self.finished = True
         return [self.said]
 
 
@@ -227,14 +222,14 @@ def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever holds it: its wait and 90 seconds more are its time."""
     machine = Machine([ALL, ALL])
     killed: List[float] = []
-    first = Turn(ALL, 10_000.0)
+    first = FakePass(ALL, 10_000.0)
     monkeypatch.setattr(
-        first, "kill", lambda: (killed.append(machine.time - 1000), setattr(first, "took", 0.0))
+        first, "end", lambda: (killed.append(machine.time - 1000), setattr(first, "took", 0.0))
     )
     turns = iter([first])
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
-    assert killed and killed[0] == pytest.approx(FIRST_BUDGET + 90)
+    assert killed and killed[0] == pytest.approx(READY_AFTER + 90)
 
 
 def test_events_that_never_end_get_fewer_and_fewer_passes() -> None:
@@ -255,10 +250,10 @@ def test_a_reload_whose_pass_dies_is_made_up_for(monkeypatch: pytest.MonkeyPatch
     machine = Machine([ALL, BUG, ALL], [(50, "reload")])
     start = machine.start
 
-    def dies(prepare: Any, request: Dict[str, Any], log: Any) -> Turn:
+    def dies(prepare: Any, request: Dict[str, Any], log: Any) -> FakePass:
         made = start(prepare, request, log)
         if made.said is BUG:
-            monkeypatch.setattr(made, "collect", lambda: setattr(made, "done", True) or [BUG])
+            monkeypatch.setattr(made, "documents", lambda: setattr(made, "finished", True) or [BUG])
         return made
 
     machine.daemon.start = dies  # type: ignore[assignment]
@@ -278,15 +273,15 @@ def test_ready_keeps_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     start = machine.start
     machine.daemon.start = lambda *args: setattr(made := start(*args), "took", 70.0) or made  # type: ignore
     machine.run()
-    assert next(at for at, lines in told if "READY=1" in lines) == pytest.approx(FIRST_BUDGET)
+    assert next(at for at, lines in told if "READY=1" in lines) == pytest.approx(READY_AFTER)
 
 
 def test_a_pass_that_cannot_be_ended_is_one_line() -> None:
     """What hangs in the kernel is not asked to end a thousand times a second."""
     machine = Machine([ALL, ALL])
-    stuck = Turn(ALL, 400.0)
+    stuck = FakePass(ALL, 400.0)
     killed: List[float] = []
-    stuck.kill = lambda: killed.append(machine.time)  # type: ignore[method-assign]
+    stuck.end = lambda: killed.append(machine.time)  # type: ignore[method-assign]
     turns = iter([stuck])
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()

@@ -24,7 +24,7 @@ from csagent.doctor.context import Situation, in_time
 from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
 from csagent.model import Place
 from csagent.settings import Settings
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options
 from csagent.system.seams import Runner, System
 
 OK = Finding("platform", "ok", "KVM")

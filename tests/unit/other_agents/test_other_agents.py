@@ -24,7 +24,7 @@ from csagent.other_agents import cloud_config, cloud_init, ownership
 from csagent.other_agents.cloud_init import CloudInit
 from csagent.plan import Action, Leave, SetHostname, WriteKeys
 from csagent.settings import Settings
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options
 from csagent.state.applied import Memory
 from csagent.system.events import Files
 from csagent.system.seams import System
@@ -125,7 +125,9 @@ def test_no_cloud_init_costs_one_look(tmp_path: Path) -> None:
         "system = System.at(sys.argv[1]); looks = []\n"
         "real = system.tree.exists; system.tree.exists = lambda path: looks.append(path) or real(path)\n"
         "before = set(sys.modules)\n"
-        "assert agent._beside(system, Memory(), Settings()) is None\n"
+        "from csagent.model import Observation; import csagent.decide\n"
+        "before = set(sys.modules)\n"
+        "agent._decide(system, Observation(), Memory(), Settings(), force_password=False)\n"
         "print(looks, sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
@@ -303,7 +305,7 @@ MEMORY = Memory(instance_id=INSTANCE, salt=b"s" * 16)
 
 
 def actions(rival: Optional[CloudInit], settings: Settings, memory: Memory = MEMORY) -> Dict[str, Action]:
-    plan = decide(SEEN, memory, settings, cloud_init=rival)
+    plan = decide(SEEN, memory, settings, other=ownership.other_owner(rival, settings))
     return {action.datum: action for action in plan.actions}
 
 
@@ -353,7 +355,7 @@ def test_the_daemon_looks_again_when_cloud_init_is_done(tmp_path: Path) -> None:
 
     def watched(there: bool, **settings: Any) -> List[str]:
         system = System(tree=Pretended(there))
-        return list(pass_process._world(system, Settings(**settings), Options(), None)["patterns"])
+        return list(pass_process._world(system, Settings(**settings), Options(), 10.0)["patterns"])
 
     assert agent.CLOUD_INIT_ENDS in watched(True) and agent.CLOUD_INIT_ENDS not in watched(False)
     assert watched(True, sources=("drive",)) == [agent.CLOUD_INIT_ENDS]

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -18,7 +18,7 @@ SMALL = Limits(cpu=2, memory=96 * MIB, descriptors=16, processes=64, answer=64 *
 
 def run(work: Callable[[], Any], timeout: float = 10.0, prepare: Callable[[], Any] = lambda: None) -> Any:
     identity = jail.unprivileged()
-    return jail.run(System(), "test", prepare, lambda _p, _say: work(), SMALL, identity, timeout)
+    return jail.run(jail.Job("test", System(), prepare, lambda _p, _say: work(), SMALL, identity), timeout)
 
 
 def test_it_answers() -> None:
@@ -77,17 +77,21 @@ def test_what_it_started_ends_with_it() -> None:
             say({"pid": pid})
         time.sleep(60)
 
-    child = jail.start(System(), "test", lambda: None, work, SMALL, jail.unprivileged())
+    child = jail.start(jail.Job("test", System(), lambda: None, work, SMALL, jail.unprivileged()))
     end = time.monotonic() + 10
-    while not child.documents() and time.monotonic() < end:
-        child.collect()
-        time.sleep(0.01)
-    pid = child.documents()[0]["pid"]
+    pid = next(said(child))["pid"]
     assert os.path.exists(f"/proc/{pid}")
     child.kill()
     while os.path.exists(f"/proc/{pid}") and "Z" not in state_of(pid) and time.monotonic() < end:
         time.sleep(0.01)
     assert not os.path.exists(f"/proc/{pid}") or "Z" in state_of(pid)
+
+
+def said(child: Any) -> Iterator[Any]:
+    """What it says ahead of its end, as it comes."""
+    while not child.finished:
+        yield from child.collect()
+        time.sleep(0.01)
 
 
 def state_of(pid: int) -> str:
@@ -165,12 +169,8 @@ def test_what_it_says_ahead_counts() -> None:
         say({"so_far": 1})
         time.sleep(60)
 
-    child = jail.start(system, "test", lambda: None, work, SMALL, jail.unprivileged())
-    end = time.monotonic() + 10
-    while not child.documents() and time.monotonic() < end:
-        child.collect()
-        time.sleep(0.01)
-    assert child.documents() == [{"so_far": 1}]
+    child = jail.start(jail.Job("test", system, lambda: None, work, SMALL, jail.unprivileged()))
+    assert next(said(child)) == {"so_far": 1}
     child.kill()
     with pytest.raises(JailError):
         child.result()
@@ -199,7 +199,7 @@ def work(_prepared, _say):
 
 before = time.monotonic()
 try:
-    jail.run(System(), "bomb", lambda: None, work, jail.READER, jail.unprivileged(), 5.0)
+    jail.run(jail.Job("bomb", System(), lambda: None, work, jail.READER, jail.unprivileged()), 5.0)
 except JailError as error:
     print(error)
 # Not getrusage: what it tells starts with the peak of the process that has started this one.

@@ -15,7 +15,6 @@ from support.guests_to_seal import DEBIAN, HASH, MAC, UNIT, look, paths, plant, 
 from support.replace_fields import replace
 from support.samples import make_key
 
-from csagent import agent
 from csagent.apply.authorized_keys import merge
 from csagent.cli import seal as show
 from csagent.cli.main import main
@@ -24,6 +23,7 @@ from csagent.errors import CsagentError
 from csagent.seal import engine, mounts
 from csagent.seal.context import Choice
 from csagent.seal.mounts import Mounts
+from csagent.state import lock
 from csagent.system.seams import Clock
 
 NOBODY = 65534
@@ -207,7 +207,7 @@ def test_no_pass_runs_beside_sealing(tmp_path: Path) -> None:
     held = []
 
     def between(_step: engine.Step) -> None:
-        with pytest.raises(CsagentError, match="another csagent"), agent.one_at_a_time(hurried):
+        with pytest.raises(CsagentError, match="another csagent"), lock.hold(hurried):
             pass
         held.append(True)
 

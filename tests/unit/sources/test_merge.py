@@ -55,7 +55,7 @@ def test_dmi_says_who_we_are(reading: Reading) -> None:
 
 
 def test_without_dmi_the_drive_says_who_we_are() -> None:
-    """A drive is attached to this VM alone; an address is passed on (edges 23, 65)."""
+    """A drive is attached to this VM alone; an address is passed on (field/cloudstack#edge-23, #edge-65)."""
     seen = merge([router(OTHER), drive()], [], NO_DMI, BOTH)
     assert seen.instance_id == INSTANCE and seen.hostname == "d"
 
@@ -66,7 +66,7 @@ def test_a_stale_drive_of_another_instance_loses_to_dmi() -> None:
 
 
 def test_two_drives_that_disagree() -> None:
-    """Of two config drives the one that DMI names counts; without DMI the first found (edge 58)."""
+    """Of two drives the one that DMI names counts; without DMI the first found (field/cloudstack#edge-58)."""
     two = [
         drive(OTHER, "drive /dev/sr0"),
         drive(INSTANCE, "drive /dev/sr1", metadata={"local-hostname": "mine"}),

@@ -1,4 +1,4 @@
-"""network_data.json, with the quirks of facts/cloudstack.md, 6.4."""
+"""network_data.json, with the quirks of field/cloudstack#6.4."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csagent.sources.network_data import parse
 
 
 def example() -> Dict[str, Any]:
-    """The example of the facts."""
+    """A document with everything in it (field/cloudstack#6.4)."""
     return json.loads("""{
       "links": [{"ethernet_mac_address": "02:01:00:AA:bb:cc", "id": "eth0", "mtu": 1450, "type": "phy"}],
       "networks": [

@@ -30,7 +30,7 @@ def test_round_trip(system: System, tree: Path) -> None:
 
 
 def test_another_instance_starts_afresh(system: System) -> None:
-    """A clone that carries another VM's memory is a first run (edge 48)."""
+    """A clone that carries another VM's memory is a first run (field/cloudstack#edge-48)."""
     applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
     other = applied.load(system, "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f")
     assert other.passwords == ()

@@ -18,10 +18,11 @@ from csagent.discovery.leases import (
     text,
     wicked,
 )
-from csagent.discovery.leases.client import Evidence
+from csagent.discovery.leases.client import RawLeases
 from csagent.model import Lease, Nic, Rejected
 from csagent.system.seams import Completed, NoCommands
 from csagent.system.tree import READ_LIMIT
+from csagent.validation import ipv4
 
 CAPTURES = Path(__file__).resolve().parents[3] / "fixtures" / "leases"
 NICS = (
@@ -70,8 +71,8 @@ class Answers(NoCommands):
 
 def say(files, commands=None, marks=()):
     """What all clients make of these files and command outputs."""
-    evidence = Evidence(files=dict(files), marks=set(marks), runner=Answers(commands or {}))
-    return [statement for client in CLIENTS for statement in client.statements(evidence, NICS)]
+    raw = RawLeases(files=dict(files), marks=set(marks), runner=Answers(commands or {}))
+    return [statement for client in CLIENTS for statement in client.statements(raw, NICS)]
 
 
 def leases(*args, **kwargs):
@@ -98,7 +99,7 @@ def assert_sound(statements):
         if isinstance(statement, Rejected):
             assert statement.reason and "\n" not in statement.reason
             continue
-        assert all(text.ipv4(address) == address for address in addresses(statement))
+        assert all(ipv4(address) == address for address in addresses(statement))
         assert statement.domain_name is None or text.domain(statement.domain_name)
 
 
@@ -364,7 +365,7 @@ def test_option_in_parts_and_in_the_file_field():
 
 
 def test_boot_servers_are_never_identifiers():
-    """siaddr under each of its names is next_server (rule 5)."""
+    """siaddr under each of its names is next_server (field/dhcp-leases#rule-5)."""
     files = {
         "/run/systemd/netif/leases/2": b"ADDRESS=10.1.1.42\nNEXT_SERVER=10.1.1.77\n",
         "/run/NetworkManager/devices/2": b"[device]\nnext-server=10.1.1.77\n"
@@ -452,7 +453,7 @@ def test_wicked_file_without_its_end():
 
 
 def test_router_option_of_zeros_is_none() -> None:
-    """Another provider sends router 0.0.0.0 to NICs that are not the default one (2.8, edge 7)."""
+    """Another provider sends router 0.0.0.0 to non-default NICs (field/cloudstack#2.8, #edge-7)."""
     from csagent.discovery.leases import networkd
 
     text = b"ADDRESS=10.1.1.42\nROUTER=0.0.0.0\nSERVER_ADDRESS=10.1.1.1\n"

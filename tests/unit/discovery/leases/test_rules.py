@@ -1,13 +1,13 @@
-"""Which of several leases is believed (facts/dhcp-leases.md, "Rules"), on small trees."""
+"""Which of several leases is believed (field/dhcp-leases#rules), on small trees."""
 
 import json
 import os
 
 import pytest
 
-from csagent.discovery.finder import MAX_REJECTED, Trail, look, prepare
+from csagent.discovery.finder import MAX_REJECTED, Evidence, look, prepare
 from csagent.discovery.leases import CLIENTS, believe, duration
-from csagent.discovery.leases.client import FRESH, RETRIES, Evidence, gather, read_lease_file
+from csagent.discovery.leases.client import FRESH, RETRIES, RawLeases, gather, read_lease_file
 from csagent.model import Lease
 from csagent.system.seams import Clock, NoCommands, System
 from csagent.system.tree import READ_LIMIT, Tree
@@ -56,7 +56,7 @@ def reasons(found):
 
 
 def test_address_must_be_on_the_nic(tmp_path):
-    """Rule 1: an unexpired lease whose address the NIC does not have is stale."""
+    """field/dhcp-leases#rule-1: an unexpired lease whose address the NIC does not have is stale."""
     found = discover(tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": block("172.20.5.1", "172.20.5.119")}))
     assert found.leases == ()
     assert "172.20.5.119 is not on eth0 now, which has 10.1.1.42" in reasons(found)
@@ -64,7 +64,7 @@ def test_address_must_be_on_the_nic(tmp_path):
 
 
 def test_newest_statement_not_newest_valid_one(tmp_path):
-    """Rule 2: behind an expired last block there is no lease, though an older block still looks valid."""
+    """field/dhcp-leases#rule-2: behind an expired last block there is no lease, though one looks valid."""
     content = block("10.1.1.1") + block("10.1.1.1", expire="0 2020/01/05 00:00:00")
     found = discover(tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": content}))
     assert found.leases == ()
@@ -73,7 +73,7 @@ def test_newest_statement_not_newest_valid_one(tmp_path):
 
 @pytest.mark.parametrize(("ago", "believed"), [(-60, True), (240, True), (360, False)])
 def test_expiry_is_lenient_by_a_few_minutes(tmp_path, ago, believed):
-    """Rule 3: clocks jump after boot, so a lease counts for five minutes more."""
+    """field/dhcp-leases#rule-3: clocks jump after boot, so a lease counts for five minutes more."""
     found = discover(
         tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": block("10.1.1.1", expire=f"epoch {NOW - ago}")})
     )
@@ -81,7 +81,7 @@ def test_expiry_is_lenient_by_a_few_minutes(tmp_path, ago, believed):
 
 
 def test_order_of_trust_and_conflict(tmp_path):
-    """Rule 4: /run and running daemons first; who names another server for the same address is reported."""
+    """field/dhcp-leases#rule-4: /run and running daemons first; who names another server is reported."""
     files = {
         "/var/lib/dhcp/dhclient.eth0.leases": block("10.1.1.11"),
         "/run/systemd/netif/leases/2": networkd("10.1.1.12"),
@@ -117,7 +117,7 @@ def test_identifier_beats_trust(tmp_path):
 
 
 def test_client_that_records_nothing_still_gives_candidates(tmp_path):
-    """Rule 6: klibc's lease has no identifier; that is said, and its router and boot server are asked."""
+    """field/dhcp-leases#rule-6: klibc's has no identifier, and says so; router and boot server are asked."""
     conf = (
         "DEVICE='eth0'\nPROTO='dhcp'\nIPV4ADDR='10.1.1.42'\nIPV4GATEWAY='10.1.1.1'\n"
         "ROOTSERVER='10.1.1.77'\nIPV4DNS0='10.1.1.1'\n"
@@ -132,7 +132,7 @@ def test_client_that_records_nothing_still_gives_candidates(tmp_path):
 
 
 def test_interfaces_that_are_gone_are_passed_over(tmp_path):
-    """Rule 7: leases of a NIC, or of an interface index, that no longer exists."""
+    """field/dhcp-leases#rule-7: leases of a NIC, or of an interface index, that no longer exists."""
     files = {
         "/var/lib/dhcp/dhclient.leases": block("10.1.1.1", interface="eth7"),
         "/run/systemd/netif/leases/9": networkd("10.1.1.1"),
@@ -271,8 +271,8 @@ def test_file_being_rewritten_is_read_again(tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text("")
     writer = Writer(file, ['default-duid "x";\n', block("10.1.1.1")])
-    evidence = gather(live(tmp_path, writer), CLIENTS)
-    assert b"10.1.1.1" in evidence.files["/var/lib/dhcp/dhclient.leases"]
+    raw = gather(live(tmp_path, writer), CLIENTS)
+    assert b"10.1.1.1" in raw.files["/var/lib/dhcp/dhclient.leases"]
     assert writer.waits == 2
 
 
@@ -348,16 +348,16 @@ def test_links_and_odd_files_are_not_followed(tmp_path):
     (tmp_path / "secret").write_text("ADDRESS=10.1.1.42\n")
     (folder / "2").symlink_to("/secret")
     os.mkfifo(folder / "3")
-    evidence = gather(System.at(str(tmp_path)), CLIENTS)
-    assert evidence.files == {}
-    assert set(evidence.unread) == {"/run/systemd/netif/leases/2", "/run/systemd/netif/leases/3"}
+    raw = gather(System.at(str(tmp_path)), CLIENTS)
+    assert raw.files == {}
+    assert set(raw.unread) == {"/run/systemd/netif/leases/2", "/run/systemd/netif/leases/3"}
 
 
 def test_unreadable_file_is_reported(tmp_path):
     """What could not be read is said, since it may hold the answer."""
     system = tree(tmp_path, {})
-    evidence = Evidence(unread={"/var/lib/dhcpcd/eth0.lease": "Permission denied"})
-    found = look(system, Trail(evidence=evidence), ())
+    raw = RawLeases(unread={"/var/lib/dhcpcd/eth0.lease": "Permission denied"})
+    found = look(system, Evidence(leases=raw), ())
     assert any(
         "/var/lib/dhcpcd/eth0.lease could not be read: Permission denied" in note for note in found.notes
     )

@@ -25,7 +25,7 @@ from csagent.cli.main import main
 from csagent.discovery import finder, interfaces
 from csagent.discovery.finder import look, prepare
 from csagent.discovery.leases import CLIENTS, statements
-from csagent.discovery.leases.client import Evidence
+from csagent.discovery.leases.client import RawLeases
 from csagent.doctor import engine
 from csagent.doctor.bundle import (
     archive,
@@ -43,9 +43,9 @@ from csagent.doctor.context import Seen
 from csagent.errors import CsagentError, UsageError
 from csagent.model import Nic, Place, Route
 from csagent.sandbox import codec, jail
-from csagent.sandbox.child import Identity
+from csagent.sandbox.jail import Identity
 from csagent.settings import Settings
-from csagent.sources.jobs import Options
+from csagent.sources.request import Options
 from csagent.system.seams import System
 from csagent.system.tree import Tree
 
@@ -282,17 +282,19 @@ def test_sanitised_lease_says_what_the_damaged_one_said(seed):
     pool = []
     for path in scenarios(CHOSEN):
         system = System.at(str(path))
-        pool.append((prepare(system).evidence, interfaces.nics(system)))
+        pool.append((prepare(system).leases, interfaces.nics(system)))
     changed = 0
     for _ in range(500):
         evidence, nics = chance.choice(pool)
         files = {path: damaged(content, chance) for path, content in evidence.files.items()}
         kept = {path: redact.file_rule(path, "lease", "root")(content) for path, content in files.items()}
         before, after = (
-            list(statements(Evidence(files=some, marks=evidence.marks), nics)) for some in (files, kept)
+            list(statements(RawLeases(files=some, marks=evidence.marks), nics)) for some in (files, kept)
         )
         assert after == before, files
-        changed += before != list(statements(Evidence(evidence.files, evidence.unread, evidence.marks), nics))
+        changed += before != list(
+            statements(RawLeases(evidence.files, evidence.unread, evidence.marks), nics)
+        )
     assert changed > 100
 
 
@@ -683,7 +685,9 @@ def test_what_only_root_may_read_is_listed(tmp_path):
             return codec.encode(job.finish())
 
         limits = replace(jail.READER, cpu=30)
-        answer = jail.run(job.system, "test", finder.warm_up, work, limits, Identity(65534, 65534), 60.0)
+        answer = jail.run(
+            jail.Job("test", job.system, finder.warm_up, work, limits, Identity(65534, 65534)), 60.0
+        )
     gathered = codec.decode(bundle.Gathered, answer)
     left = dict(gathered.left_out)
     assert left["/etc/shadow"] == left["/var/lib/dhcpcd/eth0.lease"] == "Permission denied"

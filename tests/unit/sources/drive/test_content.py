@@ -126,7 +126,7 @@ def test_escapes_are_undone_where_cloudstack_writes_them() -> None:
 
 
 def test_bad_values_are_refused_and_good_ones_beside_them_used() -> None:
-    """A MAC for an address (edge 20), not UTF-8, control characters, HTML, names that are no keys."""
+    """A MAC for an address (field/cloudstack#edge-20), not UTF-8, control characters, HTML, no keys."""
     reading = read(
         {
             METADATA + "local-ipv4": "02:01:00:aa:bb:cc",
@@ -181,7 +181,7 @@ def test_several_keys_are_several_keys() -> None:
     ],
 )
 def test_keys_of_meta_data_are_used_where_the_file_has_none(document: Dict[str, Any]) -> None:
-    """The malformed rendering of several keys (edge 56), and the fixed one of #14164."""
+    """The malformed rendering of several keys (field/cloudstack#edge-56), and the fixed one of #14164."""
     assert read({layout.META_DATA: document}).ssh_keys == (KEY, KEY2)
     assert read({layout.META_DATA: document, METADATA + "public-keys": KEY}).ssh_keys == (KEY,)
 
@@ -239,7 +239,7 @@ def test_a_blank_checksum_says_nothing() -> None:
 
 @pytest.mark.parametrize("files", [{}, {layout.PASSWORD: "saved_password"}, {layout.PASSWORD: ""}])
 def test_no_password_file_means_that_none_is_waiting(files: Dict[str, Any]) -> None:
-    """The usual state (edge 61), and what an old release may write there."""
+    """The usual state (field/cloudstack#edge-61), and what an old release may write there."""
     reading = read(files)
     assert reading.password.state == "none"
     assert refusals(reading) == []
@@ -337,7 +337,7 @@ def test_members_that_only_cloudstack_writes_make_it_cloudstacks(member: str) ->
 
 
 def test_a_drive_with_only_the_network_gives_the_network() -> None:
-    """CloudStack 4.20 where no network has its user-data on the drive (edge 60): no identity, no password."""
+    """CloudStack 4.20 with user-data elsewhere (field/cloudstack#edge-60): no identity, no password."""
     network = {"services": [{"type": "dns", "address": "10.7.0.2"}]}
     reading = read({layout.NETWORK_DATA: network, layout.VENDOR_DATA: b"{"}, cloudstack=False)
     assert reading.network is not None and reading.network["services"] == network["services"]
@@ -354,7 +354,7 @@ def test_a_drive_with_only_the_network_gives_the_network() -> None:
     ],
 )
 def test_of_vendor_data_only_its_kind_is_told(raw: bytes, words: str) -> None:
-    """It may carry a password in clear (edge 43): whatever stands in it, nothing of it is repeated."""
+    """It may carry a password in clear (field/cloudstack#edge-43): nothing of it is ever repeated."""
     reading, detail = interpret(
         Contents({layout.VENDOR_DATA: raw}, frozenset({layout.VENDOR_DATA}), {}, True, False),
         "drive x",

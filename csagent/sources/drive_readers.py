@@ -1,0 +1,148 @@
+"""The config drives: one child lists those with the label, and each is read by a child of its own.
+
+A bad drive cannot cost another one's answer, nor the router's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from csagent.errors import JailError
+from csagent.model import Drive, Place, Platform, Reading
+from csagent.sources import jobs
+from csagent.sources.reader import Running, over, too_late
+
+if TYPE_CHECKING:
+    from csagent.sources.request import PassRequest
+
+PATIENCE = 6.0  # seconds for an image (field/dependencies#3)
+LOADING_PATIENCE = 20.0  # seconds for the library before it
+SCOUT_PATIENCE = 20.0
+AT_LEAST = 2.0  # seconds, however short the wait is
+MAX_DRIVES = 8
+
+
+class DriveReaders:
+    """The channel `drive` of one observation (`csagent.sources.reader.Source`).
+
+    Args:
+        request: the pass.
+        end: when the whole wait is over, on the monotonic clock.
+        dmi: what DMI says.
+        starting: called just before the drives are looked for.
+    """
+
+    def __init__(
+        self,
+        request: "PassRequest",
+        end: float,
+        dmi: Callable[[], Platform],
+        starting: Callable[[], None],
+    ) -> None:
+        self.drives: Tuple[Drive, ...] = ()
+        self.read_at: Optional[float] = None  # when one was read that may be this VM's
+        self._request = request
+        self._clock = request.system.clock
+        self._end = end
+        self._dmi = dmi
+        self._starting = starting
+        self._running: List[Running] = []
+        self._readings: Dict[str, Reading] = {}
+        self._places: Dict[str, Place] = {}
+
+    @property
+    def running(self) -> Sequence[Running]:
+        return self._running
+
+    @property
+    def moments(self) -> Iterable[float]:
+        return ()
+
+    def begin(self) -> None:
+        for one in self._running:
+            one.child.kill()
+        self._starting()
+        self._running, self._readings, self._places = [], {}, {}
+        self.read_at = None
+        if self._request.options.drive is not None:
+            self._read(self._request.options.drive, "given by --drive", given=True)
+        elif self._request.discovers:
+            from csagent.discovery import drives
+
+            if drives.worth_a_look(self._request.system, self._request.settings.drive_labels):
+                child = jobs.start_scout(self._request)
+                self._running = [Running(child, self._until(SCOUT_PATIENCE), "block devices with the label")]
+
+    def _read(self, device: str, why: str, *, given: bool) -> None:
+        child = jobs.start_drive(self._request, device, why, given=given)
+        self._running.append(Running(child, self._until(LOADING_PATIENCE), why, device))
+
+    def _until(self, patience: float) -> float:
+        """When to give up on a drive: its own patience, and not long after the whole wait is over."""
+        now = self._clock.monotonic()
+        return min(now + patience, max(self._end, now + AT_LEAST))
+
+    def changed(self) -> None:
+        self.begin()
+
+    def tick(self, now: float) -> None:
+        for one in over(self._running, now):
+            self._fail(one, "timeout", too_late(one))
+
+    def collect(self, ready: Sequence[Any]) -> None:
+        for one in [one for one in self._running if one.child in ready]:
+            try:
+                said = sum(1 for _document in one.child.collect())
+                if one.child.finished:
+                    self._running.remove(one)
+                    self._take(one)
+                elif said and not one.ready:
+                    at = self._running.index(one)
+                    self._running[at] = one._replace(ready=True, ends=self._until(PATIENCE))
+            except JailError as error:
+                self._fail(one, "malformed", str(error))
+
+    def _take(self, one: Running) -> None:
+        from csagent.sources import checks
+
+        document = one.child.result()
+        if not one.device:
+            self.drives = checks.decode_all(Drive, document)
+            for drive in self.drives[:MAX_DRIVES]:
+                self._read(drive.device, drive.why, given=False)
+            return
+        news = checks.drive_news(document)
+        self._places[one.device] = news.place
+        if news.reading is None:
+            return
+        self._readings[one.device] = news.reading
+        if news.reading.instance_id is not None and self._may_be_ours(news.reading.instance_id):
+            self.read_at = self._clock.monotonic()
+
+    def _may_be_ours(self, instance_id: str) -> bool:
+        """Whether a drive is worth hurrying for: not where DMI says that it is another VM's."""
+        from csagent import validation
+
+        return not validation.is_anothers(instance_id, self._dmi())
+
+    def _fail(self, one: Running, outcome: str, detail: str) -> None:
+        one.child.kill()
+        if one in self._running:
+            self._running.remove(one)
+        self._places[one.device] = Place(f"drive {one.device}".strip(), one.why, outcome, detail)
+
+    def stop(self) -> None:
+        for one in self._running:
+            one.child.kill()
+
+    @property
+    def readings(self) -> Tuple[Reading, ...]:
+        return tuple(self._readings.values())
+
+    @property
+    def places(self) -> Tuple[Place, ...]:
+        if self._places:
+            return tuple(self._places.values())
+        why = f"block devices with the label {', '.join(self._request.settings.drive_labels)}"
+        detail = "no device carries it" if self._request.discovers else "not looked for in a tree"
+        return (Place("drive", why, "absent", detail),)

@@ -1,0 +1,79 @@
+"""What the readers of both channels have in common: children with a deadline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+
+from csagent.model import Place, Reading
+
+if TYPE_CHECKING:
+    from csagent.sandbox.child import Child
+
+
+class Running(NamedTuple):
+    """A child at work."""
+
+    child: "Child"
+    ends: float  # when it is given up, on the monotonic clock
+    why: str
+    device: str = ""  # of a drive reader
+    ready: bool = False  # it has begun to read
+
+
+class Source(Protocol):
+    """One channel of an observation: its children, and what they have said."""
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """The children at work."""
+        ...
+
+    @property
+    def moments(self) -> Iterable[float]:
+        """When something is to be done besides: another child, say."""
+        ...
+
+    def begin(self) -> None:
+        """Start what there is to start."""
+        ...
+
+    def collect(self, ready: Sequence[Any]) -> None:
+        """Take in what the children that are readable have said."""
+        ...
+
+    def changed(self) -> None:
+        """What this channel reads from is not what it was."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Give up whose time is over; start what is due."""
+        ...
+
+    def stop(self) -> None:
+        """End the children; what they have said so far counts."""
+        ...
+
+    @property
+    def readings(self) -> Tuple[Reading, ...]:
+        """What was read."""
+        ...
+
+    @property
+    def places(self) -> Tuple[Place, ...]:
+        """Each place that was looked at, and what came of it; at least one, which says why there is none."""
+        ...
+
+
+def over(running: Sequence[Running], now: float) -> List[Running]:
+    """Those whose time is over."""
+    return [one for one in running if now >= one.ends]
+
+
+def too_late(one: Running) -> str:
+    """What is told of a child whose time was over."""
+    return f"{one.child.name}: no answer in time; stopped"
+
+
+def news_of(running: Optional[Running], ready: Sequence[Any]) -> bool:
+    """Whether a child is there and readable."""
+    return running is not None and running.child in ready

@@ -1,0 +1,75 @@
+"""Reads the files that a pass leaves in /run/csagent. `status` and `query` are started often: few imports."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from csagent.errors import CsagentError, UsageError
+from csagent.system import json_limits
+
+TYPE_CHECKING = False  # status, query and the resident daemon do without typing
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional
+
+STATUS = "/run/csagent/status.json"
+INSTANCE = "/run/csagent/instance.json"
+LOOK_AGAIN = 0.2  # seconds
+SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
+
+
+def read(root: str, path: str) -> bytes:
+    """A file of the system below `root`, inside of which its links are resolved.
+
+    Raises:
+        OSError: as from open(2).
+        UsageError: there is no such root.
+    """
+    if os.path.realpath(root) == "/":
+        # Not blocking: it may be a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            return stream.read(SIZE_LIMIT)
+    if not os.path.isdir(root):
+        raise UsageError(f"--root {root}: no such directory")
+    from csagent.system.tree import Tree
+
+    return Tree(root).read(path, SIZE_LIMIT)
+
+
+def load(root: str, path: str) -> Optional[Dict[str, Any]]:
+    """One of the two files; None where no pass has written it yet.
+
+    Raises:
+        CsagentError: it cannot be read, or is not ours.
+    """
+    try:
+        document = json_limits.loads(read(root, path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CsagentError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise CsagentError(f"{path} is damaged; the next pass of csagent writes it anew")
+    return document
+
+
+def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
+    """The same, waiting for the first pass at most so long.
+
+    Raises:
+        CsagentError: no pass has ended by then.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        document = load(root, path)
+        if document is not None:
+            return document
+        left = end - time.monotonic()
+        if left <= 0:
+            waited = f" within {seconds:g} s" if seconds else " yet"
+            raise CsagentError(
+                f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply"
+            )
+        time.sleep(min(LOOK_AGAIN, left))
