@@ -119,3 +119,28 @@ def _user(
         if sorted(keys) != sorted(entry["keys"]):
             wrong.append(f"user {name}: keys {keys}")
     return wrong
+
+
+def report_differences(report: Mapping[str, Any], expected: Mapping[str, Any], said: str) -> List[str]:
+    """In what csagent's own account of a run differs.
+
+    Args:
+        report: what `user-data run --json` says.
+        expected: outcome, parts, says.
+        said: all that it says, to find the expressions of `says` in.
+    """
+    wrong = []
+    if report.get("state") != expected["outcome"]:
+        wrong.append(f"the state is {report.get('state')}, not {expected['outcome']}")
+    wanted, parts = expected.get("parts", ()), report.get("parts", ())
+    if "parts" in expected and len(wanted) != len(parts):
+        wrong.append(f"{len(parts)} parts, not {len(wanted)}")
+    for number, (entry, part) in enumerate(zip(wanted, parts)):
+        found = {**part, "warnings": len(part["warnings"]), "template": "jinja" if part["template"] else None}
+        wrong += [
+            f"part {number}: {key} is {found.get(key)!r}, not {value!r}"
+            for key, value in entry.items()
+            if found.get(key) != value
+        ]
+    wrong += [f"does not say {one}" for one in expected.get("says", ()) if not re.search(one, said, re.I)]
+    return wrong

@@ -129,7 +129,7 @@ class Draft:
         if text in TRUE:
             return True
         if text not in FALSE or isinstance(value, (list, dict)):
-            self.warn(key, f"{what or key} must be true or false: taken for false", node)
+            self.warn(key, f"{what} must be true or false: taken for false".lstrip(), node)
         return False
 
     def text(self, key: str, node: Node, what: str = "") -> Optional[str]:
@@ -138,7 +138,7 @@ class Draft:
             return node.value
         if isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
             return node.text or str(node.value)
-        self.error(key, f"{what or key} must be text", node)
+        self.error(key, f"{what} must be text".strip(), node)
         return None
 
     def words(self, key: str, node: Node, what: str, *, commas: bool = True) -> Optional[List[Node]]:

@@ -15,7 +15,7 @@ _LIKE_A_KEY = re.compile(
 )
 
 
-def key_lines(draft: Draft, key: str, nodes: List[Node], where: str) -> Tuple[str, ...]:
+def key_lines(draft: Draft, key: str, nodes: List[Node], where: str = "") -> Tuple[str, ...]:
     """The lines that are public keys, in the document's order; each of the others is named."""
     found: List[str] = []
     for number, node in enumerate(nodes, 1):
@@ -25,7 +25,7 @@ def key_lines(draft: Draft, key: str, nodes: List[Node], where: str) -> Tuple[st
         for line in [one.strip() for one in lines if one.strip() and not one.startswith("#")] or [""]:
             problem = _key_problem(line)
             if problem:
-                draft.warn(key, f"{where}: entry {number} {problem}", node)
+                draft.warn(key, f"{where}{': ' if where else ''}entry {number} {problem}", node)
             if not problem or _LIKE_A_KEY.search(line):
                 found.append(line)
     return tuple(dict.fromkeys(found))

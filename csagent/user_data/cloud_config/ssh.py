@@ -35,7 +35,7 @@ def _plan(draft: Draft) -> None:
         text = 'must be a list: cloud-init does nothing with one text. Put "- " before the key'
         draft.error(KEYS, text, node, draft.line(KEYS))
         return
-    keys = key_lines(draft, KEYS, draft.entries(KEYS), KEYS)
+    keys = key_lines(draft, KEYS, draft.entries(KEYS))
     if not keys:
         return
     user = accounts(draft).default
