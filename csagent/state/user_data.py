@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from csagent.system.seams import System
 
-FOLDER = "/var/lib/csagent/user-data"
+STATE = "/var/lib/csagent"
+FOLDER = f"{STATE}/user-data"
 PUBLISHED = "/run/csagent/user-data.json"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MACHINE = "machine"  # the folder of what is done once per machine, whatever the instance
@@ -151,7 +152,7 @@ class Record:
         tree = self._system.tree
         try:
             is_new = not tree.exists(self._path)
-            tree.mkdir(self.folder, 0o700)
+            make_folder(self._system, self.folder)
             descriptor = tree.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 # A torn line before it must not take this one with it.
@@ -171,6 +172,13 @@ def folder_of(instance_id: str, *, by_hand: bool = False) -> str:
     return f"{FOLDER}/{BY_HAND}/{name}" if by_hand else f"{FOLDER}/{name}"
 
 
+def make_folder(system: "System", path: str) -> None:
+    """A directory below `STATE`, it and all between them for root only. Raises: OSError."""
+    names = path[len(STATE) :].split("/")
+    for depth in range(1, len(names) + 1):
+        system.tree.mkdir(STATE + "/".join(names[:depth]), 0o700)
+
+
 @contextmanager
 def locked(system: "System") -> Iterator[None]:
     """One run at a time; another one is waited for.
@@ -180,7 +188,7 @@ def locked(system: "System") -> Iterator[None]:
     """
     path = f"{FOLDER}/lock"
     try:
-        system.tree.mkdir(FOLDER, 0o700)
+        make_folder(system, FOLDER)
         descriptor = system.tree.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         hint = "; this needs root" if os.geteuid() != 0 else ""

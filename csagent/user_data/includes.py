@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Dict, Optional
 
+from csagent.state import user_data as records
 from csagent.user_data import reading
 from csagent.user_data.message import INCLUDES_DEPTH, SIZE_LIMIT, Fetched
 
@@ -64,7 +65,7 @@ def _taken(system: "System", folder: str, include: "Include", came: Fetched) -> 
     if came.problem:
         return _kept(system, folder, include.url) or came
     try:
-        system.tree.mkdir(f"{folder}/{FOLDER}", 0o700)
+        records.make_folder(system, f"{folder}/{FOLDER}")
         system.tree.write(_path(folder, include.url), came.content, 0o600)
     except OSError:
         pass  # it is used now all the same, and fetched again at the next boot

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NoReturn, Optio
 
 from csagent.errors import ApplyError, StepFailed
 from csagent.model import NOTHING
+from csagent.state import user_data as records
 from csagent.system import accounts
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
@@ -144,7 +145,7 @@ class Machine:
         """Keep a script below the instance's directory, 0700; its path."""
         path = f"{self._folder}/{folder}/{name}"
         try:
-            self.system.tree.mkdir(os.path.dirname(path), 0o700)
+            records.make_folder(self.system, os.path.dirname(path))
             self.system.tree.write(path, content, 0o700)
         except OSError as error:
             self.fail(f"cannot write {self.shown(path)}: {error.strerror}")

@@ -82,7 +82,7 @@ def keep_metadata(system: "System", source: Source) -> None:
     """For the next boot, at which the document may run before anybody has been asked. Raises: OSError."""
     import json
 
-    system.tree.mkdir(source.folder, 0o700)
+    records.make_folder(system, source.folder)
     text = json.dumps(dict(source.facts.metadata), indent=1).encode() + b"\n"
     system.tree.write(f"{source.folder}/{KEPT_METADATA}", text, 0o600)
 
