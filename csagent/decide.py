@@ -30,6 +30,7 @@ _OLD_NEWS = (
 )
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 NO_OTHER = OtherOwner()
+KEPT_FOR = "csagent user-data run carries it out"
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
@@ -40,6 +41,7 @@ def decide(
     *,
     force_password: bool = False,
     other: OtherOwner = NO_OTHER,
+    named: str = "",
 ) -> Plan:
     """The plan of one pass.
 
@@ -49,15 +51,24 @@ def decide(
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
         other: what a cloud-init on this machine does about the same data.
+        named: the name that this instance's user-data has given the machine.
     """
     actions: Tuple[Action, ...] = (
-        _hostname(observation, memory, settings),
+        _hostname(observation, memory, settings, named),
         _ssh_keys(observation, memory, settings, other),
         _password(observation, memory, settings, force_password, other),
-        _user_data(observation, memory, settings),
+        _user_data(observation, memory, settings, other),
     )
     actions = tuple(_unless_left(action, other) for action in actions)
-    return Plan(actions, _passed_over(observation, memory, actions))
+    return Plan(actions, _passed_over(observation, memory, actions), _run(observation, settings, other))
+
+
+def _run(observation: Observation, settings: "Settings", other: OtherOwner) -> str:
+    """The user-data that is to run; none of which it is not sure that it is whole."""
+    data = observation.user_data
+    if data is None or settings.user_data != "run" or other.runs_user_data:
+        return ""
+    return "" if observation.doubts.get("user_data") else data.sha256
 
 
 def _unless_left(action: Action, other: OtherOwner) -> Action:
@@ -116,13 +127,15 @@ def _off(datum: str) -> Action:
     return Leave(datum, f"left alone: the setting {datum} is false", state="off")
 
 
-def _hostname(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+def _hostname(observation: Observation, memory: "Memory", settings: "Settings", named: str) -> Action:
     if not settings.hostname:
         return _off("hostname")
     name = observation.hostname
     source = observation.provenance.get("hostname", "")
     if name is None:
         return _nothing(observation, "hostname", "no source gave a host name")
+    if named:
+        return Leave("hostname", f"{named}: user-data has named this machine, and that stays", source)
     if name == memory.hostname:
         return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
     if _is_old_news("hostname", name, observation, memory, settings):
@@ -230,7 +243,7 @@ def _password(
     )
 
 
-def _user_data(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+def _user_data(observation: Observation, memory: "Memory", settings: "Settings", other: OtherOwner) -> Action:
     if settings.user_data == "false":
         return _off("user_data")
     data = observation.user_data
@@ -238,11 +251,14 @@ def _user_data(observation: Observation, memory: "Memory", settings: "Settings")
         return _nothing(observation, "user_data", "no source gave user-data")
     source = observation.provenance.get("user_data", "")
     what = f"{data.size} bytes, {data.kind}"
+    runs = other.runs_user_data or (
+        "the setting user_data is keep: it is not run" if settings.user_data == "keep" else KEPT_FOR
+    )
     if data.sha256 == memory.user_data:
-        return Leave("user_data", f"{what}: a copy is kept already", source)
+        return Leave("user_data", f"{what}: a copy is kept already; {runs}", source)
     doubt = observation.doubts.get("user_data")
     if doubt and memory.user_data is not None:
         reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
         return Leave("user_data", reason, source, state="refused", wrong=True)
-    reason = _doubted(f"{what}: keep a copy for csagent user-data run", doubt)
+    reason = _doubted(f"{what}: keep a copy; {runs}", doubt)
     return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))

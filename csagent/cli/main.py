@@ -306,10 +306,20 @@ def _user_data(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from csagent.cli import status
-    from csagent.state.status_files import STATUS, wait_for
+    import time
 
+    from csagent.cli import status
+    from csagent.state.status_files import STATUS, user_data, wait_for, wait_for_user_data
+
+    if parsed.user_data and not parsed.wait:
+        raise UsageError("--user-data goes with --wait")
+    end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
+    if parsed.wait:
+        left = max(0.0, end - time.monotonic())
+        document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
+    else:
+        document["user_data"] = user_data(parsed.root)
     if parsed.json:
         _print_json(document)
     elif not parsed.quiet:

@@ -187,8 +187,15 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     with_places(daemon)
     status = with_json(add("status", "what the last pass did, per datum, and why"))
     status.add_argument(
-        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="wait so long for the first pass to end"
+        "--wait",
+        metavar="SECONDS",
+        type=seconds,
+        nargs="?",
+        const=float("inf"),
+        default=0.0,
+        help="wait for the first pass and the early stage of user-data to end; at most so long",
     )
+    status.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"

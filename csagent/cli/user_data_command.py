@@ -60,6 +60,7 @@ def _plan(parsed: argparse.Namespace, system: "System", settings: "Settings", _l
 
 
 def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log: "Log") -> int:
+    from csagent.state import lock
     from csagent.state import user_data as records
     from csagent.system.process import keep_memory_private
     from csagent.user_data import includes, runner
@@ -67,16 +68,18 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
     keep_memory_private()
     if system.live and not runner.is_root():
         raise CsagentError("user-data runs as root (or on a tree of yours: --root DIR)")
-    chosen = _source(parsed, system, settings)
+    with lock.hold(system):  # a pass that is keeping the copy has told all of the instance by then
+        chosen = _source(parsed, system, settings)
     if chosen is None:
         return _nothing(parsed, NONE)
     reason = "" if chosen.by_hand else _not_ours(system, settings)
     if reason:
         return _nothing(parsed, reason)
     console = Console.of()
+    quiet = parsed.json or parsed.quiet or log.in_journal
 
     def tell(step: "Step", state: "StepState") -> None:
-        if not parsed.json and not parsed.quiet:
+        if not quiet:
             said = f": {state.reason}" if state.reason else ""
             text = f"{step.key}: {step.text}: {state.state}{said}"
             sys.stdout.write("\n".join(console.wrap(text)) + "\n")
@@ -84,12 +87,13 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
 
     with records.locked(system):
         plan = includes.read_all(system, chosen)
-        ran = runner.Runner(system, chosen, syntax.check(system, plan), tell, log.debug).run(
+        say = log.info if log.in_journal else log.debug
+        ran = runner.Runner(system, chosen, syntax.check(system, plan), tell, say).run(
             parsed.stage, again=parsed.again
         )
     if parsed.json:
         _write_json(ran.status)
-    elif not parsed.quiet:
+    elif not quiet:
         sys.stdout.write(user_data.ran_as_text(ran.status, console))
     return ran.exit_code
 

@@ -38,7 +38,13 @@ def other_owner(rival: Optional["CloudInit"], settings: "Settings") -> OtherOwne
     """What a plan has to know of a cloud-init; None where there is none."""
     if rival is None:
         return OtherOwner()
-    return OtherOwner(left_to(rival, settings), rival.writes_keys, rival.touched_keys, rival.takes_passwords)
+    return OtherOwner(
+        left_to(rival, settings),
+        rival.writes_keys,
+        rival.touched_keys,
+        rival.takes_passwords,
+        leaves_user_data(rival, settings),
+    )
 
 
 def leaves_user_data(rival: "CloudInit", settings: "Settings") -> str:

@@ -20,6 +20,7 @@ import os
 from contextlib import contextmanager
 
 from csagent.errors import ApplyError, CsagentError
+from csagent.state.status_files import USER_DATA as PUBLISHED
 from csagent.system import json_limits
 from csagent.system.files import write_all
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/csagent"
 FOLDER = f"{STATE}/user-data"
-PUBLISHED = "/run/csagent/user-data.json"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MACHINE = "machine"  # the folder of what is done once per machine, whatever the instance
 BY_HAND = "by-hand"

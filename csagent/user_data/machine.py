@@ -48,6 +48,7 @@ class Machine:
         self.metadata = metadata
         self.log = log
         self.named = ""  # the name that a step has given the machine
+        self.keeps_password = ""  # the account whose password is CloudStack's, of this instance
         self.warnings: List[str] = []  # of the step that is being carried out
         self.shown_commands: List[str] = []  # in a tree
         self.end: Callable[[], None] = lambda: None  # records the step as done before the machine goes

@@ -6,11 +6,13 @@ A step that fails, or that was cut short, does not stop those behind it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
 from csagent.log import nothing
+from csagent.state import lock
 from csagent.state import user_data as records
+from csagent.state import user_data_mark as mark
 from csagent.state.user_data import BEGUN, DONE, FAILED, SHOWN, Record, StepState
 from csagent.user_data import source as sources
 from csagent.user_data import status
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
     from csagent.user_data.source import Source
 
+STAGES = ("early", "final")
 LONG = ("boothook", "bootcmd", "disks", "packages", "ntp", *SCRIPT_SLOTS, "phone_home")
 """The places of steps that may take a while: what is running is published before they start."""
 
@@ -101,6 +104,7 @@ class Runner:
         self._record = Record(system, source.folder)
         self._once = Record(system, f"{records.FOLDER}/{records.MACHINE}")
         self._current = ""
+        self._ended: Set[str] = set()
 
     def run(self, stage: Optional[str] = None, *, again: bool = False) -> Ran:
         """Carry out what is due. The lock of `csagent.state.user_data` is held by the caller.
@@ -114,6 +118,7 @@ class Runner:
         if first:
             self._record.start(digest)
         self._keep()
+        self._ended = set() if first else self._ended_before(digest)
         steps = due(
             self._plan, self._record, self._once, stage, by_hand=self._source.by_hand, changed=changed
         )
@@ -129,8 +134,17 @@ class Runner:
                         failed += state.state == FAILED
             finally:
                 log.close()
+        self._ended.update(("early",) if stage == "early" else STAGES)
         document = self._publish(changed)
         return Ran(document, done, failed, changed)
+
+    def _ended_before(self, digest: str) -> Set[str]:
+        """The stages of this document that have ended since the machine was started."""
+        before = records.published(self._system) or {}
+        stages = before.get("stages")
+        if before.get("sha256") != digest or not isinstance(stages, dict):
+            return set()
+        return {stage for stage in STAGES if stages.get(stage) == "ended"}
 
     def _keep(self) -> None:
         try:
@@ -159,7 +173,7 @@ class Runner:
         self._begin(step)
         machine.log.write(f"csagent: {step.key}: {step.text}\n")
         try:
-            step.action.carry_out(machine)
+            self._carry_out(machine, step)
             state = StepState(DONE if self._system.live or not machine.shown_commands else SHOWN)
             if state.state == SHOWN:
                 state.reason = f"not run in a tree: {'; '.join(machine.shown_commands)}"
@@ -182,6 +196,25 @@ class Runner:
         self._log(f"user_data, {step.key} ({step.text}): {word}", **fields)
         return state
 
+    def _carry_out(self, machine: Machine, step: Step) -> None:
+        """An account's step with no pass in between: CloudStack's own password must not be locked away."""
+        if step.slot not in ("users", "passwords"):
+            step.action.carry_out(machine)
+            if step.slot == "hostname" and step.parts and not self._source.by_hand:
+                mark.give_name(self._system, self._source.memory_id, machine.named)
+            return
+        with lock.hold(self._system):
+            machine.keeps_password = self._has_cloudstacks_password()
+            step.action.carry_out(machine)
+
+    def _has_cloudstacks_password(self) -> str:
+        """The account of the setting `user` where a pass has set CloudStack's password for this instance."""
+        from csagent.state import applied
+
+        if self._source.by_hand or not applied.load(self._system, self._source.memory_id).passwords:
+            return ""
+        return self._source.facts.user
+
     def _begin(self, step: Step) -> None:
         self._current = step.id
         if step.often == MACHINE:
@@ -198,6 +231,8 @@ class Runner:
 
     def _publish(self, changed: bool) -> Dict[str, Any]:
         document = status.as_json(self._plan, self._record, changed=changed, current=self._current)
+        document["sha256"] = self._source.sha256
+        document["stages"] = {stage: "ended" if stage in self._ended else "waiting" for stage in STAGES}
         if not self._source.by_hand or records.published(self._system) is None or self._by_hand_before():
             document["by_hand"] = self._source.by_hand
             records.publish(self._system, document)

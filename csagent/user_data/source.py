@@ -28,6 +28,7 @@ class Source(NamedTuple):
     folder: str
     by_hand: bool
     name: str  # for a person
+    memory_id: str = NO_INSTANCE  # under which passes remember what they have applied
 
     @property
     def sha256(self) -> str:
@@ -75,7 +76,7 @@ def own(system: "System", settings: "Settings") -> Optional[Source]:
     if metadata is None:
         metadata = _kept(system, folder)
     facts = known.gather(system, settings, {"instance-id": instance, **metadata})
-    return Source(Secret(raw), facts, folder, False, "this instance's user-data")
+    return Source(Secret(raw), facts, folder, False, "this instance's user-data", instance)
 
 
 def keep_metadata(system: "System", source: Source) -> None:

@@ -116,6 +116,10 @@ class AddUser(NamedTuple):
         machine.command(words)
 
     def _passwords(self, machine: "Machine", new: bool) -> None:
+        if self.name == machine.keeps_password and not new:
+            if self.lock or self.hashed is not None or self.plain is not None:
+                machine.warn(f"{self.name} has CloudStack's own password, which stays")
+            return
         given = False
         if new and self.passwd is not None:
             account_tools.set_password(machine, self.name, self.passwd, hashed=True)

@@ -27,6 +27,9 @@ class SetPassword(NamedTuple):
         """Raises: StepFailed."""
         if not account_tools.has_user(machine, self.name):
             machine.fail(f"there is no account {self.name[:60]}")
+        if self.name == machine.keeps_password:
+            machine.warn(f"{self.name[:60]} has CloudStack's own password, which stays")
+            return
         value = self.value
         if value is None:
             import secrets
