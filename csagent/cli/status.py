@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLOURS = {"done": "applied", "failed": "failed", "interrupted": "failed", "refused": "refused"}
 AGAIN = {
     "changed": "it has changed since it ran, and does not run by itself: csagent user-data run --again",
-    "interrupted": "what was cut short does not run again by itself; csagent user-data run --again: all of it",
+    "interrupted": "what was cut short does not run again by itself; csagent user-data run --again does",
 }
 KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
 
@@ -89,8 +89,11 @@ def _ran(document: Mapping[str, Any], console: Console) -> List[str]:
         warnings = part.get("warnings")
         for warning in warnings if isinstance(warnings, list) else []:
             lines += console.wrap(f"warning: {warning}", 8, "    ")
+    notes = document.get("notes")
+    for note in notes if isinstance(notes, list) else []:
+        lines += console.wrap(str(note), 4)
     if state in AGAIN:
-        lines += console.wrap(AGAIN[state], 4, "    ")
+        lines += console.wrap(AGAIN[state], 4)
     return lines
 
 

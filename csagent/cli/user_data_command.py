@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from csagent.user_data.plan import Step
     from csagent.user_data.source import Source
 
+RAN_BEFORE = (
+    "cloud-init has run this instance's user-data before, and nothing runs twice: "
+    "csagent user-data run --again runs it here"
+)
 NONE = "there is no user-data here: no pass of csagent has kept any for this instance"
 
 
@@ -72,8 +76,12 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
         chosen = _source(parsed, system, settings)
     if chosen is None:
         return _nothing(parsed, NONE)
-    reason = "" if chosen.by_hand else _not_ours(system, settings)
+    reason = "" if chosen.by_hand else _not_ours(system, settings, chosen, again=parsed.again)
     if reason:
+        runner.pass_over(system, chosen, reason)
+        if log.in_journal:
+            log.info(f"user_data left: {reason}", datum="user_data", instance=chosen.memory_id)
+            return EXIT_OK
         return _nothing(parsed, reason)
     console = Console.of()
     quiet = parsed.json or parsed.quiet or log.in_journal
@@ -106,14 +114,18 @@ def _source(parsed: argparse.Namespace, system: "System", settings: "Settings") 
     return source.given(system, settings, parsed.document, parsed.metadata)
 
 
-def _not_ours(system: "System", settings: "Settings") -> str:
+def _not_ours(system: "System", settings: "Settings", chosen: "Source", *, again: bool) -> str:
     """Why this instance's own document is not run here; "" where it is."""
     from csagent.other_agents import cloud_init, ownership
+    from csagent.state import user_data as records
 
     if settings.user_data != "run":
         return f"user-data is not run: the setting user_data is {settings.user_data}"
     rival = cloud_init.cloud_init(system)
-    return "" if rival is None else ownership.leaves_user_data(rival, settings)
+    reason = "" if rival is None else ownership.leaves_user_data(rival, settings)
+    if reason or again or records.Record(system, chosen.folder).document:
+        return reason
+    return RAN_BEFORE if cloud_init.has_run_user_data(system, chosen.memory_id) else ""
 
 
 def _nothing(parsed: argparse.Namespace, why: str) -> int:

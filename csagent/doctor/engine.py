@@ -53,7 +53,7 @@ class Examined:
 
 def probes() -> Tuple[Tuple[str, Probe], ...]:
     """Area and probe, in the order in which they run and are shown."""
-    from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units
+    from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units, user_data
 
     return (
         ("platform", network.platform),
@@ -63,6 +63,7 @@ def probes() -> Tuple[Tuple[str, Probe], ...]:
         ("drives", places.drives),
         ("source", places.source),
         ("last pass", last_pass.last_pass),
+        ("user-data", user_data.user_data),
         ("settings", last_pass.settings),
         ("account", accounts.account),
         ("sshd", sshd.sshd),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from csagent.system.seams import System
 
+METRICS = "/run/csagent/csagent-user-data.prom"
 STATE = "/var/lib/csagent"
 FOLDER = f"{STATE}/user-data"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -220,6 +221,11 @@ def publish(system: "System", document: Dict[str, Any]) -> None:
     try:
         system.tree.mkdir(os.path.dirname(PUBLISHED), 0o755, durable=False)
         system.tree.write(PUBLISHED, json.dumps(document, indent=1).encode() + b"\n", 0o644, durable=False)
+        if document.get("by_hand") is not True:
+            from csagent.state import metrics
+
+            text = metrics.user_data_as_text(document, round(system.clock.now(), 3))
+            system.tree.write(METRICS, text, 0o644, durable=False)
     except OSError:
         pass
 

@@ -18,7 +18,7 @@ from csagent.user_data import source as sources
 from csagent.user_data import status
 from csagent.user_data.log_file import LogFile
 from csagent.user_data.machine import Machine
-from csagent.user_data.plan import BOOT, MACHINE, SCRIPT_SLOTS, Plan, Step
+from csagent.user_data.plan import BOOT, IGNORED, MACHINE, SCRIPT_SLOTS, Plan, Step
 
 if TYPE_CHECKING:
     from csagent.log import Say
@@ -247,6 +247,20 @@ class Runner:
         if not self._system.live:
             raise StepFailed("nothing is sent from a tree")
         fetch.post(self._system, url, fields, tries)
+
+
+def pass_over(system: "System", source: "Source", reason: str) -> None:
+    """Publish that this instance's document is not run here, and why: nobody waits for it any longer."""
+    document = {
+        "schema": 1,
+        "state": IGNORED,
+        "parts": [],
+        "notes": [reason],
+        "sha256": source.sha256,
+        "stages": dict.fromkeys(STAGES, "ended"),
+        "by_hand": False,
+    }
+    records.publish(system, document)
 
 
 def record_of(system: "System", source: "Source") -> Tuple[Record, bool]:

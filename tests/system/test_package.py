@@ -103,7 +103,7 @@ def test_installation_makes_the_account_and_enables_the_unit(guest: Guest) -> No
     assert guest.do("systemctl", "is-enabled", *SERVICES).split() == ["enabled"] * 3
     assert guest.do("csagent", "--version").strip() == f"csagent {csagent.__version__}"
     assert guest.run("systemctl", "is-enabled", *OTHERS).stdout.split() == ["static"] * len(OTHERS)
-    guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/__pycache__/cli.*.pyc")
+    guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/cli/__pycache__/main.*.pyc")
     assert guest.do("head", "-n1", "/usr/bin/csagent").strip() == "#!/usr/bin/python3 -I"
     done = guest.run("systemd-analyze", "verify", "--man=no", *SERVICES, *OTHERS)
     assert (done.returncode, done.stderr) == (0, "")

@@ -215,7 +215,7 @@ def test_life_of_the_package(machine: Machine, rpms: Tuple[Path, Path], older: P
     account = machine.guest.do("getent", "passwd", "csagent").strip().split(":")
     assert account[5:] == ["/nonexistent", "/sbin/nologin"]
     assert machine.enabled() == ("enabled", "")
-    assert list((machine.root / MODULES.lstrip("/") / "__pycache__").glob("cli.*.pyc"))
+    assert list((machine.root / MODULES.lstrip("/") / "cli/__pycache__").glob("main.*.pyc"))
     assert (machine.root / "var/lib/csagent").stat().st_mode & 0o7777 == 0o700
     assert machine.guest.csagent("discover")["schema"] == 1
 
