@@ -9,6 +9,7 @@ There is nothing to compile, and an editable install needs none of it.
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -29,14 +30,16 @@ DATA = (
     "packaging/rpm/80-csagent.preset",
     "packaging/debian/csagent.yaml",
 )
-MANUAL = {
-    "csagent.1": ("share/man/man1", "csagent.1"),
-    "csagent.8": ("share/man/man8", "csagent.8"),
-    "csagent.yaml.5": ("share/man/man5", "csagent.yaml.5"),
-    "csagent.bash": ("share/bash-completion/completions", "csagent"),
-    "_csagent": ("share/zsh/site-functions", "_csagent"),
-    "csagent.fish": ("share/fish/vendor_completions.d", "csagent.fish"),
-}
+# The manual pages and the completion, laid out as below /usr/share. An sdist has them.
+MANUAL = "manual"
+
+
+def make_manual(directory):
+    """Take those of the sdist, or make them, which needs argparse-manpage and shtab."""
+    if os.path.isdir(MANUAL):
+        return MANUAL
+    subprocess.run([sys.executable, "packaging/manual/make.py", directory], check=True)
+    return directory
 
 
 class BuildWithData(build_py):
@@ -51,22 +54,29 @@ class BuildWithData(build_py):
         self.mkpath(target)
         for path in DATA:
             self.copy_file(path, os.path.join(target, os.path.basename(path)))
-        manual = os.path.join("build", "manual")
-        self.mkpath(manual)
-        # Their date is that of the changelog's newest entry, as in the Debian package.
-        environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
-        subprocess.run([sys.executable, "packaging/manual", manual], check=True, env=environment)
-        files = []
-        for made, (directory, name) in MANUAL.items():
-            path = os.path.join("build", directory, name)
-            self.mkpath(os.path.dirname(path))
-            self.copy_file(os.path.join(manual, made), path)
-            files.append((directory, [path]))
-        self.distribution.data_files = files
+        manual = make_manual(os.path.join("build", MANUAL))
+        self.distribution.data_files = [
+            (
+                os.path.join("share", os.path.relpath(directory, manual)),
+                [os.path.join(directory, one) for one in sorted(names)],
+            )
+            for directory, _below, names in sorted(os.walk(manual))
+            if names
+        ]
 
 
 class SameSdist(sdist):
-    """Members sorted, owned by nobody in particular, all of the same time."""
+    """With the manual; members sorted, owned by nobody in particular, all of the same time."""
+
+    def run(self):
+        """Have the manual among the sources for as long as it takes."""
+        ours = not os.path.isdir(MANUAL)
+        try:
+            make_manual(MANUAL)
+            super().run()
+        finally:
+            if ours:
+                shutil.rmtree(MANUAL, ignore_errors=True)
 
     def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
         """Write the .tar.gz; setuptools' own has times and owners of the day."""

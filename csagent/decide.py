@@ -134,13 +134,14 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings", 
     source = observation.provenance.get("hostname", "")
     if name is None:
         return _nothing(observation, "hostname", "no source gave a host name")
+    doubt = observation.doubts.get("hostname")
     if named:
         return Leave("hostname", f"{named}: user-data has named this machine, and that stays", source)
     if name == memory.hostname:
-        return Leave("hostname", f"{name} was applied before; a name given inside the VM stays", source)
+        reason = f"{name} was applied before; a name given inside the VM stays"
+        return Leave("hostname", _doubted(reason, doubt), source, wrong=bool(doubt))
     if _is_old_news("hostname", name, observation, memory, settings):
         return Leave("hostname", _OLD_NEWS.format(name, memory.hostname), source)
-    doubt = observation.doubts.get("hostname")
     if doubt and memory.hostname is not None:
         reason = f"{name} is not surely whole ({doubt}): {memory.hostname} stays"
         return Leave("hostname", reason, source, state="refused", wrong=True)
@@ -167,16 +168,18 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", 
     known = memory.ssh_keys
     adopt = other.writes_keys
     doubt = observation.doubts.get("ssh_keys")
-    if doubt and known:
+    if doubt:
         # What is missing may have been lost on the way: it may not cost anybody his access.
-        keys = (*known, *(key for key in keys if key not in known))
+        keys = (*(known or ()), *(key for key in keys if key not in (known or ())))
         doubt = f"{doubt}; nothing is revoked"
     wrong = bool(doubt)
     if known == keys and memory.ssh_user == settings.user:
         if adopt and other.touched_keys:
             reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
             reason = _doubted(reason, doubt)
-            return WriteKeys("ssh_keys", reason, source, settings.user, keys, keys, adopt=True, wrong=wrong)
+            return WriteKeys(
+                "ssh_keys", reason, source, settings.user, keys, keys, None, True, wrong, wrong=wrong
+            )
         reason = f"{_count(keys)} for {settings.user} written before, unchanged"
         return Leave("ssh_keys", _doubted(reason, doubt), source, wrong=wrong)
     if _is_old_news("ssh_keys", keys, observation, memory, settings):
@@ -193,7 +196,9 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", 
         gone = sum(key not in keys for key in previous)
         reason = f"the key set changed: {new} new, {gone} revoked, for {settings.user}"
     reason = _doubted(reason, doubt)
-    return WriteKeys("ssh_keys", reason, source, settings.user, keys, previous, former, adopt, wrong=wrong)
+    return WriteKeys(
+        "ssh_keys", reason, source, settings.user, keys, previous, former, adopt, wrong, wrong=wrong
+    )
 
 
 def _count(keys: Tuple[str, ...]) -> str:
@@ -254,9 +259,10 @@ def _user_data(observation: Observation, memory: "Memory", settings: "Settings",
     runs = other.runs_user_data or (
         "the setting user_data is keep: it is not run" if settings.user_data == "keep" else KEPT_FOR
     )
-    if data.sha256 == memory.user_data:
-        return Leave("user_data", f"{what}: a copy is kept already; {runs}", source)
     doubt = observation.doubts.get("user_data")
+    if data.sha256 == memory.user_data:
+        reason = _doubted(f"{what}: a copy is kept already; {runs}", doubt)
+        return Leave("user_data", reason, source, wrong=bool(doubt))
     if doubt and memory.user_data is not None:
         reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
         return Leave("user_data", reason, source, state="refused", wrong=True)

@@ -12,6 +12,7 @@ CsagentError                 one line for the operator, with the exit code it le
 │   ├── Malformed            an answer that means nothing to us
 │   │   └── CutShort         one that ends too early
 │   └── Foreign              an answer for somebody else: another VM, another cloud
+├── Distrusted               a file that somebody could have written who is not believed
 ├── ApplyError               the machine could not be changed                      (1)
 │   └── StepFailed           a step of user-data failed: recorded, the others go on
 ├── DocumentError            user-data that cannot be understood: recorded, with its line
@@ -53,6 +54,14 @@ class SourceNotFound(CsagentError):
 
 class Interrupted(Exception):
     """csagent was told to stop or to reload while it waited, or between two actions: no failure."""
+
+
+class Distrusted(CsagentError):
+    """Somebody who is not believed could have written a file. `path`: the step on the way to it."""
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.path = path
 
 
 class ProbeError(CsagentError):

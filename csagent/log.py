@@ -1,6 +1,6 @@
 """One line per decision: to systemd's journal with fields to search for, where it reads us, else on stderr.
 
-The fields are those of README, "In the journal". The resident daemon imports this: no typing, and a socket
+The fields are those of docs/monitoring.md. The resident daemon imports this: no typing, and a socket
 only where the journal is there.
 """
 

@@ -45,7 +45,8 @@ class SetHostname(NamedTuple):
 class WriteKeys(NamedTuple):
     """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now.
 
-    `adopt`: cloud-init writes them too; what it wrote of them becomes ours.
+    `adopt`: cloud-init writes them too; what it wrote of them becomes ours. `only_add`: it is in doubt
+    whether the keys are all there are, so every line that stands as ours stays.
     """
 
     datum: str
@@ -56,6 +57,7 @@ class WriteKeys(NamedTuple):
     previous: Tuple[str, ...] = ()
     former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
     adopt: bool = False
+    only_add: bool = False
     wrong: bool = False
 
     @property

@@ -280,20 +280,16 @@ def _poll(value: Any) -> float:
 
 
 class Setting(NamedTuple):
-    """A row of csagent.yaml(5), of the packages' csagent.yaml, of the documentation and of what is redacted.
+    """A row of csagent.yaml(5), of the packages' csagent.yaml, of the documentation and of a support archive.
 
     `convert` takes what YAML gives, and raises ValueError with what it must be. `kind` says that in the
-    manual, `meaning` what it does. `written` is the form in which a file may say it: anything else is no
-    setting, and may be a secret, so that a support archive leaves it out; `item` is that of one line of a
-    list, where it is one.
+    manual, `meaning` what it does.
     """
 
     name: str
     convert: Callable[[Any], Any]
     kind: str
     meaning: str
-    written: str
-    item: str = ""
 
     @property
     def default(self) -> Any:
@@ -301,18 +297,12 @@ class Setting(NamedTuple):
         return Settings._field_defaults[self.name]
 
 
-_SAID_SWITCH = r"(?i:true|false|yes|no|on|off|[\"']?[0-9]{1,4}[\"']?)"
-_SAID_NUMBER = r"[0-9.+-]{1,16}"
-_SAID_LABEL = r"[\w.+-]{1,32}|\"[\w.+ -]{0,32}\"|'[\w.+ -]{0,32}'"
-_SAID_LABELS = rf"{_SAID_LABEL}|\[[\w.+\"', \t-]{{0,600}}\]"
-
 TABLE: Tuple[Setting, ...] = (
     Setting(
         "user",
         _account,
         "name of an account",
         "The account that gets the password and the SSH keys. It must exist, or see create_user.",
-        r"[\w.-]{1,32}\$?|\"[\w.-]{1,32}\$?\"|'[\w.-]{1,32}\$?'",
     ),
     Setting(
         "create_user",
@@ -320,26 +310,22 @@ TABLE: Tuple[Setting, ...] = (
         SWITCH,
         "Make the account in user where it does not exist, as cloud images do: with a home directory, bash, "
         "and sudo without a password. User-data is what makes it.",
-        _SAID_SWITCH,
     ),
     Setting(
         "sources",
         _sources,
         "list of router and drive",
         "Where to look, in order of trust. Leaving one out turns it off.",
-        r"[\"']?(?:router|drive)[\"']?|\[(?:router|drive|[ ,\"']){0,64}\]",
-        "router|drive",
     ),
-    Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone.", _SAID_SWITCH),
-    Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone.", _SAID_SWITCH),
-    Setting("password", _switch, SWITCH, "Set the password. false: leave it alone.", _SAID_SWITCH),
+    Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone."),
+    Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone."),
+    Setting("password", _switch, SWITCH, "Set the password. false: leave it alone."),
     Setting(
         "user_data",
         _user_data,
         "run, keep or false",
         "run: carry the user-data out, once for an instance. keep: only keep a copy for root. false: not "
         "even that.",
-        r"[\"']?(?:run|keep|true|false)[\"']?",
     ),
     Setting(
         "cloud_init",
@@ -348,28 +334,23 @@ TABLE: Tuple[Setting, ...] = (
         "Who sets these where cloud-init works with CloudStack's data too. auto: the host name is "
         "left to cloud-init where that manages it, keys and password are csagent's; csagent or "
         "cloud-init: that one does all three.",
-        "|".join(f"[\"']?{one}[\"']?" for one in OWNERS),
     ),
     Setting(
         "drive_labels",
         _labels,
         "list of labels",
         "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
-        _SAID_LABELS,
-        _SAID_LABELS,
     ),
     Setting(
         "wait",
         seconds_between(0, MAX_WAIT),
         f"seconds, 0 to {MAX_WAIT:g}",
         "Seconds that fetch, plan and apply wait for a source. The service never gives up.",
-        _SAID_NUMBER,
     ),
     Setting(
         "poll",
         _poll,
         f"seconds, {MIN_POLL:g} to {MAX_POLL:g}, or 0",
         "Seconds between the service's looks at the virtual router, give or take a tenth. 0: never.",
-        _SAID_NUMBER,
     ),
 )

@@ -78,6 +78,22 @@ def _with_options(key: str, options: str) -> Tuple[str, str]:
     return blob, f"{options} {kind} {blob} {comment}".strip() if options else key
 
 
+def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
+    """Every line that stands as ours, and those of `keys` that are not among them.
+
+    For a set of which nobody can tell whether it is whole, where nothing may be revoked.
+    """
+    stripped = [line.strip() for line in text.split("\n")]
+    inside, _ = _blocks(stripped)
+    standing = [
+        line
+        for number, line in enumerate(stripped)
+        if line and (number in inside or line.endswith(SCRIPT_SUFFIX))
+    ]
+    there = {_remembered(line) for line in standing}
+    return (*dict.fromkeys(standing), *(key for key in keys if _remembered(key) not in there))
+
+
 def has_cloud_inits(text: str, keys: Sequence[str]) -> bool:
     """Whether a line that cloud-init wrote for one of these keys stands outside of our block, or in it."""
     theirs = _by_cloud_init(keys)

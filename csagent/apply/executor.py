@@ -137,9 +137,11 @@ class PlanExecutor:
             from csagent.apply import ssh_keys
 
             account = accounts.find(self.system, action.user)
-            ssh_keys.write_keys(self.system, account, action.keys, action.previous, action.adopt)
+            keys = ssh_keys.write_keys(
+                self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
+            )
             self._revoke_from_former(action)
-            self._remember(self.memory._replace(ssh_keys=action.keys, ssh_user=action.user))
+            self._remember(self.memory._replace(ssh_keys=keys, ssh_user=action.user))
         elif isinstance(action, KeepUserData) and action.user_data is not None:
             from csagent.apply import user_data
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, List
 
 from csagent.apply import libcrypt
 from csagent.errors import ApplyError
 from csagent.model import Secret
-from csagent.system.accounts import FILE_LIMIT, SHADOW, Account, shadow_hash
+from csagent.system.accounts import FILE_LIMIT, SHADOW, Account, edit_shadow, shadow_hash
 from csagent.system.files import in_group
 
 if TYPE_CHECKING:
@@ -70,25 +70,22 @@ def _mentions(text: bytes, secret: bytes) -> bool:
 
 def _edit_shadow(system: "System", account: Account, value: str) -> None:
     shown = system.tree.shown(SHADOW)
+
+    def change(fields: List[str]) -> None:
+        fields[1:3] = value, _today(system)
+
     try:
         raw = system.tree.read(SHADOW, FILE_LIMIT + 1)
         if len(raw) > FILE_LIMIT:
             raise ApplyError(f"{shown} is larger than {FILE_LIMIT} bytes: not touched")
-        lines = raw.split(b"\n")
-        name = account.name.encode()
-        for number, line in enumerate(lines):
-            fields = line.split(b":")
-            if fields[0] == name and len(fields) >= 3:
-                fields[1] = value.encode("ascii")
-                fields[2] = _today(system)
-                lines[number] = b":".join(fields)
-        system.tree.write(SHADOW, b"\n".join(lines), 0o640, keep=True)
+        text = edit_shadow(raw.decode("utf-8", "surrogateescape"), [account.name], change)
+        system.tree.write(SHADOW, text.encode("utf-8", "surrogateescape"), 0o640, keep=True)
     except OSError as error:
         raise ApplyError(f"cannot write {shown}: {error.strerror}") from None
 
 
-def _today(system: "System") -> bytes:
+def _today(system: "System") -> str:
     """Days since the epoch for shadow(5). 0 would ask for a new password at the next login: a clock that is
     not set yet gives "", which turns ageing off, as chpasswd itself does."""
     day = int(system.clock.now()) // DAY
-    return str(day).encode() if day > 0 else b""
+    return str(day) if day > 0 else ""

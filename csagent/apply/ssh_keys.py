@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines, with_standing
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.system.accounts import Account
@@ -60,37 +60,53 @@ def write_keys(
     keys: Sequence[str],
     previous: Sequence[str] = (),
     adopt: bool = False,
-) -> bool:
-    """Make `keys` our lines in the file; False where they were so already.
+    *,
+    only_add: bool = False,
+) -> Tuple[str, ...]:
+    """Make `keys` our lines in the file.
 
     Args:
         adopt: what cloud-init wrote of these keys and of the previous ones is ours too.
+        only_add: every line that stands as ours stays.
+
+    Returns:
+        The lines that are ours now.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
 
-    def change(text: str) -> str:
-        return merge(text, keys, previous, adopt)
+    def work(home: int) -> Dict[str, Any]:
+        ours: Sequence[str] = keys
 
-    answer = _as_owner(system, account, lambda home: {"changed": _edit(home, change)})
+        def change(text: str) -> str:
+            nonlocal ours
+            if only_add:
+                ours = with_standing(text, keys)
+            return merge(text, ours, previous, adopt)
+
+        _edit(home, change)
+        return {"keys": ours}
+
+    answer = _as_owner(system, account, work)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    return bool(answer["changed"])
+    written = answer.get("keys")
+    return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
 
 
-def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> bool:
-    """Add the keys of user-data to the file, outside of our block; False where they were so already.
+def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> None:
+    """Add the keys of user-data to the file, outside of our block.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
 
-    def change(text: str) -> str:
-        return with_lines(text, keys, options)
+    def work(home: int) -> Dict[str, Any]:
+        _edit(home, lambda text: with_lines(text, keys, options))
+        return {}
 
-    answer = _as_owner(system, account, lambda home: {"changed": _edit(home, change)})
+    _as_owner(system, account, work)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    return bool(answer["changed"])
 
 
 def clear(system: "System", account: Account) -> bool:
@@ -109,7 +125,7 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
-    def inside(home: int, _say: jail.Say) -> Any:
+    def inside(home: int, _say: jail.Send) -> Any:
         try:
             return {"problem": None, **work(home)}
         except OSError as error:
@@ -149,13 +165,11 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _edit(home: int, change: Callable[[str], str]) -> bool:
+def _edit(home: int, change: Callable[[str], str]) -> None:
     os.umask(0o077)
     _belongs(home, "the home directory")
-    changed = False
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
-        changed = True
     except FileExistsError:
         pass
     os.fsync(home)
@@ -163,10 +177,8 @@ def _edit(home: int, change: Callable[[str], str]) -> bool:
     try:
         if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
             os.fchmod(directory, 0o700)
-            changed = True
         text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
-        new = change(text).encode("utf-8", "surrogateescape")
-        return replace_at(directory, FILE, new, 0o600) or changed
+        replace_at(directory, FILE, change(text).encode("utf-8", "surrogateescape"), 0o600)
     finally:
         os.close(directory)
 
@@ -236,8 +248,14 @@ def _problem(error: OSError) -> str:
 
 
 def preview(
-    system: "System", account: Account, keys: Sequence[str], previous: Sequence[str], adopt: bool = False
+    system: "System",
+    account: Account,
+    keys: Sequence[str],
+    previous: Sequence[str],
+    adopt: bool = False,
+    *,
+    only_add: bool = False,
 ) -> Tuple[str, str]:
     """(text now, text afterwards), for `plan`."""
     now = current(system, account) or ""
-    return now, merge(now, keys, previous, adopt)
+    return now, merge(now, with_standing(now, keys) if only_add else keys, previous, adopt)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List
+import json
+import time
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding, of_state, worst
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 COLOURS = {OK: "good", NOTE: "dim", WARNING: "note", PROBLEM: "bad"}
 INDENT = 4
+TEXT = "/_doctor/report.txt"
 
 
 def as_json(examined: "Examined") -> Dict[str, Any]:
@@ -20,6 +23,8 @@ def as_json(examined: "Examined") -> Dict[str, Any]:
 
     `verdict` is the worst state of all findings, or "no source"; `first` is what to do first, or null.
     `what` is "machine", "tree" or "archive"; `root` says whether what only root may read was read.
+    `password` is what the places say: "offered", "none" or "unknown". Of an archive `recorded` says which
+    areas are as they were found, when, by which csagent, and on what; of all else it is null.
     """
     situation = examined.situation
     first = examined.first
@@ -34,20 +39,35 @@ def as_json(examined: "Examined") -> Dict[str, Any]:
         "summary": examined.verdict,
         "first": first.advice if first is not None else None,
         "instance_id": situation.seen.instance_id,
+        "password": situation.seen.password,
+        "recorded": _recorded(examined),
         "findings": [one.as_plain() for one in examined.findings],
         "places": [place._asdict() for place in situation.seen.places],
+    }
+
+
+def _recorded(examined: "Examined") -> Optional[Dict[str, Any]]:
+    record = examined.situation.record
+    if record is None:
+        return None
+    return {
+        "at": round(record.at, 3),
+        "version": record.version,
+        "what": "tree" if examined.situation.tree else "machine",
+        "areas": list(examined.recorded),
     }
 
 
 def as_text(examined: "Examined", console: "Console", *, quiet: bool = False) -> str:
     """The same for an operator; `quiet` leaves only the problems."""
     findings = list(examined.findings)
-    lines: List[str] = []
+    lines = _origin(examined, console) if not quiet else []
     before = None
     for one in of_state(findings, PROBLEM) if quiet else findings:
         if (one.area, one.state) != before:
             state = console.paint(one.state, COLOURS[one.state])
-            lines.append(f"{console.paint(f'{one.area}:', 'head')} {state}")
+            mark = " (recorded)" if one.area in examined.recorded else ""
+            lines.append(f"{console.paint(f'{one.area}:', 'head')} {state}{mark}")
             before = (one.area, one.state)
         lines += _finding(one, console)
     if quiet:
@@ -65,6 +85,18 @@ def as_text(examined: "Examined", console: "Console", *, quiet: bool = False) ->
     return "\n".join(lines) + "\n"
 
 
+def _origin(examined: "Examined", console: "Console") -> List[str]:
+    record = examined.situation.record
+    if record is None:
+        return []
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.at))
+    what = "tree" if examined.situation.tree else "machine"
+    return console.wrap(
+        f"(recorded): as csagent {record.version or '?'} found it on that {what} at {when}; what is not so "
+        "marked is judged again, from the files of the archive"
+    )
+
+
 def _finding(one: Finding, console: "Console") -> List[str]:
     lines = console.wrap(one.saw, INDENT, "  ")
     if one.means:
@@ -74,12 +106,10 @@ def _finding(one: Finding, console: "Console") -> List[str]:
     return lines
 
 
-def documents(examined: "Examined") -> Dict[str, Any]:
-    """What a support archive holds besides files and commands: what the places said, and this report."""
-    from csagent.doctor.bundle import recorded
-    from csagent.doctor.checks import others
+def documents(examined: "Examined") -> Dict[str, bytes]:
+    """The report, as a support archive holds it: as JSON and as text."""
+    from csagent.console import Console
+    from csagent.doctor.bundle.recorded import REPORT
 
-    return {
-        recorded.SEEN: recorded.as_document(examined.situation.seen),
-        others.REPORT: as_json(examined),
-    }
+    report = json.dumps(as_json(examined), indent=1).encode() + b"\n"
+    return {REPORT: report, TEXT: as_text(examined, Console()).encode("utf-8", "replace")}

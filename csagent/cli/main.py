@@ -278,14 +278,7 @@ def _doctor(parsed: argparse.Namespace) -> int:
     if parsed.bundle is not None:
         from csagent.doctor.bundle.bundle import write
 
-        written = write(
-            system,
-            settings,
-            parsed.bundle,
-            account=examined.situation.account,
-            documents=doctor.documents(examined),
-            config=parsed.config,
-        )
+        written = write(examined, parsed.bundle, doctor.documents)
         print(f"csagent: {written.line()}", file=sys.stderr)
     return examined.exit_code
 
@@ -344,6 +337,13 @@ def _install_units(parsed: argparse.Namespace) -> int:
     return units.run(parsed)
 
 
+def _lab_is_missing(parsed: argparse.Namespace) -> int:
+    raise UsageError(
+        "csagent lab is in a package of its own: apt install csagent-lab, dnf install csagent-lab, "
+        "or pip install csagent, which has it"
+    )
+
+
 def _verbosity(parsed: argparse.Namespace) -> int:
     return 0 if parsed.quiet else 1 + int(parsed.verbose or 0)
 
@@ -360,6 +360,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "seal": _seal,
     "user-data": _user_data,
     "install-units": _install_units,
+    "lab": _lab_is_missing,
 }
 
 

@@ -11,7 +11,8 @@ from csagent.system.argument_types import port, router, seconds
 
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from types import ModuleType
+    from typing import Any, NoReturn, Optional
 
 EPILOG = """\
 exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
@@ -20,8 +21,8 @@ exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
 DOCTOR_EPILOG = """\
 exit codes: 0 all is well (notes may be there), 1 a problem or a warning,
 2 usage, 4 places were asked and none had CloudStack's data for this VM.
--q prints the problems only. --root UNPACKED examines a support archive as
-the machine it is of, and contacts nobody."""
+-q prints the problems only. --root UNPACKED examines a support archive and
+contacts nobody; what is marked (recorded) is as it was found on the machine."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -217,9 +218,26 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     units.add_argument(
         "--exec", metavar="PATH", help="csagent's console script as the system finds it (the one that runs)"
     )
-    lab = add("lab", "a virtual router and config drives to try csagent on, no cloud needed")
-    if with_lab:
-        from csagent.lab import command as lab_command
-
-        lab_command.add_arguments(lab)
+    text = "a virtual router and config drives to try csagent on, no cloud needed"
+    lab_command = _lab_command() if with_lab else None
+    if with_lab and lab_command is None:
+        # Its words are not known here: whatever follows is taken, options too, and main says how to get it.
+        missing = commands.add_parser("lab", help=text, add_help=False, prefix_chars="\0")
+        missing.add_argument("words", nargs="*")
+        missing.set_defaults(run="lab")
+    else:
+        lab = add("lab", text)
+        if lab_command is not None:
+            lab_command.add_arguments(lab)
     return parser
+
+
+def _lab_command() -> Optional[ModuleType]:
+    """csagent.lab's commands; None where that package is not installed."""
+    try:
+        import csagent.lab.command
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("csagent.lab"):
+            raise
+        return None
+    return csagent.lab.command

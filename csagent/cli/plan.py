@@ -36,7 +36,9 @@ def diff(system: "System", action: Action) -> List[str]:
         if system.tree.stat(account.home) is None:
             return [f"! the home directory {system.tree.shown(account.home)} is missing"]
         try:
-            now, new = ssh_keys.preview(system, account, action.keys, action.previous, action.adopt)
+            now, new = ssh_keys.preview(
+                system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
+            )
         except ApplyError as error:
             return [f"! {error}"]
         before, after = now.split("\n"), new.split("\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from csagent.console import Console, safe
-from csagent.seal.engine import DONE, FAILED, FOUND, Family, Report, Step
+from csagent.seal.engine import DONE, FAILED, FOUND, Family, SealReport, Step
 from csagent.seal.warnings import UNSEEN
 from csagent.system.seams import System
 
@@ -17,7 +17,7 @@ AFTER_LIVE = (
 AFTER_TREE = "Use it as it is: a boot makes it dirty."
 
 
-def as_json(system: System, report: Report) -> Dict[str, Any]:
+def as_json(system: System, report: SealReport) -> Dict[str, Any]:
     """Every family, also one with nothing in it. `bytes` counts what is or was there."""
     return {
         "schema": 1,
@@ -62,7 +62,7 @@ def state(family: Family) -> str:
 
 
 def as_text(
-    system: System, report: Report, console: Console, verbose: bool = False, ends: bool = False
+    system: System, report: SealReport, console: Console, verbose: bool = False, ends: bool = False
 ) -> str:
     """For an operator at a console; `verbose` names every path, `ends`: the machine is switched off then."""
     lines: List[str] = [console.paint(line, "note") for note in report.notes for line in console.wrap(note)]
@@ -76,7 +76,7 @@ def as_text(
     return "\n".join(lines) + "\n"
 
 
-def failures(system: System, report: Report) -> List[str]:
+def failures(system: System, report: SealReport) -> List[str]:
     """One line for each step that failed, and for each place that could not be looked at."""
     failed = [
         f"{family.thing.name}: {safe(system.tree.shown(step.leftover.path))}: {step.reason}"
@@ -109,7 +109,7 @@ def _family(system: System, family: Family, mode: str, console: Console, verbose
     return lines
 
 
-def _summary(system: System, report: Report, ends: bool) -> str:
+def _summary(system: System, report: SealReport, ends: bool) -> str:
     left = report.count(FOUND)
     places = f"{report.unseen} place{'' if report.unseen == 1 else 's'}"
     unseen = f", {places} could not be looked at" if report.unseen else ""

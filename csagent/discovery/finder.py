@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
     leases: RawLeases
     platform: Platform = Platform()
     volumes: Optional[Volumes] = None
-    resolver: Resolver = Resolver()
+    resolvers: Tuple[Resolver, ...] = ()
 
 
 def prepare(system: System) -> Evidence:
@@ -38,7 +38,7 @@ def prepare(system: System) -> Evidence:
         leases=gather(system, dhcp.CLIENTS),
         platform=read_dmi(system),
         volumes=read_volumes(system) if without_udev else None,
-        resolver=resolv_conf.read(system),
+        resolvers=resolv_conf.read(system),
     )
 
 
@@ -48,7 +48,7 @@ def warm_up() -> None:
     import socket  # noqa: F401
     import subprocess  # noqa: F401
 
-    from csagent.discovery import candidates, drives, interfaces, netlink  # noqa: F401
+    from csagent.discovery import candidates, drives, interfaces, netlink, resolv_conf  # noqa: F401
 
     try:
         import netifaces  # noqa: F401
@@ -66,10 +66,12 @@ def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_driv
         with_drives: False leaves the drives out.
     """
     from csagent import validation
-    from csagent.discovery import drives, interfaces, netlink
+    from csagent.discovery import drives, interfaces, netlink, resolv_conf
     from csagent.discovery.candidates import candidates
 
     nics, routes, belief = _believe(system, evidence.leases)
+    own = {address for nic in nics for address in nic.addresses}
+    resolver = resolv_conf.elsewhere(evidence.resolvers, own)
     default, guesses = interfaces.default_interface(routes, belief.leases, nics)
     notes = list(belief.notes + guesses)
     if belief.leases and not interfaces.addresses_known(system):
@@ -90,7 +92,7 @@ def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_driv
         rejected=belief.rejected[:MAX_REJECTED],
         candidates=tuple(
             one
-            for one in candidates(nics, routes, belief.leases, default, evidence.resolver)
+            for one in candidates(nics, routes, belief.leases, default, resolver)
             if not (system.live and validation.ipv4(one.address) and netlink.route_to(one.address).local)
         ),
         drives=drives.drives(system, labels, evidence.volumes) if with_drives else (),

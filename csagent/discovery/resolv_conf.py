@@ -6,25 +6,28 @@ systemd-resolved leaves its own address there, and those it asks in a file of it
 
 from __future__ import annotations
 
-from typing import List, Optional
+import os
+from typing import AbstractSet, List, Optional, Sequence, Tuple
 
 from csagent.discovery.candidates import Resolver
 from csagent.discovery.leases import text
+from csagent.errors import Distrusted
 from csagent.system import trusted_path
+from csagent.system.files import read_all
 from csagent.system.seams import System
+from csagent.system.tree import READ_LIMIT
 
 FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
-def read(system: System) -> Resolver:
-    """The servers and the first domain of the first file that names a server which is not this machine.
+def read(system: System) -> Tuple[Resolver, ...]:
+    """The servers and the first domain of each file that names a server beyond 127.0.0.0/8.
 
     A file that somebody else than root or a system account could have written says nothing.
     """
+    found: List[Resolver] = []
     for path in FILES:
-        content = system.tree.read_text(path)
-        if content is None or trusted_path.objection(system, path, trusted_path.SYSTEM) is not None:
-            continue
+        content = _content(system, path)
         servers: List[str] = []
         domain: Optional[str] = None
         for line in content.split("\n"):
@@ -34,5 +37,25 @@ def read(system: System) -> Resolver:
             elif word in ("search", "domain"):
                 domain = text.domain(rest)
         if servers:
-            return Resolver(tuple(servers), domain, path)
+            found.append(Resolver(tuple(servers), domain, path))
+    return tuple(found)
+
+
+def elsewhere(resolvers: Sequence[Resolver], own: AbstractSet[str]) -> Resolver:
+    """The first of them with a server that is not this machine, and only such servers of it."""
+    for one in resolvers:
+        servers = tuple(server for server in one.name_servers if server not in own)
+        if servers:
+            return one._replace(name_servers=servers)
     return Resolver()
+
+
+def _content(system: System, path: str) -> str:
+    try:
+        descriptor = trusted_path.open_file(system, path, trusted_path.SYSTEM)
+    except (OSError, Distrusted):
+        return ""
+    try:
+        return read_all(descriptor, READ_LIMIT).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(descriptor)

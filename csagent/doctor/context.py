@@ -1,45 +1,23 @@
-"""What the probes judge: the machine (or tree, or archive), its settings, and what its places said."""
+"""What the checks judge: the machine (or tree, or archive), its settings, and what its places said."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TypeVar
 
-from csagent.doctor.bundle import manifest
-from csagent.errors import ApplyError
-from csagent.model import Drive, Found, Place
+from csagent.doctor.seen import Seen
+from csagent.model import Found
 
 if TYPE_CHECKING:
+    from csagent.doctor.bundle.recorded import Record
     from csagent.settings import Settings
     from csagent.system.accounts import Account
     from csagent.system.seams import System
 
 Value = TypeVar("Value")
+DEADLINE = 5.0  # seconds for one command
 COMMAND_LIMIT = 1 << 20
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the places said, now or when the archive was made. Of keys only their types are kept.
-
-    `looked` is False where nobody was asked: a tree of files says nothing about a network.
-    `key_types` are those of the keys that CloudStack gives, or gave: "ssh-ed25519", "ssh-rsa 2048".
-    """
-
-    looked: bool = False
-    places: Tuple[Place, ...] = ()
-    source_found: bool = False
-    instance_id: Optional[str] = None
-    drives: Tuple[Drive, ...] = ()
-    password: str = "unknown"  # offered | none | unknown
-    password_given: bool = False  # one is offered, or was applied for this instance before
-    keys_given: bool = False
-    key_types: Tuple[str, ...] = ()
-    open_to_all: Tuple[str, ...] = ()  # password servers to which any user of the machine can connect
-    as_root: bool = True
-    tree: bool = False  # not a machine but a tree of files, as a disk of a template is
-    problem: str = ""  # why nothing could be looked at
 
 
 @dataclass(frozen=True)
@@ -56,6 +34,7 @@ class Situation:
     status_problem: str = ""
     account: Optional["Account"] = None
     account_problem: str = ""
+    record: Optional["Record"] = None  # of an archive: what was found on the machine itself
 
     @property
     def tree(self) -> bool:
@@ -92,12 +71,9 @@ class Situation:
         """The account that gets password and keys."""
         return self.settings.user
 
-    def ask(self, command: Sequence[str]) -> Optional[str]:
-        """What one of `inputs.COMMANDS` prints, filled in; None where it is not there or printed nothing."""
-        account = self.account
-        home, shell = (account.home, account.shell) if account is not None else ("/root", "")
-        words = manifest.fill(command, user=self.user, home=home or "/", shell=shell or "/bin/sh")
-        done = self.system.runner.run(words, timeout=manifest.DEADLINE, limit=COMMAND_LIMIT)
+    def ask(self, *words: str) -> Optional[str]:
+        """What a command prints; None where it is not there, or printed nothing."""
+        done = self.system.runner.run(words, timeout=DEADLINE, limit=COMMAND_LIMIT)
         return done.output.decode("utf-8", "replace") or None
 
     def shown(self, path: str) -> str:
@@ -137,22 +113,3 @@ def in_time(seconds: float, work: Callable[[], Value]) -> Value:
     if not results:
         raise TimeoutError
     return results[0]
-
-
-def find_account(system: "System", name: str) -> "Account":
-    """The account; in an archive as `getent` knew it on the machine, else as the tree's own files do.
-
-    Raises:
-        ApplyError: there is none.
-    """
-    from csagent.system import accounts
-
-    if system.recorded:
-        words = manifest.fill(manifest.command("getent"), user=name)
-        fields = system.runner.run(words).output.decode("utf-8", "replace").strip().split(":")
-        if len(fields) == 7 and fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return accounts.Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
-    try:
-        return accounts.find(system, name)
-    except ApplyError:
-        raise ApplyError(f"there is no account {name}") from None

@@ -1,17 +1,18 @@
-"""Run every probe, in the order of the data's way into the machine; none takes another with it."""
+"""Run every check, in the order of the data's way into the machine; none takes another with it."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.doctor import finding
-from csagent.doctor.bundle import recorded
+from csagent.doctor.bundle.recorded import JUDGED_AGAIN, REPORT, Record, read
 from csagent.doctor.checks import last_pass
-from csagent.doctor.context import Seen, Situation, find_account, in_time
-from csagent.doctor.finding import WARNING, Finding
+from csagent.doctor.context import Situation, in_time
+from csagent.doctor.finding import NOTE, WARNING, Finding
+from csagent.doctor.seen import Seen
 from csagent.errors import ApplyError, JailError, UsageError
 from csagent.model import Found, Observed
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from csagent.system.accounts import Account
     from csagent.system.seams import System
 
-Probe = Callable[[Situation], Iterator[Finding]]
-PROBE_SECONDS = 30.0  # for one probe; each of its commands has a deadline of its own
+Check = Callable[[Situation], Iterator[Finding]]
+CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
 CONNECT_SECONDS = 2.0
 SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 
@@ -34,6 +35,7 @@ class Examined:
     situation: Situation
     findings: Tuple[Finding, ...]
     no_source: bool
+    recorded: Tuple[str, ...] = ()  # areas of an archive that are as they were found on the machine
 
     @property
     def exit_code(self) -> int:
@@ -51,8 +53,8 @@ class Examined:
         return finding.first_thing(self.findings)
 
 
-def probes() -> Tuple[Tuple[str, Probe], ...]:
-    """Area and probe, in the order in which they run and are shown."""
+def checks() -> Tuple[Tuple[str, Check], ...]:
+    """Area and check, in the order in which they run and are shown."""
     from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units, user_data
 
     return (
@@ -93,20 +95,47 @@ def examine(
     if system.recorded and options.given:
         raise UsageError("--router and --drive: an archive is examined as it is, nobody is contacted")
     situation = gather(system, settings, settings_problem, options, wait)
-    findings: List[Finding] = []
-    for area, probe in probes():
-        findings.extend(run(area, probe, situation))
     from csagent.doctor.checks import places
 
-    return Examined(situation, tuple(findings), places.no_source(situation))
+    findings: List[Finding] = []
+    recorded: List[str] = []
+    for area, check in checks():
+        if system.recorded and _stands(situation, area):
+            shown = _as_recorded(situation, area)
+            recorded += [area] if shown and situation.record is not None else []
+            findings += shown
+        else:
+            findings += run(area, check, situation)
+    later = _of_a_later_doctor(situation)
+    recorded += dict.fromkeys(one.area for one in later)
+    return Examined(situation, (*findings, *later), places.no_source(situation), tuple(recorded))
 
 
-def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_SECONDS) -> List[Finding]:
-    """What a probe finds; where it fails or hangs, that, and what it had found until then."""
+def _stands(situation: Situation, area: str) -> bool:
+    """Whether an area of an archive is shown as it was found: nothing in it could be judged again."""
+    record = situation.record
+    return area not in JUDGED_AGAIN if record is None else record.stands(area)
+
+
+def _as_recorded(situation: Situation, area: str) -> List[Finding]:
+    if situation.record is not None:
+        return situation.record.of(area)
+    return [Finding(area, NOTE, f"not seen: this archive has no {REPORT[1:]}")]
+
+
+def _of_a_later_doctor(situation: Situation) -> List[Finding]:
+    """Findings of areas that this doctor does not know."""
+    known = [area for area, _probe in checks()]
+    found = situation.record.findings if situation.record is not None else ()
+    return [one for one in found if one.area not in known]
+
+
+def run(area: str, check: Check, situation: Situation, patience: float = CHECK_SECONDS) -> List[Finding]:
+    """What a check finds; where it fails or hangs, that, and what it had found until then."""
     said: List[Finding] = []
 
     def work() -> bool:
-        for one in probe(situation):
+        for one in check(situation):
             said.append(one)
         return True
 
@@ -125,20 +154,22 @@ def run(area: str, probe: Probe, situation: Situation, patience: float = PROBE_S
 def gather(
     system: "System", settings: "Settings", settings_problem: str, options: "Options", wait: float
 ) -> Situation:
-    """What the probes judge; each part that cannot be had is said, and costs no other.
+    """What the checks judge; each part that cannot be had is said, and costs no other.
 
     What starts children comes first: from then on a thread may be left behind (`in_time`).
     """
     status, status_problem = last_pass.load_status(system)
     found, found_problem = _discover(system, settings)
+    record: Optional[Record] = None
     if system.recorded:
-        seen = recorded.read(system, status)
+        record = read(system)
+        seen = record.seen if record is not None else Seen(as_root=False)
     elif system.live or options.given:
         seen = _ask(system, settings, options, wait)
     else:
         seen = Seen(as_root=os.geteuid() == 0)
     if not system.live and not system.recorded:
-        seen = replace(seen, tree=True)
+        seen = seen._replace(tree=True)
     account, account_problem = _account(system, settings)
     return Situation(
         system=system,
@@ -151,18 +182,22 @@ def gather(
         status_problem=status_problem,
         account=account,
         account_problem=account_problem,
+        record=record,
     )
 
 
 def _account(system: "System", settings: "Settings") -> Tuple[Optional["Account"], str]:
+    from csagent.system import accounts
+
+    user = settings.user
     try:
-        return in_time(PROBE_SECONDS, lambda: find_account(system, settings.user)), ""
-    except ApplyError as error:
-        return None, str(error)
+        return in_time(CHECK_SECONDS, lambda: accounts.find(system, user)), ""
+    except ApplyError:
+        return None, f"there is no account {user}"
     except TimeoutError:
-        return None, f"the name service did not say within {PROBE_SECONDS:g} s who {settings.user} is"
+        return None, f"the name service did not say within {CHECK_SECONDS:g} s who {user} is"
     except Exception as error:
-        return None, f"who {settings.user} is could not be found out ({type(error).__name__})"
+        return None, f"who {user} is could not be found out ({type(error).__name__})"
 
 
 def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
@@ -185,7 +220,7 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
     try:
         observed = observe(PassRequest(system, settings, options, wait))
         seen = _summary(system, settings, observed)
-        return replace(seen, open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
+        return seen._replace(open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
 
@@ -200,7 +235,7 @@ def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
     ]
     servers = dict.fromkeys(address(place) for place in asked)
 
-    def work(_prepared: None, _say: jail.Say) -> List[str]:
+    def work(_prepared: None, _say: jail.Send) -> List[str]:
         import socket
 
         found = []
@@ -227,7 +262,7 @@ def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen
     keys = observation.ssh_keys
     applied = before = False
     with suppress(Exception):  # memory is for root, and damaged memory is for the next pass to tell
-        known = in_time(PROBE_SECONDS, lambda: agent.recall(system, settings, observed))
+        known = in_time(CHECK_SECONDS, lambda: agent.recall(system, settings, observed))
         applied, before = bool(known.passwords), bool(known.ssh_keys)
         keys = keys or known.ssh_keys or ()
     types = [key_type(key) for key in keys]

@@ -41,7 +41,7 @@ def of_state(findings: Iterable[Finding], state: str) -> List[Finding]:
 
 
 def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
-    """What to deal with first: the first problem, else the first warning, in the order of the probes.
+    """What to deal with first: the first problem, else the first warning, in the order of the checks.
 
     The order is that of the data's way into the machine: what comes first stops what comes after it.
     """

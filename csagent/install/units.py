@@ -48,7 +48,7 @@ _INTERPRETER = re.compile(rb"#!\s*(/\S*python[0-9.]*)((?:\s+-[A-Za-z]+)*)\s*\n")
 _BY_SHELL = re.compile(rb"#!/bin/sh\n'''exec' \"?(/[^\"\n]*python[0-9.]*)\"? \"\$0\" \"\$@\"\n")
 _WANTED = re.compile(r"^(WantedBy|RequiredBy)=(.*)$", re.MULTILINE)
 
-Say = Callable[[str, str], None]  # a file or an account, and what was done with it
+OnStep = Callable[[str, str], None]  # a file or an account, and what was done with it
 
 
 class Unit(NamedTuple):
@@ -84,7 +84,7 @@ def run(parsed: "argparse.Namespace") -> int:
     return 0
 
 
-def install(system: "System", script: str, say: Say) -> List[str]:
+def install(system: "System", script: str, say: OnStep) -> List[str]:
     """Write units, preset, settings file and account; return what is left to do, in sentences.
 
     Args:
@@ -139,7 +139,7 @@ def install(system: "System", script: str, say: Say) -> List[str]:
     return notes
 
 
-def remove(system: "System", say: Say) -> List[str]:
+def remove(system: "System", say: OnStep) -> List[str]:
     """Stop and take away what `install` wrote; return what was kept, in sentences.
 
     Raises:
@@ -299,7 +299,7 @@ def _above(path: str) -> Iterator[str]:
     return ("/".join(parts[: depth + 1]) for depth in range(1, len(parts)))
 
 
-def _account(system: "System", say: Say) -> List[str]:
+def _account(system: "System", say: OnStep) -> List[str]:
     """Make the account; where that does not go, the sentence that says how."""
     from csagent.errors import ApplyError
     from csagent.system import accounts

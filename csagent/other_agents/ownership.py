@@ -54,7 +54,7 @@ def leaves_user_data(rival: "CloudInit", settings: "Settings") -> str:
     return f"cloud-init ({rival.source}) runs user-data here: see the setting cloud_init"
 
 
-class Verdict(NamedTuple):
+class OwnershipFinding(NamedTuple):
     """One finding for doctor. `state` is ok, note, warning or problem; `advice` is a command or a step."""
 
     state: str
@@ -63,12 +63,12 @@ class Verdict(NamedTuple):
     advice: str = ""
 
 
-def judge(rivals: "Rivals", settings: "Settings") -> List[Verdict]:
+def judge(rivals: "Rivals", settings: "Settings") -> List[OwnershipFinding]:
     """Who owns what, why, and what to do about those who get in each other's way."""
-    verdicts: List[Verdict] = []
+    verdicts: List[OwnershipFinding] = []
     rival = rivals.cloud_init
     if rival is None:
-        verdicts.append(Verdict("ok", "cloud-init is not installed"))
+        verdicts.append(OwnershipFinding("ok", "cloud-init is not installed"))
     else:
         verdicts += _cloud_init(rival, settings)
     verdicts += [_script(script) for script in rivals.scripts]
@@ -78,9 +78,11 @@ def judge(rivals: "Rivals", settings: "Settings") -> List[Verdict]:
     return verdicts
 
 
-def _cloud_init(rival: "CloudInit", settings: "Settings") -> Iterator[Verdict]:
+def _cloud_init(rival: "CloudInit", settings: "Settings") -> Iterator[OwnershipFinding]:
     if not rival.enabled:
-        yield Verdict("ok", f"cloud-init is disabled: {rival.why}", "csagent sets all that it is to set")
+        yield OwnershipFinding(
+            "ok", f"cloud-init is disabled: {rival.why}", "csagent sets all that it is to set"
+        )
         return
     left = left_to(rival, settings)
     if not rival.takes_part:
@@ -88,12 +90,12 @@ def _cloud_init(rival: "CloudInit", settings: "Settings") -> Iterator[Verdict]:
     else:
         saw = f"cloud-init is enabled, data source {rival.source} ({rival.said_by})"
         owners = [f"{datum}: {'cloud-init' if datum in left else 'csagent'}" for datum in _wanted(settings)]
-        yield Verdict("ok", saw, f"{'; '.join(owners)} (setting cloud_init: {settings.cloud_init})")
+        yield OwnershipFinding("ok", saw, f"{'; '.join(owners)} (setting cloud_init: {settings.cloud_init})")
     if "password" in left:
         yield from _all_left(rival)
         return
     if settings.password and rival.takes_passwords:
-        yield Verdict(
+        yield OwnershipFinding(
             "warning",
             "cloud-init asks CloudStack's password server too, at every boot (with wget)",
             "whoever asks first gets the password; cloud-init acknowledges it before it is set, sets it on an"
@@ -115,7 +117,7 @@ def _wanted(settings: "Settings") -> Tuple[str, ...]:
     return tuple(datum for datum in ALL if getattr(settings, datum))
 
 
-def _elsewhere(rival: "CloudInit", settings: "Settings") -> Verdict:
+def _elsewhere(rival: "CloudInit", settings: "Settings") -> OwnershipFinding:
     if rival.answered:
         saw = f"cloud-init is enabled, its data source is {rival.source or 'none: it found no data'}"
     elif rival.sources:
@@ -127,13 +129,13 @@ def _elsewhere(rival: "CloudInit", settings: "Settings") -> Verdict:
         means += (
             ", though the setting cloud_init names cloud-init: it does not work with CloudStack's data here"
         )
-    return Verdict("note", saw, means)
+    return OwnershipFinding("note", saw, means)
 
 
-def _all_left(rival: "CloudInit") -> Iterator[Verdict]:
+def _all_left(rival: "CloudInit") -> Iterator[OwnershipFinding]:
     """The setting leaves all to cloud-init: what CloudStack promises and cloud-init does not do then."""
     if "CloudStack" in rival.sources and not rival.wget:
-        yield Verdict(
+        yield OwnershipFinding(
             "problem",
             "the password is left to cloud-init, which has no wget to fetch it with",
             "no password of CloudStack's is ever set",
@@ -141,7 +143,7 @@ def _all_left(rival: "CloudInit") -> Iterator[Verdict]:
         )
     once = [name for name in ("ssh", "set_passwords") if name not in rival.always]
     if once:
-        yield Verdict(
+        yield OwnershipFinding(
             "warning",
             f"keys and password are left to cloud-init, which runs {' and '.join(once)} once per instance",
             "a key pair or password that is reset in CloudStack later is not applied",
@@ -149,17 +151,17 @@ def _all_left(rival: "CloudInit") -> Iterator[Verdict]:
         )
 
 
-def _keys(rival: "CloudInit", settings: "Settings") -> Iterator[Verdict]:
+def _keys(rival: "CloudInit", settings: "Settings") -> Iterator[OwnershipFinding]:
     other = rival.default_user
     if other is not None and other != settings.user:
-        yield Verdict(
+        yield OwnershipFinding(
             "warning",
             f"cloud-init writes CloudStack's keys for {other}, csagent for {settings.user}",
             f"keys that CloudStack revokes later still let {other} in: cloud-init does not take them back",
             f'set "user: {other}" in /etc/csagent/csagent.yaml, or, in a template: {NO_KEYS}',
         )
     if settings.user == "root" and rival.disable_root:
-        yield Verdict(
+        yield OwnershipFinding(
             "note",
             "cloud-init closes root to CloudStack's keys (disable_root), csagent gives root these keys",
             'csagent wins: it replaces the lines that only say "Please login as the user ..."',
@@ -167,13 +169,13 @@ def _keys(rival: "CloudInit", settings: "Settings") -> Iterator[Verdict]:
         )
 
 
-def _script(script: "Script") -> Verdict:
+def _script(script: "Script") -> OwnershipFinding:
     advice = "; ".join(script.remove)
     if not script.started_by:
-        return Verdict(
+        return OwnershipFinding(
             "note", f"{script.path} is left of the old guest scripts; nothing starts it", "", advice
         )
-    return Verdict(
+    return OwnershipFinding(
         "problem",
         f"{script.path} is still started ({script.started_by}): it sets {script.what}",
         "csagent does its work; where both do, the password is asked for twice and whoever is first takes it",
@@ -181,8 +183,8 @@ def _script(script: "Script") -> Verdict:
     )
 
 
-def _markers(paths: Tuple[str, ...]) -> Verdict:
-    return Verdict(
+def _markers(paths: Tuple[str, ...]) -> OwnershipFinding:
+    return OwnershipFinding(
         "note",
         f"an old guest script remembers its last password in {', '.join(paths)}",
         "csagent does not set that password again on its first pass; it is not needed after that",
@@ -190,10 +192,10 @@ def _markers(paths: Tuple[str, ...]) -> Verdict:
     )
 
 
-def _agent(agent: "Agent") -> Verdict:
+def _agent(agent: "Agent") -> OwnershipFinding:
     if not agent.active:
-        return Verdict("ok", f"{agent.name} is installed and does nothing that csagent does")
-    return Verdict(
+        return OwnershipFinding("ok", f"{agent.name} is installed and does nothing that csagent does")
+    return OwnershipFinding(
         "warning",
         f"{agent.name} sets {agent.what} too",
         "both do the same work; keys of one are not revoked by the other",

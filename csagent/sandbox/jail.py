@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from csagent.system.process import CancelFd
     from csagent.system.seams import System
 
-Say = Callable[[Any], None]
+Send = Callable[[Any], None]
 
 MIB = 1 << 20
 NOBODY = 65534
@@ -75,7 +75,7 @@ class Job(NamedTuple):
     name: str  # in messages
     system: "System"  # the seams that `prepare` and `work` use
     prepare: Callable[[], Any]  # runs with our rights
-    work: Callable[[Any, Say], Any]  # runs without, on what `prepare` returned; its result must be JSON
+    work: Callable[[Any, Send], Any]  # runs without, on what `prepare` returned; its result must be JSON
     limits: Limits
     identity: Optional[Identity] = None  # None keeps the user (only where we are not root)
 

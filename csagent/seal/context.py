@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from csagent.seal.directory import PLACE, Entry, Ground, note
+from csagent.seal.directory import PLACE, DirectoryEntry, Ground, note
 from csagent.seal.mounts import Mounts
-from csagent.system.accounts import FILE_LIMIT, GROUP, PASSWD, Account
+from csagent.system import accounts
+from csagent.system.accounts import Account
 from csagent.system.tree import READ_LIMIT
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 LOCK, EXPIRE, KEEP = "lock", "expire", "keep"
 PASSWORDS = (LOCK, EXPIRE, KEEP)
 TEMPLATE_NAME = "localhost"  # CloudStack's template guide; systemd takes it for "no name yet"
-LOGIN_DEFS = "/etc/login.defs"
-FIRST_PERSON, LAST_PERSON = 1000, 60000  # UID_MIN and UID_MAX of login.defs(5)
 
 
 @dataclass(frozen=True)
@@ -140,12 +139,12 @@ class Scene:
                     yield emptying(ground, entry)
 
 
-def removal(ground: Ground, entry: Entry) -> Leftover:
+def removal(ground: Ground, entry: DirectoryEntry) -> Leftover:
     """That it is removed."""
     return Leftover(ground.path(entry.name), "remove", lambda: ground.remove(entry.name), entry.size)
 
 
-def emptying(ground: Ground, entry: Entry) -> Leftover:
+def emptying(ground: Ground, entry: DirectoryEntry) -> Leftover:
     """That it is cut to nothing."""
     return Leftover(ground.path(entry.name), "empty", lambda: ground.empty(entry.name), entry.size)
 
@@ -155,32 +154,9 @@ def _people(system: "System", user: str) -> Iterator[Account]:
 
     Only those in /etc/passwd: a directory's people are no part of a template.
     """
-    first = _number(system, "UID_MIN", FIRST_PERSON)
-    last = _number(system, "UID_MAX", LAST_PERSON)
-    groups = _lines(system, GROUP)
-    for fields in _lines(system, PASSWD):
-        if len(fields) < 7 or not fields[2].isdigit() or not fields[3].isdigit():
-            continue
-        name, uid, gid = fields[0], int(fields[2]), int(fields[3])
-        if not (name in ("root", user) or uid == 0 or first <= uid <= last):
-            continue
-        if fields[5].startswith("/"):
-            member = {
-                int(one[2])
-                for one in groups
-                if len(one) >= 4 and one[2].isdigit() and name in one[3].split(",")
-            }
-            yield Account(name, uid, gid, fields[5], fields[6], tuple(sorted({gid, *member})))
-
-
-def _lines(system: "System", path: str) -> List[List[str]]:
-    text: Optional[str] = system.tree.read_text(path, FILE_LIMIT)
-    return [line.split(":") for line in (text or "").split("\n") if line]
-
-
-def _number(system: "System", key: str, otherwise: int) -> int:
-    for line in (system.tree.read_text(LOGIN_DEFS) or "").split("\n"):
-        words = line.split()
-        if len(words) >= 2 and words[0] == key and words[1].isdigit():
-            return int(words[1])
-    return otherwise
+    first = accounts.login_defs(system, "UID_MIN", accounts.FIRST_PERSON)
+    last = accounts.login_defs(system, "UID_MAX", accounts.LAST_PERSON)
+    for account in accounts.passwd(system):
+        person = account.name in ("root", user) or account.uid == 0 or first <= account.uid <= last
+        if person and account.home.startswith("/"):
+            yield account

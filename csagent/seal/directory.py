@@ -24,7 +24,7 @@ MOUNTED = "another file system is mounted there"
 EVERYTHING = "**"  # as the last part of a pattern: all below, what is deepest first
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """Something that lies below a ground, by its path from there."""
 
     name: str
@@ -88,7 +88,7 @@ class Ground:
         finally:
             os.close(descriptor)
 
-    def find(self, pattern: str) -> Iterator[Entry]:
+    def find(self, pattern: str) -> Iterator[DirectoryEntry]:
         """What matches; `*` also matches names that begin with a dot, a last `**` everything below."""
         try:
             descriptor = self._open()
@@ -198,13 +198,13 @@ class Ground:
 
     def _match(
         self, directory: int, mount: Optional[int], before: str, parts: List[str], depth: int
-    ) -> Iterator[Entry]:
+    ) -> Iterator[DirectoryEntry]:
         head, rest = parts[0], parts[1:]
         for name in self._names(directory, before, head):
             status = self._status(directory, name, before + name, mount)
             if status is None:
                 continue
-            entry = Entry(before + name, status)
+            entry = DirectoryEntry(before + name, status)
             if entry.directory and (rest or head == EVERYTHING):
                 try:
                     if depth >= DEPTH_LIMIT:

@@ -46,7 +46,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Report:
+class SealReport:
     """What was found, and where it was asked for, what was done."""
 
     mode: str  # preview | check | seal
@@ -116,7 +116,7 @@ def check_ground(system: "System") -> None:
         raise UsageError(f"{system.tree.shown(PASSWD)} is missing: that is no root file system")
 
 
-def look(system: "System", settings: "Settings", choice: Choice, mode: str = "preview") -> Report:
+def look(system: "System", settings: "Settings", choice: Choice, mode: str = "preview") -> SealReport:
     """What is left; changes nothing.
 
     Raises:
@@ -134,7 +134,7 @@ def seal(
     *,
     notes: Tuple[str, ...] = (),
     between: Callable[[Step], None] = lambda _step: None,
-) -> Report:
+) -> SealReport:
     """Make it go, in the order of `THINGS`. Whoever stops it on the way may run it again.
 
     Args:
@@ -189,9 +189,9 @@ def _forget_lock(system: "System") -> None:
         os.close(directory)
 
 
-def _report(mode: str, scene: Scene, families: Tuple[Family, ...], notes: Tuple[str, ...] = ()) -> Report:
+def _report(mode: str, scene: Scene, families: Tuple[Family, ...], notes: Tuple[str, ...] = ()) -> SealReport:
     told = tuple(warnings(scene))  # these, too, look at places
-    return Report(mode, families, told, notes, len(scene.unseen))
+    return SealReport(mode, families, told, notes, len(scene.unseen))
 
 
 def _find(system: "System", settings: "Settings", choice: Choice) -> Tuple[Scene, Tuple[Family, ...]]:

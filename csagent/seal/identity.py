@@ -12,7 +12,7 @@ from csagent.other_agents import cloud_config, cloud_init
 from csagent.seal import running
 from csagent.seal.context import TEMPLATE_NAME, Leftover, Scene
 from csagent.seal.rewrite import rewriting
-from csagent.system.tree import Tree
+from csagent.system.tree import Step, Tree
 
 if TYPE_CHECKING:
     from csagent.other_agents.cloud_init import CloudInit
@@ -33,11 +33,13 @@ _KEYFILE_IDENTITY = re.compile(r"^[ \t]*mac-address[ \t]*=.*\n?", re.MULTILINE)
 class AtRest(Tree):
     """A file system without what only a running machine has: /proc and /run are its builder's."""
 
-    def resolve(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+    def resolve(
+        self, path: str, *, follow: bool = True, visit: Optional[Callable[[Step], None]] = None
+    ) -> Tuple[int, str]:
         """As `Tree.resolve`; nothing is in these two."""
         if path.split("/")[1:2] in (["proc"], ["run"]):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return super().resolve(path, follow=follow)
+        return super().resolve(path, follow=follow, visit=visit)
 
 
 def cloud_init_at_boot(system: "System") -> Optional["CloudInit"]:

@@ -10,7 +10,7 @@ from csagent.errors import ApplyError
 from csagent.seal import identity, units
 from csagent.seal.context import EXPIRE, KEEP, Leftover, Scene
 from csagent.seal.rewrite import rewriting, same_label
-from csagent.system.accounts import FILE_LIMIT, SHADOW, Account
+from csagent.system.accounts import FILE_LIMIT, SHADOW, Account, edit_shadow, parse_shadow
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -99,7 +99,7 @@ def password(scene: Scene) -> Iterator[Leftover]:
     names = sorted({"root", scene.settings.user})
 
     def change(text: str) -> str:
-        return "\n".join(_sealed(line, names, chosen) for line in text.split("\n"))
+        return _sealed(text, names, chosen)
 
     concerned = [name for name in names if change_needed(scene, name)]
     what = "locked until CloudStack sets one" if chosen != EXPIRE else "to be changed at the first login"
@@ -112,28 +112,24 @@ def password(scene: Scene) -> Iterator[Leftover]:
 
 def change_needed(scene: Scene, name: str) -> bool:
     """Whether an account's shadow entry is not yet as chosen."""
-    return any(
-        _sealed(line, [name], scene.choice.password) != line
-        for line in (scene.text(SHADOW, FILE_LIMIT) or "").split("\n")
-    )
+    text = scene.text(SHADOW, FILE_LIMIT) or ""
+    return _sealed(text, [name], scene.choice.password) != text
 
 
 def with_password(scene: Scene) -> List[str]:
     """The accounts that a password opens, or none at all does."""
-    lines = (scene.text(SHADOW, FILE_LIMIT) or "").split("\n")
-    fields = [line.split(":") for line in lines if line.count(":") >= 2]
-    return [one[0] for one in fields if not one[1].startswith(("*", "!"))]
+    entries = parse_shadow(scene.text(SHADOW, FILE_LIMIT) or "")
+    return [entry.name for entry in entries if not entry.password.startswith(("*", "!"))]
 
 
-def _sealed(line: str, names: List[str], chosen: str) -> str:
-    fields = line.split(":")
-    if len(fields) < 3 or fields[0] not in names:
-        return line
-    if chosen == EXPIRE and fields[1] and not fields[1].startswith(("*", "!")):
-        fields[2] = "0"  # shadow(5): a new password at the next login
-    elif fields[1] not in ("!", "!!") and not fields[1].startswith("*"):
-        fields[1] = "*"  # also `!` and a hash: `passwd -u` would bring that back, and DES's has no `$`
-    return ":".join(fields)
+def _sealed(text: str, names: List[str], chosen: str) -> str:
+    def change(fields: List[str]) -> None:
+        if chosen == EXPIRE and fields[1] and not fields[1].startswith(("*", "!")):
+            fields[2] = "0"  # shadow(5): a new password at the next login
+        elif fields[1] not in ("!", "!!") and not fields[1].startswith("*"):
+            fields[1] = "*"  # also `!` and a hash: `passwd -u` would bring that back, and DES's has no `$`
+
+    return edit_shadow(text, names, change)
 
 
 # --- host keys --------------------------------------------------------------------------------

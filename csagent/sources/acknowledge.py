@@ -48,7 +48,7 @@ def acknowledge(
 
         return seccomp.load()
 
-    def work(filters: Optional["Filters"], _say: jail.Say) -> object:
+    def work(filters: Optional["Filters"], _say: jail.Send) -> object:
         from csagent.sandbox import codec
         from csagent.sources.router import passwords
         from csagent.sources.router.egress import Fence

@@ -72,7 +72,7 @@ def _prepare_router(request: "PassRequest") -> "Prepared":
     return evidence, seccomp.load()
 
 
-def _read_router(request: "PassRequest", deadline: float, prepared: "Prepared", say: jail.Say) -> Any:
+def _read_router(request: "PassRequest", deadline: float, prepared: "Prepared", say: jail.Send) -> Any:
     from csagent.sandbox import codec
     from csagent.sources.router.egress import Fence
 
@@ -152,7 +152,7 @@ def start_scout(request: "PassRequest") -> Child:
     def prepare() -> "Prepared":
         return prepare_scout(system), seccomp.load()
 
-    def work(prepared: "Prepared", _say: jail.Say) -> Any:
+    def work(prepared: "Prepared", _say: jail.Send) -> Any:
         from csagent.discovery import drives
         from csagent.sandbox import codec
 
@@ -199,7 +199,7 @@ def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> 
         device.warm_up(opened)
         return opened, seccomp.load()
 
-    def work(prepared: "Prepared", say: jail.Say) -> Any:
+    def work(prepared: "Prepared", say: jail.Send) -> Any:
         from csagent.sandbox import codec
         from csagent.sources.drive import device
 
@@ -232,7 +232,7 @@ def discover(system: "System", settings: "Settings") -> Found:
             evidence.leases.runner = seen.runner
         return (seen, evidence), seccomp.load()
 
-    def work(prepared: "Prepared", _say: jail.Say) -> Any:
+    def work(prepared: "Prepared", _say: jail.Send) -> Any:
         (seen, evidence), filters = prepared
         if filters is not None and not filters.load(seccomp.finding):
             filters = None

@@ -7,7 +7,7 @@ for each datum, not for the whole. What another instance left behind is dropped 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from csagent import validation
 from csagent.errors import ProbeError
@@ -48,6 +48,7 @@ def merge(
     ssh_keys = _best("ssh_keys", keys, provenance) or ()
     offer, outranked = _password(believed, provenance, refusals)
     user_data = _user_data(believed, provenance)
+    doubts = _doubts(believed, provenance, refusals)
     return Observation(
         instance_id=_first(believed, "instance_id", provenance),
         hostname=hostname,
@@ -59,12 +60,7 @@ def merge(
             datum: tuple(value for _place, value in given[1:]) for datum, given in values.items() if given[1:]
         },
         user_data=user_data,
-        doubts={
-            datum: reason
-            for reading in believed
-            for datum, reason in reading.doubts.items()
-            if provenance.get(datum) == reading.place
-        },
+        doubts=doubts,
         network=_first(believed, "network", provenance),
         provenance=provenance,
         places=_places(places, foreign),
@@ -72,6 +68,29 @@ def merge(
         source_found=bool(believed),
         complete=all(reading.complete for reading in believed),
     )
+
+
+def _doubts(
+    readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
+) -> Dict[str, str]:
+    """By datum, why the value that is taken may not be all; the most trusted place's word.
+
+    A place that is trusted more than the one whose value is taken, and said something that was not believed,
+    may have meant more. Where nobody gave a value the doubt is a refusal.
+    """
+    doubts: Dict[str, str] = {}
+    passed: Set[str] = set()
+    for reading in readings:
+        for datum, reason in reading.doubts.items():
+            if datum not in provenance:
+                if not any(refusal.datum == datum for refusal in refusals):
+                    refusals.append(Refusal(datum, reading.place, reason))
+            elif provenance[datum] == reading.place:
+                doubts.setdefault(datum, reason)
+            elif datum not in passed:
+                doubts.setdefault(datum, f"{reading.place}: {reason}")
+        passed.update(datum for datum, place in provenance.items() if place == reading.place)
+    return doubts
 
 
 def _datum(name: str) -> str:

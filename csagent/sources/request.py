@@ -40,7 +40,7 @@ class PassRequest(NamedTuple):
     wait: float = 10.0  # seconds to wait for a source; less than a second means one look
     grace: float = GRACE  # seconds that the router gets once a drive has been read
     cancel: Optional["CancelFd"] = None  # readable: the waiting (not the changing) ends early
-    log: "Say" = nothing  # takes one line per decision, and its fields (README, "In the journal")
+    log: "Say" = nothing  # takes one line per decision, and its fields (docs/monitoring.md)
 
     @property
     def once(self) -> bool:

@@ -1,7 +1,7 @@
 """The status of the last pass for Prometheus, as the textfile collector of node_exporter reads it.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/: the same name and labels may stand there once,
-else the collector refuses the whole file. README, "For Prometheus", says what the figures mean.
+else the collector refuses the whole file. docs/monitoring.md says what the figures mean.
 """
 
 from __future__ import annotations

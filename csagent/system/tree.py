@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from fnmatch import fnmatchcase
 from itertools import takewhile
 
@@ -11,10 +12,86 @@ from csagent.system.files import open_regular, read_all, replace_at
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
-    from typing import Iterator, List, Optional, Tuple
+    from typing import Callable, Iterator, List, Optional, Tuple
 
 READ_LIMIT = 256 * 1024
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
+
+
+class Step:
+    """A directory, link or file on the way to a path.
+
+    Attributes:
+        path: the way to it without links.
+        status: of what is open, or of the link.
+        descriptor: what is open; None for a link.
+    """
+
+    def __init__(self, path: str, status: os.stat_result, descriptor: Optional[int]) -> None:
+        self.path = path
+        self.status = status
+        self.descriptor = descriptor
+
+
+class _Walk:
+    """The directories that are open on the way from the root to where a path has led so far."""
+
+    def __init__(self, root: str, visit: Optional[Callable[[Step], None]]) -> None:
+        self._visit = visit
+        self._open = [os.open(root, DIRECTORY)]
+        self._names = [""]
+
+    def __enter__(self) -> _Walk:
+        try:
+            self._tell()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+
+    def here(self) -> int:
+        """A descriptor of the last directory, the caller's to close."""
+        return os.dup(self._open[-1])
+
+    def up(self) -> None:
+        """Go to the directory above; the root has none."""
+        if len(self._open) > 1:
+            os.close(self._open.pop())
+            self._names.pop()
+
+    def restart(self) -> None:
+        """Go to the root."""
+        while len(self._open) > 1:
+            self.up()
+
+    def enter(self, name: str) -> None:
+        """Go to the directory `name`, which is no link."""
+        self._open.append(os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=self._open[-1]))
+        self._names.append(name)
+        self._tell()
+
+    def link(self, name: str) -> Optional[str]:
+        """Where `name` points; None where it is no link, or not there."""
+        here = self._open[-1]
+        try:
+            if self._visit is not None:
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    self._visit(Step("/".join((*self._names, name)), status, None))
+            return os.readlink(name, dir_fd=here)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+            return None
+
+    def _tell(self) -> None:
+        if self._visit is not None:
+            self._visit(Step("/".join(self._names) or "/", os.fstat(self._open[-1]), self._open[-1]))
 
 
 class Tree:
@@ -33,61 +110,44 @@ class Tree:
         """The path as an operator finds it on this machine."""
         return path if self.live else self.root + path
 
-    def resolve(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+    def resolve(
+        self, path: str, *, follow: bool = True, visit: Optional[Callable[[Step], None]] = None
+    ) -> Tuple[int, str]:
         """Open the directory that holds `path`; return its descriptor and the last component.
 
         Args:
             path: absolute path in the guest's terms.
             follow: also resolve a symlink in the last component.
+            visit: is told each directory that was opened on the way and each link before it is followed; what
+                it raises ends the walk.
 
         Raises:
             OSError: as the kernel would, ELOOP after 40 links.
         """
-        pending = [part for part in path.split("/") if part not in ("", ".")]
-        pending.reverse()
+        pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         links = 0
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        stack = [os.open(self.root, flags)]
-        try:
+        with _Walk(self.root, visit) as walk:
             while pending:
                 name = pending.pop()
-                if name == "..":
-                    if len(stack) > 1:
-                        os.close(stack.pop())
-                    if not pending:
-                        pending.append(".")
-                    continue
                 last = not pending
-                if name == ".":
+                if name == "..":
+                    walk.up()
                     if last:
-                        return os.dup(stack[-1]), "."
+                        break
                     continue
-                if not last or follow:
-                    try:
-                        target: Optional[str] = os.readlink(name, dir_fd=stack[-1])
-                    except OSError as error:
-                        if error.errno not in (errno.EINVAL, errno.ENOENT):
-                            raise
-                        if error.errno == errno.ENOENT and not last:
-                            raise
-                        target = None
-                    if target is not None:
-                        links += 1
-                        if links > MAX_LINKS:
-                            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                        if target.startswith("/"):
-                            while len(stack) > 1:
-                                os.close(stack.pop())
-                        parts = [part for part in target.split("/") if part not in ("", ".")]
-                        pending.extend(reversed(parts or ["."]))
-                        continue
-                if last:
-                    return os.dup(stack[-1]), name
-                stack.append(os.open(name, flags | os.O_NOFOLLOW, dir_fd=stack[-1]))
-            return os.dup(stack[-1]), "."
-        finally:
-            for descriptor in stack:
-                os.close(descriptor)
+                target = walk.link(name) if follow or not last else None
+                if target is not None:
+                    links += 1
+                    if links > MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    if target.startswith("/"):
+                        walk.restart()
+                    pending.extend([part for part in target.split("/") if part not in ("", ".")][::-1])
+                elif last:
+                    return walk.here(), name
+                else:
+                    walk.enter(name)
+            return walk.here(), "."
 
     def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
         """Open a file inside the tree; the descriptor is close-on-exec and never a terminal."""
@@ -146,8 +206,7 @@ class Tree:
         except OSError:
             return []
         try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(name, flags, dir_fd=directory)
+            descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
         except OSError:
             return []
         finally:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import stat
-from typing import TYPE_CHECKING, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set
+import struct
+from typing import TYPE_CHECKING, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
-from csagent.errors import UsageError
-from csagent.system.tree import MAX_LINKS
+from csagent.errors import Distrusted, UsageError
+from csagent.system import accounts
+from csagent.system.files import open_regular
+from csagent.system.tree import Step
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 STAFF = ("staff", 50)
 LOCAL = "/usr/local"
 
+ACL_USER, ACL_GROUP_OBJ, ACL_GROUP = 0x02, 0x04, 0x08  # tags of an access list's entries
+
 ROOT, SYSTEM = "root", "root or a system account"  # whom a file may belong to
-FIRST_PERSON = 1000  # login.defs(5), UID_MIN, where that file does not say it
 
 
 def refuse_if_others_may_change(system: "System", path: str) -> None:
@@ -28,59 +30,125 @@ def refuse_if_others_may_change(system: "System", path: str) -> None:
     Raises:
         UsageError: somebody else than root can, or the links go in a ring. What is not there is passed over.
     """
-    for step in _way(system, path):
-        if _objection(system, step, _Holders(system, ROOT)) is not None:
-            raise UsageError(
-                f"{system.tree.shown(step)} can be changed by others than root, as which it runs; "
-                "install csagent where only root writes, such as in /opt/csagent"
-            )
+    try:
+        os.close(_walk(system, path, ROOT))
+    except FileNotFoundError:
+        return
+    except Distrusted as error:
+        raise UsageError(
+            f"{error.path} can be changed by others than root, as which it runs; "
+            "install csagent where only root writes, such as in /opt/csagent"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{system.tree.shown(path)}: {error.strerror}") from None
 
 
-def objection(
-    system: "System", path: str, owner: str, known: Optional[Dict[str, str]] = None
-) -> Optional[str]:
-    """Why what stands at `path` need not be root's word; None where nobody else could have written it.
+def open_file(system: "System", path: str, owner: str, *, follow: bool = True) -> int:
+    """Open a regular file of which everything on the way is root's word: what was judged is what is open.
 
     In a directory with the sticky bit everybody makes files of his own and nobody changes another's
-    (/var/tmp): it is the file's owner that counts there.
+    (/var/tmp): only root's count there. A link counts where it is root's.
 
     Args:
         system: whose file it is. A tree may be its builder's: whose its top is, or who looks.
-        path: what is not there is passed over.
+        path: in the guest's terms.
         owner: ROOT, or SYSTEM: a DHCP client may run as an account of its own.
-        known: the verdicts on the directories so far, "" for none; for several files of one place.
+        follow: also a link in the last component.
 
-    Returns:
-        One line that names the file or directory and who else can write there.
+    Raises:
+        Distrusted: with the step, and who else could have written it.
+        OSError: it is not there, not readable, or not a regular file (EINVAL).
     """
-    holders = _Holders(system, owner)
-    verdicts = {} if known is None else known
+    return _walk(system, path, owner, follow=follow)
+
+
+def _walk(system: "System", path: str, owner: str, *, follow: bool = True) -> int:
+    """The descriptor of the file or directory at the end; of what is not there, FileNotFoundError."""
+    judge = _Judge(system, owner)
+    directory, name = system.tree.resolve(path, follow=follow, visit=judge)
     try:
-        for step in _way(system, path):
-            if step not in verdicts:
-                verdicts[step] = _objection(system, step, holders) or ""
-            if verdicts[step]:
-                return verdicts[step]
-    except UsageError as error:
-        return str(error)
-    return None
+        if owner == ROOT and stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
+            )
+        else:
+            descriptor = open_regular(directory, name)
+    finally:
+        os.close(directory)
+    try:
+        judge(Step(path, os.fstat(descriptor), descriptor))
+    except Distrusted:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _objection(system: "System", path: str, holders: "_Holders") -> Optional[str]:
-    status = system.tree.stat(path, follow=False)
-    if status is None:
-        return None
-    shown = system.tree.shown(path)
-    if not holders.user(status.st_uid):
-        return f"{shown} belongs to user {status.st_uid}, not to {holders.owner}"
-    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    if stat.S_ISLNK(status.st_mode) or sticky:
-        return None  # a link's own mode says nothing
-    if status.st_mode & stat.S_IWOTH:
-        return f"everybody can write {shown}"
-    if status.st_mode & stat.S_IWGRP and not holders.group(status.st_gid, path):
-        return f"group {status.st_gid} can write {shown}"
-    return None
+class _Judge:
+    """Takes the steps of one walk, in their order."""
+
+    def __init__(self, system: "System", owner: str) -> None:
+        self._shown = system.tree.shown
+        self._owner = owner
+        self._holders = _Holders(system, owner)
+        self._only_root = False  # the directory before is everybody's to make files in
+
+    def __call__(self, step: Step) -> None:
+        """
+        Raises:
+            Distrusted: somebody else could have written this step.
+        """
+        status, shown = step.status, self._shown(step.path)
+        link = stat.S_ISLNK(status.st_mode)
+        if not self._holders.user(status.st_uid, only_root=self._only_root or link):
+            owner = ROOT if self._only_root or link else self._owner
+            raise Distrusted(f"{shown} belongs to user {status.st_uid}, not to {owner}", shown)
+        if link:
+            return  # its own mode says nothing
+        writers = self._writers(step)
+        self._only_root = (
+            bool(writers) and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
+        )
+        if writers and not self._only_root:
+            raise Distrusted(f"{writers} can write {shown}", shown)
+
+    def _writers(self, step: Step) -> str:
+        """Who else can write there, by mode and access list; "" for nobody."""
+        mode = step.status.st_mode
+        if mode & stat.S_IWOTH:
+            return "everybody"
+        if not mode & stat.S_IWGRP:  # the mask of an access list, where there is one
+            return ""
+        group_may, others = _access_list(step.descriptor)
+        if group_may and not self._holders.group(step.status.st_gid, step.path):
+            return f"group {step.status.st_gid}"
+        for kind, number in others:
+            if kind == "group" and not self._holders.group(number, step.path):
+                return f"group {number}"
+            if kind == "user" and not self._holders.user(number, only_root=False):
+                return f"user {number}"
+        return ""
+
+
+def _access_list(descriptor: Optional[int]) -> Tuple[bool, List[Tuple[str, int]]]:
+    """(may the owning group write, users and groups by number that may) by a POSIX access list, acl(5).
+
+    The attribute is a version, then entries of tag, permissions and number (linux/posix_acl_xattr.h).
+    """
+    if descriptor is None:
+        return True, []
+    try:
+        raw = os.getxattr(descriptor, "system.posix_acl_access")
+    except OSError:
+        return True, []  # none there, or a file system that has none
+    group_may = True
+    others: List[Tuple[str, int]] = []
+    for tag, permissions, number in struct.iter_unpack("<HHI", raw[4 : 4 + (len(raw) - 4) // 8 * 8]):
+        writes = bool(permissions & 2)
+        if tag == ACL_GROUP_OBJ:
+            group_may = writes
+        elif tag in (ACL_USER, ACL_GROUP) and writes:
+            others.append(("user" if tag == ACL_USER else "group", number))
+    return group_may, others
 
 
 class _Accounts(NamedTuple):
@@ -97,18 +165,23 @@ class _Holders:
         self._system = system
         self.owner = owner
         self._accounts: Optional[_Accounts] = None
-        self._users, self._groups = {0}, {0}
+        self._users: Set[int] = set()
+        self._groups: Set[int] = set()
         if not system.live:
             top = os.stat(system.tree.root)
             self._users.update((os.geteuid(), top.st_uid))
             self._groups.update((os.getegid(), top.st_gid))
 
-    def user(self, uid: int) -> bool:
-        return uid in self._users or (self.owner == SYSTEM and uid < self._read().first_person)
+    def user(self, uid: int, *, only_root: bool) -> bool:
+        if uid == 0 or uid in self._users:
+            return True
+        return not only_root and self.owner == SYSTEM and uid < self._read().first_person
 
     def group(self, gid: int, path: str) -> bool:
         if gid in self._groups:
             return True
+        if gid == 0:
+            return 0 not in self._read().with_persons
         if gid == STAFF[1] and f"{path}/".startswith(f"{LOCAL}/") and _has_staff(self._system):
             return True
         known = self._read()
@@ -121,54 +194,13 @@ class _Holders:
 
 
 def _read_accounts(system: "System") -> _Accounts:
-    said = re.search(
-        r"^\s*UID_MIN\s+([0-9]{1,6})\b", system.tree.read_text("/etc/login.defs") or "", re.MULTILINE
-    )
-    first = int(said.group(1)) if said else FIRST_PERSON
-    persons: Set[str] = set()
-    groups: Set[int] = set()
-    for fields in _lines(system, "/etc/passwd", 4):
-        if fields[2].isdigit() and int(fields[2]) >= first:
-            persons.add(fields[0])
-            groups.update(int(field) for field in fields[3:4] if field.isdigit())
-    for fields in _lines(system, "/etc/group", 4):
-        if fields[2].isdigit() and persons & set(fields[3].split(",")):
-            groups.add(int(fields[2]))
-    return _Accounts(first, frozenset(groups))
-
-
-def _lines(system: "System", path: str, least: int) -> Iterator["list[str]"]:
-    for line in (system.tree.read_text(path) or "").split("\n"):
-        fields = line.split(":")
-        if len(fields) >= least:
-            yield fields
+    first = accounts.login_defs(system, "UID_MIN", accounts.FIRST_PERSON)
+    persons = [account for account in accounts.passwd(system) if account.uid >= first]
+    return _Accounts(first, frozenset(gid for person in persons for gid in person.groups))
 
 
 def _has_staff(system: "System") -> bool:
-    return any(fields[0:3:2] == [STAFF[0], str(STAFF[1])] for fields in _lines(system, "/etc/group", 3))
-
-
-def _way(system: "System", path: str) -> Iterator[str]:
-    """What the kernel goes through to a path: directories, links, the file; each without a link before it."""
-    pending = path.split("/")[::-1]
-    here, links = "/", 0
-    yield here
-    while pending:
-        name = pending.pop()
-        if name == "..":
-            here = os.path.dirname(here)
-        elif name not in ("", "."):
-            step = os.path.join(here, name)
-            yield step
-            target = link_target(system, step)
-            if target is None:
-                here = step
-            else:
-                links += 1
-                if links > MAX_LINKS:
-                    raise UsageError(f"{system.tree.shown(path)}: {os.strerror(errno.ELOOP)}")
-                pending += target.split("/")[::-1]
-                here = "/" if target.startswith("/") else here
+    return any((group.name, group.gid) == STAFF for group in accounts.groups(system))
 
 
 def link_target(system: "System", path: str) -> Optional[str]:

@@ -33,7 +33,7 @@ LIMITS = jail.Limits(cpu=20, memory=512 * jail.MIB, descriptors=64, processes=25
 def fetch(system: "System", urls: Sequence[str], seconds: float = SECONDS) -> Mapping[str, Fetched]:
     """What came of each URL. Nothing is raised: what cannot be had has its reason."""
 
-    def work(prepared: Tuple[Optional[Any], Optional["Filters"]], _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Optional[Any], Optional["Filters"]], _say: jail.Send) -> Any:
         requests = _close(prepared)
         end = time.monotonic() + seconds
         return [_get(requests, url, end) for url in urls]
@@ -55,7 +55,7 @@ def post(system: "System", url: str, fields: Mapping[str, str], tries: int) -> N
         StepFailed: nobody took it, after all tries.
     """
 
-    def work(prepared: Tuple[Optional[Any], Optional["Filters"]], _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Optional[Any], Optional["Filters"]], _say: jail.Send) -> Any:
         return {"problem": _post(_close(prepared), url, dict(fields), tries)}
 
     try:

@@ -62,7 +62,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
     if len(document) > DOCUMENT_LIMIT:
         return _refused(classify(document[: 1 << 16]), f"larger than {DOCUMENT_LIMIT >> 20} MiB")
 
-    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Say) -> Any:
+    def work(prepared: Tuple[Any, Optional["Filters"]], _say: jail.Send) -> Any:
         from csagent.sandbox import seccomp
 
         make_plan, filters = prepared

@@ -54,7 +54,7 @@ def _shell(step: Step) -> str:
 def _ask(system: "System", scripts: List[Tuple[Step, str]]) -> Dict[int, str]:
     """By the number of the script, what its shell says is wrong with it."""
 
-    def work(_prepared: Any, _say: jail.Say) -> Any:
+    def work(_prepared: Any, _say: jail.Send) -> Any:
         said = []
         for step, shell in scripts:
             done = system.runner.run([shell, "-n"], stdin=step.action.content.reveal(), timeout=10.0)

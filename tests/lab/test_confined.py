@@ -321,7 +321,7 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
     peer = Peer(lambda connection, _request: connection.close())
     candidate = jobs.given_candidates(Options(router=("127.0.0.1", peer.port)))
 
-    def work(filters: seccomp.Filters, _say: jail.Say) -> str:
+    def work(filters: seccomp.Filters, _say: jail.Send) -> str:
         known = broker.fork(filters, egress.CandidatesOnly(System(), (1, peer.port), given=True))
         known.admit(codec.encode((replace(candidate[0], port=1),)))
         if again:
@@ -397,7 +397,7 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
     peer = Peer(lambda connection, _request: connection.close())
     found = replace(jobs.given_candidates(Options(router=("127.0.0.1", peer.port)))[0], kind="gateway")
 
-    def work(filters: seccomp.Filters, _say: jail.Say) -> List[str]:
+    def work(filters: seccomp.Filters, _say: jail.Send) -> List[str]:
         told = []
         for candidate, ports in ((found, (peer.port,)), (replace(found, address="192.0.2.1"), (80, 8080))):
             known = broker.fork(filters, egress.CandidatesOnly(System(), ports, given=False))

@@ -81,6 +81,8 @@ def test_whole_bodies_are_read(ask: Callable[..., Any], raw: bytes) -> None:
         (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nmarker", CutShort, ""),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n50\r\nmarker", CutShort, "cut short"),
         (OK + b"Transfer-Encoding: gzip\r\n\r\nmarker", Malformed, "transfer encoding"),
+        (OK + b"Transfer-Encoding:\r\n\r\nmarker", Malformed, "transfer encoding"),
+        (OK + b"Content-Range: bytes 0-5/60\r\nContent-Length: 6\r\n\r\nmarker", Malformed, "a part of it"),
         (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x" * 10**6), Malformed, "compressed"),
         (OK + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001, Malformed, "more than 1000 bytes"),
         (OK + b"\r\n" + b"x" * 1001, Malformed, "more than 1000 bytes"),

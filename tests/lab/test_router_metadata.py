@@ -371,7 +371,7 @@ def test_trouble_and_absence_differ() -> None:
             raise found
         return found
 
-    reader = metadata.Reader(get, "router x", time.monotonic() + 5, Clock())
+    reader = metadata.MetadataReader(get, "router x", time.monotonic() + 5, Clock())
     tree = reader.read("i-2-3-VM", Absent("HTTP 404"), legacy=False)
     assert tree.metadata == {"instance-id": "i-2-3-VM", "local-hostname": "web-01"}
     assert not tree.complete

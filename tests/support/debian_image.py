@@ -112,9 +112,9 @@ def cache_directory() -> Path:
 
 
 def build_package(directory: Path) -> Path:
-    """Build the .deb from this checkout."""
-    done = run([REPOSITORY / "packaging" / "build-deb", directory], 120)
-    return Path(done.stdout.strip())
+    """Build the packages from this checkout; csagent's, beside which csagent-lab's lies."""
+    done = run([REPOSITORY / "packaging" / "build-deb", directory], 120, PYTHON=sys.executable)
+    return Path(done.stdout.split("\n")[0])
 
 
 def built_libraries(directory: Path, suite: str) -> List[Path]:

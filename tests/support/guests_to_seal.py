@@ -154,15 +154,15 @@ def snapshot(root: Path) -> Dict[str, Stamp]:
     return found
 
 
-def look(system: System, choice: Choice = PLAIN, mode: str = "check") -> engine.Report:
+def look(system: System, choice: Choice = PLAIN, mode: str = "check") -> engine.SealReport:
     return engine.look(system, Settings(), choice, mode)
 
 
-def seal(system: System, choice: Choice = PLAIN, **options: Any) -> engine.Report:
+def seal(system: System, choice: Choice = PLAIN, **options: Any) -> engine.SealReport:
     return engine.seal(system, Settings(), choice, **options)
 
 
-def paths(report: engine.Report, *families: str) -> List[str]:
+def paths(report: engine.SealReport, *families: str) -> List[str]:
     return [
         step.leftover.path
         for family in report.families

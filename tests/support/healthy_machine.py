@@ -1,27 +1,31 @@
-"""A machine in good health as its support archive, unpacked; tests make it ill in one place at a time."""
+"""A machine in good health, in files and in what its commands say; tests make it ill in one place."""
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from csagent.apply.authorized_keys import merge
+from csagent.cli import doctor
 from csagent.doctor import engine
-from csagent.doctor.bundle import manifest, recorded
-from csagent.doctor.checks import last_pass
-from csagent.doctor.context import Seen, Situation, find_account
+from csagent.doctor.bundle import bundle, recorded
+from csagent.doctor.checks import last_pass, places
+from csagent.doctor.context import Situation
 from csagent.doctor.finding import Finding
-from csagent.errors import ApplyError
+from csagent.doctor.seen import Seen
 from csagent.model import Found, Lease, Nic, Place, Platform, Route
 from csagent.settings import Settings
-from csagent.system.seams import System
+from csagent.system.seams import NOT_INSTALLED, Completed, Runner, System
+from csagent.system.tree import READ_LIMIT, Tree
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
 NOW = 1_795_233_917
 TODAY = NOW // 86400
-HASH = "$y$redacted"
+HASH = "$y$j9T$EXAMPLE-hash"
 ADDRESSES = [
     {
         "ifindex": 2,
@@ -75,13 +79,13 @@ Id=sshd.service
 LoadState=not-found
 ActiveState=inactive
 """
-STAT = """\
-755 0 0 directory|/
-700 0 0 directory|/root
-700 0 0 directory|/root/.ssh
-600 0 0 regular file|/root/.ssh/authorized_keys
-755 0 0 regular file|/bin/bash
-"""
+STATS: Dict[str, Tuple[int, int]] = {  # mode and owner
+    "/": (stat.S_IFDIR | 0o755, 0),
+    "/root": (stat.S_IFDIR | 0o700, 0),
+    "/root/.ssh": (stat.S_IFDIR | 0o700, 0),
+    "/root/.ssh/authorized_keys": (stat.S_IFREG | 0o600, 0),
+    "/bin/bash": (stat.S_IFREG | 0o755, 0),
+}
 SPACE = """\
 Filesystem     1024-blocks   Used Available Capacity Mounted on
 /dev/vda1          8000000 900000   7100000      12% /
@@ -126,20 +130,54 @@ FOUND = Found(
     nics=(Nic("eth0", 2, "02:00:4c:9f:00:05", ("10.1.1.42",)),),
     routes=(Route("eth0", "10.1.1.1"),),
     default_interface="eth0",
-    leases=(Lease("eth0", "systemd-networkd", "10.1.1.42", "10.1.1.1", path="/run/systemd/netif/leases/2"),),
+    leases=(
+        Lease(
+            *("eth0", "systemd-networkd", "10.1.1.42", "10.1.1.1", ("10.1.1.1",)),
+            path="/run/systemd/netif/leases/2",
+        ),
+    ),
     platform=Platform("Apache Software Foundation", "CloudStack KVM Hypervisor", INSTANCE, True),
 )
 
 
+class PatientTree(Tree):
+    """A tree that knows better than its file system what some paths are."""
+
+    def __init__(self, root: str, stats: Dict[str, Optional[Tuple[int, int]]]) -> None:
+        super().__init__(root)
+        self.stats = stats
+
+    def stat(self, path: str, *, follow: bool = True) -> Optional[os.stat_result]:
+        if path not in self.stats:
+            return super().stat(path, follow=follow)
+        known = self.stats[path]
+        return None if known is None else os.stat_result((known[0], 0, 0, 1, known[1], known[1], 0, 0, 0, 0))
+
+
+class PatientRunner(Runner):
+    """Answers a command by how it begins."""
+
+    def __init__(self, outputs: Dict[str, str]) -> None:
+        self.outputs = outputs
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = READ_LIMIT
+    ) -> Completed:
+        line = " ".join(argv)
+        answers = [text for beginning, text in self.outputs.items() if f"{line} ".startswith(f"{beginning} ")]
+        return Completed(0, answers[0].encode(), b"") if answers else NOT_INSTALLED
+
+
 class Patient:
-    """An unpacked archive that can be changed, and examined."""
+    """A machine that can be changed and examined, and saved as its support archive, unpacked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.settings = Settings()
         self.found, self.seen = FOUND, SEEN
-        self.outputs: Dict[str, str] = {}
+        self.stats: Dict[str, Optional[Tuple[int, int]]] = dict(STATS)
         self.write("/etc/passwd", "root:x:0:0::/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/sh\n")
+        self.write("/etc/hostname", "web01\n")
         self.write("/etc/group", "root:x:0:\nsudo:x:27:alice\nalice:x:1000:\n")
         self.write("/etc/shadow", f"root:{HASH}:{TODAY - 10}:0:99999:7:::\n")
         keys = merge("", [make_key(1)])
@@ -154,17 +192,13 @@ class Patient:
         self.write("/sys/class/dmi/id/sys_vendor", "Apache Software Foundation\n")
         self.write("/sys/class/dmi/id/product_name", "CloudStack KVM Hypervisor\n")
         self.status: Optional[Dict[str, Any]] = json.loads(json.dumps(STATUS))
-        for name, text in (
-            ("ip -j addr", json.dumps(ADDRESSES)),
-            ("getent", "root:x:0:0::/root:/bin/bash\n"),
-            ("id", "root\n"),
-            ("sshd", SSHD),
-            ("systemctl", UNITS),
-            ("df -P -k", SPACE),
-            ("df -P -i", INODES),
-            ("stat", STAT),
-        ):
-            self.says(name, text)
+        self.outputs = {
+            "ip -j addr": json.dumps(ADDRESSES),
+            "sshd -T": SSHD,
+            "systemctl show": UNITS,
+            "df -P -k": SPACE,
+            "df -P -i": INODES,
+        }
 
     def write(self, path: str, text: str) -> None:
         """Put a file in, its directories too."""
@@ -178,65 +212,74 @@ class Patient:
         assert old in text
         self.write(path, text.replace(old, new))
 
-    def says(
-        self, command: str, text: str, user: str = "root", home: str = "/root", shell: str = "/bin/bash"
-    ) -> None:
-        """What the command of `inputs.COMMANDS` that begins so prints; "" for one that is not installed."""
-        line = manifest.fill(manifest.command(*command.split()), user=user, home=home, shell=shell)
-        self.outputs[" ".join(line)] = text
+    def says(self, command: str, text: str) -> None:
+        """What a command that begins so prints."""
+        self.outputs[command] = text
 
     def sshd(self, old: str, new: str) -> None:
         """Change a line of what sshd -T prints."""
-        line = " ".join(manifest.fill(manifest.command("sshd")))
-        assert old in self.outputs[line]
-        self.outputs[line] = self.outputs[line].replace(old, new)
+        assert old in self.outputs["sshd -T"]
+        self.outputs["sshd -T"] = self.outputs["sshd -T"].replace(old, new)
 
     def without_sshd_t(self, text: str) -> None:
         """sshd -T fails; its file says this."""
-        self.says("sshd", "")
+        del self.outputs["sshd -T"]
         self.write("/etc/ssh/sshd_config", text)
 
+    def system(self) -> System:
+        """The machine; recorded, so that its accounts are not those of the one that runs the tests."""
+        self.write("/recorded.json", json.dumps({"now": NOW, "commands": {}}))
+        known = System.at(str(self.root))
+        return known._replace(
+            tree=PatientTree(str(self.root), self.stats), runner=PatientRunner(self.outputs)
+        )
+
     def save(self) -> None:
-        """Write recorded.json, what the commands print, and what the places said."""
-        commands = {}
-        for number, (line, text) in enumerate(self.outputs.items()):
-            if text:
-                commands[line] = f"_commands/{number}.txt"
-                self.write(f"/_commands/{number}.txt", text)
+        """Write recorded.json, the last pass, and the report, as in an archive."""
+        examined = self.examined()
+        report = {**doctor.as_json(examined), "what": "machine"}
+        self.write("/_commands/addr.json", self.outputs["ip -j addr"])
+        commands = {"ip -j addr": "_commands/addr.json"}
         self.write("/recorded.json", json.dumps({"now": NOW, "commands": commands}))
-        self.write(recorded.SEEN, json.dumps(recorded.as_document(self.seen)))
-        if self.status is not None:
-            self.write("/run/csagent/status.json", json.dumps(self.status))
+        self.write(recorded.REPORT, json.dumps(report))
+
+    def examined(self) -> engine.Examined:
+        """What doctor finds on the machine; without the children that `examine` starts."""
+        situation = self.situation()
+        return engine.Examined(situation, tuple(self._findings(situation)), places.no_source(situation))
 
     def situation(self, *, tree: bool = False) -> Situation:
-        """What the probes get; without the children that `examine` starts."""
-        self.save()
+        """What the probes get."""
+        system = self.system()
+        if self.status is not None:
+            self.write("/run/csagent/status.json", json.dumps(self.status))
         if tree:
             (self.root / "recorded.json").unlink()
-        system = System.at(str(self.root))
+            system = System.at(str(self.root))
         status, status_problem = last_pass.load_status(system)
-        try:
-            account, problem = find_account(system, self.settings.user), ""
-        except ApplyError as error:
-            account, problem = None, str(error)
-        seen = Seen() if tree else recorded.read(system, status)
+        account, problem = engine._account(system, self.settings)
+        seen = Seen() if tree else self.seen
         return Situation(
             system, self.settings, "", self.found, "", seen, status, status_problem, account, problem
         )
 
     def findings(self, *areas: str, tree: bool = False) -> List[Finding]:
         """What the probes say, of these areas or of all."""
-        situation = self.situation(tree=tree)
-        return [
-            one
-            for area, probe in engine.probes()
-            if not areas or area in areas
-            for one in engine.run(area, probe, situation)
-        ]
+        return list(self._findings(self.situation(tree=tree), *areas))
+
+    def _findings(self, situation: Situation, *areas: str) -> Iterator[Finding]:
+        for area, probe in engine.checks():
+            if not areas or area in areas:
+                yield from engine.run(area, probe, situation)
 
     def wrong(self, *areas: str) -> List[Finding]:
         """The problems and warnings."""
         return bad(self.findings(*areas))
+
+    def archived(self) -> List[Finding]:
+        """What doctor finds, as a support archive has it."""
+        examined = self.examined()
+        return list(bundle.redacted(examined, bundle.known_words(examined)).findings)
 
     def lose(self, datum: str) -> None:
         """As if CloudStack had never given it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Tuple
+from typing import List, Tuple
 
 import pytest
 from support.built_packages import build_with, needs_index
@@ -23,11 +23,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deb(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package of this checkout."""
-    require(("dpkg-buildpackage", "dh", "dh_python3"), "builds the package")
-    (package,) = build_with(source / "packaging/build-deb", tmp_path_factory.mktemp("deb"))
-    return package
+def debs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Path]:
+    """The Debian packages of this checkout: csagent and csagent-lab."""
+    require(("dpkg-buildpackage", "dh", "dh_python3"), "builds the packages")
+    package, lab = build_with(source / "packaging/build-deb", tmp_path_factory.mktemp("deb"))
+    return package, lab
+
+
+@pytest.fixture(scope="session")
+def deb(debs: Tuple[Path, Path]) -> Path:
+    """What a guest installs."""
+    return debs[0]
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +51,26 @@ def sdist_and_wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 @pytest.fixture(scope="session")
-def rpms(
+def all_rpms(
     source: Path, sdist_and_wheel: Tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Tuple[Path, Path]:
-    """The .rpm for EL 9, EL 10 and Fedora, and the one for EL 8."""
+) -> List[Path]:
+    """csagent and csagent-lab for EL 9, EL 10 and Fedora, then both for EL 8."""
     require(("rpmbuild",), "builds the packages")
-    current, el8 = build_with(
-        source / "packaging/build-rpm", tmp_path_factory.mktemp("rpm"), sdist_and_wheel[0]
-    )
+    return build_with(source / "packaging/build-rpm", tmp_path_factory.mktemp("rpm"), sdist_and_wheel[0])
+
+
+@pytest.fixture(scope="session")
+def rpms(all_rpms: List[Path]) -> Tuple[Path, Path]:
+    """csagent's .rpm for EL 9, EL 10 and Fedora, and the one for EL 8."""
+    current, _lab, el8, _lab_of_el8 = all_rpms
     return current, el8
+
+
+@pytest.fixture(scope="session")
+def lab_rpms(all_rpms: List[Path]) -> Tuple[Path, Path]:
+    """csagent-lab's."""
+    _current, lab, _el8, lab_of_el8 = all_rpms
+    return lab, lab_of_el8
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,11 @@ def test_archive_of_a_machine_replays_elsewhere(image: Installed, tmp_path: Path
             guest.csagent("apply")
             for path in ("/root/secret", "/etc/environment", "/var/lib/csagent/instances/x.user-data"):
                 guest.write(path, f"TOKEN={PLANTED}\n")
+            guest.write("/etc/ssh/sshd_config.d/50-owner.conf", f"SetEnv TOKEN={PLANTED}\n# {PLANTED}\n")
+            guest.write("/etc/csagent/csagent.yaml", f"# {PLANTED}\npoll: 600\n")
+            leases = guest.read("/var/lib/dhcp/dhclient.leases")
+            odd = f'  option routers {GATEWAY}; # {PLANTED}\n  option unknown-252 "{PLANTED}";\n}}\n'
+            guest.write("/var/lib/dhcp/dhclient.leases", leases.rstrip().rstrip("}") + odd)
             guest.do("ln", "-s", "/etc/shadow", "/var/lib/dhcp/dhclient.eth9.leases")
             asked = len(router.acknowledged)
             found = guest.csagent("discover")
@@ -61,6 +66,7 @@ def test_archive_of_a_machine_replays_elsewhere(image: Installed, tmp_path: Path
         guest.close()
 
     left_out = (unpacked / "_doctor/left-out.txt").read_text()
+    assert "not run as root" not in left_out and "dhclient.eth9.leases" not in left_out
     again = replayed(unpacked, "discover")
     assert again["leases"][0]["server_identifier"] == SERVER
     assert again == found, left_out
@@ -69,7 +75,11 @@ def test_archive_of_a_machine_replays_elsewhere(image: Installed, tmp_path: Path
     assert outcomes[f"router {SERVER}"] == "ok" and outcomes[f"router {GATEWAY}"] == "refused"
     assert elsewhere["places"] == report["places"]
     assert elsewhere["findings"] == report["findings"]
-    assert {**elsewhere, "what": report["what"]} == report
+    assert elsewhere["recorded"]["what"] == report["what"] == "machine" and report["recorded"] is None
+    assert {**elsewhere, "what": "machine", "recorded": None} == report
+    assert {"leases", "network", "settings"}.isdisjoint(elsewhere["recorded"]["areas"])
+    kept = json.loads((unpacked / "_doctor/report.json").read_text())
+    assert kept == report  # nothing that csagent itself says of such a machine is taken out
 
     whole = b"".join(path.read_bytes() for path in unpacked.rglob("*") if path.is_file())
     key = router.cloud.ssh_keys[0].split()[1]

@@ -76,6 +76,33 @@ def test_a_unit_that_does_not_do_its_work_is_named(guest: Booted, name: str) -> 
     assert one["advice"].startswith(advice)
 
 
+def test_the_journal_is_in_the_archive_without_what_others_wrote(guest: Booted) -> None:
+    """What csagent and systemd say of it; of what a command before csagent said, its secret is taken out."""
+    secret = "EXAMPLE-planted-secret"
+    guest.do("mkdir", "-p", "/etc/systemd/system/csagent.service.d")
+    guest.write(
+        "/etc/systemd/system/csagent.service.d/pre.conf",
+        f"[Service]\nSyslogIdentifier=csagent\nExecStartPre=/bin/echo my token is {secret}\n"
+        f"Environment=A={secret} B={secret}\nEnvironmentFile=-/etc/{secret}\nNonsense={secret}\n",
+    )
+    guest.do("systemctl", "daemon-reload")
+    guest.do("systemctl", "restart", "csagent")
+    guest.wait(*ACTIVE)
+    try:
+        guest.wait("sh", "-c", f"journalctl -b -u csagent | grep -q 'my token is {secret}'")
+        guest.do("csagent", "doctor", "--wait", "5", "--bundle", "/root/support.tar.gz")
+    finally:
+        guest.do("rm", "-r", "/etc/systemd/system/csagent.service.d")
+        guest.do("systemctl", "daemon-reload")
+        guest.do("systemctl", "restart", "csagent")
+        guest.wait(*ACTIVE)
+    journal = guest.do("tar", "-xzOf", "/root/support.tar.gz", "_doctor/journal.txt")
+    assert "]: redacted token is redacted\n" in journal
+    assert "systemd[1]: Starting csagent.service" in journal and "csagent[" in journal
+    assert secret not in guest.do("tar", "-xzOf", "/root/support.tar.gz")
+    assert "]: hostname applied: CloudStack says web-01; first pass for this instance" in journal
+
+
 def test_wrong_settings_end_the_daemon_and_both_are_named(guest: Booted) -> None:
     """The unit has failed because of them, and the line that is wrong is told."""
     guest.do("sh", "-c", "mkdir -p /etc/csagent/conf.d; echo 'pasword: true' > /etc/csagent/conf.d/50.yaml")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, Set, Tuple
 
 import pytest
-from support.debian_image import Installed, run
+from support.debian_image import REPOSITORY, Installed, run
 from support.network_segment import Guest
 from support.requirements import require
 
@@ -23,6 +24,7 @@ OTHERS = (
     *("csagent-ready.target", "csagent-user-data.target"),
     *("csagent-user-data-early.service", "csagent-user-data.service"),
 )
+MODULES = "/usr/lib/python3/dist-packages/csagent"
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging" / "debian"
 
 
@@ -56,10 +58,33 @@ def test_package_version_is_the_programs() -> None:
     assert first.startswith(f"csagent ({csagent.__version__}-")
 
 
-def test_lintian_finds_nothing(deb: Path, libraries: Tuple[Path, Path]) -> None:
+def files(package: Path) -> Set[str]:
+    """The paths of what is no directory in a package."""
+    lines = run(["dpkg-deb", "--contents", package], 30).stdout.splitlines()
+    return {line.split()[5][1:] for line in lines if not line.startswith("d")}
+
+
+def test_the_lab_is_packaged_apart(debs: Tuple[Path, Path]) -> None:
+    """csagent has every module but the lab's; csagent-lab has those and a page, and needs this csagent."""
+    package, lab = (files(one) for one in debs)
+    modules = {
+        f"{MODULES}/{path.relative_to(REPOSITORY / 'csagent')}"
+        for path in (REPOSITORY / "csagent").rglob("*.py")
+        if path.parent.name != "data"
+    }
+    labs = {path for path in modules if path.startswith(f"{MODULES}/lab/")}
+    assert {path for path in package if path.startswith(MODULES)} == {*modules - labs, f"{MODULES}/py.typed"}
+    others = {path for path in lab if not path.startswith("/usr/share/doc/csagent-lab/")}
+    assert others == {*labs, "/usr/share/man/man1/csagent-lab.1.gz"}
+    version = run(["dpkg-deb", "--field", debs[0], "Version"], 10).stdout.strip()
+    depends = run(["dpkg-deb", "--field", debs[1], "Depends"], 10).stdout
+    assert f"csagent (= {version})" in depends.strip().split(", ")
+
+
+def test_lintian_finds_nothing(debs: Tuple[Path, Path], libraries: Tuple[Path, Path]) -> None:
     """Debian's own checker has no error and no warning, for PyCdlib's package neither."""
     require(("lintian",), "checks the packages")
-    for package in (deb, libraries[0]):
+    for package in (*debs, libraries[0]):
         done = subprocess.run(
             ["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
             capture_output=True,
@@ -70,13 +95,31 @@ def test_lintian_finds_nothing(deb: Path, libraries: Tuple[Path, Path]) -> None:
         assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_same_source_gives_the_same_package(
-    deb: Path, sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
+def test_same_source_gives_the_same_packages(
+    debs: Tuple[Path, Path], sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """The release archive builds the package of the checkout, byte for byte, whenever and wherever."""
+    """The release archive builds the packages of the checkout, byte for byte, whenever and wherever.
+
+    It has the manual pages and the completion, so that nothing is needed but Debian's own tools.
+    """
     run(["tar", "-xzf", sdist_and_wheel[0], "-C", tmp_path, "--strip-components=1"], 30)
-    again = run([tmp_path / "packaging/build-deb", tmp_path / "again"], 120).stdout.strip()
-    assert Path(again).read_bytes() == deb.read_bytes()
+    again = run(
+        [tmp_path / "packaging/build-deb", tmp_path / "again"], 120, PYTHON="/bin/false"
+    ).stdout.split()
+    assert [Path(one).read_bytes() for one in again] == [one.read_bytes() for one in debs]
+
+
+def test_a_checkout_without_the_tools_of_the_manual_says_so(source: Path, tmp_path: Path) -> None:
+    """A package without its pages is not built."""
+    done = subprocess.run(
+        [source / "packaging/build-deb", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHON": "/bin/false"},
+    )
+    assert done.returncode == 1 and "no manual; pip install '.[package]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pycdlib_for_debian_11_gives_way_to_debians_own(libraries: Tuple[Path, Path], tmp_path: Path) -> None:
@@ -103,7 +146,32 @@ def test_installation_makes_the_account_and_enables_the_unit(guest: Guest) -> No
     assert guest.do("systemctl", "is-enabled", *SERVICES).split() == ["enabled"] * 3
     assert guest.do("csagent", "--version").strip() == f"csagent {csagent.__version__}"
     assert guest.run("systemctl", "is-enabled", *OTHERS).stdout.split() == ["static"] * len(OTHERS)
-    guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/cli/__pycache__/main.*.pyc")
+    guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/__pycache__/agent.*.pyc")
     assert guest.do("head", "-n1", "/usr/bin/csagent").strip() == "#!/usr/bin/python3 -I"
     done = guest.run("systemd-analyze", "verify", "--man=no", *SERVICES, *OTHERS)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.netns
+@pytest.mark.root
+def test_the_lab_comes_and_goes(guest: Guest, debs: Tuple[Path, Path]) -> None:
+    """Without its package one line says how to get it; with it the command works; purged, nothing is left."""
+    done = guest.run("csagent", "lab", "router", "--example")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("csagent: ") and "apt install csagent-lab" in done.stderr
+    assert done.stderr.count("\n") == 1
+    before = guest.do("find", MODULES)
+
+    shutil.copy(debs[1], f"/proc/{guest.pid}/root/lab.deb")
+    guest.do("dpkg", "--install", "/lab.deb")
+    assert "instance_id: " in guest.do("csagent", "lab", "router", "--example")
+    guest.do("csagent", "lab", "drive", "/drive.iso")
+    assert guest.csagent("fetch", "--drive", "/drive.iso")["instance_id"]
+    guest.do("sh", "-c", f"ls {MODULES}/lab/vm/__pycache__/command.*.pyc")
+
+    guest.do("dpkg", "--purge", "csagent-lab")
+    assert guest.do("find", MODULES) == before
+    assert (
+        guest.run("sh", "-c", "find / -xdev -path /proc -prune -o -name 'csagent-lab*' -print").stdout == ""
+    )
+    assert guest.run("csagent", "lab").returncode == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 import pytest
 from support.debian_image import Installed, run
@@ -14,6 +14,7 @@ from support.network_segment import Guest
 import csagent
 
 OLD = "0.0.9"
+LAB = "usr/lib/python3/dist-packages/csagent/lab"
 MEMORY = "/var/lib/csagent/instances/3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f.json"
 SAMPLE = Path(__file__).resolve().parents[1] / "fixtures/memory/before-packages.json"
 SETTINGS, DROP_IN = "/etc/csagent/csagent.yaml", "/etc/csagent/conf.d/site.yaml"
@@ -29,11 +30,14 @@ esac
 
 
 @pytest.fixture(scope="session")
-def older(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This package as an earlier release was: other settings file, a module more, a unit fewer."""
+def older(debs: Tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of an earlier release: other settings file, a module and the lab more, a unit fewer."""
     directory = tmp_path_factory.mktemp("older")
     tree = directory / "tree"
-    run(["dpkg-deb", "--raw-extract", deb, tree], 30)
+    run(["dpkg-deb", "--raw-extract", debs[0], tree], 30)
+    run(["dpkg-deb", "--extract", debs[1], tree], 30)
+    shutil.rmtree(tree / "usr/share/doc/csagent-lab")
+    (tree / "usr/share/man/man1/csagent-lab.1.gz").unlink()
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"^Version: .*$", f"Version: {OLD}-1", control.read_text(), flags=re.M))
     modules = tree / "usr/lib/python3/dist-packages/csagent"
@@ -54,12 +58,13 @@ def older(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Machine:
-    """A guest with a systemd that only listens, and both packages at hand."""
+    """A guest with a systemd that only listens, and all packages at hand."""
 
-    def __init__(self, guest: Guest, newer: Path, older: Path) -> None:
+    def __init__(self, guest: Guest, newer: Path, lab: Path, older: Path) -> None:
         self.guest = guest
         self.root = Path(f"/proc/{guest.pid}/root")
         shutil.copy(newer, self.root / "newer.deb")
+        shutil.copy(lab, self.root / "lab.deb")
         shutil.copy(older, self.root / "older.deb")
         stub = self.root / "usr/local/sbin/systemctl"
         stub.write_text(SYSTEMCTL)
@@ -98,11 +103,11 @@ class Machine:
 
 
 @pytest.fixture
-def machine(image: Installed, deb: Path, older: Path, tmp_path: Path) -> Iterator[Machine]:
+def machine(image: Installed, debs: Tuple[Path, Path], older: Path, tmp_path: Path) -> Iterator[Machine]:
     """A machine that has had the older package for a while."""
     guest = Guest(image, tmp_path / "guest")
     try:
-        made = Machine(guest, deb, older)
+        made = Machine(guest, *debs, older)
         made.dpkg("--purge", "csagent")
         made.dpkg("--install", "/older.deb")
         assert (made.version(), made.enabled(UNIT), made.enabled(NEW_UNIT)) == (OLD, "enabled", "")
@@ -163,3 +168,30 @@ def test_removal_keeps_and_purge_forgets(machine: Machine) -> None:
     assert machine.guest.do("find", "/etc/csagent", "-type", "f").split() == [DROP_IN]
     # Its number must not pass to somebody else.
     assert machine.guest.do("getent", "passwd", "csagent")
+
+
+@pytest.mark.netns
+@pytest.mark.root
+def test_the_lab_leaves_csagent_when_it_is_upgraded(machine: Machine) -> None:
+    """Nothing of it is left, and its package brings it; both at once take over what the older csagent had."""
+    assert (machine.root / LAB / "__init__.py").exists()
+    machine.dpkg("--install", "/newer.deb")
+    assert not (machine.root / LAB).exists()
+    assert machine.guest.run("csagent", "lab").returncode == 2
+
+    machine.dpkg("--install", "/older.deb")
+    # Alone it would overwrite what is still csagent's.
+    assert machine.guest.run("dpkg", "--install", "/lab.deb").returncode != 0
+    machine.dpkg("--remove", "csagent-lab")
+    assert machine.version() == OLD and (machine.root / LAB / "__init__.py").exists()
+
+    apt = ("apt-get", "--quiet", "--yes", "--option=Dpkg::Options::=--force-unsafe-io")
+    machine.guest.do("env", "DEBIAN_FRONTEND=noninteractive", *apt, "install", "/lab.deb", "/newer.deb")
+    assert machine.version() == csagent.__version__
+    assert machine.guest.do("csagent", "lab", "router", "--example")
+    assert machine.text(MEMORY) == SAMPLE.read_text()
+
+    machine.dpkg("--purge", "csagent-lab")
+    assert not (machine.root / LAB).exists()
+    machine.dpkg("--install", "/older.deb")
+    assert (machine.root / LAB / "__init__.py").exists()

@@ -12,7 +12,7 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import pytest
 from support.debian_image import REPOSITORY, Installed, run
@@ -33,6 +33,15 @@ ELSEWHERE = (
     ("/usr/lib/python3/dist-packages/csagent", MODULES),
     ("/lib/systemd/system/", "/usr/lib/systemd/system/"),
     ("/usr/share/zsh/vendor-completions/", "/usr/share/zsh/site-functions/"),
+)
+# What makes a package of the lab, which was in csagent before.
+LAB_OF_THE_SPEC = (
+    *(
+        r"^%package lab\n.*?(?=^%prep)",
+        r"^%post lab\n.*?(?=^# A new Python)",
+        r"^%triggerin lab .*?(?=^%files$)",
+    ),
+    *(r"^%exclude %\{labdir\}\n", r"^%files lab\n.*?(?=^%changelog)", r" -x '\^%\{labdir\}/'"),
 )
 ONLY_DEB = r"/usr/share/(doc|lintian)/.*"
 ONLY_RPM = r"/usr/share/(doc|licenses)/.*|/usr/lib/systemd/system-preset/80-csagent\.preset"
@@ -64,8 +73,25 @@ def queried(package: Path, *words: str) -> str:
     return run(["rpm", "--query", f"--dbpath={package.parent}/db", "--package", *words, package], 30).stdout
 
 
-def test_same_files_as_the_deb(deb: Path, rpms: Tuple[Path, Path], tmp_path: Path) -> None:
+def test_same_files_as_the_deb(
+    debs: Tuple[Path, Path], rpms: Tuple[Path, Path], lab_rpms: Tuple[Path, Path], tmp_path: Path
+) -> None:
     """Every file of the .deb is in the .rpm, with the same bytes and mode, and the other way round."""
+    expected = expected_of(debs[0])
+    for package in rpms:
+        found = rpm_contents(package, tmp_path)
+        assert {path for path in found if not re.fullmatch(ONLY_RPM, path)} == set(expected)
+        differing = {path for path, entry in expected.items() if found[path] != entry}
+        assert differing == {"/usr/bin/csagent"}
+        assert found["/usr/bin/csagent"][0] == expected["/usr/bin/csagent"][0] == 0o755
+    for package in lab_rpms:
+        found = rpm_contents(package, tmp_path)
+        ours = {path: entry for path, entry in found.items() if not re.fullmatch(ONLY_RPM, path)}
+        assert ours == expected_of(debs[1])
+
+
+def expected_of(deb: Path) -> Dict[str, Tuple[int, bytes]]:
+    """What a .deb has, by the paths of an .rpm."""
     tar = subprocess.run(
         ["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True, timeout=60
     ).stdout
@@ -75,12 +101,7 @@ def test_same_files_as_the_deb(deb: Path, rpms: Tuple[Path, Path], tmp_path: Pat
             path = there + path[len(here) :] if path.startswith(here) else path
         if not re.fullmatch(ONLY_DEB, path):
             expected[path] = entry
-    for package in rpms:
-        found = rpm_contents(package, tmp_path)
-        assert {path for path in found if not re.fullmatch(ONLY_RPM, path)} == set(expected)
-        differing = {path for path, entry in expected.items() if found[path] != entry}
-        assert differing == {"/usr/bin/csagent"}
-        assert found["/usr/bin/csagent"][0] == expected["/usr/bin/csagent"][0] == 0o755
+    return expected
 
 
 def test_el_8_has_its_python_of_the_module(rpms: Tuple[Path, Path], tmp_path: Path) -> None:
@@ -97,29 +118,43 @@ def test_el_8_has_its_python_of_the_module(rpms: Tuple[Path, Path], tmp_path: Pa
         assert script.startswith(f"#!/usr/bin/{interpreter} -I\n") and '"/usr/share/csagent"' in script
 
 
-def test_rpmlint_finds_nothing(rpms: Tuple[Path, Path], libraries: Tuple[Path, Path]) -> None:
+def test_the_lab_needs_the_csagent_of_its_build(
+    rpms: Tuple[Path, Path], lab_rpms: Tuple[Path, Path], tmp_path: Path
+) -> None:
+    """To the release, on each system; an older csagent, which had the lab in it, cannot stay beside it."""
+    for package, lab in zip(rpms, lab_rpms):
+        (itself,) = (
+            line for line in queried(package, "--provides").split("\n") if line.startswith("csagent =")
+        )
+        assert itself in queried(lab, "--requires").split("\n")
+        assert "csagent-lab" not in queried(package, "--requires", "--recommends", "--obsoletes")
+        script = rpm_contents(package, tmp_path)["/usr/bin/csagent"][1].decode().split()[0][2:]
+        assert f"{script} -I -m compileall" in queried(lab, "--scripts")
+
+
+def test_rpmlint_finds_nothing(all_rpms: List[Path], libraries: Tuple[Path, Path]) -> None:
     """No error and no warning but those that rpmlint.toml leaves out, each with its reason."""
     require(("rpmlint",), "checks the packages")
     spec = REPOSITORY / "packaging/rpm/csagent.spec"
-    environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(rpms[0].parent)}
+    environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(all_rpms[0].parent)}
     done = subprocess.run(
-        ["rpmlint", "--config", RPMLINT, *rpms, libraries[1], spec],
+        ["rpmlint", "--config", RPMLINT, *all_rpms, libraries[1], spec],
         capture_output=True,
         text=True,
         timeout=120,
         env=environment,
     )
-    assert "3 packages and 1 specfiles checked" in done.stdout
+    assert "5 packages and 1 specfiles checked" in done.stdout
     assert (done.returncode, "0 errors, 0 warnings" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_same_sdist_gives_the_same_packages(
-    rpms: Tuple[Path, Path], sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
+    all_rpms: List[Path], sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Byte for byte, whatever the time and the directory."""
-    run([REPOSITORY / "packaging/build-rpm", tmp_path, sdist_and_wheel[0]], 120)
-    assert (tmp_path / rpms[0].name).read_bytes() == rpms[0].read_bytes()
-    assert (tmp_path / "el8" / rpms[1].name).read_bytes() == rpms[1].read_bytes()
+    again = run([REPOSITORY / "packaging/build-rpm", tmp_path, sdist_and_wheel[0]], 120).stdout.split()
+    assert [Path(one).name for one in again] == [one.name for one in all_rpms]
+    assert [Path(one).read_bytes() for one in again] == [one.read_bytes() for one in all_rpms]
 
 
 def test_pycdlib_for_el_is_seen_by_csagent_alone(libraries: Tuple[Path, Path], tmp_path: Path) -> None:
@@ -182,7 +217,7 @@ def machine(image: Installed, tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def older(sdist_and_wheel: Tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as an earlier release was: another settings file, a module more, a unit fewer."""
+    """The package of an earlier release: another settings file, a module and the lab more, a unit fewer."""
     directory = tmp_path_factory.mktemp("older")
     run(["tar", "-xzf", sdist_and_wheel[0], "-C", directory], 30)
     top = directory / f"csagent-{OLD}"
@@ -198,6 +233,13 @@ def older(sdist_and_wheel: Tuple[Path, Path], tmp_path_factory: pytest.TempPathF
         path.write_text(
             re.sub(rf"^(?:enable |%{{unitdir}}/)?{NEW_UNIT}\n| {NEW_UNIT}", "", path.read_text(), flags=re.M)
         )
+    (top / "manual/man/man1/csagent-lab.1").unlink()
+    spec = top / "packaging/rpm/csagent.spec"
+    text = spec.read_text()
+    for piece in LAB_OF_THE_SPEC:
+        text, found = re.subn(piece, "", text, flags=re.M | re.S)
+        assert found == 1, piece
+    spec.write_text(text)
     archive = directory / f"csagent-{OLD}.tar.gz"
     run(["tar", "-czf", archive, "-C", directory, top.name], 30)
     return Path(run([REPOSITORY / "packaging/build-rpm", directory, archive], 120).stdout.split()[0])
@@ -215,7 +257,7 @@ def test_life_of_the_package(machine: Machine, rpms: Tuple[Path, Path], older: P
     account = machine.guest.do("getent", "passwd", "csagent").strip().split(":")
     assert account[5:] == ["/nonexistent", "/sbin/nologin"]
     assert machine.enabled() == ("enabled", "")
-    assert list((machine.root / MODULES.lstrip("/") / "cli/__pycache__").glob("main.*.pyc"))
+    assert list((machine.root / MODULES.lstrip("/") / "__pycache__").glob("agent.*.pyc"))
     assert (machine.root / "var/lib/csagent").stat().st_mode & 0o7777 == 0o700
     assert machine.guest.csagent("discover")["schema"] == 1
 
@@ -257,3 +299,35 @@ def test_scripts_restart_the_daemon_once_and_restore_contexts(rpms: Tuple[Path, 
     assert "restorecon -RF /etc/csagent /var/lib/csagent" in post and "restart" not in post + preun
     assert "disable --now" in preun and preun.strip().startswith("if [ $1 -eq 0 ]")
     assert postun.index("[ $1 -ge 1 ]") < postun.index("systemctl try-restart csagent.service")
+
+
+@pytest.mark.netns
+@pytest.mark.root
+def test_the_lab_leaves_csagent_when_it_is_upgraded(
+    machine: Machine, rpms: Tuple[Path, Path], lab_rpms: Tuple[Path, Path], older: Path
+) -> None:
+    """Nothing of it is left, and its package brings it; both at once take over what the older csagent had.
+
+    Erased, it leaves nothing behind; nor does csagent, whichever of them it once had in it.
+    """
+    lab, code = f"{MODULES}/lab", f"{MODULES}/lab/vm/__pycache__"
+    machine.rpm("--install", older)
+    assert machine.exists(f"{lab}/command.py") and machine.exists(code)
+    machine.rpm("--upgrade", rpms[0])
+    assert not machine.exists(lab)
+    done = machine.guest.run("csagent", "lab", "demo")
+    assert done.returncode == 2 and "dnf install csagent-lab" in done.stderr
+
+    machine.rpm("--install", lab_rpms[0])
+    assert machine.exists(code) and machine.guest.do("csagent", "lab", "router", "--example")
+    machine.rpm("--upgrade", "--replacepkgs", rpms[0], lab_rpms[0])
+    assert machine.exists(code)
+    machine.rpm("--erase", "csagent-lab")
+    assert not machine.exists(lab) and not machine.exists("/usr/share/man/man1/csagent-lab.1.gz")
+
+    machine.rpm("--upgrade", "--oldpackage", older)
+    machine.rpm("--upgrade", rpms[0], lab_rpms[0])
+    assert machine.exists(code) and machine.guest.do("csagent", "lab", "router", "--example")
+    machine.rpm("--erase", "csagent", "csagent-lab")
+    left = machine.guest.do("find", "/usr", "-xdev", "-name", "*csagent*").split()
+    assert [path for path in left if "csagent-test" not in path] == []

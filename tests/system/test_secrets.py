@@ -323,7 +323,7 @@ def test_chpasswd_that_fails(box: Box, name: str) -> None:
         if name == "hangs":
             code = (
                 "import csagent.apply.password as p; p.CHPASSWD_TIMEOUT = 1.0; "
-                f"import sys; sys.argv = ['csagent', *{words!r}]; from csagent import cli; cli.entry()"
+                f"import sys; sys.argv = ['csagent', *{words!r}]; from csagent.cli.main import entry; entry()"
             )
             run = box.run(PYTHON, "-c", code, "-m", "csagent")
         else:

@@ -27,7 +27,8 @@ UNITS = (
     "csagent-user-data.target",
 )
 SHARED = (
-    *("share/man/man1/csagent.1", "share/man/man5/csagent.yaml.5", "share/man/man8/csagent.8"),
+    *("share/man/man1/csagent.1", "share/man/man1/csagent-lab.1"),
+    *("share/man/man5/csagent.yaml.5", "share/man/man8/csagent.8"),
     *("share/bash-completion/completions/csagent", "share/zsh/site-functions/_csagent"),
     "share/fish/vendor_completions.d/csagent.fish",
 )

@@ -135,6 +135,9 @@ def test_a_first_set_that_is_not_whole_is_written() -> None:
     """Somebody gets in with the keys that there are; the rest is told."""
     action = one("ssh_keys", Observation(ssh_keys=(make_key(1),), doubts={"ssh_keys": DOUBT}))
     assert isinstance(action, WriteKeys) and action.wrong and action.keys == (make_key(1),)
+    # What we remember may have been lost, too: the lines that stand as ours stay.
+    assert action.only_add and "nothing is revoked" in action.reason
+    assert not one("ssh_keys", Observation(ssh_keys=(make_key(1),))).only_add
 
 
 @given(
@@ -161,6 +164,14 @@ def test_other_values_that_are_not_whole() -> None:
         assert first.changes and first.wrong and DOUBT in first.reason
         later = one(datum, seen, replace(FRESH, hostname="web01", user_data="another"))
         assert isinstance(later, Leave) and later.wrong and later.state == "refused"
+    # The same value again: nothing to do, and still told.
+    assert seen.user_data is not None
+    known = replace(FRESH, hostname="we", user_data=seen.user_data.sha256)
+    for datum in ("hostname", "user_data"):
+        again = one(datum, seen, known)
+        assert (
+            isinstance(again, Leave) and again.wrong and again.state == "unchanged" and DOUBT in again.reason
+        )
 
 
 def test_what_nobody_answered_for_is_unknown() -> None:

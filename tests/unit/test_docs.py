@@ -109,11 +109,11 @@ def test_every_page_says_how_it_was_tested(path: Path) -> None:
 
 def test_the_page_of_reasons_knows_doctors_areas() -> None:
     """Its table has every area of `csagent doctor`, in the order in which they are shown, and no other."""
-    from csagent.doctor.engine import probes
+    from csagent.doctor.engine import checks
 
     text = (TOP / "docs/why-nothing-happened.md").read_text(encoding="utf-8")
     table = text.split("| area |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| `([^`]+)` \|", table, re.M) == [area for area, _probe in probes()]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.M) == [area for area, _check in checks()]
 
 
 def test_the_page_of_reasons_knows_the_outcomes() -> None:

@@ -284,13 +284,15 @@ def test_no_instance_is_no_field(system: System) -> None:
 
 
 def test_every_event_is_documented() -> None:
-    """README lists each event name that the code uses, and no other."""
+    """docs/monitoring.md lists each event name that the code uses, and no other."""
     used = set()
     for path in (REPOSITORY / "csagent").rglob("*.py"):
         used |= set(re.findall(r'(?:\bevent=|\._event\()"([a-z-]+)"', path.read_text()))
     watched = (REPOSITORY / "csagent/system/events.py").read_text()
     used |= set(re.findall(r'^    name = "([a-z]+)"', watched, re.MULTILINE))
     used |= {"refused", "failed"}  # an outcome's state
-    section = (REPOSITORY / "README.md").read_text().split("\n## In the journal\n")[1].split("\n## ")[0]
+    section = (
+        (REPOSITORY / "docs/monitoring.md").read_text().split("\n## In the journal\n")[1].split("\n## ")[0]
+    )
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} == used

@@ -11,28 +11,39 @@ import shutil
 import subprocess
 import sys
 import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Tuple
 
 import pytest
 from support.documented_commands import complaint, parsers
 
+import csagent
 from csagent import errors
 from csagent.cli.parser import build_parser
+from csagent.cli.status import KEYS
+from csagent.seal.leftovers import NAMES
 from csagent.settings import TABLE
+from csagent.validation import WELL_KNOWN_KEYS
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = ("csagent.1", "csagent.8", "csagent.yaml.5")
-SCRIPTS = ("csagent.bash", "_csagent", "csagent.fish")
+MAKE = TOP / "packaging/manual/make.py"
+PAGES = ("csagent.1", "csagent-lab.1", "csagent.8", "csagent.yaml.5")
+BASH_SCRIPT, FISH_SCRIPT = "bash-completion/completions/csagent", "fish/vendor_completions.d/csagent.fish"
+ZSH_SCRIPT = "zsh/site-functions/_csagent"
+SCRIPTS = (BASH_SCRIPT, ZSH_SCRIPT, FISH_SCRIPT)
 DEADLINE = 60.0
 
 
 def make(directory: Path, **environment: str) -> Dict[str, str]:
-    """Run `packaging/manual`, without any package that does not come with Python."""
-    python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
-    command = [python, "-I", "-S", "-W", "error", str(TOP / "packaging/manual"), str(directory)]
+    """What packaging/manual/make.py writes, by its path below /usr/share."""
+    command = [sys.executable, "-W", "error", str(MAKE), str(directory)]
     subprocess.run(command, check=True, env={"PATH": os.environ["PATH"], **environment}, timeout=DEADLINE)
-    return {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()}
+    return {
+        str(path.relative_to(directory)): path.read_text(encoding="utf-8")
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +54,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def plain(path: Path) -> str:
+def source(made: Path, page: str) -> Path:
+    """The file of a page."""
+    return made / "man" / f"man{page[-1]}" / page
+
+
+def plain(made: Path, page: str) -> str:
     """What a reader sees, in the lines of the source."""
-    text = re.sub(r"\\f[BIRP]|\\%|\\&", "", path.read_text(encoding="utf-8"))
+    text = re.sub(r"\\f[BIRP]|\\[%&,/]", "", source(made, page).read_text(encoding="utf-8"))
     for code, char in (
         ("\\-", "-"),
         ("\\(aq", "'"),
@@ -77,17 +93,27 @@ def arguments() -> Iterator[Tuple[str, argparse.Action]]:
                 yield name, action
 
 
-def test_everything_is_made_with_nothing_but_python(made: Path) -> None:
-    """Debian's Python, isolated and without its packages, makes all six files."""
-    assert sorted(path.name for path in made.iterdir()) == sorted((*PAGES, *SCRIPTS))
+def test_everything_is_made(made: Path) -> None:
+    """Four pages and three scripts, laid out as below /usr/share; a wrong call writes nothing."""
+    there = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
+    assert there == sorted((*(str(source(made, page).relative_to(made)) for page in PAGES), *SCRIPTS))
+    done = subprocess.run([sys.executable, str(MAKE), "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "usage: make.py OUTDIR\n")
 
 
 def test_the_same_checkout_gives_the_same_files(made: Path, tmp_path: Path) -> None:
-    """Whatever the time zone, locale and width; the date is the changelog's, or SOURCE_DATE_EPOCH's."""
-    again = make(tmp_path / "again", TZ="Asia/Tokyo", LANG="de_DE.UTF-8", COLUMNS="47", HOME="/nonexistent")
-    assert again == {path.name: path.read_text(encoding="utf-8") for path in made.iterdir()}
-    dated = make(tmp_path / "dated", SOURCE_DATE_EPOCH="86400")
-    assert dated["csagent.1"].splitlines()[1].startswith(".TH CSAGENT 1 1970-01-02 ")
+    """Whatever the day, time zone, locale, width and seed of hashes; the date is the changelog's."""
+    surroundings = {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "COLUMNS": "47", "HOME": "/nonexistent"}
+    again = make(tmp_path / "again", SOURCE_DATE_EPOCH="86400", PYTHONHASHSEED="7", **surroundings)
+    assert again == {
+        str(path.relative_to(made)): path.read_text() for path in made.rglob("*") if path.is_file()
+    }
+    entry = (
+        (TOP / "packaging/debian/changelog").read_text(encoding="utf-8").split("\n -- ")[1].splitlines()[0]
+    )
+    date = parsedate_to_datetime(entry.split(">  ")[1]).strftime("%B %-d, %Y")
+    for page in PAGES:
+        assert f'"{date}" "csagent {csagent.__version__}"' in source(made, page).read_text(), page
 
 
 def test_nothing_is_without_a_help_text() -> None:
@@ -102,15 +128,25 @@ def test_nothing_is_without_a_help_text() -> None:
                 assert action.help, f"{name}: {action.option_strings or action.dest}"
 
 
-def test_every_command_and_option_is_in_the_page(made: Path) -> None:
-    """Each in the section of its command, or in one for the options of several; with its values."""
-    page = plain(made / "csagent.1")
-    sections = dict(re.findall(r'^\.SS "(.+?)"\n(.*?)(?=^\.S[SH] )', page, re.M | re.S))
-    common = "".join(re.findall(r'^\.SH "OPTIONS .*?(?=^\.SH "E)', page, re.M | re.S))
+def test_every_command_and_option_is_in_a_page(made: Path) -> None:
+    """Each in the section of its command, or in one for the options of several; with its values.
+
+    The lab's are in csagent-lab(1), to which csagent(1) refers.
+    """
+    page, lab = plain(made, "csagent.1"), plain(made, "csagent-lab.1")
+    sections = dict(re.findall(r"^\.SS (.+?)\n(.*?)(?=^\.S[SH])", page + lab, re.M | re.S))
+    common = "".join(
+        re.findall(r"^\.SH OPTIONS.*?(?=^\.SH$)|^\.SH OPTIONS FOR .*?(?=^\.SH E)", page, re.M | re.S)
+    )
     assert set(sections) == {name for name, _parser in parsers(build_parser()) if name != "csagent"}
+    assert "See csagent-lab(1)." in sections["csagent lab"]
+    assert ".SS csagent lab " in lab and ".SS csagent lab " not in page
     for name, action in arguments():
         text = sections.get(name, "") + common
         for flag in action.option_strings:
+            if flag in ("-h", "--help"):
+                assert flag in common
+                continue
             assert re.search(rf"^(.*, )?{re.escape(flag)}( \S+)?(,|$)", text, re.M), f"{name} {flag}"
         if not action.option_strings:
             assert str(action.metavar or action.dest) in sections[name], f"{name} {action.dest}"
@@ -118,10 +154,43 @@ def test_every_command_and_option_is_in_the_page(made: Path) -> None:
             assert re.search(rf"\b{re.escape(str(word))}\b", text), f"{name} {action.dest}={word}"
 
 
+def test_what_help_says_is_in_the_page(made: Path) -> None:
+    """Every description, help text and epilog, once: nothing of them is lost, and nothing said twice."""
+    text = " ".join((plain(made, "csagent.1") + plain(made, "csagent-lab.1")).split())
+    root = build_parser()
+    for name, parser in parsers(root):
+        if name != "csagent":
+            assert text.count(" ".join((parser.description or "").split())) == 1, name
+        if parser.epilog and parser.epilog != root.epilog:
+            assert text.count(" ".join(parser.epilog.split())) == 1, name
+    for name, action in arguments():
+        if action.option_strings[:1] != ["-h"]:
+            said = argparse.HelpFormatter("csagent", width=9999)._expand_help(action)
+            assert said in text, f"{name}: {said}"
+
+
+def test_the_prose_of_the_commands_is_in_the_page(made: Path) -> None:
+    """Each piece of an .include file is there: the line behind which it stands may get another text."""
+    for name in ("csagent.1", "csagent-lab.1"):
+        page = source(made, name).read_text(encoding="utf-8")
+        pieces = re.split(
+            r"^(?:\[.*\]|/.*/)$", (MAKE.parent / f"{name}.include").read_text(encoding="utf-8"), flags=re.M
+        )
+        assert len(pieces) > 3
+        assert [piece for piece in pieces if piece.strip() not in page] == []
+
+
+def test_known_values_are_in_the_page_and_in_the_scripts(made: Path) -> None:
+    """The keys of `query` and the things of `seal --keep`, which argparse does not know."""
+    for word in (*KEYS, *WELL_KNOWN_KEYS, *NAMES):
+        for text in (plain(made, "csagent.1"), *((made / script).read_text() for script in SCRIPTS)):
+            assert re.search(rf"(?<![\w-]){word}(?![\w-])", text), word
+
+
 def test_options_of_several_commands_say_which(made: Path) -> None:
     """What stands in a section of its own is taken by the commands that it names, and by no other."""
-    page = plain(made / "csagent.1")
-    match = re.search(r'^\.SH "OPTIONS FOR PLACES"\n(.*?) take these', page, re.M | re.S)
+    page = plain(made, "csagent.1")
+    match = re.search(r"^\.SH OPTIONS FOR PLACES\n(.*?) take these", page, re.M | re.S)
     assert match is not None
     takers = {name for name, action in arguments() if "--drive" in action.option_strings}
     assert {one.strip() for one in match.group(1).split(",")} == takers
@@ -129,7 +198,7 @@ def test_options_of_several_commands_say_which(made: Path) -> None:
 
 def test_every_exit_code_is_in_the_page(made: Path) -> None:
     """Those of csagent.errors, and no others but 130; --help tells the same ones."""
-    section = re.search(r'^\.SH "EXIT STATUS"\n(.*?)^\.SH ', plain(made / "csagent.1"), re.M | re.S)
+    section = re.search(r"^\.SH EXIT STATUS\n(.*?)^\.SH ", plain(made, "csagent.1"), re.M | re.S)
     assert section is not None
     codes = {str(getattr(errors, name)) for name in vars(errors) if name.startswith("EXIT_")}
     assert set(re.findall(r"^\.TP\n(\d+)$", section.group(1), re.M)) == codes | {"130"}
@@ -138,7 +207,7 @@ def test_every_exit_code_is_in_the_page(made: Path) -> None:
 
 def test_every_setting_is_in_its_page(made: Path) -> None:
     """With its default, what it may be, and what it does; settings.py says all of it."""
-    page = plain(made / "csagent.yaml.5")
+    page = plain(made, "csagent.yaml.5")
     for one in TABLE:
         assert f"\n{one.name} ({one.kind}; default: {as_yaml(one.default)})\n" in page
         assert " ".join(one.meaning.split()) in " ".join(page.split())
@@ -155,13 +224,13 @@ def test_the_packaged_settings_say_the_same() -> None:
     assert said == meant
 
 
-def test_the_readme_has_every_setting() -> None:
+def test_the_page_has_every_setting() -> None:
     """A row of its table names the key, and the default beside it."""
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    page = (TOP / "docs/settings.md").read_text(encoding="utf-8")
     for one in TABLE:
-        assert re.search(
-            rf"^\|[^|]*`{one.name}`[^|]*\|\s*`{re.escape(as_yaml(one.default))}`", readme, re.M
-        ), one.name
+        assert re.search(rf"^\|[^|]*`{one.name}`[^|]*\|\s*`{re.escape(as_yaml(one.default))}`", page, re.M), (
+            one.name
+        )
 
 
 def as_yaml(value: object) -> str:
@@ -173,15 +242,21 @@ def as_yaml(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def unit_settings(unit: Path) -> Dict[str, str]:
+    """The settings of a unit by their names."""
+    return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(encoding="utf-8"), re.M))
+
+
 def test_the_service_page_knows_the_units_and_events(made: Path) -> None:
-    """Every unit, the watchdog's time as the unit has it, and exactly the events that the code logs."""
-    page = plain(made / "csagent.8")
+    """Every unit with its description and times as it has them, and exactly the events that the code logs."""
+    page = plain(made, "csagent.8")
     for unit in (TOP / "systemd").iterdir():
-        assert re.search(rf"^{re.escape(unit.name)}$", page, re.M), unit.name
-    service = (TOP / "systemd/csagent.service").read_text(encoding="utf-8")
-    watchdog = re.search(r"^WatchdogSec=(.*)$", service, re.M)
-    assert watchdog is not None
-    assert f"stands still for {watchdog.group(1)} " in page
+        description = unit_settings(unit)["Description"]
+        assert f"\n.TP\n{unit.name}\n{description}.\n" in page, unit.name
+    service = unit_settings(TOP / "systemd/csagent.service")
+    assert f"stands still for {service['WatchdogSec']} " in page
+    limit = f"{service['StartLimitBurst']} times in {service['StartLimitIntervalSec']}"
+    assert f"({service['Restart']}, after {service['RestartSec']}, at most {limit})" in page
     code = "".join(path.read_text(encoding="utf-8") for path in (TOP / "csagent").rglob("*.py"))
     events = set(re.findall(r"""event="([a-z-]+)"|_event\("([a-z-]+)\"""", code))
     logged = {one or other for one, other in events} | {"failed", "refused", "unacknowledged"}
@@ -192,24 +267,35 @@ def test_the_service_page_knows_the_units_and_events(made: Path) -> None:
 
 def test_examples_are_command_lines(made: Path) -> None:
     """Every csagent line of the examples is one that the parser takes."""
-    examples = plain(made / "csagent.1").split('.SH "EXAMPLES"')[1]
-    lines = re.findall(r"^(csagent .*?)(?: [|>&].*)?$", examples, re.M)
+    lines = []
+    for page in ("csagent.1", "csagent-lab.1"):
+        examples = plain(made, page).split(".SH EXAMPLES")[1]
+        lines += re.findall(r"^(csagent .*?)(?: [|>&].*)?$", examples, re.M)
     assert len(lines) > 8
     assert [complaint(line) for line in lines if complaint(line)] == []
+
+
+def test_pages_agree_on_the_files(made: Path) -> None:
+    """csagent(1) and csagent(8) list the same files."""
+    first, second = (
+        re.search(r"^\.SH FILES\n(.*?)\n+\.SH ", plain(made, page), re.M | re.S)
+        for page in ("csagent.1", "csagent.8")
+    )
+    assert first is not None and second is not None and first.group(1) == second.group(1)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_are_clean(made: Path, page: str) -> None:
     """Neither mandoc nor man has a warning, and both show them, on a console and as HTML."""
     checked = subprocess.run(
-        [tool("mandoc"), "-Tlint", "-W", "warning", str(made / page)],
+        [tool("mandoc"), "-Tlint", "-W", "warning", str(source(made, page))],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
     shown = subprocess.run(
-        [tool("man"), "--warnings", "-E", "UTF-8", "-l", str(made / page)],
+        [tool("man"), "--warnings", "-E", "UTF-8", "-l", str(source(made, page))],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "MANWIDTH": "80", "LC_ALL": "C.UTF-8"},
@@ -218,7 +304,7 @@ def test_pages_are_clean(made: Path, page: str) -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "NAME" in shown.stdout
     html = subprocess.run(
-        [tool("mandoc"), "-Thtml", "-O", "fragment", str(made / page)],
+        [tool("mandoc"), "-Thtml", "-O", "fragment", str(source(made, page))],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -234,6 +320,7 @@ COMPLETIONS = (
     ("csagent --root packag", "packaging"),
     ("csagent fetch --so", "--source"),
     ("csagent fetch --source ", "router drive"),
+    ("csagent fetch --source=r", "router"),
     ("csagent -q plan --json --source dr", "drive"),
     ("csagent fetch --router 10.1.1.1:80 --sho", "--show-secrets"),
     ("csagent query host", "hostname"),
@@ -250,7 +337,9 @@ def compare(answers: Iterable[List[str]]) -> None:
     """What a shell offered for each line, whether or not it closes a directory with a slash."""
     heard = 0
     for (line, offered), found in zip(COMPLETIONS, answers):
-        names, wanted = {one.rstrip("/") for one in found}, set(offered.replace("...", "").split())
+        # fish offers the whole word: --source=router.
+        names = {one.rstrip("/").rpartition("=")[2] for one in found}
+        wanted = set(offered.replace("...", "").split())
         good = wanted <= names if "..." in offered else names == wanted
         assert good, f"{line!r}: {found}, not {offered!r}"
         heard += 1
@@ -260,7 +349,8 @@ def compare(answers: Iterable[List[str]]) -> None:
 BASH = r"""
 source "$1"; shift
 for line; do
-    read -ra COMP_WORDS <<< "${line//:/ : }"
+    line=${line//:/ : }
+    read -ra COMP_WORDS <<< "${line//=/ = }"
     [[ $line == *' ' ]] && COMP_WORDS+=('')
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
     _csagent csagent
@@ -272,7 +362,7 @@ done
 def test_bash_completes(made: Path) -> None:
     """The function, called as bash calls it, offers the words; nothing is printed and csagent is not run."""
     bash = tool("bash")
-    script = made / "csagent.bash"
+    script = made / BASH_SCRIPT
     subprocess.run([bash, "-n", str(script)], check=True, timeout=DEADLINE)
     command = [
         bash,
@@ -292,18 +382,18 @@ def test_bash_completes(made: Path) -> None:
 
 
 def test_bash_completes_behind_an_equals_sign(made: Path) -> None:
-    """bash makes three words of --source=r; what is offered is the value."""
-    words = "COMP_WORDS=(csagent fetch --source = r); COMP_CWORD=4"
-    command = f"source {made / 'csagent.bash'}; {words}; _csagent; echo ${{COMPREPLY[*]}}"
+    """bash makes three words of --source=; the values are offered. Where there is nothing, nor are files."""
+    words = "COMP_WORDS=(csagent fetch --source =); COMP_CWORD=3"
+    command = f"source {made / BASH_SCRIPT}; {words}; _csagent; echo ${{COMPREPLY[*]}}; complete -p csagent"
     done = subprocess.run(
         [tool("bash"), "--norc", "-c", command], capture_output=True, text=True, timeout=DEADLINE
     )
-    assert (done.stdout, done.stderr) == ("router\n", "")
+    assert (done.stdout, done.stderr) == ("router drive\ncomplete -F _csagent csagent\n", "")
 
 
 def test_fish_completes(made: Path, tmp_path: Path) -> None:
     """fish itself, asked for the completions of each line, offers the words."""
-    fish, script = tool("fish"), made / "csagent.fish"
+    fish, script = tool("fish"), made / FISH_SCRIPT
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     subprocess.run([fish, "-n", str(script)], check=True, env=environment, timeout=DEADLINE)
     asked = "; ".join(f"complete -C '{line}'; echo =====" for line, _offered in COMPLETIONS)
@@ -343,7 +433,7 @@ print ready
 
 def ask_zsh(made: Path, lines: Iterable[str], setup: Path) -> Iterator[List[str]]:
     """Type each line into an interactive zsh, press Tab, and hear what its completion system was given."""
-    setup.write_text(ZSH % made)
+    setup.write_text(ZSH % (made / ZSH_SCRIPT).parent)
     zsh = tool("zsh")
     child, terminal = pty.fork()
     if child == 0:
@@ -374,7 +464,7 @@ def ask_zsh(made: Path, lines: Iterable[str], setup: Path) -> Iterator[List[str]
 
 def test_zsh_reads_the_function(made: Path) -> None:
     """zsh has nothing against its syntax."""
-    subprocess.run([tool("zsh"), "-n", str(made / "_csagent")], check=True, timeout=DEADLINE)
+    subprocess.run([tool("zsh"), "-n", str(made / ZSH_SCRIPT)], check=True, timeout=DEADLINE)
 
 
 def test_zsh_completes(made: Path, tmp_path: Path) -> None:
@@ -392,5 +482,5 @@ def test_every_word_is_in_every_script(made: Path, script: str) -> None:
         for action in parser._actions:
             flags = action.option_strings if action.help != argparse.SUPPRESS else []
             for word in [*flags, *(action.choices or ())]:
-                bare = str(word).lstrip("-") if script == "csagent.fish" else str(word)
+                bare = str(word).lstrip("-") if script == FISH_SCRIPT else str(word)
                 assert re.search(rf"(?<![\w-]){re.escape(bare)}(?![\w-])", text), f"{name}: {word}"

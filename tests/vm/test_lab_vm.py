@@ -22,7 +22,7 @@ from csagent.apply import libcrypt
 from csagent.console import Console
 from csagent.errors import CsagentError
 from csagent.lab.vm import checks
-from csagent.lab.vm.checks import PROMISES, SCENARIOS, Verdict
+from csagent.lab.vm.checks import PROMISES, SCENARIOS, PromiseResult
 from csagent.lab.vm.inspect_guest import LOOK, Look, sections
 from csagent.lab.vm.machine import HELD_UP, MAC, Machine, Template, killed_at_end
 from csagent.lab.vm.run import as_lines
@@ -235,7 +235,7 @@ def test_verdicts_fit_the_console(width: int) -> None:
     for scenario, names in SCENARIOS.items():
         for name in names:
             reason = "it also asked 169.254.169.254:80 and " + "a-word-that-is-longer-than-any-line" * 2
-            verdict = Verdict(scenario, name, "fail", reason, 123.4)
+            verdict = PromiseResult(scenario, name, "fail", reason, 123.4)
             lines = as_lines(verdict, Console(width))
             assert all(len(line) <= width for line in lines), lines
             assert lines[0].startswith(f"fail {scenario}") and PROMISES[name].split()[0] in lines[0]

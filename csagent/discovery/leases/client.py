@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
-import stat
 from typing import Dict, Iterable, Iterator, List, Optional, Protocol, Sequence, Set, Tuple, Union
 
+from csagent.errors import Distrusted
 from csagent.model import Lease, Nic, Rejected
 from csagent.system import trusted_path
 from csagent.system.files import read_all
 from csagent.system.seams import NoCommands, Runner, System
-from csagent.system.tree import READ_LIMIT, Tree
+from csagent.system.tree import READ_LIMIT
 
 MAX_FILES = 300
 TOTAL_LIMIT = 8 << 20  # bytes of all files together; a lease is a few kilobytes
@@ -103,7 +103,6 @@ def gather(system: System, clients: Sequence[Client]) -> RawLeases:
     """
     raw = RawLeases(runner=system.runner)
     unfinished: List[Tuple[str, Client]] = []
-    known: Dict[str, str] = {}
     seen: Set[str] = set()
     for client in clients:
         for pattern in client.MARKS:
@@ -113,11 +112,7 @@ def gather(system: System, clients: Sequence[Client]) -> RawLeases:
                 if path in seen or len(seen) >= MAX_FILES:
                     continue
                 seen.add(path)
-                objection = trusted_path.objection(system, path, trusted_path.SYSTEM, known)
-                if objection is not None:
-                    reason = f"not believed: {objection}"
-                    raw.distrusted.append(Rejected(path, client.NAME, None, reason))
-                elif _read(system, raw, path, client):
+                if _read(system, raw, path, client):
                     unfinished.append((path, client))
     for _ in range(RETRIES):
         if not unfinished:
@@ -132,8 +127,8 @@ def reread(system: System, raw: RawLeases, paths: Sequence[str]) -> bool:
     changed = False
     for path in paths:
         try:
-            content, _ = read_lease_file(system.tree, path)
-        except OSError:
+            content, _ = read_lease_file(system, path)
+        except (OSError, Distrusted):
             continue
         changed = changed or content != raw.files.get(path)
         raw.files[path] = content
@@ -146,9 +141,13 @@ def _read(system: System, raw: RawLeases, path: str, client: Client) -> bool:
         raw.unread[path] = f"more than {TOTAL_LIMIT} bytes of leases in all"
         return False
     try:
-        content, changed = read_lease_file(system.tree, path)
+        content, changed = read_lease_file(system, path)
     except FileNotFoundError:
         return False  # wicked unlinks before it writes; the next event brings us back
+    except Distrusted as error:
+        raw.files.pop(path, None)
+        raw.distrusted.append(Rejected(path, client.NAME, None, f"not believed: {error}"))
+        return False
     except OSError as error:
         raw.unread[path] = os.strerror(error.errno or errno.EIO)
         return False
@@ -157,34 +156,22 @@ def _read(system: System, raw: RawLeases, path: str, client: Client) -> bool:
     return system.live and fresh and not client.complete(content)
 
 
-def read_lease_file(tree: Tree, path: str) -> Tuple[bytes, float]:
+def read_lease_file(system: System, path: str) -> Tuple[bytes, float]:
     """A lease file, at most 256 KiB of it, and when it was changed (seconds since the epoch).
 
     Of dhclient's files the last 256 KiB, since it appends and the newest record is at the end; no other
-    client writes one that large. A symbolic link is followed only in a directory that is root's:
-    networkd's belongs to systemd-network.
+    client writes one that large. In a tree, which may be anybody's, no file is a link.
 
     Raises:
+        Distrusted: somebody else than root or a system account could have written it.
         OSError: not there, not readable, not a regular file, or too large (EFBIG).
     """
-    directory, name = tree.resolve(path, follow=False)
-    try:
-        holder = os.fstat(directory)
-        trusted = holder.st_uid == 0 and not holder.st_mode & 0o022
-        if trusted and tree.live:
-            descriptor = tree.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        else:
-            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-            descriptor = os.open(name, flags, dir_fd=directory)
-    finally:
-        os.close(directory)
+    descriptor = trusted_path.open_file(system, path, trusted_path.SYSTEM, follow=system.live)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
         if status.st_size <= READ_LIMIT:
             return read_all(descriptor, READ_LIMIT), status.st_mtime
-        if not name.startswith("dhclient"):
+        if not os.path.basename(path).startswith("dhclient"):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         os.lseek(descriptor, status.st_size - READ_LIMIT, os.SEEK_SET)
         content = read_all(descriptor, READ_LIMIT)

@@ -10,22 +10,16 @@ from csagent.errors import CsagentError, UsageError
 if TYPE_CHECKING:
     from tarfile import TarInfo
 
-FILE, DIRECTORY = "file", "directory"
-READABLE = 0o600  # /etc/shadow is 0000 on some systems; whoever unpacks it has to read it
-
 
 class Member(NamedTuple):
     """One file of the archive, or a directory that is there and empty.
 
-    `path` is the guest's, absolute; `mode`, `uid`, `gid` and `mtime` (seconds since 1970) are the original's.
+    `path` is the guest's, absolute; `mtime`, seconds since 1970, is the original's.
     """
 
     path: str
     content: bytes
-    kind: str = FILE
-    mode: int = 0o644
-    uid: int = 0
-    gid: int = 0
+    directory: bool = False
     mtime: float = 0.0
 
 
@@ -56,7 +50,7 @@ def pack(members: Sequence[Member], now: float = 0.0) -> bytes:
         for member in sorted(members, key=lambda one: one.path):
             for parent in _parents(member.path):
                 if parent not in seen:
-                    archive.addfile(_entry(Member("/" + parent, b"", DIRECTORY, 0o755, mtime=now)))
+                    archive.addfile(_entry(Member("/" + parent, b"", True, now)))
                 seen.add(parent)
             entry = _entry(member)
             archive.addfile(entry, io.BytesIO(member.content) if entry.isreg() else None)
@@ -73,11 +67,10 @@ def _entry(member: Member) -> "TarInfo":
 
     entry = tarfile.TarInfo(member.path.lstrip("/"))
     entry.mtime = int(member.mtime)
-    entry.uid, entry.gid = member.uid, member.gid
-    if member.kind == DIRECTORY:
+    if member.directory:
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
     else:
-        entry.size, entry.mode = len(member.content), member.mode & 0o777 | READABLE
+        entry.size, entry.mode = len(member.content), 0o600
     return entry
 
 

@@ -1,100 +1,92 @@
-"""What the places said, in a support archive: ``_doctor/seen.json``.
+"""What doctor had found on the machine that an archive is of: the archive's ``_doctor/report.json``.
 
-    {"schema": 1, "version": "…", "looked": true, "as_root": true, "tree": false, "source_found": true,
-     "instance_id": "…"|null, "password": "offered|none|unknown", "password_given": true, "keys_given": true,
-     "key_types": ["ssh-ed25519", "ssh-rsa 2048"], "drives": [{"device", "label", "why"}],
-     "places": [{"place", "why", "outcome", "detail", "seconds"}], "open_to_all": ["…"], "problem": ""}
-
-An archive that lacks it (a capture made by hand) is examined with the places of its last pass.
+Its layout is that of `doctor --json`. Anybody may have written it: it is text to be shown, no more.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
-from csagent import __version__
 from csagent.console import safe
-from csagent.doctor.context import Seen
-from csagent.model import Drive, Place
+from csagent.doctor.finding import PROBLEM, STATES, Finding
+from csagent.doctor.seen import Seen
+from csagent.model import Place
 from csagent.system import json_limits
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
-SEEN = "/_doctor/seen.json"
-SIZE_LIMIT = 1 << 20
-MAX_ENTRIES = 200
-TEXT_LIMIT = 500
+REPORT = "/_doctor/report.json"
+SIZE_LIMIT = 4 << 20
+MAX_ENTRIES = 500
+TEXT_LIMIT = 1000
+# What its files are in an archive for: these areas are judged from them again.
+JUDGED_AGAIN = ("platform", "network", "leases", "last pass", "settings")
 
 
-def as_document(seen: Seen) -> Dict[str, Any]:
-    """For the archive."""
-    return {
-        "schema": 1,
-        "version": __version__,
-        "looked": seen.looked,
-        "as_root": seen.as_root,
-        "tree": seen.tree,
-        "source_found": seen.source_found,
-        "instance_id": seen.instance_id,
-        "password": seen.password,
-        "password_given": seen.password_given,
-        "keys_given": seen.keys_given,
-        "key_types": list(seen.key_types),
-        "drives": [drive._asdict() for drive in seen.drives],
-        "places": [place._asdict() for place in seen.places],
-        "open_to_all": list(seen.open_to_all),
-        "problem": seen.problem,
-    }
+class Record(NamedTuple):
+    """What a report says: who found it, when (seconds since 1970, by that machine's clock), and what."""
+
+    version: str
+    at: float
+    seen: Seen
+    findings: Tuple[Finding, ...]
+
+    def of(self, area: str) -> List[Finding]:
+        """The findings of one area."""
+        return [one for one in self.findings if one.area == area]
+
+    def stands(self, area: str) -> bool:
+        """Whether an area is as it was found. Settings that are wrong are not in an archive, only what is
+        wrong with them."""
+        wrong = area == "settings" and any(one.state == PROBLEM for one in self.of(area))
+        return area not in JUDGED_AGAIN or wrong
 
 
-def read(system: "System", status: Optional[Dict[str, Any]]) -> Seen:
-    """What an unpacked archive says; whoever made it may have written anything, and nobody is contacted."""
+def read(system: "System") -> Optional[Record]:
+    """The record of an archive; None where it has none that can be read, as a capture made by hand."""
     try:
-        document = json_limits.loads(system.tree.read(SEEN, SIZE_LIMIT))
-    except FileNotFoundError:
-        return _of_last_pass(status)
+        document = json_limits.loads(system.tree.read(REPORT, SIZE_LIMIT))
     except (OSError, ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        return Seen(problem="the archive's _doctor/seen.json is damaged", as_root=False)
-    return Seen(
-        looked=document.get("looked") is not False,
-        places=_places(document.get("places")),
-        source_found=document.get("source_found") is True,
-        instance_id=_text(document.get("instance_id")) or None,
-        drives=tuple(
-            Drive(_text(one.get("device")), _text(one.get("label")) or None, _text(one.get("why")))
-            for one in _entries(document.get("drives"))
+        return None
+    if not isinstance(document, dict) or not isinstance(document.get("findings"), list):
+        return None
+    before = document.get("recorded")  # the archive was made of an archive
+    origin = before if isinstance(before, dict) else document
+    places = tuple(_places(document.get("places")))
+    looked = bool(places) or document.get("verdict") == "no source"
+    return Record(
+        version=_text(origin.get("version"))[:40],
+        at=system.clock.now(),
+        seen=Seen(
+            looked=looked,
+            places=places,
+            source_found=looked and document.get("verdict") != "no source",
+            instance_id=_text(document.get("instance_id")) or None,
+            password=_text(document.get("password")) or "unknown",
+            as_root=document.get("root") is True,
+            tree=origin.get("what") == "tree",
         ),
-        password=_text(document.get("password")) or "unknown",
-        password_given=document.get("password_given") is True,
-        keys_given=document.get("keys_given") is True,
-        key_types=_texts(document.get("key_types")),
-        as_root=document.get("as_root") is True,
-        tree=document.get("tree") is True,
-        open_to_all=_texts(document.get("open_to_all")),
-        problem=_text(document.get("problem")),
+        findings=tuple(_findings(document["findings"])),
     )
 
 
-def _of_last_pass(status: Optional[Dict[str, Any]]) -> Seen:
-    if status is None:
-        return Seen(problem="the archive does not say which places answered")
-    return Seen(
-        looked=True,
-        places=_places(status.get("places")),
-        source_found=status.get("source_found") is True,
-        instance_id=_text(status.get("instance_id")) or None,
-    )
+def _findings(value: Any) -> List[Finding]:
+    texts = ("area", "saw", "means", "advice")
+    found = []
+    for one in _entries(value):
+        if one.get("state") in STATES and _text(one.get("area")):
+            area, saw, means, advice = (_text(one.get(name)) for name in texts)
+            found.append(Finding(area, str(one["state"]), saw, means, advice))
+    return found
 
 
-def _places(value: Any) -> Tuple[Place, ...]:
-    found: List[Place] = []
+def _places(value: Any) -> List[Place]:
+    found = []
     for one in _entries(value):
         place, why, outcome, detail = (_text(one.get(name)) for name in ("place", "why", "outcome", "detail"))
         found.append(Place(place, why, outcome, detail, _seconds(one.get("seconds"))))
-    return tuple(found)
+    return found
 
 
 def _seconds(value: Any) -> Optional[float]:
@@ -106,11 +98,6 @@ def _seconds(value: Any) -> Optional[float]:
 def _entries(value: Any) -> List[Dict[str, Any]]:
     entries = value[:MAX_ENTRIES] if isinstance(value, list) else []
     return [one for one in entries if isinstance(one, dict)]
-
-
-def _texts(value: Any) -> Tuple[str, ...]:
-    entries = value[:MAX_ENTRIES] if isinstance(value, list) else []
-    return tuple(_text(one) for one in entries if isinstance(one, str))
 
 
 def _text(value: Any) -> str:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator
 
-from csagent.doctor.bundle import manifest
-from csagent.doctor.checks import homes
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
-from csagent.system.accounts import FILE_LIMIT, GROUP, SHADOW
+from csagent.system import accounts
+from csagent.system.accounts import SHADOW, Shadow
 
 DAY = 86400
 SOON = 7  # days
 NOLOGIN = ("/etc/nologin", "/run/nologin")  # pam_nologin(8) looks at both
 REFUSING = ("nologin", "false", "true", "sync", "halt", "shutdown")
-LIVE_ONLY = "the account of a directory service (LDAP, SSSD) is not in a tree's files"
-
-
-class Shadow(NamedTuple):
-    """The fields of shadow(5) that decide about a login; None where they are empty."""
-
-    password: str
-    changed: Optional[int]
-    maximum: Optional[int]
-    inactive: Optional[int]
-    expires: Optional[int]
 
 
 def account(situation: Situation) -> Iterator[Finding]:
@@ -54,58 +42,23 @@ def _shell(situation: Situation, shell: str) -> Iterator[Finding]:
         means = f"a login as {user} ends at once, whatever the password or the key"
         yield Finding("account", PROBLEM, f"the shell of {user} is {shell}", means, advice)
         return
-    mode = _mode(situation, shell)
-    if mode is None:
-        return
-    if mode == 0:
+    status = situation.system.tree.stat(shell)
+    if status is None:
         means = f"sshd refuses a login as {user}: a shell must be there and executable"
         yield Finding("account", PROBLEM, f"the shell {shell} of {user} does not exist", means, advice)
-    elif not mode & 0o111:
+    elif not status.st_mode & 0o111:
         means = f"sshd refuses a login as {user}"
         yield Finding("account", PROBLEM, f"the shell {shell} of {user} is not executable", means, advice)
-
-
-def _mode(situation: Situation, path: str) -> Optional[int]:
-    """The permissions of a file, 0 where there is none, None where that is not known."""
-    if not situation.system.recorded:
-        status = situation.system.tree.stat(path)
-        return 0 if status is None else status.st_mode & 0o7777
-    entries = homes.recorded(situation)
-    return None if not entries else entries[path].mode if path in entries else 0
-
-
-def read_shadow(situation: Situation) -> Optional[Shadow]:
-    """The account's entry; None where it has none.
-
-    Raises:
-        OSError: /etc/shadow cannot be read.
-    """
-    prefix = situation.user.encode() + b":"
-    for line in situation.system.tree.read(SHADOW, FILE_LIMIT).split(b"\n"):
-        if line.startswith(prefix):
-            parts = line.decode("utf-8", "replace").split(":") + [""] * 8
-            return Shadow(parts[1], *(_number(parts[index]) for index in (2, 4, 6, 7)))
-    return None
-
-
-def is_locked(entry: Shadow) -> bool:
-    """Whether no password at all opens it: `!` in front, or what cannot be a hash."""
-    return entry.password[:1] in ("!", "*") or entry.password == "x"
-
-
-def _number(text: str) -> Optional[int]:
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _shadow(situation: Situation) -> Iterator[Finding]:
     user = situation.user
     try:
-        entry = read_shadow(situation)
+        entry = accounts.shadow(situation.system, user)
     except OSError as error:
         means = "whether the account is locked or expired was not looked at"
         saw = f"not seen: {SHADOW} ({error.strerror}; this needs root)"
-        if situation.root and not situation.system.recorded:
+        if situation.root:
             yield Finding(
                 "account", PROBLEM, f"{SHADOW}: {error.strerror}", means, f"ls -l {SHADOW}; pwck -r"
             )
@@ -127,7 +80,7 @@ def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
     if entry.password == "":
         means = "anybody who reaches a console is let in; sshd lets nobody in without a password by default"
         yield Finding("account", WARNING, f"{user} has an empty password", means, f"passwd {user}")
-    elif not is_locked(entry):
+    elif not entry.locked:
         yield Finding("account", OK, f"{user} has a password")
     elif entry.password.lstrip("!*").startswith("$"):
         means = "somebody has locked the account after its password was set: no password opens it"
@@ -199,30 +152,3 @@ def nologin(situation: Situation, uid: int) -> Iterator[Finding]:
         else:
             means = f"only root may log in: {situation.user} is refused with the right password or key"
             yield Finding("account", PROBLEM, f"{path} is there", means, advice)
-
-
-def group_names(situation: Situation) -> List[str]:
-    """The names of the account's groups, for sshd's AllowGroups and pam_access."""
-    found = situation.account
-    if found is None:
-        return []
-    if situation.system.live:
-        import grp
-
-        names = []
-        for gid in dict.fromkeys((found.gid, *found.groups)):
-            try:
-                names.append(grp.getgrgid(gid).gr_name)
-            except KeyError:
-                pass
-        return names
-    if situation.system.recorded:
-        said = situation.ask(manifest.command("id"))
-        if said:
-            return said.split()
-    lines = [line.split(":") for line in (situation.read(GROUP) or "").split("\n")]
-    return [
-        line[0]
-        for line in lines
-        if len(line) >= 4 and (line[2] == str(found.gid) or situation.user in line[3].split(","))
-    ]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from csagent.apply import ssh_keys
 from csagent.apply.authorized_keys import BEGIN_MARK, END
-from csagent.doctor.bundle import manifest
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.system.accounts import Account
-from csagent.validation import KEY_TYPES, key_identity
+from csagent.validation import key_identity
 
 WRITTEN = ("applied", "unchanged")
 RESET_KEYS = "reset the VM's SSH key in CloudStack, then: csagent apply"
-_REDACTED = re.compile(r"(\S+) bits=([0-9]{1,6})\Z")
 
 
-class Entry(NamedTuple):
+class FileStat(NamedTuple):
     """What matters of a file's or a directory's stat."""
 
     mode: int
@@ -44,9 +41,6 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     if account is None:
         return
     entries = look(situation, account)
-    if entries is None:
-        yield Finding("account", NOTE, f"not seen: the modes of {account.home} are not in this archive")
-        return
     advice = f"install -d -m 0700 -o {account.name} -g {account.gid} {account.home}"
     wanted = situation.settings.ssh_keys
     if not account.home.startswith("/") or account.home not in entries:
@@ -62,41 +56,26 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     yield from _keys(situation, account)
 
 
-def look(situation: Situation, account: Account) -> Optional[Dict[str, Entry]]:
-    """The directories from / to the file that sshd reads keys from, those that are there.
-
-    None where it is not known: an archive unpacked by an ordinary user has lost its owners, so `stat` tells.
-    """
-    path = ssh_keys.path(account)
-    if not situation.system.recorded:
-        entries = {}
-        for one in (*manifest.above(path), path):
-            status = situation.system.tree.stat(one)
-            if status is not None:
-                directory = stat.S_ISDIR(status.st_mode)
-                entries[one] = Entry(status.st_mode & 0o7777, status.st_uid, directory)
-        return entries
-    return recorded(situation) or None
-
-
-def recorded(situation: Situation) -> Dict[str, Entry]:
-    """What an archive says of the home, its keys and the shell; empty where it says nothing."""
-    return parse_stat(situation.ask(manifest.command("stat")) or "")
-
-
-def parse_stat(text: str) -> Dict[str, Entry]:
-    """What ``stat -c '%a %u %g %F|%n'`` prints."""
-    entries: Dict[str, Entry] = {}
-    for line in text.splitlines():
-        facts, _, path = line.partition("|")
-        words = facts.split(" ", 3)
-        if len(words) == 4 and path and re.fullmatch(r"[0-7]{1,5} [0-9]{1,10}", " ".join(words[:2])):
-            entries[path] = Entry(int(words[0], 8), int(words[1]), words[3] == "directory")
+def look(situation: Situation, account: Account) -> Dict[str, FileStat]:
+    """The directories from / to the file that sshd reads keys from, those that are there."""
+    entries = {}
+    for path in _way(ssh_keys.path(account)):
+        status = situation.system.tree.stat(path)
+        if status is not None:
+            entries[path] = FileStat(status.st_mode & 0o7777, status.st_uid, stat.S_ISDIR(status.st_mode))
     return entries
 
 
+def _way(path: str) -> Iterator[str]:
+    """All that stands on the way to a file, and the file: sshd's StrictModes looks at it."""
+    parts = [part for part in path.split("/") if part]
+    yield "/"
+    for depth in range(len(parts)):
+        yield "/" + "/".join(parts[: depth + 1])
+
+
 def _modes(
-    situation: Situation, account: Account, entries: Dict[str, Entry], strict: bool
+    situation: Situation, account: Account, entries: Dict[str, FileStat], strict: bool
 ) -> Iterator[Finding]:
     """sshd goes from the file up to the home directory (misc.c, safe_path): owner, and nobody else writes."""
     path = ssh_keys.path(account)
@@ -148,7 +127,7 @@ def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
 
 
 def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
-    """The types of the keys in the file, or in what an archive keeps of it; None where it cannot be read."""
+    """The types of the keys in the file; None where it cannot be read."""
     try:
         raw = situation.system.tree.read(ssh_keys.path(account), ssh_keys.SIZE_LIMIT)
     except OSError:
@@ -173,10 +152,6 @@ def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
 
 def key_type(line: str) -> Optional[str]:
     """The type of a key line, an RSA key's size behind it; None where it is no key."""
-    redacted = _REDACTED.match(line)
-    if redacted is not None and redacted.group(1) in KEY_TYPES:
-        size = int(redacted.group(2))
-        return f"{redacted.group(1)} {size}" if size else redacted.group(1)
     identity = key_identity(line)
     if identity is None:
         return None

@@ -7,9 +7,10 @@ import re
 import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from csagent.doctor.bundle import manifest
+from csagent.apply import ssh_keys
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.system.accounts import PASSWD, SHADOW
 from csagent.system.selinux import ENFORCE
 
 NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
@@ -43,9 +44,9 @@ def disk(situation: Situation) -> Iterator[Finding]:
         yield Finding("disk", NOTE, "not seen: this is a tree")
         return
     home = situation.account.home if situation.account is not None else "/root"
-    paths = [*HOLDERS, home]
-    space = parse_df(situation.ask(manifest.command("df", "-P", "-k")) or "")
-    inodes = parse_df(situation.ask(manifest.command("df", "-P", "-i")) or "")
+    paths = [*HOLDERS, home or "/"]
+    space = parse_df(situation.ask("df", "-P", "-k", *paths) or "")
+    inodes = parse_df(situation.ask("df", "-P", "-i", *paths) or "")
     mounts = parse_mounts(situation.read("/proc/mounts") or "")
     good = True
     for mount, held in _by_mount(paths, mounts).items():
@@ -121,7 +122,11 @@ def selinux(situation: Situation) -> Iterator[Finding]:
         return
     enforcing = enforce == "1"
     yield Finding("selinux", OK, "enforcing" if enforcing else "permissive: it denies nothing")
-    for path, now, wanted in parse_labels(situation.ask(manifest.command("matchpathcon")) or ""):
+    labelled = [PASSWD, SHADOW]
+    if situation.account is not None:
+        keys = ssh_keys.path(situation.account)
+        labelled += [os.path.dirname(keys), keys]
+    for path, now, wanted in parse_labels(situation.ask("matchpathcon", "-V", *labelled) or ""):
         means = (
             f"the policy wants {wanted}; sshd and the login programs are denied what is labelled otherwise"
         )
@@ -130,7 +135,7 @@ def selinux(situation: Situation) -> Iterator[Finding]:
     if not situation.root:
         yield Finding("selinux", NOTE, "not seen: denials (this needs root)")
         return
-    said = situation.ask(manifest.command("ausearch"))
+    said = situation.ask("ausearch", "-m", "AVC", "-ts", "boot")
     if said is None:
         yield Finding("selinux", NOTE, "no denials on record", "or ausearch (audit) is not installed")
         return

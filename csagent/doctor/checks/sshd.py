@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Iterator, List, Optional, Sequence
 
 from csagent.apply import ssh_keys
-from csagent.doctor.bundle import manifest
-from csagent.doctor.bundle.redact_config import program
 from csagent.doctor.checks import homes, pam
 from csagent.doctor.checks import sshd_config as config
-from csagent.doctor.checks.accounts import group_names, is_locked, read_shadow
-from csagent.doctor.checks.sshd_config import CONFIGS, Effective, Login
+from csagent.doctor.checks.sshd_config import (
+    CLIENT_ADDRESS,
+    CLIENT_HOST,
+    CONFIGS,
+    Effective,
+    Login,
+    program,
+)
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.system import accounts
 
 DROP_INS = "/etc/ssh/sshd_config.d"
 HOST_KEYS = "/etc/ssh/ssh_host_*_key.pub"
@@ -25,7 +30,9 @@ NOBODY = ("none", "")
 
 def sshd(situation: Situation) -> Iterator[Finding]:
     """Its settings for the account, then what stands in the way of the account's keys."""
-    login = Login(situation.user, tuple(group_names(situation)))
+    account = situation.account
+    groups = accounts.group_names(situation.system, account) if account is not None else []
+    login = Login(situation.user, tuple(groups))
     try:
         effective = _effective(situation, login)
     except OSError as error:
@@ -60,7 +67,8 @@ def _effective(situation: Situation, login: Login) -> Optional[Effective]:
     Raises:
         OSError: there is an sshd_config, and it cannot be read.
     """
-    said = situation.ask(manifest.command("sshd"))
+    who = f"user={login.user},host={CLIENT_HOST},addr={CLIENT_ADDRESS}"
+    said = situation.ask("sshd", "-T", "-C", who)
     if said and "permitrootlogin" in said:
         effective = config.parse_effective(said)
         config.locate(situation.system.tree, effective, login)
@@ -210,10 +218,10 @@ def _keys(situation: Situation, effective: Effective) -> Iterator[Finding]:
 
 def _locked(situation: Situation) -> bool:
     try:
-        entry = read_shadow(situation)
+        entry = accounts.shadow(situation.system, situation.user)
     except OSError:
         return False
-    return entry is not None and is_locked(entry) and entry.password.startswith("!")
+    return entry is not None and entry.password.startswith("!")
 
 
 def _file(situation: Situation, effective: Effective, bad: str) -> Iterator[Finding]:
@@ -294,8 +302,6 @@ def _host_keys(situation: Situation) -> Iterator[Finding]:
     if situation.tree:
         means = "as in a sealed template: the first boot must make them before sshd starts"
         yield Finding("sshd", NOTE, "no host keys", means)
-        return
-    if situation.system.recorded and not situation.root:
         return
     means = "sshd does not start, or ends every connection"
     yield Finding(

@@ -11,13 +11,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Dict, List, Mapping, Sequence, Tuple
 
-from csagent.doctor.bundle.manifest import CLIENT_ADDRESS
-
 if TYPE_CHECKING:
     from csagent.system.tree import Tree
 
 CONFIGS = ("/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config")  # openSUSE ships the second
 CLIENT_HOST = "client.example"
+CLIENT_ADDRESS = "203.0.113.1"  # somebody in the Internet, RFC 5737: for whom sshd's settings are asked
 DEPTH_LIMIT = 16  # of Include, as sshd has it
 LINES_LIMIT = 10_000
 ADDING = ("allowusers", "denyusers", "allowgroups", "denygroups")
@@ -46,6 +45,7 @@ DEFAULTS = {
     "permitemptypasswords": "no",
     "requiredrsasize": "1024",
 }
+_PROGRAM = re.compile(r"[\w./+@%-]{1,256}")
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 
 
@@ -249,3 +249,9 @@ def listed_groups(login: Login, patterns: Sequence[str]) -> Tuple[bool, str]:
         if any(matches(group, pattern) for group in login.groups):
             return True, pattern
     return False, ""
+
+
+def program(words: Sequence[str]) -> str:
+    """Of a command the program, without a word of what it is given: that may be a token."""
+    first = (words[0].split() or [""])[0] if words else ""
+    return first if _PROGRAM.fullmatch(first) else "left-out"

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List
 
-from csagent.doctor.bundle import manifest
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 
 OURS = "csagent.service"
 SSHD = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,ExecMainStatus,NeedDaemonReload"
+)
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 WANTED = "/etc/systemd/system/multi-user.target.wants/csagent.service"
 RESTARTS = 3  # more of them since the unit was started by hand are too many
 SETTINGS_WRONG = "2"  # csagent's exit code for them
 
-Unit = Dict[str, str]
+UnitProperties = Dict[str, str]
 
 
 def units(situation: Situation) -> Iterator[Finding]:
     """As systemd says; without it running, as the files of the tree do."""
-    said = None if situation.tree else situation.ask(manifest.command("systemctl"))
+    show = ("systemctl", "show", f"--property={PROPERTIES}", OURS, *SSHD)
+    said = None if situation.tree else situation.ask(*show)
     if not said:
         yield from _in_files(situation)
         return
@@ -29,9 +32,9 @@ def units(situation: Situation) -> Iterator[Finding]:
     yield from _sshd([known[name] for name in SSHD if name in known])
 
 
-def parse(text: str) -> Dict[str, Unit]:
+def parse(text: str) -> Dict[str, UnitProperties]:
     """What ``systemctl show`` prints: blocks of KEY=value, an empty line between two units."""
-    found: Dict[str, Unit] = {}
+    found: Dict[str, UnitProperties] = {}
     for block in text.replace("\r", "").split("\n\n"):
         unit = {key: value for key, _, value in (line.partition("=") for line in block.strip().split("\n"))}
         if unit.get("Id"):
@@ -39,7 +42,7 @@ def parse(text: str) -> Dict[str, Unit]:
     return found
 
 
-def _ours(unit: Unit) -> Iterator[Finding]:
+def _ours(unit: UnitProperties) -> Iterator[Finding]:
     load, active, enabled = unit.get("LoadState"), unit.get("ActiveState"), unit.get("UnitFileState")
     if load in (None, "not-found"):
         means = "nothing runs csagent by itself: neither at boot nor when a password is reset"
@@ -75,7 +78,7 @@ def _ours(unit: Unit) -> Iterator[Finding]:
         yield Finding("units", WARNING, f"{OURS} was changed on the disk", "the old one still runs", advice)
 
 
-def _sshd(found: List[Unit]) -> Iterator[Finding]:
+def _sshd(found: List[UnitProperties]) -> Iterator[Finding]:
     there = [unit for unit in found if unit.get("LoadState") not in (None, "not-found")]
     if not there:
         yield Finding("units", NOTE, "no unit of sshd's", "logins are by the console only")
@@ -103,6 +106,6 @@ def _in_files(situation: Situation) -> Iterator[Finding]:
         yield Finding("units", NOTE, f"not seen: {where}; {OURS} is enabled")
     else:
         means = "it does not run at boot"
-        root = f"--root={'TREE' if situation.system.recorded else tree.root} " if situation.tree else ""
+        root = f"--root={tree.root} " if situation.tree else ""
         advice = f"systemctl {root}enable {OURS}"
         yield Finding("units", WARNING, f"{OURS} is not enabled ({where})", means, advice)

@@ -49,7 +49,7 @@ ROUTER = "10.1.1.1"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromiseResult:
     """One promise of one scenario."""
 
     scenario: str

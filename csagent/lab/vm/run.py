@@ -18,7 +18,7 @@ from csagent.errors import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
     from csagent.console import Console
-    from csagent.lab.vm.checks import Verdict
+    from csagent.lab.vm.checks import PromiseResult
     from csagent.lab.vm.scenario import Story
 
 TIMEOUT, TIMEOUT_EMULATED = 180.0, 900.0
@@ -33,7 +33,7 @@ class Trial:
         from csagent.console import Console
 
         self.args, self._format = args, image_format
-        self.verdicts: List["Verdict"] = []
+        self.verdicts: List["PromiseResult"] = []
         self.console: "Console" = Console.of()
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -113,9 +113,9 @@ class Trial:
         looks = [story.first for story in stories if story.first is not None]
         two = len(looks) == 2
         judged = checks.sealed(*looks) if two else (checks.SKIP, "needs a login in both scenarios")
-        self._judged(checks.Verdict("both", "sealed", *judged))
+        self._judged(checks.PromiseResult("both", "sealed", *judged))
 
-    def _judged(self, verdict: "Verdict") -> None:
+    def _judged(self, verdict: "PromiseResult") -> None:
         with self._lock:
             self.verdicts.append(verdict)
             if not self.args.json:
@@ -171,7 +171,7 @@ class Trial:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def as_lines(verdict: "Verdict", console: "Console") -> List[str]:
+def as_lines(verdict: "PromiseResult", console: "Console") -> List[str]:
     """What is printed of a verdict: one line, or on a narrow console some."""
     from csagent.lab.vm.checks import PROMISES
 

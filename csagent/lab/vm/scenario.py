@@ -14,7 +14,7 @@ from csagent.lab.cloud import Cloud
 from csagent.lab.vm import checks
 from csagent.lab.vm import guest as guests
 from csagent.lab.vm.accelerator import accelerator
-from csagent.lab.vm.checks import FAIL, PASS, SCENARIOS, SKIP, Verdict
+from csagent.lab.vm.checks import FAIL, PASS, SCENARIOS, SKIP, PromiseResult
 from csagent.lab.vm.guest import Guest, KeyPair, key_pair
 from csagent.lab.vm.inspect_guest import Look
 from csagent.lab.vm.machine import Machine, Template, killed_at_end, nic, user_network
@@ -38,7 +38,7 @@ class Setup:
     timeout: float  # from power-on to a login
     patience: float  # from there to everything else
     emulated: bool
-    tell: Callable[[Verdict], None]
+    tell: Callable[[PromiseResult], None]
     say: Callable[[str], None]
 
 
@@ -110,7 +110,7 @@ class Story:
     def judge(self, name: str, judgement: checks.Judgement, seconds: Optional[float] = None) -> None:
         """Report a promise."""
         self._told.append(name)
-        self.setup.tell(Verdict(self.name, name, *judgement, seconds=seconds))
+        self.setup.tell(PromiseResult(self.name, name, *judgement, seconds=seconds))
 
     def boot(self, machine: Machine, key: KeyPair, *, spare: Optional[KeyPair] = None) -> Tuple[Guest, str]:
         """Switch on and log in; with a spare key where the key does not do. The guest, and what was wrong.

@@ -242,6 +242,8 @@ class _Interpreter:
             texts, left_out = _json_keys(meta_data)
             keys, more = validation.ssh_keys("\n".join(texts).encode("utf-8", "surrogatepass"))
             reasons = (*reasons, *more, *left_out)
+            if keys and not reasons and PUBLIC_KEYS in self.contents.files:
+                reasons = ("public-keys.txt is empty, and meta_data.json has keys: one of them is not whole",)
         for reason in reasons:
             self.refuse("ssh_keys", reason)
         if keys:
@@ -366,7 +368,8 @@ def _json_keys(meta_data: Mapping[str, Any]) -> Tuple[List[str], List[str]]:
 
     Each may hold several keys, joined by LF (field/cloudstack#edge-56).
     """
-    by_name, listed = meta_data.get("public_keys", {}), meta_data.get("keys", [])
+    by_name, listed = meta_data.get("public_keys"), meta_data.get("keys")  # null is none
+    by_name, listed = {} if by_name is None else by_name, [] if listed is None else listed
     values = list(by_name.values()) if isinstance(by_name, dict) else [by_name]
     entries = listed if isinstance(listed, list) else [listed]
     values += [entry.get("data") if isinstance(entry, dict) else entry for entry in entries]

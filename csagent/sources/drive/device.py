@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple
 from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
 from csagent.model import Place, Reading
 from csagent.sources.drive import layout
-from csagent.sources.drive.layout import Contents, Entry, Path
+from csagent.sources.drive.layout import Contents, ListedFile, Path
 from csagent.system.files import read_all
 
 if TYPE_CHECKING:
@@ -216,12 +216,12 @@ def _reason(error: OSError) -> ProbeError:
 
 def _read_directory(top: int) -> Contents:
     """Read the drive's files below an open directory: regular files only, no symlink followed."""
-    listing: List[Entry] = []
+    listing: List[ListedFile] = []
     _list(top, (), listing, [0])
     return layout.gather(listing, lambda entry: _read_below(top, entry.path, entry.length), empty=not listing)
 
 
-def _list(descriptor: int, path: Path, listing: List[Entry], count: List[int]) -> None:
+def _list(descriptor: int, path: Path, listing: List[ListedFile], count: List[int]) -> None:
     with os.scandir(descriptor) as names:
         for item in names:
             count[0] += 1
@@ -229,9 +229,9 @@ def _list(descriptor: int, path: Path, listing: List[Entry], count: List[int]) -
             state = item.stat(follow_symlinks=False)
             here = (*path, item.name)
             if stat.S_ISREG(state.st_mode):
-                listing.append(Entry(here, state.st_size))
+                listing.append(ListedFile(here, state.st_size))
             elif stat.S_ISDIR(state.st_mode) and len(here) <= layout.DEPTH_LIMIT:
-                listing.append(Entry(here, 0, True))
+                listing.append(ListedFile(here, 0, True))
     for entry in [one for one in listing if one.directory and one.path[:-1] == path]:
         if layout.descend(entry.path):
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -3,7 +3,7 @@
 pycdlib must be trusted with nothing: releases before 1.22 loop for ever on a 75 KB file, 1.22 takes 24 s
 on one of 174 KB, and 13 % of mutated images raise something that is no `PyCdlibException`, MemoryError
 and RecursionError included (field/dependencies#3). So this runs only in a child of its own
-with limits (`jail.DRIVE`), reads only what `layout.plan` asks for, each from the length in
+with limits (`jail.DRIVE`), reads only what `layout.select` chooses for, each from the length in
 its record, and turns every exception into one word. Works with pycdlib 1.11 to 1.22.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional
 
 from csagent.errors import Malformed, ProbeError
 from csagent.sources.drive import layout
-from csagent.sources.drive.layout import Contents, Entry, Path
+from csagent.sources.drive.layout import Contents, ListedFile, Path
 
 SECTOR = 2048
 DESCRIPTOR_OFFSET = 16 * SECTOR  # ECMA-119, 6.2.1: the volume descriptors start in sector 16
@@ -145,7 +145,7 @@ def _trees(image: Any) -> List[_Trees]:
 
 
 def _read_tree(image: Any, tree: _Trees) -> Contents:
-    listing: List[Entry] = []
+    listing: List[ListedFile] = []
     empty = True
     pending: List[Path] = [()]
     seen = 0
@@ -163,7 +163,7 @@ def _read_tree(image: Any, tree: _Trees) -> Contents:
     return layout.gather(listing, lambda entry: _content(image, tree, entry), empty=empty)
 
 
-def _children(image: Any, tree: _Trees, directory: Path) -> Iterator[Entry]:
+def _children(image: Any, tree: _Trees, directory: Path) -> Iterator[ListedFile]:
     """What stands in a directory; symlinks and names that are no text are left out."""
     for record in image.list_children(**{tree.argument: "/" + "/".join(directory)}):
         if record is None or record.is_dot() or record.is_dotdot():
@@ -181,7 +181,9 @@ def _children(image: Any, tree: _Trees, directory: Path) -> Iterator[Entry]:
         if not name or "/" in name:
             continue
         is_directory = bool(record.is_dir())
-        yield Entry((*directory, name), 0 if is_directory else int(record.get_data_length()), is_directory)
+        yield ListedFile(
+            (*directory, name), 0 if is_directory else int(record.get_data_length()), is_directory
+        )
 
 
 class _Sink(io.BytesIO):
@@ -198,7 +200,7 @@ class _Sink(io.BytesIO):
         return super().write(piece)
 
 
-def _content(image: Any, tree: _Trees, entry: Entry) -> bytes:
+def _content(image: Any, tree: _Trees, entry: ListedFile) -> bytes:
     if entry.length == 0:
         return b""  # its extent is that of the next file (field/dependencies#3)
     sink = _Sink(entry.length)

@@ -56,7 +56,7 @@ _AREAS = ("metadata", "userdata", "password")
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
 
 
-class Entry(NamedTuple):
+class ListedFile(NamedTuple):
     """One thing in a listing. `length` is in bytes, 0 for a directory."""
 
     path: Path
@@ -81,10 +81,10 @@ class Contents(NamedTuple):
         return f"Contents({len(self.files)} files)"
 
 
-class Plan(NamedTuple):
+class Selection(NamedTuple):
     """Which file is what: our name to its path and length, in the order of reading."""
 
-    files: Dict[str, Entry]
+    files: Dict[str, ListedFile]
     problems: Dict[str, str]
     cloudstack: bool
 
@@ -141,7 +141,7 @@ def check_count(count: int) -> None:
         raise Malformed(f"more than {FILES_LIMIT} files, not a config drive of CloudStack's")
 
 
-def gather(listing: Sequence[Entry], content: Callable[[Entry], bytes], *, empty: bool) -> Contents:
+def gather(listing: Sequence[ListedFile], content: Callable[[ListedFile], bytes], *, empty: bool) -> Contents:
     """Read the files that a listing shows to be ours, within the budget; what fails is a problem of its own.
 
     Args:
@@ -149,7 +149,7 @@ def gather(listing: Sequence[Entry], content: Callable[[Entry], bytes], *, empty
         content: gives a file's bytes, or raises anything.
         empty: whether the drive has nothing at all.
     """
-    chosen = plan(listing)
+    chosen = select(listing)
     files: Dict[str, bytes] = {}
     problems = dict(chosen.problems)
     budget = Budget()
@@ -172,15 +172,15 @@ def gather(listing: Sequence[Entry], content: Callable[[Entry], bytes], *, empty
     return Contents(files, present, problems, chosen.cloudstack, empty)
 
 
-def plan(listing: Iterable[Entry]) -> Plan:
+def select(listing: Iterable[ListedFile]) -> Selection:
     """Decide which files to read, and what they are, from a listing of the directories of `descend`."""
     entries = sorted(listing)
     tops = {_TOP.get(fold(entry.path[0])) for entry in entries if entry.directory}
     version = _version(entries)
-    found: Dict[str, Entry] = {}
+    found: Dict[str, ListedFile] = {}
     problems: Dict[str, str] = {}
     for entry in entries:
-        if entry.directory or len(entry.path) != 3:
+        if len(entry.path) != 3:
             continue
         top, area = _TOP.get(fold(entry.path[0])), fold(entry.path[1])
         if top is None or (top == "openstack" and entry.path[1] != version):
@@ -191,6 +191,10 @@ def plan(listing: Iterable[Entry]) -> Plan:
         if name.startswith(AMBIGUOUS):
             problems[name[1:]] = "there under an 8.3 name, which can be more than one file"
             continue
+        if entry.directory:
+            if not name.startswith(METADATA) or name[len(METADATA) :] in WELL_KNOWN:
+                problems[name] = "a directory, where a file should be"
+            continue
         if name in found and not _better(entry, found[name], name):
             continue
         found[name] = entry
@@ -199,10 +203,10 @@ def plan(listing: Iterable[Entry]) -> Plan:
     order[VENDOR_DATA] = 8
     known = {METADATA + key for key in WELL_KNOWN}
     chosen = dict(sorted(found.items(), key=lambda item: order.get(item[0], 2 if item[0] in known else 5)))
-    return Plan(chosen, problems, "cloudstack" in tops)
+    return Selection(chosen, problems, "cloudstack" in tops)
 
 
-def _version(entries: List[Entry]) -> Optional[str]:
+def _version(entries: List[ListedFile]) -> Optional[str]:
     """The directory below openstack/ to read: latest, else the newest dated one."""
     names = {
         entry.path[1]
@@ -216,14 +220,14 @@ def _version(entries: List[Entry]) -> Optional[str]:
     return dated[-1][1] if dated else None
 
 
-def _better(entry: Entry, other: Entry, name: str) -> bool:
+def _better(entry: ListedFile, other: ListedFile, name: str) -> bool:
     """Of two spellings of one name, the one that CloudStack writes wins, else the first."""
     wanted = name.rsplit("/", 1)[1]
     wanted = wanted + ".txt" if name.startswith(METADATA) else wanted
     return entry.path[2] == wanted and other.path[2] != wanted
 
 
-def _name(top: str, area: str, path: Path, entries: List[Entry]) -> Optional[str]:
+def _name(top: str, area: str, path: Path, entries: List[ListedFile]) -> Optional[str]:
     short = fold(path[0]) in ("cloudsta", "openstac")
     folded = fold(path[2])
     if top == "openstack":

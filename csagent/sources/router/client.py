@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple, Optional, Tuple
 
 from csagent.model import PasswordOffer, Place, Reading
 from csagent.sources.router import report
-from csagent.sources.router.metadata import Reader, Tree
+from csagent.sources.router.metadata import MetadataReader, MetadataTree
 from csagent.sources.router.password_search import PasswordSearch
 from csagent.sources.router.probe import Probe
 from csagent.sources.router.search import Question, Search
@@ -80,7 +80,7 @@ class _RouterRead:
         http = chosen.http
         if http is None or chosen.instance_id is None:
             raise AssertionError("a candidate is believed only after it answered")
-        reader = Reader(http.get, chosen.place, self._deadline, self._clock, loaded=chosen.loaded)
+        reader = MetadataReader(http.get, chosen.place, self._deadline, self._clock, loaded=chosen.loaded)
         listing = chosen.listing(min(LISTING_SECONDS, self._deadline - self._clock.monotonic()))
         tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
         chosen.close()  # while the password is waited for, others may need the connections
@@ -92,7 +92,7 @@ class _RouterRead:
             offer = PasswordOffer(reason="no answer in time")
         return self._answer(chosen, tree, offer)
 
-    def _answer(self, chosen: Probe, tree: Tree, offer: PasswordOffer) -> RouterAnswer:
+    def _answer(self, chosen: Probe, tree: MetadataTree, offer: PasswordOffer) -> RouterAnswer:
         reading = Reading(
             channel="router",
             place=chosen.place,
@@ -108,7 +108,9 @@ class _RouterRead:
         )
         return RouterAnswer((reading,), self._places(chosen, tree))
 
-    def _places(self, chosen: Optional[Probe] = None, tree: Optional[Tree] = None) -> Tuple[Place, ...]:
+    def _places(
+        self, chosen: Optional[Probe] = None, tree: Optional[MetadataTree] = None
+    ) -> Tuple[Place, ...]:
         trust: Trust = self._passwords.trust(chosen)
         routers = report.places(self._search, chosen, tree)
         return (*routers, *self._passwords.places(trust))

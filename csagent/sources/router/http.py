@@ -199,6 +199,8 @@ def _judge(reply: http.client.HTTPResponse, cap: int) -> Union[Answer, ProbeErro
         except (OSError, http.client.HTTPException, ValueError):
             raise said from None
         return said
+    if "Content-Range" in reply.headers:
+        raise Malformed("a part of it (Content-Range), which was not asked for")
     encoding = reply.headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() not in ("identity", ""):
         raise Malformed("a compressed body, which was not asked for")
@@ -266,7 +268,8 @@ class _Reply(http.client.HTTPResponse):
             one = lengths[0]
             if len(set(lengths)) != 1 or not (one.isascii() and one.isdigit() and len(one) <= 15):
                 raise Malformed("Content-Length is not one number")
-        if (self.headers.get("Transfer-Encoding") or "chunked").strip().lower() != "chunked":
+        encodings = self.headers.get_all("Transfer-Encoding") or ["chunked"]
+        if [one.strip().lower() for one in encodings] != ["chunked"]:
             raise Malformed("an unknown transfer encoding")
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from csagent import validation
 from csagent.errors import Absent, CutShort, Malformed, ProbeError, TimedOut
 from csagent.model import Refusal
-from csagent.sources.refusals import Refusals, datum_of
+from csagent.sources.refusals import OTHER, Refusals, datum_of
 from csagent.sources.router.http import Answer
 from csagent.sources.router.listing import WELL_KNOWN, Listing, key_numbers, parse_listing, parse_value
 from csagent.sources.router.threads import in_parallel
@@ -41,7 +41,7 @@ Get = Callable[[str, int], Answer]
 Result = Union[Answer, ProbeError]
 
 
-class Tree:
+class MetadataTree:
     """What was read, and what was not believed."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Tree:
         self.complete = True
 
 
-class Reader:
+class MetadataReader:
     """Reads one router's tree.
 
     Args:
@@ -71,10 +71,10 @@ class Reader:
         self._loaded = loaded
         self._lock = threading.Lock()
         self._total = 0
-        self._tree = Tree()
+        self._tree = MetadataTree()
         self._refusals = Refusals(place)
 
-    def read(self, instance_id: str, listing: Result, *, legacy: bool) -> Tree:
+    def read(self, instance_id: str, listing: Result, *, legacy: bool) -> MetadataTree:
         """Everything below /latest.
 
         Args:
@@ -163,6 +163,7 @@ class Reader:
             more: those that the first look has led to.
         """
         unsettled = [key for key, result in results.items() if key in paths and _may_be_half(key, result)]
+        steady: Dict[str, bool] = {}  # by key, whether the last two answers were the same
         for _ in range(CONFIRM_ROUNDS):
             if not unsettled and not more:
                 return
@@ -180,10 +181,13 @@ class Reader:
                     results[key] = now
                 if not _agree(key, before, now):
                     waiting.append(key)
+                steady[key] = _same(before, now)
             unsettled, more = waiting, {}
         for key in unsettled:
-            self._refusals.doubt(datum_of(key), RESTLESS)
-            self._refusals.complete = False
+            # An empty file that is written anew all the time is empty; what is no datum holds up none.
+            if not steady.get(key) and datum_of(key) != OTHER:
+                self._refusals.doubt(datum_of(key), RESTLESS)
+                self._refusals.complete = False
 
     def _directories(self, results: Dict[str, Result], names: Sequence[str]) -> Dict[str, str]:
         """The paths of the children of directories, one level deep (field/cloudstack#2.8, #edge-25)."""
@@ -230,6 +234,8 @@ class Reader:
                 lines.extend(found)
                 for reason in reasons:
                     self._refusals.add(name, reason, datum_of(name))
+                if name != PUBLIC_KEYS and not found and not reasons:
+                    self._refusals.add(name, "listed, but empty", datum_of(name))
             elif not isinstance(result, Absent) or name != PUBLIC_KEYS:
                 self._refusals.fail(name, result, datum_of(name))
         keys, reasons = validation.ssh_keys("\n".join(lines).encode())
@@ -283,5 +289,9 @@ def _agree(key: str, before: Result, now: Result) -> bool:
     """Whether two answers in a row say the same, and what they say can be meant."""
     if isinstance(before, Answer) and isinstance(now, Answer):
         empty = not now.body.strip() and datum_of(key) in NEVER_EMPTY
-        return before.body == now.body and (not empty or now.age is None or _is_old(now))
+        return _same(before, now) and (not empty or now.age is None or _is_old(now))
     return type(before) is type(now) and not isinstance(now, CutShort)
+
+
+def _same(before: Result, now: Result) -> bool:
+    return isinstance(before, Answer) and isinstance(now, Answer) and before.body == now.body

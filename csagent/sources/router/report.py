@@ -6,12 +6,12 @@ from typing import List, Optional, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
 from csagent.model import Place
-from csagent.sources.router.metadata import Tree
+from csagent.sources.router.metadata import MetadataTree
 from csagent.sources.router.probe import Probe
 from csagent.sources.router.search import CANDIDATES_LIMIT, Search
 
 
-def places(search: Search, chosen: Optional[Probe], tree: Optional[Tree]) -> Tuple[Place, ...]:
+def places(search: Search, chosen: Optional[Probe], tree: Optional[MetadataTree]) -> Tuple[Place, ...]:
     """One place per candidate, those that were left out included.
 
     Args:
@@ -25,7 +25,7 @@ def places(search: Search, chosen: Optional[Probe], tree: Optional[Tree]) -> Tup
     return (*_name_folded(asked, search), *left_out)
 
 
-def _place(probe: Probe, chosen: Optional[Probe], tree: Optional[Tree]) -> Place:
+def _place(probe: Probe, chosen: Optional[Probe], tree: Optional[MetadataTree]) -> Place:
     if probe is chosen and tree is not None:
         size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
         partly = "" if tree.complete else "; some of it could not be read, and is asked for again"

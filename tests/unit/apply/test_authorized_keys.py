@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import make_key
 
-from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
+from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge, with_standing
 
 OWN = make_key(9, "owner@laptop")
 A, B, C = make_key(1, "a"), make_key(2, "b"), make_key(3, "c")
@@ -42,6 +42,16 @@ def test_lines_of_the_old_scripts_are_adopted() -> None:
     """Lines with the scripts' suffix are ours from now on (field/cloudstack#edge-54)."""
     text = f"{A.rsplit(' ', 1)[0]} cloudstack@apache.org\n{OWN}\n"
     assert merge(text, [B]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
+
+
+def test_a_doubtful_set_is_put_beside_what_stands() -> None:
+    """Lines of our block and of the old scripts stay; the owner's are not ours, and none stands twice."""
+    script = f"{C.rsplit(' ', 1)[0]} cloudstack@apache.org"
+    text = f"{OWN}\n{BEGIN}\n{A}\n{END}\n{script}\n"
+    lines = with_standing(text, [A, B])
+    assert lines == (A, script, B)
+    assert merge(text, lines) == f"{OWN}\n{BEGIN}\n{A}\n{script}\n{B}\n{END}\n"
+    assert with_standing(OWN, [OWN]) == (OWN,)
 
 
 def test_no_keys_remove_the_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -196,6 +197,18 @@ def test_a_doubtful_value_is_applied_and_wrong(system: System, router: Router) -
     """What was not read whole counts in the exit code."""
     (outcome,) = carry_out(system, router, name(wrong=True))
     assert (outcome.state, outcome.wrong) == ("applied", True)
+
+
+def test_a_doubtful_set_revokes_nothing_even_where_memory_is_lost(
+    tree: Path, system: System, router: Router
+) -> None:
+    """Lines of an earlier pass stay, and are remembered: the next whole set revokes what it lacks."""
+    carry_out(system, router, keys(1, 2))
+    shutil.rmtree(tree / "var/lib/csagent")
+    carry_out(system, router, keys(3)._replace(only_add=True))
+    text = (tree / "root/.ssh/authorized_keys").read_text()
+    assert [make_key(number) in text for number in (1, 2, 3)] == [True, True, True]
+    assert known(system).ssh_keys == (make_key(1), make_key(2), make_key(3))
 
 
 # --- every failure ---

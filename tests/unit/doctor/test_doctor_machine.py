@@ -57,7 +57,7 @@ def found(**changes: object) -> Callable[[Patient], None]:
 def unit(old: str, new: str) -> Callable[[Patient], None]:
     """systemd says something else."""
     assert old in UNITS
-    return lambda patient: patient.says("systemctl", UNITS.replace(old, new, 1))
+    return lambda patient: patient.says("systemctl show", UNITS.replace(old, new, 1))
 
 
 def datum(name: str, **entry: str) -> Callable[[Patient], None]:
@@ -196,7 +196,7 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     "unit restarts": (unit("NRestarts=0", "NRestarts=5"), "warning", "units", "5 restarts", "journalctl"),
     "sshd failed": (
         lambda patient: patient.says(
-            "systemctl",
+            "systemctl show",
             UNITS[: UNITS.index("Id=ssh.")] + "Id=ssh.service\nLoadState=loaded\nActiveState=failed\n",
         ),
         *("problem", "units", "ssh.service is failed", "sshd -t; journalctl -b -u ssh.service"),
@@ -240,6 +240,13 @@ def test_an_illness_is_named_with_advice(patient: Patient, name: str) -> None:
     beside = {one.area for one in patient.wrong()} - {area}
     allowed = {"leases", "clock"} if name in ("only an expired lease", "no NIC", "no address") else set()
     assert beside <= allowed, beside
+
+
+@pytest.mark.parametrize("name", ILLS)
+def test_an_illness_is_in_the_archive_word_for_word(patient: Patient, name: str) -> None:
+    """What doctor says of each can be read in a support archive as on the machine."""
+    ILLS[name][0](patient)
+    assert patient.archived() == patient.findings()
 
 
 def test_another_router_that_answers_makes_a_refusal_a_note(patient: Patient) -> None:

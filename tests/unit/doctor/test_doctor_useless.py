@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import stat
 from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
 import pytest
-from support.healthy_machine import HASH, SSHD, STAT, TODAY, Patient, bad
+from support.healthy_machine import HASH, SSHD, TODAY, Patient, bad
 from support.replace_fields import replace
+from support.samples import make_key
 
 from csagent.doctor.checks import accounts, sshd
-from csagent.doctor.context import Situation, find_account
+from csagent.doctor.context import Situation
 from csagent.settings import Settings
+from csagent.system.accounts import find
 from csagent.system.seams import System
 
 
@@ -26,12 +30,24 @@ def shadow(*fields: Any) -> Callable[[Patient], None]:
     return lambda patient: patient.write("/etc/shadow", f"root:{':'.join(map(str, fields))}:\n")
 
 
-def mode(path: str, words: str) -> Callable[[Patient], None]:
-    """What stat says of a path."""
+def mode(path: str, permissions: int, uid: int = 0) -> Callable[[Patient], None]:
+    """A path has another mode or owner."""
 
     def change(patient: Patient) -> None:
-        lines = [words + "|" + path if line.endswith("|" + path) else line for line in STAT.splitlines()]
-        patient.says("stat", "\n".join(lines) + "\n")
+        known = patient.stats[path]
+        assert known is not None
+        patient.stats[path] = stat.S_IFMT(known[0]) | permissions, uid
+
+    return change
+
+
+def not_there(path: str) -> Callable[[Patient], None]:
+    """There is nothing, nor below it."""
+
+    def change(patient: Patient) -> None:
+        for one in patient.stats:
+            if one == path or one.startswith(path + "/"):
+                patient.stats[one] = None
 
     return change
 
@@ -39,14 +55,11 @@ def mode(path: str, words: str) -> Callable[[Patient], None]:
 def alice(patient: Patient) -> None:
     """The account is alice's, who is not root."""
     patient.settings = Settings(user="alice")
-    home = {"user": "alice", "home": "/home/alice"}
-    patient.says("getent", "alice:x:1000:1000::/home/alice:/bin/sh\n", **home)
-    patient.says("id", "alice sudo\n", **home)
-    patient.says("sshd", SSHD, **home)
-    said = (
-        STAT.replace("/root", "/home/alice").replace(" 0 0 ", " 1000 1000 ").replace("/bin/bash", "/bin/sh")
-    )
-    patient.says("stat", said, **home, shell="/bin/sh")
+    for path in [path for path in patient.stats if path.startswith("/root")]:
+        known = patient.stats[path]
+        assert known is not None
+        patient.stats[path.replace("/root", "/home/alice")] = known[0], 1000
+    patient.stats["/bin/sh"] = patient.stats["/bin/bash"]
     patient.write("/etc/shadow", f"alice:{HASH}:{TODAY - 10}:0:99999:7:::\n")
     (patient.root / "home/alice").mkdir(parents=True)
     (patient.root / "root/.ssh").rename(patient.root / "home/alice/.ssh")
@@ -88,7 +101,7 @@ def dsa(patient: Patient) -> None:
 
 
 def gone(patient: Patient) -> None:
-    (patient.root / "root/.ssh/authorized_keys").write_text("ssh-ed25519 bits=0\n")
+    (patient.root / "root/.ssh/authorized_keys").write_text(make_key(2) + "\n")
 
 
 ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
@@ -135,59 +148,62 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         *("problem", "account", "ran out on", "chage --maxdays -1 root"),
     ),
     "shell is nologin": (
-        lambda patient: patient.says("getent", "root:x:0:0::/root:/usr/sbin/nologin\n"),
+        lambda patient: patient.edit("/etc/passwd", "/bin/bash", "/usr/sbin/nologin"),
         *("problem", "account", "shell of root is /usr/sbin/nologin", "usermod --shell /bin/bash root"),
     ),
     "shell is not there": (
-        mode("/bin/bash", "755 0 0 regular file|/bin/ash\n"),
+        not_there("/bin/bash"),
         *("problem", "account", "shell /bin/bash of root does not exist", "usermod --shell"),
     ),
     "shell is not executable": (
-        mode("/bin/bash", "644 0 0 regular file"),
+        mode("/bin/bash", 0o644),
         *("problem", "account", "not executable", "usermod --shell"),
     ),
     "/etc/nologin": (nologin("/etc/nologin"), "problem", "account", "/etc/nologin", "rm /etc/nologin"),
     "/run/nologin": (nologin("/run/nologin"), "problem", "account", "/run/nologin", "systemd-user-sessions"),
     "home missing": (
-        lambda patient: patient.says("stat", "755 0 0 directory|/\n755 0 0 regular file|/bin/bash\n"),
+        not_there("/root"),
         *("problem", "account", "home directory /root does not exist", "install -d -m 0700 -o root"),
     ),
     "home is a file": (
-        mode("/root", "600 0 0 regular file"),
+        lambda patient: patient.stats.update({"/root": (stat.S_IFREG | 0o600, 0)}),
         *("problem", "account", "is not a directory", "install -d"),
     ),
     "home group-writable": (
-        mode("/root", "770 0 0 directory"),
+        mode("/root", 0o770),
         *("problem", "account", "/root is writable by its group (0770)", "chmod go-w /root"),
     ),
     ".ssh writable by all": (
-        mode("/root/.ssh", "777 0 0 directory"),
+        mode("/root/.ssh", 0o777),
         *("problem", "account", "/root/.ssh is writable by everybody", "chmod go-w /root/.ssh"),
     ),
     "keys writable by the group": (
-        mode("/root/.ssh/authorized_keys", "660 0 0 regular file"),
+        mode("/root/.ssh/authorized_keys", 0o660),
         *("problem", "account", "authorized_keys is writable by its group", "chmod go-w /root/.ssh/auth"),
     ),
     "home of somebody else": (
-        mode("/root", "755 1000 1000 directory"),
+        mode("/root", 0o755, 1000),
         *("problem", "account", "/root belongs to the user 1000", "chown root: /root"),
     ),
     "keys gone": (gone, "warning", "account", "0 of them from CloudStack", "reset the VM's SSH key"),
     "no authorized_keys": (
-        lambda patient: (patient.root / "root/.ssh/authorized_keys").unlink(),
+        lambda patient: (
+            not_there("/root/.ssh/authorized_keys")(patient),
+            (patient.root / "root/.ssh/authorized_keys").unlink(),
+        ),
         *("problem", "account", "there is no /root/.ssh/authorized_keys", "reset the VM's SSH key"),
     ),
     "home writable, StrictModes off": (
         lambda patient: (
             patient.sshd("strictmodes yes", "strictmodes no"),
-            mode("/root", "770 0 0 directory")(patient),
+            mode("/root", 0o770)(patient),
         ),
         *("warning", "account", "/root is writable by its group", "chmod go-w /root"),
     ),
     "home of somebody else, StrictModes off": (
         lambda patient: (
             patient.sshd("strictmodes yes", "strictmodes no"),
-            mode("/root", "777 1000 1000 directory")(patient),
+            mode("/root", 0o777, 1000)(patient),
         ),
         *("problem", "account", "/root belongs to the user 1000", "chown root: /root"),
     ),
@@ -295,6 +311,18 @@ def test_a_cause_is_named_alone_and_with_advice(patient: Patient, name: str) -> 
     assert saw in found.saw and advice in found.advice and found.means, found
 
 
+@pytest.mark.parametrize("name", ILLS)
+def test_a_cause_is_in_the_archive_word_for_word(patient: Patient, name: str) -> None:
+    """What doctor says of each can be read in a support archive; who else may log in is not."""
+    ILLS[name][0](patient)
+    others = "|".join({"alice", "bob", "sudo"} - {patient.settings.user})
+    shown = [
+        replace(one, saw=re.sub(rf"\b(?:{others})\b", "redacted", one.saw)) if one.area == "sshd" else one
+        for one in patient.findings()
+    ]
+    assert patient.archived() == shown
+
+
 def test_a_healthy_machine_has_nothing_wrong(patient: Patient) -> None:
     """The same machine without an illness: no problem, no warning."""
     assert patient.wrong() == []
@@ -303,8 +331,9 @@ def test_a_healthy_machine_has_nothing_wrong(patient: Patient) -> None:
 def test_another_account_in_good_health(patient: Patient) -> None:
     """alice, with sudo and a home of her own, is not judged by what is about root."""
     alice(patient)
-    patient.says("sshd", SSHD.replace("permitrootlogin yes", "permitrootlogin no"), "alice", "/home/alice")
-    patient.says("sshd", "")
+    del patient.outputs["sshd -T"]
+    who = "user=alice,host=client.example,addr=203.0.113.1"
+    patient.outputs[f"sshd -T -C {who}"] = SSHD.replace("permitrootlogin yes", "permitrootlogin no")
     assert patient.wrong("account", "sshd") == []
 
 
@@ -385,7 +414,7 @@ def test_a_tree_is_judged_by_its_own_files(tree: Path) -> None:
     (tree / "bin/bash").write_text("")
     (tree / "bin/bash").chmod(0o755)
     system = System.at(str(tree))
-    situation = Situation(system, Settings(), account=find_account(system, "root"))
+    situation = Situation(system, Settings(), account=find(system, "root"))
     assert bad(accounts.account(situation)) == [] and bad(sshd.sshd(situation)) == []
     (tree / "root").chmod(0o775)
     (tree / "bin/bash").unlink()

@@ -71,7 +71,7 @@ def test_the_deadline_ends_it() -> None:
 def test_what_it_started_ends_with_it() -> None:
     """Its own children are gone when it is killed."""
 
-    def work(_prepared: None, say: jail.Say) -> None:
+    def work(_prepared: None, say: jail.Send) -> None:
         pid = os.fork()
         if pid:
             say({"pid": pid})
@@ -165,7 +165,7 @@ def test_what_it_says_ahead_counts() -> None:
     """Documents said before the end can be read while it runs."""
     system = System()
 
-    def work(_prepared: None, say: jail.Say) -> None:
+    def work(_prepared: None, say: jail.Send) -> None:
         say({"so_far": 1})
         time.sleep(60)
 

@@ -121,7 +121,21 @@ def test_doubt_is_of_the_place_that_gave_the_value() -> None:
     assert merge([good, bad_drive], [], NO_DMI, BOTH).doubts == {}
     seen = merge([good, bad_drive], [], NO_DMI, ("drive", "router"))
     assert (seen.ssh_keys, seen.doubts) == ((make_key(1),), {"ssh_keys": "line 2: cut"})
-    assert merge([replace(bad_drive, ssh_keys=())], [], NO_DMI, BOTH).doubts == {}
+
+
+def test_a_doubt_of_a_better_place_counts() -> None:
+    """What it said and was not believed may have been more: the worse place's value revokes nothing."""
+    bad_router = replace(router(), doubts={"ssh_keys": "listed, but 404"})
+    good = replace(drive(), ssh_keys=(make_key(1),))
+    seen = merge([bad_router, good], [], NO_DMI, BOTH)
+    assert seen.ssh_keys == (make_key(1),)
+    assert seen.doubts == {"ssh_keys": f"{bad_router.place}: listed, but 404"}
+
+
+def test_a_doubt_without_a_value_is_a_refusal() -> None:
+    """Nobody gave a key, and somebody has not been understood: that is not "there is none"."""
+    seen = merge([replace(drive(), doubts={"ssh_keys": "line 2: cut"})], [], NO_DMI, BOTH)
+    assert seen.doubts == {} and Refusal("ssh_keys", drive().place, "line 2: cut") in seen.refusals
 
 
 def test_refusals_carry_the_datum_they_concern() -> None:

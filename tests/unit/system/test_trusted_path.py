@@ -1,9 +1,12 @@
 """Who could have written a file: its owner, its mode, and those of everything on the way to it."""
 
+import errno
 import os
+import struct
 
 import pytest
 
+from csagent.errors import Distrusted
 from csagent.system import trusted_path
 from csagent.system.seams import System
 
@@ -33,13 +36,25 @@ def judge(machine, path=FILE, owner=trusted_path.SYSTEM):
     """The objection, as on the running system: the tree is not its builder's."""
     system = System.at(str(machine))
     system.tree.live = True
-    return trusted_path.objection(system, path, owner)
+    return judge_in(system, path, owner)
+
+
+def judge_in(system, path=FILE, owner=trusted_path.SYSTEM):
+    """Why the file is not believed, or that there is none to be had; None where it is open."""
+    try:
+        os.close(trusted_path.open_file(system, path, owner))
+    except Distrusted as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def test_roots_own(machine):
-    """Nobody else can write there; what is not there is passed over."""
+    """Nobody else can write there; what is not there is nothing, and no directory is a file."""
     assert judge(machine) is None
-    assert judge(machine, "/var/lib/dhcp/none") is None
+    assert judge(machine, "/var/lib/dhcp/none") == "No such file or directory"
+    assert judge(machine, "/var/lib/dhcp") == "not a regular file"
 
 
 @pytest.mark.parametrize("where", ["/", "/var", "/var/lib/dhcp", FILE])
@@ -94,8 +109,10 @@ def test_a_link_on_the_way(machine):
     link.unlink()
     link.symlink_to("dhclient.leases")
     assert judge(machine, "/var/lib/dhcp/linked") is None
-    os.chown(link, PERSON, PERSON, follow_symlinks=False)
-    assert "linked belongs to user 1000" in judge(machine, "/var/lib/dhcp/linked")
+    for uid in (PERSON, SYSTEM_ACCOUNT):  # a system account's could have root read what only root may
+        os.chown(link, uid, uid, follow_symlinks=False)
+        assert f"linked belongs to user {uid}, not to root" in judge(machine, "/var/lib/dhcp/linked")
+    os.chown(link, 0, 0, follow_symlinks=False)
     link.unlink()
     link.symlink_to("linked")
     assert "symbolic links" in judge(machine, "/var/lib/dhcp/linked")
@@ -119,6 +136,75 @@ def test_a_tree_may_be_its_builders(machine):
     """A checkout belongs to whoever made it; another person's file in it is still not believed."""
     system = System.at(str(machine))
     os.chown(machine / FILE[1:], PERSON, PERSON)
-    assert "belongs to user 1000" in trusted_path.objection(system, FILE, trusted_path.SYSTEM)
+    assert "belongs to user 1000" in judge_in(system)
     os.chown(machine, PERSON, PERSON)
-    assert trusted_path.objection(system, FILE, trusted_path.SYSTEM) is None
+    assert judge_in(system) is None
+
+
+def test_only_root_counts_where_everybody_makes_files(machine):
+    """Of a system account's file in /var/tmp nobody can tell who had that account make it."""
+    (machine / "var/tmp").mkdir()
+    (machine / "var/tmp").chmod(0o1777)
+    (machine / "var/tmp/lease").write_text("lease {}\n")
+    os.chown(machine / "var/tmp/lease", SYSTEM_ACCOUNT, SYSTEM_ACCOUNT)
+    assert "not to root" in judge(machine, "/var/tmp/lease")
+
+
+def test_a_person_in_the_group_root(machine):
+    """0664 root:root is not root's word alone where somebody is in that group."""
+    (machine / FILE[1:]).chmod(0o664)
+    assert judge(machine) is None
+    (machine / "etc/group").write_text(GROUPS.replace("root:x:0:", "root:x:0:mallory"))
+    assert "group 0 can write" in judge(machine)
+
+
+ACL_HEADER = struct.pack("<I", 2)
+
+
+@pytest.mark.parametrize(
+    ("entry", "mask", "says"),
+    [
+        ((2, 6, PERSON), 6, "user 1000 can write"),
+        ((8, 6, PERSON), 6, "group 1000 can write"),
+        ((2, 6, SYSTEM_ACCOUNT), 6, None),
+        ((2, 4, PERSON), 6, None),
+        ((2, 6, PERSON), 4, None),
+    ],
+)
+def test_access_lists(machine, entry, mask, says):
+    """Whom an access list lets write counts as much as the group of the mode; its mask counts for all."""
+    none = 0xFFFFFFFF
+    entries = [(1, 6, none), (4, 4, none), (16, mask, none), (32, 4, none), entry]
+    raw = ACL_HEADER + b"".join(struct.pack("<HHI", *one) for one in sorted(entries))
+    target = machine / FILE[1:]
+    try:
+        os.setxattr(target, "system.posix_acl_access", raw)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("no access lists on this file system")
+    told = judge(machine)
+    assert (told is None) if says is None else says in told
+
+
+def test_what_is_judged_is_what_is_open(machine, monkeypatch):
+    """A directory that is swapped after it was looked at is not the one whose file is read."""
+    (machine / "home/mallory/dhcp").mkdir(parents=True)
+    (machine / "home/mallory/dhcp/dhclient.leases").write_text("EVIL marker\n")
+    os.chown(machine / "home/mallory/dhcp", PERSON, PERSON)
+    os.chown(machine / "home/mallory/dhcp/dhclient.leases", 0, 0)
+    system = System.at(str(machine))
+    before = trusted_path._Judge.__call__
+
+    def swap(judge, step):
+        before(judge, step)
+        if step.path == "/var/lib/dhcp":
+            (machine / "var/lib/dhcp").rename(machine / "var/lib/was")
+            (machine / "home/mallory/dhcp").rename(machine / "var/lib/dhcp")
+
+    monkeypatch.setattr(trusted_path._Judge, "__call__", swap)
+    descriptor = trusted_path.open_file(system, FILE, trusted_path.SYSTEM)
+    try:
+        assert os.read(descriptor, 100) == b"lease {}\n"
+    finally:
+        os.close(descriptor)

@@ -333,12 +333,12 @@ def test_large_files(tmp_path):
         file.truncate(100 << 20)
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + block("10.1.1.12").encode())
-    content, _ = read_lease_file(Tree(str(tmp_path)), "/var/lib/dhcp/dhclient.leases")
+    content, _ = read_lease_file(System.at(str(tmp_path)), "/var/lib/dhcp/dhclient.leases")
     assert len(content) <= READ_LIMIT
     assert b"10.1.1.12" in content
     (tmp_path / "lease").write_bytes(b"x" * (READ_LIMIT + 1))
     with pytest.raises(OSError, match="too large"):
-        read_lease_file(Tree(str(tmp_path)), "/lease")
+        read_lease_file(System.at(str(tmp_path)), "/lease")
 
 
 def test_links_and_odd_files_are_not_followed(tmp_path):

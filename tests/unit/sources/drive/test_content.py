@@ -186,6 +186,23 @@ def test_keys_of_meta_data_are_used_where_the_file_has_none(document: Dict[str, 
     assert read({layout.META_DATA: document, METADATA + "public-keys": KEY}).ssh_keys == (KEY,)
 
 
+def test_null_is_no_key() -> None:
+    """Members that are null say that there is none; nothing is in doubt."""
+    reading = read({layout.META_DATA: {"public_keys": None, "keys": [{"data": KEY}]}})
+    assert reading.ssh_keys == (KEY,) and reading.doubts == {}
+    assert read({layout.META_DATA: {"public_keys": {"a": KEY}, "keys": None}}).doubts == {}
+
+
+def test_an_empty_file_beside_keys_in_json_is_in_doubt() -> None:
+    """Both are written from the same list: where one has keys and the other none, something was lost."""
+    document = {"public_keys": {"a": KEY}}
+    reading = read({layout.META_DATA: document, METADATA + "public-keys": ""})
+    assert reading.ssh_keys == (KEY,) and "public-keys.txt is empty" in reading.doubts["ssh_keys"]
+    assert read({layout.META_DATA: document}).doubts == {}
+    lost = read({layout.META_DATA: document}, problems={METADATA + "public-keys": "a directory"})
+    assert lost.ssh_keys == (KEY,) and "a directory" in lost.doubts["ssh_keys"]
+
+
 # --- password
 
 

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from csagent.errors import Malformed
 from csagent.sources.drive import layout
-from csagent.sources.drive.layout import METADATA, WELL_KNOWN, Budget, Entry, fold, gather, plan
+from csagent.sources.drive.layout import METADATA, WELL_KNOWN, Budget, ListedFile, fold, gather, select
 
 ROOT = [
-    Entry(("cloudstack",), 0, True),
-    Entry(("openstack",), 0, True),
-    Entry(("openstack", "latest"), 0, True),
+    ListedFile(("cloudstack",), 0, True),
+    ListedFile(("openstack",), 0, True),
+    ListedFile(("openstack", "latest"), 0, True),
 ]
 
 
 def planned(*paths: str, directories: tuple = tuple(ROOT)) -> dict:
     """Our name to the path chosen for it."""
-    listing = [*directories, *(Entry(tuple(path.split("/")), 1) for path in paths)]
-    return {name: "/".join(entry.path) for name, entry in plan(listing).files.items()}
+    listing = [*directories, *(ListedFile(tuple(path.split("/")), 1) for path in paths)]
+    return {name: "/".join(entry.path) for name, entry in select(listing).files.items()}
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_names_cut_to_8_3_are_expanded_where_only_one_fits() -> None:
         "CLOUDSTA/USERDATA/USER_DAT.TXT;1",
         "OPENSTAC/LATEST/META_DAT.JSO;1",
         directories=(
-            Entry(("CLOUDSTA",), 0, True),
-            Entry(("OPENSTAC",), 0, True),
-            Entry(("OPENSTAC", "LATEST"), 0, True),
+            ListedFile(("CLOUDSTA",), 0, True),
+            ListedFile(("OPENSTAC",), 0, True),
+            ListedFile(("OPENSTAC", "LATEST"), 0, True),
         ),
     )
     keys = [
@@ -111,7 +111,7 @@ def test_names_cut_to_8_3_are_expanded_where_only_one_fits() -> None:
 def test_a_cut_password_beside_a_cut_checksum_is_a_problem() -> None:
     """VM_PASS0.TXT and VM_PASS1.TXT: nobody can say which one is the password."""
     paths = [("CLOUDSTA", "PASSWORD", f"VM_PASS{number}.TXT;1") for number in (0, 1)]
-    result = plan([Entry(("CLOUDSTA",), 0, True), *(Entry(path, 6) for path in paths)])
+    result = select([ListedFile(("CLOUDSTA",), 0, True), *(ListedFile(path, 6) for path in paths)])
     assert layout.PASSWORD not in result.files
     assert "8.3" in result.problems[layout.PASSWORD]
     assert result.cloudstack
@@ -119,16 +119,18 @@ def test_a_cut_password_beside_a_cut_checksum_is_a_problem() -> None:
 
 def test_without_latest_the_newest_version_is_read() -> None:
     """Dated directories are compared by their dates; anything else is no version."""
-    versions = tuple(Entry(("openstack", name), 0, True) for name in ("2012-08-10", "2018_08_27", "content"))
-    listing = [Entry(("openstack",), 0, True), *versions]
-    listing += [Entry(("openstack", one.path[1], "meta_data.json"), 2) for one in versions]
-    assert plan(listing).files[layout.META_DATA].path[1] == "2018_08_27"
+    versions = tuple(
+        ListedFile(("openstack", name), 0, True) for name in ("2012-08-10", "2018_08_27", "content")
+    )
+    listing = [ListedFile(("openstack",), 0, True), *versions]
+    listing += [ListedFile(("openstack", one.path[1], "meta_data.json"), 2) for one in versions]
+    assert select(listing).files[layout.META_DATA].path[1] == "2018_08_27"
 
 
 def test_the_budget_is_spent_in_the_order_of_worth() -> None:
     """The password is read before 5 files of 4 MiB use up what may be read; each left out has a reason."""
-    listing = [Entry(("cloudstack", "metadata", f"k{number}.txt"), 4 << 20) for number in range(5)]
-    listing.append(Entry(("cloudstack", "password", "vm_password.txt"), 8))
+    listing = [ListedFile(("cloudstack", "metadata", f"k{number}.txt"), 4 << 20) for number in range(5)]
+    listing.append(ListedFile(("cloudstack", "password", "vm_password.txt"), 8))
     contents = gather([*ROOT, *listing], lambda entry: b"x" * entry.length, empty=False)
     assert contents.files[layout.PASSWORD] == b"x" * 8
     assert contents.problems == dict.fromkeys(
@@ -140,8 +142,8 @@ def test_a_file_is_as_long_as_its_record() -> None:
     """One that is shorter, or longer, is not what was written there: it costs itself, with the figures."""
     listing = [
         *ROOT,
-        Entry(("cloudstack", "metadata", "a.txt"), 4),
-        Entry(("cloudstack", "metadata", "b.txt"), 2),
+        ListedFile(("cloudstack", "metadata", "a.txt"), 4),
+        ListedFile(("cloudstack", "metadata", "b.txt"), 2),
     ]
     contents = gather(listing, lambda entry: b"abc", empty=False)
     assert contents.files == {}
@@ -154,15 +156,15 @@ def test_a_file_is_as_long_as_its_record() -> None:
 def test_one_unreadable_file_costs_itself() -> None:
     """Whatever reading raises becomes the problem of that file, by the exception's class."""
 
-    def content(entry: Entry) -> bytes:
+    def content(entry: ListedFile) -> bytes:
         if entry.path[-1] == "a.txt":
             raise RecursionError("EXAMPLE")
         return b"1"
 
     listing = [
         *ROOT,
-        Entry(("cloudstack", "metadata", "a.txt"), 1),
-        Entry(("cloudstack", "metadata", "b.txt"), 1),
+        ListedFile(("cloudstack", "metadata", "a.txt"), 1),
+        ListedFile(("cloudstack", "metadata", "b.txt"), 1),
     ]
     contents = gather(listing, content, empty=False)
     assert contents.problems == {METADATA + "a": "cannot be read (RecursionError)"}
@@ -172,10 +174,10 @@ def test_one_unreadable_file_costs_itself() -> None:
 def test_vendor_data_is_read_last() -> None:
     """It gives nothing that other files do not, so it is what an exhausted budget costs first."""
     names = ("vendor_data.json", "user_data", "meta_data.json")
-    listing = [*ROOT, *(Entry(("openstack", "latest", name), 9) for name in names)]
+    listing = [*ROOT, *(ListedFile(("openstack", "latest", name), 9) for name in names)]
     asked: "list[str]" = []
 
-    def content(entry: Entry) -> bytes:
+    def content(entry: ListedFile) -> bytes:
         asked.append(entry.path[-1])
         return b"{}"
 
@@ -193,6 +195,17 @@ def test_sizes_are_checked_before_reading() -> None:
     layout.check_count(2000)
     with pytest.raises(Malformed, match="2000 files"):
         layout.check_count(2001)
+
+
+def test_a_directory_in_the_place_of_a_file_is_a_problem() -> None:
+    """The file that belongs there has been lost; a directory of the user's own name is nothing."""
+    listing = [
+        ListedFile(("cloudstack", "metadata", name), 0, True) for name in ("public-keys.txt", "mine.txt")
+    ]
+    listing.append(ListedFile(("cloudstack", "password", "vm_password.txt"), 0, True))
+    result = select([*ROOT, *listing])
+    assert result.files == {}
+    assert set(result.problems) == {METADATA + "public-keys", layout.PASSWORD}
 
 
 @given(st.sampled_from(WELL_KNOWN), st.data())
@@ -215,9 +228,9 @@ def test_any_mangling_of_a_known_key_is_undone(key: str, data: st.DataObject) ->
 )
 def test_any_listing_has_a_plan(paths: list, directory: bool) -> None:
     """Nothing makes planning raise, folding is stable, and only listed files are chosen."""
-    listing = [Entry(tuple(path), 1, directory) for path in paths]
-    listing += [Entry(("cloudstack", "metadata", path[-1]), 1) for path in paths]
-    result = plan([*ROOT, *listing])
+    listing = [ListedFile(tuple(path), 1, directory) for path in paths]
+    listing += [ListedFile(("cloudstack", "metadata", path[-1]), 1) for path in paths]
+    result = select([*ROOT, *listing])
     assert all(entry in listing for entry in result.files.values())
     for path in paths:
         layout.descend(tuple(path))
