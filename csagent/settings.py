@@ -309,7 +309,7 @@ TABLE: Tuple[Setting, ...] = (
         _switch,
         SWITCH,
         "Make the account in user where it does not exist, as cloud images do: with a home directory, bash, "
-        "and sudo without a password. User-data is what makes it.",
+        "and the right to become root without a password. User-data is what makes it.",
     ),
     Setting(
         "sources",

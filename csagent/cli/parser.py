@@ -103,14 +103,16 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
     )
 
 
-USER_DATA_EPILOG = """\
-exit codes: check: 0 all of it runs, 3 part of it, 1 nothing; run: 0 done or
-nothing to do, 3 some steps failed, 1 all of them; 2 usage or settings"""
+CHECK_EPILOG = """\
+exit codes: 0 all of it runs, 3 part of it, 1 nothing, 2 usage or settings"""
+
+RUN_EPILOG = """\
+exit codes: 0 done or nothing to do, 3 some steps failed, 1 all of them,
+2 usage or settings"""
 
 
 def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     """What user-data takes; csagent.cli.user_data_command understands it."""
-    command.epilog = USER_DATA_EPILOG
     commands = command.add_subparsers(
         title="commands", metavar="COMMAND", required=True, dest="user_data", prog="csagent user-data"
     )
@@ -121,17 +123,19 @@ def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentPa
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
             parents=[shared],
-            epilog=USER_DATA_EPILOG,
+            epilog=EPILOG,
             formatter_class=formatter,
         )
         return with_json(found)
 
     metadata = "metadata of the instance, for templates: JSON or YAML, such as local-hostname: web01"
     check = add("check", "what a document would do, and what is wrong with it, by line; needs no root, no VM")
+    check.epilog = CHECK_EPILOG
     check.add_argument("file", metavar="FILE", help="the document; - reads standard input")
     check.add_argument("--metadata", metavar="FILE", help=metadata)
     plan = add("plan", "the same for this instance's own document, and what of it has run")
     run = add("run", "run what has not run yet of this instance's document; csagent's units do that")
+    run.epilog = RUN_EPILOG
     run.add_argument("--stage", choices=("early", "final"), help="only this one of the two")
     run.add_argument("--again", action="store_true", help="all of it, also what has run before")
     for one in (plan, run):

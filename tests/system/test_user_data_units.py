@@ -40,7 +40,7 @@ runcmd:
   - systemctl enable --now demo.service && systemctl is-active demo.service >> /var/tmp/order
   - nohup sleep 1000001 >/dev/null 2>&1 &
   - echo EXAMPLE-output
-  - false
+  - "false"
 """
 CLOUD = replace(describe("web-01", 1), user_data=DOCUMENT)
 

@@ -32,8 +32,6 @@ def user_data(situation: Situation) -> Iterator[Finding]:
     """Its state, and each part that did not do what it should."""
     from csagent.state import status_files
 
-    if situation.system.recorded:
-        return  # what user-data has led to is in no archive
     try:
         document = status_files.user_data(situation.system.tree.root)
     except CsagentError as error:
@@ -59,7 +57,7 @@ def _none(situation: Situation) -> Finding:
     if chosen != "run":
         return Finding(AREA, NOTE, f"not run: the setting user_data is {chosen}")
     reason = str(situation.datum("user_data").get("reason") or "no pass has seen any")
-    return Finding(AREA, OK, "none to run", reason)
+    return Finding(AREA, OK, "nothing of it has run", reason)
 
 
 def _why(part: Dict[str, Any]) -> List[str]:

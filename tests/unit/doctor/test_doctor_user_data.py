@@ -30,9 +30,9 @@ def published(tree: Path, **document: Any) -> None:
 
 def test_none(system: System) -> None:
     """No document, or a setting."""
-    assert found(system) == [("ok", "none to run", "no pass has seen any")]
+    assert found(system) == [("ok", "nothing of it has run", "no pass has seen any")]
     assert found(system, state="absent", reason="no source gave user-data") == [
-        ("ok", "none to run", "no source gave user-data")
+        ("ok", "nothing of it has run", "no source gave user-data")
     ]
     assert found(system, Settings(user_data="keep")) == [
         ("note", "not run: the setting user_data is keep", "")
