@@ -6,16 +6,16 @@ A step that fails, or that was cut short, does not stop those behind it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
 from csagent.log import nothing
 from csagent.state import lock
 from csagent.state import user_data as records
 from csagent.state import user_data_mark as mark
-from csagent.state.user_data import BEGUN, DONE, FAILED, SHOWN, Record, StepState
+from csagent.state.user_data import DONE, FAILED, SHOWN, Record, StepState
+from csagent.user_data import cut_short, status
 from csagent.user_data import source as sources
-from csagent.user_data import status
 from csagent.user_data.log_file import LogFile
 from csagent.user_data.machine import Machine
 from csagent.user_data.plan import BOOT, IGNORED, MACHINE, SCRIPT_SLOTS, Plan, Step
@@ -48,15 +48,12 @@ class Ran(NamedTuple):
         return EXIT_PARTIAL if self.done else EXIT_FAILED
 
 
-def due(
-    plan: Plan, record: Record, once: Record, stage: Optional[str], *, by_hand: bool, changed: bool
-) -> List[Step]:
+def due(plan: Plan, record: Record, stage: Optional[str], *, by_hand: bool, changed: bool) -> List[Step]:
     """The steps that have not run yet, in their order. Pure.
 
     Args:
         plan: of the document.
         record: what has run for this instance.
-        once: what has run on this machine, for whatever instance.
         stage: only this one; the final one takes what of the early one has not begun with it.
         by_hand: each run counts as a boot.
         changed: only what runs at each boot does.
@@ -70,7 +67,7 @@ def due(
             again = by_hand and (stage is None or step.stage == stage)
             if again or changed or known is None or known.boot != record.boot or not record.boot:
                 found.append(step)
-        elif changed or known is not None or (step.often == MACHINE and step.id in once.steps):
+        elif changed or known is not None:
             continue
         else:
             found.append(step)
@@ -118,10 +115,11 @@ class Runner:
         if first:
             self._record.start(digest)
         self._keep()
+        cut_short.clear_up(self._system, self._plan, self._record)
+        if not again and not changed:
+            self._take_over()
         self._ended = set() if first else self._ended_before(digest)
-        steps = due(
-            self._plan, self._record, self._once, stage, by_hand=self._source.by_hand, changed=changed
-        )
+        steps = due(self._plan, self._record, stage, by_hand=self._source.by_hand, changed=changed)
         done, failed = 0, len([1 for part in self._plan.parts for _ in part.errors]) if first else 0
         if steps:
             log = LogFile(self._system)
@@ -137,6 +135,14 @@ class Runner:
         self._ended.update(("early",) if stage == "early" else STAGES)
         document = self._publish(changed)
         return Ran(document, done, failed, changed)
+
+    def _take_over(self) -> None:
+        """What runs once a machine, and has run for another instance, is done for this one too."""
+        for step in self._plan.steps:
+            known = self._once.steps.get(step.id)
+            if step.often == MACHINE and known is not None and step.id not in self._record.steps:
+                reason = "it has run on this machine before, for another instance"
+                self._record.end(step.id, StepState(DONE, reason=reason))
 
     def _ended_before(self, digest: str) -> Set[str]:
         """The stages of this document that have ended since the machine was started."""
@@ -217,9 +223,9 @@ class Runner:
 
     def _begin(self, step: Step) -> None:
         self._current = step.id
+        self._record.begin(step.id)
         if step.often == MACHINE:
             self._once.begin(step.id)
-        self._record.begin(step.id)
         if step.slot in LONG:
             self._publish(False)
 
@@ -272,8 +278,3 @@ def record_of(system: "System", source: "Source") -> Tuple[Record, bool]:
 def is_root() -> bool:
     """Whether scripts can be run as they want to be."""
     return os.geteuid() == 0
-
-
-def interrupted(plan: Plan, record: Record) -> Sequence[Step]:
-    """The steps that began and did not end."""
-    return [step for step in plan.steps if getattr(record.steps.get(step.id), "state", "") == BEGUN]

@@ -57,3 +57,61 @@ def test_document(scratch: Scratch, name: str) -> None:
     wrong += report_differences(report, expected, json.dumps(report) + error)
     assert wrong == []
     assert done.returncode in EXIT_CODES[expected["outcome"]]
+
+
+CUT = b"""\
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="b"
+
+--b
+Content-Type: text/x-shellscript; name="10-cut"
+Content-Disposition: x; filename="10-cut"
+
+#!/bin/sh
+echo cut >> /var/tmp/order
+kill -9 "$PPID"
+sleep 1
+echo late >> /var/tmp/order
+--b
+Content-Type: text/x-shellscript; name="20-next"
+Content-Disposition: x; filename="20-next"
+
+#!/bin/sh
+echo next >> /var/tmp/order
+--b--
+"""
+
+
+def test_a_runner_that_is_killed_in_a_script(scratch: Scratch) -> None:
+    """The script is interrupted, does not run again, and the one behind it does (field/user-data#D8)."""
+    scratch.csagent(CUT)
+    assert scratch.told("status.json") == ""
+    scratch.csagent(CUT)
+    report = json.loads(scratch.told("status.json"))
+    assert [part["outcome"] for part in report["parts"]] == ["interrupted", "done"]
+    assert report["state"] == "interrupted"
+    assert scratch.text("/var/tmp/order").split().count("cut") == 1
+    assert scratch.text("/var/tmp/order").split()[-1] == "next"
+    scratch.csagent(CUT)
+    assert scratch.text("/var/tmp/order").split().count("next") == 1
+
+
+def test_secrets_are_in_files_of_roots_only(scratch: Scratch) -> None:
+    """Document, passwords and rendered texts: not in what everybody may read, nor on the console."""
+    marker = "EXAMPLE-marker"
+    document = f"""#cloud-config
+users:
+  - {{name: eve, plain_text_passwd: {marker}-1, lock_passwd: false}}
+chpasswd: {{list: ["root:{marker}-2"]}}
+write_files: [{{path: /root/secret, permissions: "0600", content: {marker}-3}}]
+runcmd:
+  - "x={marker}-4; ps axe >/root/processes; chmod 600 /root/processes"
+""".encode()
+    done = scratch.csagent(document)
+    assert done.returncode == 0
+    assert marker not in scratch.told("status.json") + scratch.console() + done.stderr.decode()
+    upper = scratch.directory / "upper"
+    for path in (one for one in upper.rglob("*") if one.is_file() and not one.is_symlink()):
+        if marker.encode() in path.read_bytes():
+            assert path.stat().st_mode & 0o077 == 0, path
+    assert marker not in (upper / "root/processes").read_text()

@@ -206,3 +206,41 @@ def test_the_log_is_there_for_adm(system: System, tree: Path) -> None:
     run(system)
     status = (tree / "var/log/csagent-user-data.log").stat()
     assert (status.st_mode & 0o777, status.st_gid) == (0o640, 4)
+
+
+ONCE = b"""\
+MIME-Version: 1.0
+Content-Type: text/x-shellscript-per-once
+
+#!/bin/sh
+"""
+
+
+def test_once_for_a_machine(system: System) -> None:
+    """Another instance on the same disk finds it done, and is told so; --again runs it."""
+    first = run(system, ONCE)
+    assert first.status["parts"][0]["outcome"] == "shown"
+    facts = FACTS._replace(instance_id="i-2-4-VM")
+    plan = reading.read(system, ONCE, facts)
+    other = source(ONCE, facts)
+    ran = runner.Runner(system, other, plan).run()
+    assert (ran.done, ran.status["parts"][0]["outcome"]) == (0, "done")
+    assert runner.Runner(system, other, plan).run(again=True).done == 1
+
+
+def test_what_was_half_written_is_cleared_up(system: System, tree: Path) -> None:
+    """The temporary file of a step that was cut short; what lies elsewhere stays."""
+    run(system)
+    record = records.Record(system, records.folder_of(FACTS.instance_id))
+    step = next(step for step in record.steps if step.startswith("write_files/1"))
+    record.begin(step)
+    for name in (
+        "etc/.one.csagent-new",
+        "etc/.shadow.csagent-new",
+        "root/.x.csagent-new",
+        "etc/one.csagent-new",
+    ):
+        (tree / name).write_text("EXAMPLE")
+    run(system)
+    left = sorted(str(path.relative_to(tree)) for path in tree.rglob("*csagent-new"))
+    assert left == ["etc/one.csagent-new", "root/.x.csagent-new"]
