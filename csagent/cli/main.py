@@ -308,7 +308,8 @@ def _status(parsed: argparse.Namespace) -> int:
         raise UsageError("--user-data goes with --wait")
     end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
-    if parsed.wait:
+    # Below a root there are no units that would run it: it is waited for where that is asked for.
+    if parsed.wait and (parsed.user_data or os.path.realpath(parsed.root) == "/"):
         left = max(0.0, end - time.monotonic())
         document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
     else:
