@@ -22,6 +22,11 @@ DATA = (
     "systemd/csagent.service",
     "systemd/csagent-host-keys.service",
     "systemd/csagent-ready.target",
+    "systemd/csagent-user-data.path",
+    "systemd/csagent-user-data.service",
+    "systemd/csagent-user-data.target",
+    "systemd/csagent-user-data-early.service",
+    "packaging/debian/csagent.logrotate",
     "packaging/rpm/80-csagent.preset",
     "packaging/debian/csagent.yaml",
 )

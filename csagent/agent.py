@@ -71,7 +71,16 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         report = Report(
             observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
         )
+        _tell_user_data(system, plan, outcomes)  # before the status: who waits for that one finds it
         return published.write(system, report, previous), executor.reset_meanwhile
+
+
+def _tell_user_data(system: "System", plan: "Plan", outcomes: Sequence["Outcome"]) -> None:
+    """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept."""
+    from csagent.state import user_data_mark
+
+    kept = any(one.datum == "user_data" and one.state in ("applied", "unchanged") for one in outcomes)
+    user_data_mark.leave(system, plan.run if kept else "")
 
 
 def instance_of(system: "System", observed: Observed) -> Optional[str]:
@@ -155,10 +164,20 @@ def _decide(
     """The plan; where we cannot tell what was applied before, one that changes nothing."""
     from csagent.decide import decide
     from csagent.plan import Leave, OtherOwner, Plan
+    from csagent.state import user_data_mark
 
     # Where there is no cloud-init, that costs one stat.
     other = _other_owner(system, known, settings) if system.tree.exists(CLOUD_INIT) else OtherOwner()
-    plan = decide(observation, known, settings, force_password=force_password, other=other, network=network)
+    named = user_data_mark.name_given(system, known.instance_id)
+    plan = decide(
+        observation,
+        known,
+        settings,
+        force_password=force_password,
+        other=other,
+        network=network,
+        named=named,
+    )
     if not known.withheld:
         return plan
 

@@ -75,6 +75,11 @@ class Log:
         self._journal = journal if _is_journal() else ""
         self._owner = os.getpid()
 
+    @property
+    def in_journal(self) -> bool:
+        """Whether a unit runs this: what is said goes to the journal."""
+        return bool(self._journal)
+
     def _write(self, level: str, text: str, fields: dict[str, str]) -> None:
         needed, priority = LEVELS[level]
         if self.verbosity < needed:

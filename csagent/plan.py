@@ -144,10 +144,12 @@ class Plan(NamedTuple):
     """Exactly one action for each datum.
 
     `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
+    `run` is the sha256 of the user-data that `csagent user-data run` is to be told of; "" for none.
     """
 
     actions: Tuple[Action, ...] = ()
     passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    run: str = ""
 
     @property
     def changes(self) -> bool:
@@ -165,6 +167,7 @@ class OtherOwner(NamedTuple):
     writes_keys: bool = False  # CloudStack's keys, beside our block
     touched_keys: bool = False  # lines of its for keys of ours stand in the account's file
     takes_passwords: bool = False  # it may ask the password server before us
+    runs_user_data: str = ""  # why it is cloud-init that runs user-data
 
 
 class NicOutcome(NamedTuple):

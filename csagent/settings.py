@@ -45,6 +45,8 @@ class Settings(NamedTuple):
     drive_labels: Tuple[str, ...] = ("config-2",)
     wait: float = 10.0
     poll: float = 300.0
+    create_user: bool = False
+    user_data: str = "run"
 
     def as_plain(self) -> Dict[str, Any]:
         """What `from_plain` makes the same settings of, for another process."""
@@ -224,6 +226,14 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _user_data(value: Any) -> str:
+    if value is True or value is False:
+        return "run" if value else "false"
+    if value not in ("run", "keep"):
+        raise ValueError("must be run, keep or false")
+    return str(value)
+
+
 def _owner(value: Any) -> str:
     if value not in OWNERS:
         raise ValueError("must be auto, csagent or cloud-init")
@@ -293,7 +303,14 @@ TABLE: Tuple[Setting, ...] = (
         "user",
         _account,
         "name of an account",
-        "The account that gets the password and the SSH keys. It must exist.",
+        "The account that gets the password and the SSH keys. It must exist, or see create_user.",
+    ),
+    Setting(
+        "create_user",
+        _switch,
+        SWITCH,
+        "Make the account in user where it does not exist, as cloud images do: with a home directory, bash, "
+        "and the right to become root without a password. User-data is what makes it.",
     ),
     Setting(
         "sources",
@@ -309,6 +326,13 @@ TABLE: Tuple[Setting, ...] = (
         _switch,
         SWITCH,
         "Configure NICs as a config drive says. false: leave them alone.",
+    ),
+    Setting(
+        "user_data",
+        _user_data,
+        "run, keep or false",
+        "run: carry the user-data out, once for an instance. keep: only keep a copy for root. false: not "
+        "even that.",
     ),
     Setting(
         "cloud_init",

@@ -46,6 +46,38 @@ def merge(text: str, keys: Sequence[str], previous: Sequence[str] = (), adopt: b
     return _joined([*owners[:position], *block, *owners[position:]])
 
 
+def with_lines(text: str, keys: Sequence[str], options: str = "") -> str:
+    """The text with these keys of user-data in it, outside of our block.
+
+    A line with the same body is replaced where it stands, others come at the end, in their order.
+
+    Args:
+        text: the file as it is.
+        keys: well-formed lines, with options of their own or without.
+        options: stand before each key instead of its own; "": its own stay.
+    """
+    wanted = {body: line for body, line in (_with_options(key, options) for key in keys)}
+    lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    inside, _ = _blocks([line.strip() for line in lines])
+    result: List[str] = []
+    for number, line in enumerate(lines):
+        known = _remembered(line.strip())
+        replacement = wanted.pop(known[2], None) if known is not None and number not in inside else None
+        result.append(line if replacement is None else replacement)
+    return _joined([*result, *wanted.values()])
+
+
+def _with_options(key: str, options: str) -> Tuple[str, str]:
+    """The body of a key, by which it is known, and the line that is written for it."""
+    try:
+        _own, kind, blob, comment = split_key(key)
+    except Malformed:
+        return key, f"{options} {key}".strip()
+    return blob, f"{options} {kind} {blob} {comment}".strip() if options else key
+
+
 def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
     """Every line that stands as ours, and those of `keys` that are not among them.
 

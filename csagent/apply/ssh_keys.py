@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge, with_standing
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines, with_standing
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.system.accounts import Account
@@ -73,12 +73,38 @@ def write_keys(
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(
-        system, account, lambda home: {"keys": _replace(home, keys, previous, adopt, only_add)}
-    )
+
+    def work(home: int) -> Dict[str, Any]:
+        ours: Sequence[str] = keys
+
+        def change(text: str) -> str:
+            nonlocal ours
+            if only_add:
+                ours = with_standing(text, keys)
+            return merge(text, ours, previous, adopt)
+
+        _edit(home, change)
+        return {"keys": ours}
+
+    answer = _as_owner(system, account, work)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     written = answer.get("keys")
     return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
+
+
+def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> None:
+    """Add the keys of user-data to the file, outside of our block.
+
+    Raises:
+        ApplyError: it could not be written; the file is as it was.
+    """
+
+    def work(home: int) -> Dict[str, Any]:
+        _edit(home, lambda text: with_lines(text, keys, options))
+        return {}
+
+    _as_owner(system, account, work)
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
 
 
 def clear(system: "System", account: Account) -> bool:
@@ -148,9 +174,7 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(
-    home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool, only_add: bool
-) -> Sequence[str]:
+def _edit(home: int, change: Callable[[str], str]) -> None:
     os.umask(0o077)
     _belongs(home, "the home directory")
     try:
@@ -165,15 +189,12 @@ def _replace(
             descriptor = open_regular(directory, FILE)
             _close_to_others(descriptor, 0o600)
             os.close(descriptor)
-        written: List[Sequence[str]] = [keys]
 
-        def change(content: bytes) -> bytes:
+        def changed(content: bytes) -> bytes:
             text = content.decode("utf-8", "surrogateescape")
-            written[0] = with_standing(text, keys) if only_add else keys
-            return merge(text, written[0], previous, adopt).encode("utf-8", "surrogateescape")
+            return change(text).encode("utf-8", "surrogateescape")
 
-        change_at(directory, FILE, change, 0o600, limit=SIZE_LIMIT, keep_owner=False)
-        return written[0]
+        change_at(directory, FILE, changed, 0o600, limit=SIZE_LIMIT, keep_owner=False)
     finally:
         os.close(directory)
 

@@ -304,11 +304,30 @@ def _network_apply(parsed: argparse.Namespace) -> int:
     return network_command.apply(parsed, system, settings)
 
 
-def _status(parsed: argparse.Namespace) -> int:
-    from csagent.cli import status
-    from csagent.state.status_files import STATUS, wait_for
+def _user_data(parsed: argparse.Namespace) -> int:
+    from csagent.cli import user_data_command
+    from csagent.log import Log
 
+    system, settings = _load(parsed)
+    return user_data_command.run(parsed, system, settings, Log(_verbosity(parsed)))
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    import time
+
+    from csagent.cli import status
+    from csagent.state.status_files import STATUS, user_data, wait_for, wait_for_user_data
+
+    if parsed.user_data and not parsed.wait:
+        raise UsageError("--user-data goes with --wait")
+    end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
+    # Below a root there are no units that would run it: it is waited for where that is asked for.
+    if parsed.wait and (parsed.user_data or os.path.realpath(parsed.root) == "/"):
+        left = max(0.0, end - time.monotonic())
+        document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
+    else:
+        document["user_data"] = user_data(parsed.root)
     if parsed.json:
         _print_json(document)
     elif not parsed.quiet:
@@ -356,6 +375,7 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "network plan": _network_plan,
     "network apply": _network_apply,
     "seal": _seal,
+    "user-data": _user_data,
     "install-units": _install_units,
     "lab": _lab_is_missing,
 }

@@ -137,6 +137,46 @@ def _with_document(command: argparse.ArgumentParser) -> None:
     group.add_argument("--wait", metavar="SECONDS", type=seconds, help="wait so long for a drive")
 
 
+CHECK_EPILOG = """\
+exit codes: 0 all of it runs, 3 part of it, 1 nothing, 2 usage or settings"""
+
+RUN_EPILOG = """\
+exit codes: 0 done or nothing to do, 3 some steps failed, 1 all of them,
+2 usage or settings"""
+
+
+def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """What user-data takes; csagent.cli.user_data_command understands it."""
+    commands = command.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, dest="user_data", prog="csagent user-data"
+    )
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=EPILOG,
+            formatter_class=formatter,
+        )
+        return with_json(found)
+
+    metadata = "metadata of the instance, for templates: JSON or YAML, such as local-hostname: web01"
+    check = add("check", "what a document would do, and what is wrong with it, by line; needs no root, no VM")
+    check.epilog = CHECK_EPILOG
+    check.add_argument("file", metavar="FILE", help="the document; - reads standard input")
+    check.add_argument("--metadata", metavar="FILE", help=metadata)
+    plan = add("plan", "the same for this instance's own document, and what of it has run")
+    run = add("run", "run what has not run yet of this instance's document; csagent's units do that")
+    run.epilog = RUN_EPILOG
+    run.add_argument("--stage", choices=("early", "final"), help="only this one of the two")
+    run.add_argument("--again", action="store_true", help="all of it, also what has run before")
+    for one in (plan, run):
+        one.add_argument("--document", metavar="FILE", help="another document, by hand: on a scratch machine")
+        one.add_argument("--metadata", metavar="FILE", help=metadata)
+
+
 def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
     parser = Parser(
@@ -186,8 +226,15 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     with_places(daemon)
     status = with_json(add("status", "what the last pass did, per datum, and why"))
     status.add_argument(
-        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="wait so long for the first pass to end"
+        "--wait",
+        metavar="SECONDS",
+        type=seconds,
+        nargs="?",
+        const=float("inf"),
+        default=0.0,
+        help="wait for the first pass and the early stage of user-data to end; at most so long",
     )
+    status.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
@@ -200,6 +247,9 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     )
     doctor.epilog = DOCTOR_EPILOG
     with_sealing(with_json(add("seal", "make this machine a clean template; without --yes a preview")))
+    with_user_data(
+        add("user-data", "what user-data does: check a document, look at this instance's, run it"), shared
+    )
     units = with_json(add("install-units", "systemd units and settings file, after pip install"))
     units.add_argument(
         "--remove", action="store_true", help="take away what it wrote; state and settings stay"

@@ -13,6 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Mapping
 
+COLOURS = {"done": "applied", "failed": "failed", "interrupted": "failed", "refused": "refused"}
+AGAIN = {
+    "changed": "it has changed since it ran, and does not run by itself: csagent user-data run --again",
+    "interrupted": "what was cut short does not run again by itself; csagent user-data run --again does",
+}
 KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
 
 
@@ -44,6 +49,9 @@ def as_text(status: Mapping[str, Any], console: Console) -> str:
         acknowledged = entry.get("acknowledged")
         if acknowledged in ("yes", "no"):
             lines += console.wrap(f"password server told: {acknowledged}", 4)
+    user_data = status.get("user_data")
+    if isinstance(user_data, dict):
+        lines += _ran(user_data, console)
     lines.append(console.paint("looked at", "head"))
     for place in _list(status.get("places")):
         outcome = str(place.get("outcome"))
@@ -56,6 +64,42 @@ def as_text(status: Mapping[str, Any], console: Console) -> str:
 def _list(value: Any) -> List[Dict[str, Any]]:
     """Its mappings; none where it is no list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _ran(document: Mapping[str, Any], console: Console) -> List[str]:
+    """What became of the document, per part and key; who can mend it, where it can be run again."""
+    state = str(document.get("state"))
+    lines = [
+        f"{console.paint('user-data run:', 'head')} {console.paint(safe(state), COLOURS.get(state, 'off'))}"
+    ]
+    parts = document.get("parts")
+    for part in parts if isinstance(parts, list) else []:
+        if not isinstance(part, dict):
+            continue
+        code = f", exit {part['exit']}" if _number(part.get("exit")) and part["exit"] else ""
+        kind = "template of a " if part.get("template") is True else ""
+        lines += console.wrap(
+            f"{part.get('name')} ({kind}{part.get('kind')}): {part.get('outcome')}{code}", 4, "  "
+        )
+        keys, reasons = part.get("keys"), part.get("reasons")
+        for key, said in (keys if isinstance(keys, dict) else {}).items():
+            why = reasons.get(key) if isinstance(reasons, dict) else None
+            if why or said not in ("done", "waiting"):
+                lines += console.wrap(f"{key}: {said}{f': {why}' if why else ''}", 8, "    ")
+        problems = part.get("problems")
+        for one in problems if isinstance(problems, list) else []:
+            if isinstance(one, dict) and not one.get("key") and one.get("severity") == "error":
+                where = f"line {one['line']}: " if one.get("line") else ""
+                lines += console.wrap(f"{where}{one.get('text')}", 8, "    ")
+        warnings = part.get("warnings")
+        for warning in warnings if isinstance(warnings, list) else []:
+            lines += console.wrap(f"warning: {warning}", 8, "    ")
+    notes = document.get("notes")
+    for note in notes if isinstance(notes, list) else []:
+        lines += console.wrap(str(note), 4)
+    if state in AGAIN:
+        lines += console.wrap(AGAIN[state], 4)
+    return lines
 
 
 def _number(value: Any) -> bool:

@@ -55,7 +55,17 @@ class Examined:
 
 def checks() -> Tuple[Tuple[str, Check], ...]:
     """Area and check, in the order in which they run and are shown."""
-    from csagent.doctor.checks import accounts, drive_network, machine, network, others, places, sshd, units
+    from csagent.doctor.checks import (
+        accounts,
+        drive_network,
+        machine,
+        network,
+        others,
+        places,
+        sshd,
+        units,
+        user_data,
+    )
 
     return (
         ("platform", network.platform),
@@ -66,6 +76,7 @@ def checks() -> Tuple[Tuple[str, Check], ...]:
         ("source", places.source),
         ("last pass", last_pass.last_pass),
         ("drive network", drive_network.nics),
+        ("user-data", user_data.user_data),
         ("settings", last_pass.settings),
         ("account", accounts.account),
         ("sshd", sshd.sshd),

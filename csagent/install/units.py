@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
     from csagent.system.seams import System
 
-UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-ready.target")
+UNITS = (
+    *("csagent.service", "csagent-host-keys.service", "csagent-ready.target"),
+    *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
+    "csagent-user-data.target",
+)
 UNIT_DIRECTORY = "/etc/systemd/system"
 PRESET = "/etc/systemd/system-preset/80-csagent.preset"
+LOGROTATE = "/etc/logrotate.d/csagent"
 PACKAGE_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 SETTINGS = "/etc/csagent/csagent.yaml"
@@ -117,6 +122,7 @@ def install(system: "System", script: str, say: OnStep) -> List[str]:
             on = all(system.tree.stat(link, follow=False) is not None for link in unit.links)
             say(os.path.basename(unit.path), "enabled" if on else "disabled")
     write(PRESET, MARK + _data("80-csagent.preset"))
+    write(LOGROTATE, MARK + _data("csagent.logrotate"))
     with _naming(system, DROP_INS):
         system.tree.mkdir(DROP_INS, 0o755)
     if system.tree.exists(SETTINGS):
@@ -148,8 +154,7 @@ def remove(system: "System", say: OnStep) -> List[str]:
         for kind in ("wants", "requires"):
             goes += system.tree.glob(f"{UNIT_DIRECTORY}/*.{kind}/{name}")
         goes.append(f"{UNIT_DIRECTORY}/{name}")
-    if _is_ours(system, PRESET):
-        goes.append(PRESET)
+    goes += [path for path in (PRESET, LOGROTATE) if _is_ours(system, path)]
     for path in goes:
         with _naming(system, path):
             removed = system.tree.remove(path)
@@ -249,7 +254,7 @@ def _refuse_unless_ours(system: "System") -> None:
                 raise UsageError(
                     f"{where} is there already, from a package of the distribution: nothing was changed"
                 )
-    for path in (*(f"{UNIT_DIRECTORY}/{name}" for name in UNITS), PRESET):
+    for path in (*(f"{UNIT_DIRECTORY}/{name}" for name in UNITS), PRESET, LOGROTATE):
         if system.tree.stat(path, follow=False) is not None and not _is_ours(system, path):
             where = system.tree.shown(path)
             raise UsageError(f"{where} is not of install-units: remove it first, or keep it and do without")

@@ -85,6 +85,31 @@ def _nics(data: Mapping[str, Mapping[str, Any]]) -> Samples:
     }
 
 
+def user_data_as_text(document: Mapping[str, Any], now: float) -> bytes:
+    """A file of its own for what became of user-data, from the document of `csagent.user_data.status`."""
+    parts: Dict[str, int] = {}
+    for part in document["parts"]:
+        parts[part["outcome"]] = parts.get(part["outcome"], 0) + 1
+    lines = [
+        f"# HELP {PREFIX}user_data_state The state of the instance's user-data, as csagent status says it.",
+        f"# TYPE {PREFIX}user_data_state gauge",
+        f"{PREFIX}user_data_state{_labels((('state', document['state']),))} 1",
+        f"# HELP {PREFIX}user_data_updated_timestamp_seconds When that was last written.",
+        f"# TYPE {PREFIX}user_data_updated_timestamp_seconds gauge",
+        f"{PREFIX}user_data_updated_timestamp_seconds {now!r}",
+    ]
+    if parts:
+        lines += [
+            f"# HELP {PREFIX}user_data_parts How many of its parts came to what.",
+            f"# TYPE {PREFIX}user_data_parts gauge",
+        ]
+        lines += [
+            f"{PREFIX}user_data_parts{_labels((('outcome', outcome),))} {count}"
+            for outcome, count in sorted(parts.items())
+        ]
+    return "\n".join(lines).encode("utf-8", "replace") + b"\n"
+
+
 def _labels(labels: Labels) -> str:
     if not labels:
         return ""

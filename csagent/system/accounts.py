@@ -139,6 +139,18 @@ def shadow(system: "System", name: str) -> Optional[Shadow]:
     return next((entry for entry in entries if entry.name == name), None)
 
 
+def group_id(system: "System", name: str) -> Optional[int]:
+    """The number of a group, looked up as `find` looks up accounts; None where there is no such group."""
+    if system.live:
+        import grp
+
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
+    return next((group.gid for group in groups(system) if group.name == name), None)
+
+
 def shadow_hash(system: "System", name: str) -> str:
     """The password field of the account's shadow entry.
 

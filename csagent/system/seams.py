@@ -73,6 +73,12 @@ class Runner:
 
     grouped = False
 
+    def available(self, program: str) -> bool:
+        """Whether the command is installed."""
+        return any(
+            os.access(os.path.join(directory, program), os.X_OK) for directory in SEARCH_PATH.split(":")
+        )
+
     def run(
         self,
         argv: Sequence[str],
@@ -171,6 +177,9 @@ class RecordedRunner(Runner):
         self._tree = tree
         self.commands = commands  # a command line, and the file below the root with what it printed
 
+    def available(self, program: str) -> bool:
+        return any(line.split(" ", 1)[0] == program for line in self.commands)
+
     def run(
         self,
         argv: Sequence[str],
@@ -190,6 +199,9 @@ class RecordedRunner(Runner):
 
 class NoCommands(Runner):
     """A tree has no running services to ask: every command is "not installed"."""
+
+    def available(self, program: str) -> bool:
+        return False
 
     def run(
         self,

@@ -28,8 +28,8 @@ MIB = 1 << 10  # in KiB
 # of these needs a reason in the commit that does.
 MODULES = {"status": 48, "query": 48, "discover": 89, "fetch": 96, "plan": 110}
 MODULES.update({"apply-router": 106, "apply-drive": 107, "doctor": 164, "seal-check": 144})
-FILES = {"status": 54, "query": 54, "discover": 240, "fetch": 375, "plan": 400}
-FILES.update({"apply-router": 435, "apply-drive": 290})
+FILES = {"status": 58, "query": 54, "discover": 240, "fetch": 375, "plan": 400}
+FILES.update({"apply-router": 435, "apply-drive": 300})
 MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 22 * MIB}
 ROOT_MEMORY = 20 * MIB  # for all others
 DAEMON_MEMORY = 13 * MIB  # of the process that stays

@@ -44,10 +44,22 @@ def test_every_setting(tree: Path) -> None:
     read = load(
         tree,
         "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\nnetwork: false\n"
-        "drive_labels: [config-2, MY-CD]\ncloud_init: csagent\nwait: 2.5\npoll: 60\n",
+        "drive_labels: [config-2, MY-CD]\ncloud_init: csagent\nwait: 2.5\npoll: 60\n"
+        "create_user: true\nuser_data: keep\n",
     )
     assert read == Settings(
-        "alice", ("drive",), False, False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
+        "alice",
+        ("drive",),
+        False,
+        False,
+        False,
+        False,
+        "csagent",
+        ("config-2", "MY-CD"),
+        2.5,
+        0.0,
+        True,
+        "keep",
     )
 
 
@@ -62,6 +74,7 @@ def test_every_setting(tree: Path) -> None:
         ("hostname: maybe\n", ["true or false"]),
         ("sources: [router, cloud]\n", ["router and drive"]),
         ("sources: []\n", ["router and drive"]),
+        ("user_data: maybe\n", ["run, keep or false"]),
         ("cloud_init: true\n", ["cloud_init", "auto, csagent or cloud-init"]),
         ("wait: -1\n", ["seconds"]),
         ("wait: true\n", ["seconds"]),

@@ -61,6 +61,9 @@ class Recorder(Runner):
         self.inner = inner
         self.heard: Dict[Tuple[str, ...], Completed] = {}
 
+    def available(self, program: str) -> bool:
+        return self.inner.available(program)
+
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = READ_LIMIT
     ) -> Completed:
