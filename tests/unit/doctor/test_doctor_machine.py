@@ -9,6 +9,7 @@ import pytest
 from support.healthy_machine import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 from support.replace_fields import replace
 
+from csagent.apply.failures import explained
 from csagent.doctor.checks import machine, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
 from csagent.model import Nic, Place, Platform, Rejected
@@ -146,6 +147,27 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         datum("hostname", state="failed", reason="/etc/hostname: Read-only file system"),
         *("problem", "last pass", "hostname: failed", "csagent apply"),
     ),
+    "a lock left behind": (
+        datum(
+            "password",
+            state="failed",
+            reason=explained("chpasswd failed with 1: Authentication token lock busy"),
+        ),
+        *(
+            "problem",
+            "last pass",
+            "password: failed",
+            "rm -f /etc/passwd.lock /etc/shadow.lock; then: csagent",
+        ),
+    ),
+    "PAM denies": (
+        datum("password", state="failed", reason=explained("chpasswd failed with 1: pam_chauthtok() failed")),
+        *("problem", "last pass", "password: failed", "/etc/pam.d /etc/security"),
+    ),
+    "a pass failed, nobody knows why": (
+        datum("hostname", state="failed", reason="the shadow entry did not change"),
+        *("problem", "last pass", "hostname: failed", "mend that, then: csagent apply"),
+    ),
     "a value refused": (
         datum("ssh_keys", state="refused", reason="no line of it is a public key"),
         *("warning", "last pass", "ssh_keys: refused", "csagent plan"),
@@ -247,6 +269,13 @@ def test_an_illness_is_in_the_archive_word_for_word(patient: Patient, name: str)
     """What doctor says of each can be read in a support archive as on the machine."""
     ILLS[name][0](patient)
     assert patient.archived() == patient.findings()
+
+
+def test_the_advice_stands_once(patient: Patient) -> None:
+    """What the pass has said to do is shown as what to do, not beside it as well."""
+    ILLS["a lock left behind"][0](patient)
+    (found,) = patient.wrong("last pass")
+    assert found.means.endswith("has left its lock") and "do:" not in found.means
 
 
 def test_another_router_that_answers_makes_a_refusal_a_note(patient: Patient) -> None:
