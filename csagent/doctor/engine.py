@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Check = Callable[[Situation], Iterator[Finding]]
 CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
-CONNECT_SECONDS = 2.0
-SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 
 
 @dataclass(frozen=True)
@@ -212,6 +210,7 @@ def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
 
 def _ask(system: "System", settings: "Settings", options: "Options", wait: float) -> Seen:
     """Ask the places, as a pass does, and keep nothing secret of what they say."""
+    from csagent.doctor import reach
     from csagent.sources.observe import observe
     from csagent.sources.request import PassRequest
 
@@ -219,38 +218,12 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
     try:
         observed = observe(PassRequest(system, settings, options, wait))
         seen = _summary(system, settings, observed)
-        return seen._replace(open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
+        if not (system.live and as_root):
+            return seen
+        open_to_all = reach.open_to_all(system, observed)
+        return seen._replace(open_to_all=open_to_all, root_only=reach.to_root_only(system, observed))
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
-
-
-def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
-    """The password servers that answered, where a user who is nobody can connect to them as well."""
-    from csagent.doctor.checks.places import PASSWORD_SERVER, address, kind
-    from csagent.sandbox import jail
-
-    asked = [
-        place for place in observed.observation.places if kind(place) == PASSWORD_SERVER and place.believed
-    ]
-    servers = dict.fromkeys(address(place) for place in asked)
-
-    def work(_prepared: None, _say: jail.Send) -> List[str]:
-        import socket
-
-        found = []
-        for host, port in servers:
-            with suppress(OSError), socket.create_connection((host, int(port)), CONNECT_SECONDS):
-                found.append(f"{host}:{port}")
-        return found
-
-    if not servers:
-        return ()
-    somebody = jail.Identity(SOMEBODY, SOMEBODY)
-    patience = CONNECT_SECONDS * len(servers) + 1.0
-    with suppress(JailError):
-        told = jail.run(jail.Job("somebody", system, lambda: None, work, jail.READER, somebody), patience)
-        return tuple(one for one in map("{0[0]}:{0[1]}".format, servers) if one in told)
-    return ()
 
 
 def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen:

@@ -24,6 +24,7 @@ class Seen(NamedTuple):
     keys_given: bool = False
     key_types: Tuple[str, ...] = ()
     open_to_all: Tuple[str, ...] = ()  # password servers to which any user of the machine can connect
+    root_only: Tuple[str, ...] = ()  # places that csagent's user does not reach, and root does
     as_root: bool = True
     tree: bool = False  # not a machine but a tree of files, as a disk of a template is
     problem: str = ""  # why nothing could be looked at

@@ -8,12 +8,15 @@ from csagent.discovery.candidates import DATA_SERVER
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Place
+from csagent.sandbox import jail
+from csagent.sources.router.connect import ONLY_ROOT
 
 SLOW = 2.0  # seconds; a virtual router answers within milliseconds
 ROUTER, PASSWORD_SERVER, DRIVE = "router", "password server", "drive"
 
+Says = Dict[str, Tuple[str, str]]
 # outcome -> what it means, what to do. {address} and {port} are the place's.
-ROUTER_SAYS: Dict[str, Tuple[str, str]] = {
+ROUTER_SAYS: Says = {
     "refused": (
         "a machine is there, but nothing serves metadata on that port",
         "see that the network offering has the UserData service, then: "
@@ -40,7 +43,7 @@ ROUTER_SAYS: Dict[str, Tuple[str, str]] = {
         "compare ip -4 addr with the VM's NICs in CloudStack, and /sys/class/dmi/id/product_uuid with its id",
     ),
 }
-PASSWORD_SAYS: Dict[str, Tuple[str, str]] = {
+PASSWORD_SAYS: Says = {
     "refused": (
         "the virtual router's password server does not run: a reset password cannot arrive",
         "restart the network (cmk restart network id=ID cleanup=false), reset the password, then: "
@@ -64,7 +67,7 @@ PASSWORD_SAYS: Dict[str, Tuple[str, str]] = {
         "csagent -v fetch; compare ip -4 addr with the VM's NICs in CloudStack",
     ),
 }
-DRIVE_SAYS: Dict[str, Tuple[str, str]] = {
+DRIVE_SAYS: Says = {
     "absent": ("it holds nothing of CloudStack's", "blkid; ls -l /dev/disk/by-label"),
     "timeout": (
         "reading it took too long and was stopped: a damaged image, or a slow store",
@@ -80,6 +83,20 @@ DRIVE_SAYS: Dict[str, Tuple[str, str]] = {
     ),
 }
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
+KEPT_OUT = (
+    "root reaches it, and the user that csagent asks as does not: a rule of this VM goes by the user",
+    "see which: ip rule; nft list ruleset; then let that user go there, too, in front of it: "
+    "ip rule add pref 1 uidrange {user}-{user} to {address} lookup main; or: "
+    "nft insert rule inet filter output ip daddr {address} tcp dport {port} meta skuid {user} accept",
+)
+NOT_PERMITTED = (
+    "this machine does not let the user that csagent asks as go there",
+    "sudo csagent doctor, which tries once as root and says whether only root may",
+)
+NOT_EVEN_ROOT = (
+    "this machine does not let csagent go there, nor root",
+    "ip rule; ip route get {address}; nft list ruleset",
+)
 RULE = "where you do not trust them all: csagent.nft among the examples of csagent's package"
 
 
@@ -98,12 +115,13 @@ def routers(situation: Situation) -> Iterator[Finding]:
     # Something else has the data: a router that has none is how such a network is made.
     spared = seen.source_found and not answered
     for place in asked:
-        yield _judge("router", place, ROUTER_SAYS, NOTE if answered or spared else PROBLEM)
+        says = _denied(situation, place, ROUTER_SAYS)
+        yield _judge("router", place, says, NOTE if answered or spared else PROBLEM)
     heard = any(place.believed for place in servers)
     enough = heard or spared or seen.password in ("offered", "none") or not situation.settings.password
     worst = NOTE if enough else PROBLEM if answered else NOTE
     for place in servers:
-        yield _judge("router", place, PASSWORD_SAYS, worst)
+        yield _judge("router", place, _denied(situation, place, PASSWORD_SAYS), worst)
     if answered and not servers and situation.settings.password:
         yield Finding("router", NOTE, "no password server was asked")
     for server in seen.open_to_all:
@@ -168,7 +186,7 @@ def no_source(situation: Situation) -> bool:
     return situation.seen.looked and not situation.seen.source_found and not situation.seen.problem
 
 
-def _judge(area: str, place: Place, says: Dict[str, Tuple[str, str]], bad: str) -> Finding:
+def _judge(area: str, place: Place, says: Says, bad: str) -> Finding:
     host, port = address(place)
     named = place.place
     if kind(place) == ROUTER and host != "ADDRESS" and ":" not in named:
@@ -194,6 +212,19 @@ def _judge(area: str, place: Place, says: Dict[str, Tuple[str, str]], bad: str) 
         means, advice = "there is nobody to ask", "see the areas network and leases above: csagent discover"
     told = advice.format(address=host, port=port) if bad != NOTE else ""
     return Finding(area, bad, saw, means.format(address=host, port=port), told)
+
+
+def _denied(situation: Situation, place: Place, says: Says) -> Says:
+    """What outcomes mean, where it is the user that is kept out."""
+    host, port = address(place)
+    if f"{host}:{port}" in situation.seen.root_only:
+        means, advice = KEPT_OUT
+        user = jail.unprivileged()
+        uid = str(user.uid) if user is not None else "UID"
+        return {**says, place.outcome: (means, advice.replace("{user}", uid))}
+    if place.outcome == "unreachable" and place.detail == ONLY_ROOT:
+        return {**says, place.outcome: NOT_EVEN_ROOT if situation.root else NOT_PERMITTED}
+    return says
 
 
 def _password(situation: Situation) -> str:
