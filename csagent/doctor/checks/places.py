@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, Iterator, List, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
+from csagent.doctor.checks import renewal
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Place
@@ -82,6 +83,18 @@ DRIVE_SAYS: Says = {
         "detach it, or have it made anew by stopping and starting the VM in CloudStack",
     ),
 }
+# Of the name data-server., where nobody was asked: it has no address.
+NAME_SAYS = {
+    "absent": "no name server of that network knows the name: only a virtual router that is one of them does",
+    "timeout": "no name server of that network answers, so nobody was asked under that name",
+}
+GATEWAY = (
+    "nothing listens there on port {port}. Where a virtual router has that address (redundant ones share "
+    "it), its password server does not run; a physical gateway has none",
+    "cmk list routers networkid=ID, and compare their addresses; where it is theirs: "
+    "cmk restart network id=ID cleanup=false, reset the password, then: csagent apply",
+)
+REPLACED = "; or the lease still names a virtual router that was replaced by one with another address"
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
 KEPT_OUT = (
     "root reaches it, and the user that csagent asks as does not: a rule of this VM goes by the user",
@@ -115,13 +128,19 @@ def routers(situation: Situation) -> Iterator[Finding]:
     # Something else has the data: a router that has none is how such a network is made.
     spared = seen.source_found and not answered
     for place in asked:
-        says = _denied(situation, place, ROUTER_SAYS)
+        says = _denied(situation, place, _of_old_lease(situation, place))
         yield _judge("router", place, says, NOTE if answered or spared else PROBLEM)
     heard = any(place.believed for place in servers)
     enough = heard or spared or seen.password in ("offered", "none") or not situation.settings.password
     worst = NOTE if enough else PROBLEM if answered else NOTE
     for place in servers:
-        yield _judge("router", place, _denied(situation, place, PASSWORD_SAYS), worst)
+        own = any(address(place)[0] == address(other)[0] for other in answered)
+        says = (
+            PASSWORD_SAYS
+            if own or not _is_gateway(situation, place)
+            else {**PASSWORD_SAYS, "refused": GATEWAY}
+        )
+        yield _judge("router", place, _denied(situation, place, says), worst)
     if answered and not servers and situation.settings.password:
         yield Finding("router", NOTE, "no password server was asked")
     for server in seen.open_to_all:
@@ -206,12 +225,39 @@ def _judge(area: str, place: Place, says: Says, bad: str) -> Finding:
     if place.outcome == "skipped":
         return Finding(area, NOTE, saw)
     means, advice = says.get(place.outcome, OTHERWISE)
-    if host == DATA_SERVER and bad == NOTE:
-        means = "only networks whose name server is the virtual router have that name"
+    if host == DATA_SERVER:
+        # No server: whether anybody has the data of this VM is said by `source`.
+        means = NAME_SAYS.get(place.outcome, OTHERWISE[0])
+        saw = f"the name {DATA_SERVER}{saw[len(named) :]}"
+        bad = NOTE
     if host == "ADDRESS":  # nobody was there to be asked
         means, advice = "there is nobody to ask", "see the areas network and leases above: csagent discover"
     told = advice.format(address=host, port=port) if bad != NOTE else ""
     return Finding(area, bad, saw, means.format(address=host, port=port), told)
+
+
+def _is_gateway(situation: Situation, place: Place) -> bool:
+    """Whether nothing but a route or a lease's router option leads to that address."""
+    host = address(place)[0]
+    kinds = {one.kind for one in situation.found.candidates if one.address == host}
+    return kinds == {"gateway"}
+
+
+def _of_old_lease(situation: Situation, place: Place) -> Says:
+    """What outcomes mean; where a lease names an address that nobody answers at, the lease may be old.
+
+    On shared networks a virtual router that is made anew has another address, and leases are infinite
+    (field/cloudstack#1.5).
+    """
+    host = address(place)[0]
+    lease = next(
+        (one for one in situation.found.leases if host in (one.server_identifier, one.next_server)), None
+    )
+    if lease is None or place.outcome not in ("timeout", "unreachable"):
+        return ROUTER_SAYS
+    means, advice = ROUTER_SAYS[place.outcome]
+    told = f"{advice}; where it has another address now, from the console: {renewal.command(lease)}"
+    return {**ROUTER_SAYS, place.outcome: (f"{means}{REPLACED}", told)}
 
 
 def _denied(situation: Situation, place: Place, says: Says) -> Says:
@@ -246,7 +292,8 @@ def _why_no_drive(situation: Situation) -> str:
 
 
 def _where_to_begin(situation: Situation) -> str:
-    outcomes: List[str] = [place.outcome for place in situation.seen.places if kind(place) == ROUTER]
+    asked = [place for place in situation.seen.places if kind(place) == ROUTER]
+    outcomes: List[str] = [place.outcome for place in asked if address(place)[0] != DATA_SERVER]
     if not situation.found.candidates and not outcomes:
         return "see the areas network and leases above: without an address there is nobody to ask"
     if "timeout" in outcomes or "unreachable" in outcomes:
