@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Dict, Iterator, List, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
@@ -10,6 +11,7 @@ from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Place
 from csagent.sandbox import jail
+from csagent.sources.refusals import MTU
 from csagent.sources.router.connect import ONLY_ROOT
 
 SLOW = 2.0  # seconds; a virtual router answers within milliseconds
@@ -95,6 +97,11 @@ GATEWAY = (
     "cmk restart network id=ID cleanup=false, reset the password, then: csagent apply",
 )
 REPLACED = "; or the lease still names a virtual router that was replaced by one with another address"
+ONLY_SMALL = (
+    "a network on the way (a tunnel, VXLAN) carries smaller packets than this NIC's MTU says",
+    "ping -c3 -M do -s 1472 {address}; where that gets no answer and -s 1372 does: "
+    "ip link set dev {nic} mtu 1400; then: csagent apply; and have it set for good, best on the hosts",
+)
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
 KEPT_OUT = (
     "root reaches it, and the user that csagent asks as does not: a rule of this VM goes by the user",
@@ -129,7 +136,7 @@ def routers(situation: Situation) -> Iterator[Finding]:
     spared = seen.source_found and not answered
     for place in asked:
         says = _denied(situation, place, _of_old_lease(situation, place))
-        yield _judge("router", place, says, NOTE if answered or spared else PROBLEM)
+        yield _judge("router", place, says, NOTE if answered or spared else PROBLEM, _nic(situation, place))
     heard = any(place.believed for place in servers)
     enough = heard or spared or seen.password in ("offered", "none") or not situation.settings.password
     worst = NOTE if enough else PROBLEM if answered else NOTE
@@ -205,7 +212,7 @@ def no_source(situation: Situation) -> bool:
     return situation.seen.looked and not situation.seen.source_found and not situation.seen.problem
 
 
-def _judge(area: str, place: Place, says: Says, bad: str) -> Finding:
+def _judge(area: str, place: Place, says: Says, bad: str, nic: str = "NIC") -> Finding:
     host, port = address(place)
     named = place.place
     if kind(place) == ROUTER and host != "ADDRESS" and ":" not in named:
@@ -220,6 +227,10 @@ def _judge(area: str, place: Place, says: Says, bad: str) -> Finding:
             return Finding(area, WARNING, saw, means, advice)
         return Finding(area, OK, saw)
     if place.outcome == "partial":
+        if MTU in place.detail:
+            means, advice = ONLY_SMALL
+            told = advice.format(address=host, nic=shlex.quote(nic))
+            return Finding(area, WARNING, saw, f"{means}: keys or user-data do not arrive", told)
         means = "it did not answer every question; what is missing is asked for again"
         return Finding(area, WARNING, saw, means, f"csagent -v fetch; ping -c3 -M do -s 1472 {host}")
     if place.outcome == "skipped":
@@ -234,6 +245,13 @@ def _judge(area: str, place: Place, says: Says, bad: str) -> Finding:
         means, advice = "there is nobody to ask", "see the areas network and leases above: csagent discover"
     told = advice.format(address=host, port=port) if bad != NOTE else ""
     return Finding(area, bad, saw, means.format(address=host, port=port), told)
+
+
+def _nic(situation: Situation, place: Place) -> str:
+    """The NIC that an address was asked from; that of the default route where nothing says it."""
+    host = address(place)[0]
+    known = [one.interface for one in situation.found.candidates if one.address == host and one.interface]
+    return known[0] if known else situation.found.default_interface or "NIC"
 
 
 def _is_gateway(situation: Situation, place: Place) -> bool:

@@ -17,6 +17,7 @@ from csagent.doctor.checks import machine, renewal, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
 from csagent.model import Candidate, Lease, Nic, Place, Platform, Rejected
 from csagent.settings import Settings
+from csagent.sources.refusals import MTU
 from csagent.system.tree import Tree
 
 
@@ -32,7 +33,7 @@ def place(index: int, outcome: str, detail: str = "", seconds: float = 0.01) -> 
     def change(patient: Patient) -> None:
         places = list(patient.seen.places)
         places[index] = replace(places[index], outcome=outcome, detail=detail, seconds=seconds)
-        found = any(one.outcome == "ok" and "password" not in one.place for one in places)
+        found = any(one.believed and "password" not in one.place for one in places)
         patient.seen = replace(
             patient.seen,
             places=tuple(places),
@@ -143,6 +144,14 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     "router slow": (
         place(0, "ok", "10 metadata keys", 4.2),
         *("warning", "router", "ok after 4.200 s", "ping -c20 10.1.1.1"),
+    ),
+    "small replies only": (
+        place(0, "partial", f"9 metadata keys; some of it could not be read; {MTU}"),
+        *("warning", "router", "see the MTU", "ip link set dev eth0 mtu 1400; then: csagent apply"),
+    ),
+    "not all was answered": (
+        place(0, "partial", "9 metadata keys; some of it could not be read, and is asked for again"),
+        *("warning", "router", "partial", "csagent -v fetch"),
     ),
     "drive of another VM": (drive("foreign"), "warning", "drives", "drive /dev/sr1", "detach it"),
     "a damaged drive": (drive("malformed"), "warning", "drives", "malformed after 0.100 s", "stopping and"),
