@@ -228,14 +228,17 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
 
 def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen:
     from csagent import agent
-    from csagent.doctor.checks.homes import key_type
+    from csagent.doctor.checks.homes import key_mark, key_type
 
     observation = observed.observation
     keys = observation.ssh_keys
     applied = before = False
+    marks: Optional[Tuple[str, ...]] = None
     with suppress(Exception):  # memory is for root, and damaged memory is for the next pass to tell
         known = in_time(CHECK_SECONDS, lambda: agent.recall(system, settings, observed))
         applied, before = bool(known.passwords), bool(known.ssh_keys)
+        if not known.note and not known.withheld:
+            marks = tuple(map(key_mark, {*(known.ssh_keys or ()), *keys}))
         keys = keys or known.ssh_keys or ()
     types = [key_type(key) for key in keys]
     return Seen(
@@ -248,5 +251,6 @@ def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen
         password_given=applied or observation.password.state == "offered",
         keys_given=before or bool(observation.ssh_keys),
         key_types=tuple(kind for kind in types if kind is not None),
+        key_marks=marks,
         as_root=os.geteuid() == 0,
     )

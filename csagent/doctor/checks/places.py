@@ -111,7 +111,7 @@ KEPT_OUT = (
 )
 NOT_PERMITTED = (
     "this machine does not let the user that csagent asks as go there",
-    "sudo csagent doctor, which tries once as root and says whether only root may",
+    "as root: csagent doctor, which tries once as root and says whether only root may",
 )
 NOT_EVEN_ROOT = (
     "this machine does not let csagent go there, nor root",

@@ -110,7 +110,7 @@ def test_it_is_said_that_only_root_gets_there(tmp_path: Path, outcome: str, whic
 
 
 @pytest.mark.parametrize(
-    ("as_root", "advice"), [(True, "ip rule; ip route get 10.1.1.1"), (False, "sudo csagent doctor")]
+    ("as_root", "advice"), [(True, "ip rule; ip route get 10.1.1.1"), (False, "as root: csagent doctor")]
 )
 def test_without_a_proof_nothing_is_claimed(tmp_path: Path, as_root: bool, advice: str) -> None:
     """Root does not get there either; or doctor is not root, and says who can find out."""
