@@ -43,16 +43,15 @@ KNOWN = (
     ),
     _known(
         r"lock busy|cannot lock|lock file|\.lock\b",
-        "another program is changing the accounts, or one that was cut short has left its lock",
+        "another program changes the accounts, or one that was cut short has left its lock",
         "fuser -v /etc/.pwd.lock; pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'; where none of these "
         "runs: rm -f /etc/passwd.lock /etc/shadow.lock",
     ),
     _known(
         "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
         "PAM refused it: a rule for passwords, or a module that denies",
-        "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny -e enforce_for_root /etc/pam.d "
-        "/etc/security; lift that rule for CloudStack's passwords, or make them longer (cmk update "
-        "configuration name=vm.password.length value=16) and reset this one",
+        "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny /etc/pam.d /etc/security; lift "
+        "that rule, or set vm.password.length higher in CloudStack and reset the password",
     ),
     _known(
         "Operation not permitted",
@@ -80,5 +79,4 @@ def explained(reason: str) -> str:
 
 def without_advice(reason: str) -> str:
     """An explained reason without what to do, for whoever shows that apart."""
-    known = find(reason)
-    return reason if known is None else reason.replace(f"{DO}{known.advice}", "")
+    return reason if find(reason) is None else reason.partition(DO)[0]

@@ -133,7 +133,8 @@ def _forms(secret: bytes) -> Iterator[bytes]:
 
 def _folded(text: bytes) -> bytes:
     """Without blanks and what a shell quotes with, in lower case; as it is where nothing would be left."""
-    return bytes(one for one in text.lower() if one not in b" \t\r\n\v\f\0\\'\"") or text
+    lower = text.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+    return bytes(one for one in lower if one not in b" \t\r\n\v\f\0\\'\"") or text
 
 
 def _spans(text: bytes, part: bytes) -> Iterator[Tuple[int, int]]:

@@ -214,6 +214,9 @@ def test_a_message_with_the_password_in_it_is_not_shown(tree: Path, spelled: str
     """However it is spelled; and a password that has chpasswd's own words in it is found, too."""
     hidden = "chpasswd failed with 1; its message has the password in it, and is not shown"
     assert refusal(tree, SECRET.reveal(), b"chpasswd: bad: " + SPELLED[spelled] + b" (line 1)") == hidden
+    umlauts = "EXAMPLE-Größe-Élan".encode()
+    assert refusal(tree, umlauts, b"not good: " + "example-größe-élan".encode()) == hidden
+    assert refusal(tree, b"EXAMPLE-\xc9lan", b"not good: EXAMPLE-\xc9lan") == hidden
     secret = b"EXAMPLE-chpasswd: error detected, changes ignored-marker"
     assert refusal(tree, secret, b"chpasswd: you said " + secret) == hidden
 

@@ -10,7 +10,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from csagent.apply import failures, hostname
+from csagent.apply import failures, hostname, password
 from csagent.apply.executor import PlanExecutor
 from csagent.errors import ApplyError
 from csagent.plan import Outcome, Plan, SetHostname
@@ -34,7 +34,7 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
     "a module that denies": (PAM, "PAM refused it", "journalctl -b -t chpasswd"),
     "a rule for passwords": (
         f"{PAM}; BAD PASSWORD: The password is shorter than 14 characters",
-        *("a rule for passwords", "name=vm.password.length"),
+        *("a rule for passwords", "vm.password.length"),
     ),
     "read-only, said by PAM": (f"{PAM}; /etc: Read-only file system", "read-only", "mount -o remount,rw /"),
     "read-only, without PAM": (f"{LOCK}; /etc: Read-only file system", "read-only", "findmnt --target"),
@@ -97,6 +97,18 @@ def test_every_entry_of_the_table_is_told_of() -> None:
     """None of them is without a reason above that leads to it."""
     found = [failures.find(reason) for reason, _means, _advice in REASONS.values()]
     assert {one.means for one in found if one is not None} == {one.means for one in failures.KNOWN}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_an_explained_reason_is_a_line_that_can_be_read(name: str) -> None:
+    """At most 500 characters, with as much of chpasswd's own words as are shown; cut, it comes off."""
+    reason, means, _advice = REASONS[name]
+    known = failures.find(reason)
+    assert known is not None and means in known.means
+    shown = f"{'x' * (password.SHOWN_LIMIT + 23 - len(reason))}{reason}"
+    explained = failures.explained(shown)
+    assert len(explained) <= 500 and "\n" not in explained
+    assert failures.without_advice(explained[: len(explained) - 20]).endswith(known.means)
 
 
 @pytest.mark.parametrize("reason", OTHERS)
