@@ -6,6 +6,7 @@ The words are those of chpasswd(8), with PAM and without, of pam_strerror(3), an
 from __future__ import annotations
 
 import re
+import shlex
 from typing import NamedTuple, Optional
 
 DO = "; do: "  # in a reason, before the advice
@@ -29,12 +30,12 @@ KNOWN = (
     _known(
         "Read-only file system",
         "the file system is read-only",
-        "dmesg | grep -i -e remount -e error; findmnt --target /etc; mount -o remount,rw /",
+        "dmesg | grep -i -e remount -e error; findmnt --options ro; mount -o remount,rw /",
     ),
     _known(
         "No space left on device|Disk quota exceeded",
         "the file system is full",
-        "df -h /etc /var/lib /run; df -i /etc /var/lib /run; make room",
+        "df -h; df -i; make room where it says 100%",
     ),
     _known(
         r"[Uu]ser '(?P<name>[^']{1,64})' does not exist|there is no account (?P<account>\S{1,64}?)(?: in |:)",
@@ -54,9 +55,9 @@ KNOWN = (
         "that rule, or set vm.password.length higher in CloudStack and reset the password",
     ),
     _known(
-        "Operation not permitted",
+        r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
         "a file is immutable, or the service may not change it",
-        "lsattr /etc/hostname /etc/hosts /etc/passwd /etc/shadow; chattr -i the file that has an i",
+        "lsattr -d {name}; where it has an i or an a: chattr -ia {name}",
     ),
 )
 
@@ -66,8 +67,8 @@ def find(reason: str) -> Optional[Failure]:
     for one in KNOWN:
         match = one.words.search(reason)
         if match is not None:
-            name = next((text for text in match.groupdict().values() if text), "")
-            return one._replace(advice=one.advice.replace("{name}", name))
+            name = next((text for text in match.groupdict().values() if text), "FILE")
+            return one._replace(advice=one.advice.replace("{name}", shlex.quote(name)))
     return None
 
 
