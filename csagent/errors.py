@@ -8,6 +8,7 @@ CsagentError                 one line for the operator, with the exit code it le
 │   ├── Absent               the place is there, the thing asked for is not
 │   ├── Refused              somebody said no: a TCP reset, a 403
 │   ├── TimedOut             nobody said anything in time
+│   │   └── Stalled          an answer that began, and then nothing more came of it
 │   ├── Unreachable          there is no way to get there
 │   ├── Malformed            an answer that means nothing to us
 │   │   └── CutShort         one that ends too early
@@ -94,6 +95,14 @@ class TimedOut(ProbeError):
     """The place did not answer before the deadline."""
 
     outcome = "timeout"
+
+
+class Stalled(TimedOut):
+    """The answer stopped in its middle. `received`: the bytes of its body that came."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(f"no more came in time, after {received} bytes")
+        self.received = received
 
 
 class Unreachable(ProbeError):

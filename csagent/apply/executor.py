@@ -77,10 +77,10 @@ class PlanExecutor:
             try:
                 outcome = self._one(action)
             except ApplyError as error:
-                outcome = Outcome(action.datum, "failed", str(error), action.source, wrong=True)
+                outcome = _failed(action, str(error))
             except (OSError, MemoryError, ValueError, RecursionError) as error:
                 reason = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'unexpected'}"
-                outcome = Outcome(action.datum, "failed", reason, action.source, wrong=True)
+                outcome = _failed(action, reason)
             outcomes.append(outcome)
             self._say(action, outcome)
         self._remember_passed_over(plan, outcomes)
@@ -207,6 +207,12 @@ class PlanExecutor:
         told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad or places)
         reason = f"{action.reason}; not acknowledged ({told or 'nobody answered'}): the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
+
+
+def _failed(action: Action, reason: str) -> Outcome:
+    from csagent.apply import failures
+
+    return Outcome(action.datum, "failed", failures.explained(reason), action.source, wrong=True)
 
 
 def _is_news(previous: Any, outcome: Outcome) -> bool:

@@ -21,8 +21,9 @@ exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
 DOCTOR_EPILOG = """\
 exit codes: 0 all is well (notes may be there), 1 a problem or a warning,
 2 usage, 4 places were asked and none had CloudStack's data for this VM.
--q prints the problems only. --root UNPACKED examines a support archive and
-contacts nobody; what is marked (recorded) is as it was found on the machine."""
+-q prints problems and warnings only. --root UNPACKED examines a support
+archive and contacts nobody; what is marked (recorded) is as it was found on
+the machine."""
 
 
 class Parser(argparse.ArgumentParser):
