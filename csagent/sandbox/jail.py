@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Opt
 
 from csagent.errors import CsagentError, JailError, JailTimeout
 from csagent.sandbox.child import Child
-from csagent.system import child_process
+from csagent.system import accounts, child_process
 from csagent.system.child_process import fork
 from csagent.system.process import PR_SET_DUMPABLE, die_with
 from csagent.system.systemd import SIGNALS
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 Send = Callable[[Any], None]
 
 MIB = 1 << 20
-NOBODY = 65534
+ACCOUNT = "csagent"
+NOBODY = accounts.NOBODY
 PROCESSES_LIMIT = 1 << 22  # the kernel's own, PID_MAX_LIMIT (linux/threads.h)
 
 # linux/prctl.h and linux/capability.h
@@ -86,16 +87,38 @@ def unprivileged() -> Optional[Identity]:
     """The account that reading children run as: `csagent`, else `nobody`; None where we are not root."""
     if os.geteuid() != 0:
         return None
+    account, reason = _readers_account()
+    if account is not None and not reason:
+        return Identity(account.uid, account.gid)
     import pwd
 
-    for name in ("csagent", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.pw_uid != 0:
-            return Identity(entry.pw_uid, entry.pw_gid)
-    return Identity(NOBODY, NOBODY)
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return Identity(NOBODY, NOBODY)
+    return Identity(entry.pw_uid or NOBODY, entry.pw_gid or NOBODY)
+
+
+def note_on_account() -> str:
+    """Why an account `csagent` that is there is not used; "" where it is, or there is none."""
+    _, reason = _readers_account()
+    return (
+        f"the account {ACCOUNT} is not used, {reason}: the reading children run as nobody" if reason else ""
+    )
+
+
+def _readers_account() -> Tuple[Optional[accounts.Account], str]:
+    """This machine's account `csagent`, also where a tree is worked on, and why it may not be used."""
+    import pwd
+
+    from csagent.system.seams import System
+
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return None, ""
+    account = accounts.Account(ACCOUNT, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+    return account, accounts.why_no_reader(System(), account)
 
 
 def start(job: Job) -> Child:

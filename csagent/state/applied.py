@@ -12,9 +12,9 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from csagent.errors import ApplyError
+from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Secret
-from csagent.system import json_limits
+from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -290,16 +290,19 @@ def _list(value: Any) -> List[Any]:
 
 
 def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
-    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too."""
+    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too.
+
+    They ran as root, into root's directories: what an account's owner could have written there says nothing.
+    """
     paths = list(SCRIPT_MARKERS)
     if home:
         paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
     found = []
     for path in paths:
         try:
-            # No link is followed: the account's owner may have put one there, and we read as root.
-            words = system.tree.read(path, 4096, follow=False).decode("ascii", "replace").split()
-        except OSError:
+            raw = trusted_path.read(system, path, trusted_path.SYSTEM, 4096, follow=False)
+            words = raw.decode("ascii", "replace").split()
+        except (OSError, Distrusted):
             continue
         if words and len(words[0]) == 32 and all(char in "0123456789abcdefABCDEF" for char in words[0]):
             found.append(words[0].lower())

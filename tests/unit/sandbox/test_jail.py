@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -272,3 +273,20 @@ def test_what_a_child_says_costs_its_parent_little(kind: str) -> None:
     said, figures = done.stdout.strip().rsplit("\n", 1)
     peak, seconds = figures.split()
     assert "bomb: " in said and int(peak) <= 100 * 1024 and float(seconds) < 5.0, done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's children become somebody else")
+@pytest.mark.parametrize(
+    ("uid", "shell", "used"), [(104, "/usr/sbin/nologin", True), (1500, "/bin/bash", False)]
+)
+def test_a_persons_account_is_not_borrowed(
+    monkeypatch: pytest.MonkeyPatch, uid: int, shell: str, used: bool
+) -> None:
+    """A person who happens to be called csagent does not become the parsers' user; `discover` says so."""
+    entries = {
+        "csagent": pwd.struct_passwd(("csagent", "x", uid, uid, "", "/", shell)),
+        "nobody": pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", shell)),
+    }
+    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+    assert jail.unprivileged() == (jail.Identity(uid, uid) if used else jail.Identity(65534, 65534))
+    assert ("is not used" in jail.note_on_account()) is not used
