@@ -45,6 +45,7 @@ class Memory(NamedTuple):
     salt: bytes = b""
     passwords: Tuple[str, ...] = ()
     hostname: Optional[str] = None
+    domain: Optional[str] = None  # that the host name was completed with
     ssh_keys: Optional[Tuple[str, ...]] = None
     ssh_user: Optional[str] = None
     user_data: Optional[str] = None  # sha256 of the copy that is kept
@@ -165,6 +166,7 @@ def save(system: "System", memory: Memory) -> None:
         "salt": memory.salt.hex(),
         "passwords": list(memory.passwords),
         "hostname": memory.hostname,
+        "domain": memory.domain,
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
         "ssh_user": memory.ssh_user,
         "user_data": memory.user_data,
@@ -253,6 +255,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
         passwords=tuple(_str(mark) for mark in _list(document.pop("passwords", []))),
         hostname=_optional(document.pop("hostname", None)),
+        domain=_optional(document.pop("domain", None)),
         ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
