@@ -30,7 +30,8 @@ MAX_POLL = 7 * 24 * 3600.0
 SWITCH = "true or false"
 OWNERS = ("auto", "csagent", "cloud-init")
 
-_DEVICE = re.compile(r"/dev/[A-Za-z0-9._:@+=/-]{1,200}\Z", re.ASCII)
+# Not the names that a medium gives itself: whoever makes a loop device chooses its label.
+_DEVICE = re.compile(r"/dev/(?!disk/by-(label|uuid|part))[A-Za-z0-9._:@+=/-]{1,200}\Z", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
@@ -264,7 +265,9 @@ def _devices(value: Any) -> Tuple[str, ...]:
         or len(names) > 16
         or not all(isinstance(name, str) and _DEVICE.match(name) and ".." not in name for name in names)
     ):
-        raise ValueError("must be a list of at most 16 devices, such as [/dev/loop0]")
+        raise ValueError(
+            "must be a list of at most 16 devices, such as [/dev/loop0], and not by their labels"
+        )
     return tuple(names)
 
 

@@ -139,7 +139,9 @@ def test_settings_that_others_could_have_written(tree: Path, where: str, owner: 
     assert str(tree / where) in str(caught.value) or f"/{where}" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["[loop0]", "/etc/passwd", "[/dev/../etc/x]", "5", "[/dev/a b]", "[5]"])
+@pytest.mark.parametrize(
+    "value", ["[loop0]", "/etc/passwd", "[/dev/../etc/x]", "5", "[/dev/a b]", "[5]", "[/dev/disk/by-label/x]"]
+)
 def test_a_device_is_a_path_in_dev(tree: Path, value: str) -> None:
     """What cannot name a device is an error with its line."""
     with pytest.raises(SettingsError, match="line 1: drive_devices: must be a list"):
