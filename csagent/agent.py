@@ -90,9 +90,12 @@ def instance_of(system: "System", observed: Observed) -> Optional[str]:
     platform = observed.found.platform
     if observed.observation.instance_id:
         return observed.observation.instance_id
+    last = applied.last_instance(system)
     if platform.cloudstack and platform.uuid:
-        return platform.uuid
-    return applied.last_instance(system)
+        from csagent.validation import same_uuid
+
+        return last if last and same_uuid(last, platform.uuid) else platform.uuid
+    return last
 
 
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":

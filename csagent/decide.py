@@ -142,6 +142,11 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings", 
     if named:
         return Leave("hostname", f"{named}: user-data has named this machine, and that stays", source)
     if name == memory.hostname:
+        if observation.domain and memory.domain is None and "." not in name:
+            reason = f"{name} was applied before; the domain {observation.domain} has come since"
+            return SetHostname(
+                "hostname", reason, source, name, observation.domain, wrong=bool(doubt), only_domain=True
+            )
         reason = f"{name} was applied before; a name given inside the VM stays"
         return Leave("hostname", _doubted(reason, doubt), source, wrong=bool(doubt))
     if _is_old_news("hostname", name, observation, memory, settings):

@@ -28,7 +28,10 @@ class Leave(NamedTuple):
 
 
 class SetHostname(NamedTuple):
-    """Make this the machine's name; `domain` completes it in /etc/hosts."""
+    """Make this the machine's name; `domain` completes it in /etc/hosts.
+
+    `only_domain`: the name was applied before; the domain has come since.
+    """
 
     datum: str
     reason: str
@@ -36,6 +39,7 @@ class SetHostname(NamedTuple):
     name: str = ""
     domain: Optional[str] = None
     wrong: bool = False
+    only_domain: bool = False
 
     @property
     def changes(self) -> bool:

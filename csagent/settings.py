@@ -11,7 +11,8 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
-from csagent.errors import SettingsError
+from csagent.errors import Distrusted, SettingsError
+from csagent.system import trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -29,6 +30,8 @@ MAX_POLL = 7 * 24 * 3600.0
 SWITCH = "true or false"
 OWNERS = ("auto", "csagent", "cloud-init")
 
+# Not the names that a medium gives itself: whoever makes a loop device chooses its label.
+_DEVICE = re.compile(r"/dev/(?!disk/by-(label|uuid|part))[A-Za-z0-9._:@+=/-]{1,200}\Z", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
@@ -43,6 +46,7 @@ class Settings(NamedTuple):
     network: bool = True
     cloud_init: str = "auto"
     drive_labels: Tuple[str, ...] = ("config-2",)
+    drive_devices: Tuple[str, ...] = ()
     wait: float = 10.0
     poll: float = 300.0
     create_user: bool = False
@@ -96,9 +100,11 @@ def _files(system: "System", config: Optional[str]) -> Iterator[Tuple[str, bytes
         return
     for path in [MAIN_FILE, *system.tree.glob(DROP_INS)]:
         try:
-            raw = system.tree.read(path, SIZE_LIMIT + 1)
+            raw = trusted_path.read(system, path, trusted_path.ROOT, SIZE_LIMIT + 1)
         except FileNotFoundError:
             continue
+        except Distrusted as error:
+            raise SettingsError(f"{system.tree.shown(path)} says whom root obeys, and {error}") from None
         except OSError as error:
             raise SettingsError(f"{system.tree.shown(path)}: cannot be read ({error.strerror})") from None
         yield system.tree.shown(path), raw
@@ -263,6 +269,19 @@ def _labels(value: Any) -> Tuple[str, ...]:
     return tuple(names)
 
 
+def _devices(value: Any) -> Tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or len(names) > 16
+        or not all(isinstance(name, str) and _DEVICE.match(name) and ".." not in name for name in names)
+    ):
+        raise ValueError(
+            "must be a list of at most 16 devices, such as [/dev/loop0], and not by their labels"
+        )
+    return tuple(names)
+
+
 def seconds_between(low: float, high: float) -> Callable[[Any], float]:
     """A converter to a number of seconds; raises ValueError outside of the range."""
 
@@ -347,6 +366,13 @@ TABLE: Tuple[Setting, ...] = (
         _labels,
         "list of labels",
         "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
+    ),
+    Setting(
+        "drive_devices",
+        _devices,
+        "list of paths in /dev",
+        "Devices that may be config drives although they are no CD drive or disk of a hypervisor, such as "
+        "loop and device-mapper ones. Each needs the label, too.",
     ),
     Setting(
         "wait",

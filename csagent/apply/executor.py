@@ -132,8 +132,10 @@ class PlanExecutor:
         if isinstance(action, SetHostname):
             from csagent.apply import hostname
 
+            if action.only_domain:
+                return self._add_domain(action)
             hostname.set_hostname(self.system, action.name, action.domain)
-            self._remember(self.memory._replace(hostname=action.name))
+            self._remember(self.memory._replace(hostname=action.name, domain=action.domain))
         elif isinstance(action, WriteKeys):
             from csagent.apply import ssh_keys
 
@@ -170,6 +172,22 @@ class PlanExecutor:
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
         return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)
+
+    def _add_domain(self, action: SetHostname) -> Outcome:
+        """What cannot be written is tried again, and fails nothing: the name itself was applied before."""
+        from csagent.apply import hostname
+
+        reason = action.reason
+        try:
+            state = (
+                "applied"
+                if hostname.add_domain(self.system, action.name, action.domain or "")
+                else "unchanged"
+            )
+            self._remember(self.memory._replace(domain=action.domain))
+        except ApplyError as error:
+            state, reason = "unchanged", f"{reason}; {error}"
+        return Outcome(action.datum, state, reason, action.source, action.wrong)
 
     def _revoke_from_former(self, action: WriteKeys) -> None:
         """The account has changed: what CloudStack may revoke must not live on in the old one's file."""

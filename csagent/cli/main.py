@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from csagent.sources.request import Options
     from csagent.system.seams import System
 
+COMPLAINT_LIMIT = 4096  # characters: it may be made of several texts that came from somebody else
 GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
 
 
@@ -63,8 +64,10 @@ def _whence(error: BaseException) -> str:
 
 
 def _complain(text: str) -> None:
+    from csagent.console import one_line
+
     if sys.stderr is not None:
-        print(f"csagent: {' '.join(text.split())}", file=sys.stderr)
+        print(f"csagent: {' '.join(one_line(text, COMPLAINT_LIMIT).split())}", file=sys.stderr)
 
 
 def entry() -> None:
@@ -340,8 +343,13 @@ def _query(parsed: argparse.Namespace) -> int:
     from csagent.state.status_files import INSTANCE, wait_for
 
     instance = wait_for(parsed.root, INSTANCE, 0.0)
+    value = status.query(parsed.root, parsed.key, instance)
+    if sys.stdout.isatty():  # a script is given every byte, a terminal nothing that steers it
+        from csagent.console import safe
+
+        value = safe(value.decode("utf-8", "replace")).encode()
     sys.stdout.flush()
-    sys.stdout.buffer.write(status.query(parsed.root, parsed.key, instance))
+    sys.stdout.buffer.write(value)
     sys.stdout.flush()
     return EXIT_OK
 

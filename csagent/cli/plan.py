@@ -38,7 +38,10 @@ def verb(action: Action) -> str:
 def diff(system: "System", action: Action) -> List[str]:
     """Lines that begin with - and +; empty where nothing changes."""
     if isinstance(action, SetHostname):
-        now, new = hostname.preview(system, action.name)
+        if action.only_domain:
+            now, new = hostname.preview_domain(system, action.name, action.domain or "")
+        else:
+            now, new = hostname.preview(system, action.name)
         return [] if now == new else [*([f"-{now}"] if now else []), f"+{new}"]
     if isinstance(action, WriteKeys):
         try:

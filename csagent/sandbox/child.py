@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Optional
 
+from csagent.console import one_line
 from csagent.errors import JailError
 from csagent.system.child_process import ChildProcess
+
+if TYPE_CHECKING:
+    from csagent.sandbox.broker import Connected
 
 # What the children are called in messages.
 ROUTER_JOB = "router reader"
@@ -19,6 +23,12 @@ class Child(ChildProcess):
     """A running child of `csagent.sandbox.jail.start`."""
 
     _last: Any = None
+    connected: Optional["Connected"] = None  # what its broker says, where it has one
+
+    def _reap(self) -> None:
+        super()._reap()
+        if self.connected is not None:
+            self.connected.close()
 
     def collect(self) -> Iterator[Any]:
         for document in super().collect():
@@ -32,7 +42,7 @@ class Child(ChildProcess):
             JailError: it died, or its work raised; the message carries nothing it read.
         """
         if isinstance(self._last, dict) and set(self._last) == {"died"}:
-            raise JailError(f"{self.name}: {str(self._last['died'])[:REASON_LIMIT]}")
+            raise JailError(f"{self.name}: {one_line(str(self._last['died']), REASON_LIMIT)}")
         if isinstance(self._last, dict) and set(self._last) == {"done"}:
             return self._last["done"]
         raise JailError(f"{self.name}: {self.ending()}")

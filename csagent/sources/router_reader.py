@@ -14,6 +14,7 @@ from csagent.sources import jobs
 from csagent.sources.reader import Running, news_of, over, too_late
 
 if TYPE_CHECKING:
+    from csagent.sandbox.broker import Connected
     from csagent.sources.request import PassRequest
 
 LIFE = 30.0  # seconds of one child
@@ -49,6 +50,7 @@ class RouterReader:
         self._starting = starting
         self._places: Tuple[Place, ...] = ()
         self._running: Optional[Running] = None
+        self._connected: Optional["Connected"] = None  # of the child that runs, or ran last
         self._announced: Any = None  # what the child has found, before it heard from anybody
         self._so_far: Any = None  # the newest report on its way
         self._started = 0.0
@@ -87,6 +89,7 @@ class RouterReader:
         now = self._clock.monotonic()
         deadline = min(self._end - min(LAST_WORDS, (self._end - now) / 2), now + LIFE)
         child = jobs.start_router(self._request, deadline)
+        self._connected = child.connected
         self._running = Running(child, deadline + SLACK, "find and read the virtual router")
         self._announced = self._so_far = None
         self._started = now
@@ -154,7 +157,8 @@ class RouterReader:
 
         if self._announced is None:
             raise JailError("the router reader has not said whom it would ask")
-        news = checks.router_news(document, self._announced)
+        connected = None if self._connected is None else self._connected.endpoints()
+        news = checks.router_news(document, self._announced, connected)
         self.readings, self._places = news.readings, news.places
 
     def _fail(self, one: Running, outcome: str, detail: str) -> None:

@@ -24,7 +24,8 @@ RECORDED_LIMIT = 1 << 20
 LATEST = 1e11  # seconds since 1970, the year 5138
 ERROR_LIMIT = 4096  # bytes kept of what a command says on its standard error
 PIECE = 65536
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The distribution's own first: in /usr/local others than root may write (Debian's group staff does).
+SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 class Clock:

@@ -97,10 +97,11 @@ def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
         size = max(path.stat().st_size for path in images)
         for path in images:
             os.truncate(path, size)
-        guest.write("/etc/csagent/csagent.yaml", "poll: 0\nsources: [drive]\n")
         device = subprocess.check_output(
             ["losetup", "--find", "--show", "-r", str(images[0])], text=True
         ).strip()
+        settings = f"poll: 0\nsources: [drive]\ndrive_devices: [{device}]\n"
+        guest.write("/etc/csagent/csagent.yaml", settings)
         run(["losetup", "-d", device], 10)
         guest.do("mknod", device, "b", "7", device[len("/dev/loop") :])
         with guest.background("csagent", "daemon", "--wait", "1") as daemon:

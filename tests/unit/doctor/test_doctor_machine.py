@@ -96,6 +96,7 @@ def selinux(command: str, text: str) -> Callable[[Patient], None]:
 
 
 NO_ADDRESS = (Nic("eth0", 2, None, ()),)
+OVER = Lease("eth0", "systemd-networkd", "10.1.1.42", "10.1.1.1", ("10.1.1.1",), expires=NOW - 90_000.0)
 STALE = (Rejected("/var/lib/dhcp/dhclient.eth0.leases", "dhclient", "eth0", "expired 3 days ago"),)
 DENIED = (
     'type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=7 comm="csagent" name="shadow" dev="vda1"\n'
@@ -128,6 +129,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     "only an expired lease": (
         found(leases=(), rejected=STALE),
         *("warning", "leases", "no lease holds on eth0", "check the clock"),
+    ),
+    "a lease that is over by the clock": (
+        found(leases=(OVER,)),
+        *("warning", "clock", "by the clock", "timedatectl"),
     ),
     "password server refused": (
         place(1, "refused", "connection refused"),
