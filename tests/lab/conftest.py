@@ -147,6 +147,31 @@ def candidate() -> Callable[..., Candidate]:
     return make
 
 
+PEERS_GET = {
+    "client": ["LISTING_SECONDS"],
+    "connect": ["CONNECT_SECONDS"],
+    "dns": ["SECONDS"],
+    "http": ["REQUEST_SECONDS"],
+    "names": ["NAME_SECONDS"],
+    "password_protocol": ["ASK_SECONDS"],
+    "password_search": ["EVIDENCE_SECONDS", "LAST_WORD_SECONDS"],
+    "passwords": ["FRESH_SECONDS", "GRACE_SECONDS"],
+    "probe": ["LOADED_SECONDS"],
+    "search": ["GRACE_SECONDS"],
+}
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer gets ten minutes for what a router gets seconds for: what is late here is this machine.
+
+    It changes nothing for who answers. A test of one of these limits sets it back.
+    """
+    for module, names in PEERS_GET.items():
+        for name in names:
+            monkeypatch.setattr(f"csagent.sources.router.{module}.{name}", 600.0)
+
+
 @pytest.fixture
 def soon() -> Callable[[float], float]:
     """A deadline that many seconds from now."""
