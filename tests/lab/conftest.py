@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 import pytest
-from support.peers import Behaviour, Peer
+from support.peers import Behaviour, Peer, reset
 from support.running_daemon import Running
 from support.samples import CLOUD
 
@@ -18,12 +17,6 @@ from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Endpoint
 from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
-
-
-def reset(connection: socket.socket) -> None:
-    """Close with a RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def drip(connection: socket.socket, data: bytes, pause: float = 0.2) -> None:
