@@ -28,7 +28,7 @@ PASSWORD = "EXAMPLE-marker-fuzz"
 def fuzz(*words: str) -> Tuple[int, str, Dict[str, str]]:
     """Run the fuzzer as `./dev fuzz` does; its status, output, and the numbers of its last line."""
     command = [sys.executable, "-I", str(ROOT / "tests/fuzz/drives.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.stderr == ""
     words_of_it = done.stdout.splitlines()[-1].split()[1:]
     return done.returncode, done.stdout, dict(word.split("=", 1) for word in words_of_it)
@@ -157,5 +157,5 @@ def apply(tree: Path, router: Any, path: Path) -> "subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "csagent", "--root", str(tree), "apply", "--json", "--drive", str(path)]
     command += ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "80"}, check=False
+        command, capture_output=True, text=True, timeout=600, env={**os.environ, "COLUMNS": "80"}, check=False
     )

@@ -283,7 +283,7 @@ def test_after_warm_up_nothing_is_imported(servers: Any) -> None:
         [sys.executable, "-W", "error", "-c", script.replace("DEAD", repr([*dead, servers.free_port()]))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.stderr == ""
