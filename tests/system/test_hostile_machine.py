@@ -95,7 +95,7 @@ def shell(guest: Tree, script: str) -> None:
         env={**environment, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
 
@@ -586,7 +586,7 @@ class Box(Tree):
 
     def do(self, script: str) -> str:
         done = subprocess.run(
-            [*self.prefix, "sh", "-ec", script], capture_output=True, text=True, timeout=60, cwd="/"
+            [*self.prefix, "sh", "-ec", script], capture_output=True, text=True, timeout=600, cwd="/"
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
