@@ -36,11 +36,11 @@ def fuzz(*words: str) -> Tuple[int, str, Dict[str, str]]:
 
 def test_a_slice_of_mutants_breaks_nothing(tmp_path: Path) -> None:
     """350 mutants: no traceback, no child past its deadline or limit, no value from outside the drive."""
-    code, said, numbers = fuzz("--seed", "4", "--count", "350", "--seconds", "18", "--keep", str(tmp_path))
+    code, said, numbers = fuzz("--seed", "4", "--count", "350", "--keep", str(tmp_path))
     assert code == 0, said
     assert numbers["failures"] == "0" and list(tmp_path.iterdir()) == []
-    # On a busy machine the time ends it. Mutants must be neither all dead nor all whole.
-    assert int(numbers["count"]) > 30 and int(numbers["ok"]) > 3 and int(numbers["malformed"]) > 10, said
+    # Mutants must be neither all dead nor all whole.
+    assert int(numbers["count"]) == 350 and int(numbers["ok"]) > 3 and int(numbers["malformed"]) > 10, said
 
 
 def test_a_mutant_is_the_same_each_time(tmp_path: Path) -> None:
