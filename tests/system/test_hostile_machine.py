@@ -56,7 +56,7 @@ class Holder:
 
     def close(self) -> str:
         try:
-            _out, error = self._process.communicate(timeout=10)
+            _out, error = self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             _out, error = self._process.communicate()
@@ -665,7 +665,7 @@ def test_a_chpasswd_that_is_against_us(box: Box, case: str) -> None:
         box.do(spoil)
     start = time.monotonic()
     first = box.apply()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 200
     first.failed_alone("password", words)
     assert box.router.acknowledged == [] and box.router.waiting("127.0.0.1") == PASSWORD
     box.do(mend)
