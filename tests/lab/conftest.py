@@ -156,13 +156,13 @@ PEERS_GET = {
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer gets ten minutes for what a router gets seconds for: what is late here is this machine.
+    """A peer gets an hour for what a router gets seconds for: what is late here is this machine.
 
     It changes nothing for who answers. A test of one of these limits sets it back.
     """
     for module, names in PEERS_GET.items():
         for name in names:
-            monkeypatch.setattr(f"csagent.sources.router.{module}.{name}", 600.0)
+            monkeypatch.setattr(f"csagent.sources.router.{module}.{name}", 3600.0)
 
 
 @pytest.fixture

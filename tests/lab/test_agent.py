@@ -23,6 +23,7 @@ from csagent.lab import drive
 from csagent.lab.router import LabRouter
 
 WAIT = 8.0  # seconds to wait where nobody answers; a child needs a twentieth of that to have asked
+NEVER = "36000"  # seconds; who sits them out is killed long before (PATIENCE)
 
 
 @pytest.fixture
@@ -288,8 +289,8 @@ def test_grace_for_a_dead_router_beside_a_drive(guest: Guest, servers: Any, tmp_
     port = servers.free_port()
     image = make_drive(tmp_path / "d.iso")
     start = time.monotonic()
-    done = guest.run("apply", "--router", f"127.0.0.1:{port}", "--drive", str(image), "--wait", "500")
-    assert done.code == 0 and 2.5 < time.monotonic() - start < 60
+    done = guest.run("apply", "--router", f"127.0.0.1:{port}", "--drive", str(image), "--wait", NEVER)
+    assert done.code == 0 and time.monotonic() - start > 2.5
 
 
 # --- bad input ---
@@ -394,7 +395,7 @@ def test_dead_router(guest: Guest, servers: Any) -> None:
     start = time.monotonic()
     done = guest.run("apply", "--router", f"127.0.0.1:{port}", "--wait", str(WAIT))
     assert done.code == 4 and done.err.count("\n") == 1 and "refused" in done.err
-    assert WAIT - 1.0 < time.monotonic() - start < 10 * WAIT
+    assert time.monotonic() - start > WAIT - 1.0
 
 
 def test_silent_router(guest: Guest) -> None:
@@ -403,14 +404,13 @@ def test_silent_router(guest: Guest) -> None:
         start = time.monotonic()
         done = guest.run("fetch", "--router", f"127.0.0.1:{listener.getsockname()[1]}", "--wait", str(WAIT))
         assert done.code == 4 and "timeout" in done.err
-        assert WAIT - 1.0 < time.monotonic() - start < 10 * WAIT
+        assert time.monotonic() - start > WAIT - 1.0
 
 
 def test_no_source_at_all(guest: Guest) -> None:
     """A tree without anything to ask ends at once, with 4 and one line."""
-    start = time.monotonic()
-    done = guest.run("apply", "--wait", "500")
-    assert done.code == 4 and done.err.count("\n") == 1 and time.monotonic() - start < 60
+    done = guest.run("apply", "--wait", NEVER)
+    assert done.code == 4 and done.err.count("\n") == 1
     status = guest.run("status")
     assert status.code == 0 and "no CloudStack source" in status.out
 
@@ -606,7 +606,7 @@ def test_status_and_query(guest: Guest, router: LabRouter) -> None:
     assert early.code == 1 and "no pass has ended yet" in early.err and early.err.count("\n") == 1
     thread = threading.Timer(0.7, lambda: guest.run("apply", *places(router)))
     thread.start()
-    waited = guest.run("status", "--wait", "500", "--json")
+    waited = guest.run("status", "--wait", NEVER, "--json")
     thread.join()
     assert waited.code == 0 and waited.json["instance_id"] == INSTANCE
     assert waited.json["data"]["hostname"]["source"].startswith("router")

@@ -64,5 +64,5 @@ def test_a_long_wait_is_several_children(
     monkeypatch.setattr(router_reader, "LIFE", 3.0)
     began = time.monotonic()
     seen = look(tree, servers.free_port(), 8)
-    assert 7 <= time.monotonic() - began < 80 and 2 <= len(started) <= 4
+    assert 7 <= time.monotonic() - began < 300 and 2 <= len(started) <= 4
     assert not seen.source_found and seen.places[0].outcome == "refused"

@@ -202,7 +202,7 @@ def test_bad_servers_cost_a_deadline_and_give_no_password(live: System, servers:
     peer = servers.peer(lambda connection, _: behaviour(servers, connection))
     began = time.monotonic()
     reply = ask_peer(live, peer, 1.0 if outcome == "timeout" else HOUR)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert (reply.state, reply.outcome, reply.value) == ("unknown", outcome, None)
     assert "marker" not in repr(reply)
 
@@ -217,7 +217,7 @@ def test_a_length_ends_the_reply_of_a_server_that_does_not_close(live: System, s
     began = time.monotonic()
     reply = ask_peer(live, servers.peer(behaviour))
     assert reply.value == Secret(SECRET)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
 
 
 def test_nobody_listening(live: System, servers: Any) -> None:
@@ -679,7 +679,7 @@ def test_an_acknowledgement_that_fails_says_so(live: System, servers: Any, soon:
     endpoints.append(Endpoint("127.0.0.1", servers.free_port()))
     began = time.monotonic()
     places = passwords.acknowledge(live, endpoints, Secret(SECRET), soon(3))
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert [place.outcome for place in places] == ["timeout", "failed", "refused", "refused"]
     assert "marker" not in repr(places)
 

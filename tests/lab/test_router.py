@@ -1,7 +1,7 @@
 """look() and read() against virtual routers on loopback: whom they believe, and for whom they wait.
 
 No test looks whether something is fast. Where nobody is to be waited for, he never comes, and the deadline is
-an hour away (`HOUR`), so that whatever ends within a minute (`ends_soon`) has not waited.
+an hour away (`HOUR`), so that whatever ends within five minutes (`ends_soon`) has not waited.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ends_soon() -> Iterator[None]:
     """Long before the deadline of an hour."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
 
 
 def outcomes(answer: client.RouterAnswer) -> Dict[str, str]:

@@ -121,7 +121,7 @@ class Guest:
         try:
             yield process
             self.do("sh", "-c", "kill $(cat /run/background.pid)")
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()

@@ -67,7 +67,7 @@ def test_a_child_of_another_user_is_ended() -> None:
             os.kill(child.pid, 0)
         start = time.monotonic()
         child.kill()
-        assert time.monotonic() - start < 60 and os.getresuid() == (0, 0, 0)
+        assert time.monotonic() - start < 300 and os.getresuid() == (0, 0, 0)
 
     holds_without(CAP_KILL, check)
 

@@ -223,7 +223,7 @@ def test_a_command_that_hangs_has_a_deadline(tree: Path, monkeypatch: pytest.Mon
     system = replace(System.at(str(tree)), runner=Runner())
     began = time.monotonic()
     assert Situation(system, Settings()).ask("sleep", "3600") is None
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
 
 
 def test_in_time_returns_raises_and_gives_up() -> None:
