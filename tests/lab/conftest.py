@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 import pytest
-from support.peers import Behaviour, Peer
+from support.peers import Behaviour, Peer, reset
 from support.running_daemon import Running
 from support.samples import CLOUD
 
@@ -18,12 +17,6 @@ from csagent.lab.router import LabRouter
 from csagent.model import Candidate, Endpoint
 from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
-
-
-def reset(connection: socket.socket) -> None:
-    """Close with a RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def drip(connection: socket.socket, data: bytes, pause: float = 0.2) -> None:
@@ -145,6 +138,31 @@ def candidate() -> Callable[..., Candidate]:
         )
 
     return make
+
+
+PEERS_GET = {
+    "client": ["LISTING_SECONDS"],
+    "connect": ["CONNECT_SECONDS"],
+    "dns": ["SECONDS"],
+    "http": ["REQUEST_SECONDS"],
+    "names": ["NAME_SECONDS"],
+    "password_protocol": ["ASK_SECONDS"],
+    "password_search": ["EVIDENCE_SECONDS", "LAST_WORD_SECONDS"],
+    "passwords": ["FRESH_SECONDS", "GRACE_SECONDS"],
+    "probe": ["LOADED_SECONDS"],
+    "search": ["GRACE_SECONDS"],
+}
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer gets an hour for what a router gets seconds for: what is late here is this machine.
+
+    It changes nothing for who answers. A test of one of these limits sets it back.
+    """
+    for module, names in PEERS_GET.items():
+        for name in names:
+            monkeypatch.setattr(f"csagent.sources.router.{module}.{name}", 3600.0)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -19,11 +18,11 @@ from csagent.sources.drive import device
 ROOT = Path(device.__file__).parents[3]
 IMAGES = sorted((ROOT / "tests/fixtures/iso").glob("*.iso"))
 OUTCOMES = {"ok", "absent", "malformed", "foreign", "failed"}
-SECONDS = 6.0
+SECONDS = 60.0  # the limit of processor time ends it after three of those, however slow the machine is
 
 # A process of its own, since pytest's is too large for the limits; in it, what the agent does.
 PROGRAM = """
-import json, sys, time
+import json, resource, sys
 from csagent.sandbox import jail
 from csagent.errors import JailError, JailTimeout
 from csagent.sources.drive import device
@@ -41,7 +40,7 @@ def work(opened, say):
     return {"outcome": place.outcome, "detail": place.detail, "reading": reading is not None}
 
 for path in sys.argv[1:]:
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         who = jail.unprivileged()
         job = jail.Job("drive", system, lambda: prepare(path), work, jail.DRIVE, who)
@@ -50,7 +49,9 @@ for path in sys.argv[1:]:
         said = {"outcome": "timeout", "detail": str(error), "reading": False}
     except JailError as error:
         said = {"outcome": "killed", "detail": str(error), "reading": False}
-    print(json.dumps({**said, "seconds": time.monotonic() - start}))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({**said, "processor": processor}))
 """.replace("SECONDS", str(SECONDS))
 
 
@@ -61,7 +62,7 @@ def read_jailed(*paths: Path) -> List[Dict[str, Any]]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=(SECONDS + 1) * len(paths) + 20,
+        timeout=(SECONDS + 1) * len(paths) + 60,
         check=False,
     )
     assert done.stderr == ""
@@ -81,13 +82,11 @@ def test_a_good_drive_is_read_within_the_limits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
 def test_a_hostile_image_costs_one_child_and_a_few_seconds(path: Path) -> None:
-    """It ends with a reason, or with the child: never with a traceback, and within the deadline."""
-    start = time.monotonic()
+    """It ends with a reason, or with the child: with no traceback, and in few seconds of a processor."""
     (said,) = read_jailed(path)
     assert said["outcome"] in OUTCOMES | {"killed", "timeout"}
     assert said["detail"] and "\n" not in said["detail"]
-    assert said["seconds"] < SECONDS + 1
-    assert time.monotonic() - start < SECONDS + 10
+    assert said["processor"] < 5
 
 
 def test_the_hostile_images_are_there() -> None:

@@ -58,7 +58,7 @@ class Rounds(LabRouter):
     def __init__(self, *args: Any, sizes: Sequence[int], **options: Any) -> None:
         super().__init__(*args, **options)
         self.together: List[int] = []
-        self.waiting: List[str] = []
+        self._waiting: List[str] = []
         self.late: List[str] = []  # paths that were asked for after the last round
         self._sizes = list(sizes)
         self._turn = threading.Condition()
@@ -69,10 +69,10 @@ class Rounds(LabRouter):
             if mine == len(self._sizes):
                 self.late.append(path)
             else:
-                self.waiting.append(path)
-                if len(self.waiting) == self._sizes[mine]:
-                    self.together.append(len(self.waiting))
-                    self.waiting = []
+                self._waiting.append(path)
+                if len(self._waiting) == self._sizes[mine]:
+                    self.together.append(len(self._waiting))
+                    self._waiting = []
                     self._turn.notify_all()
                 self._turn.wait_for(lambda: len(self.together) > mine, PATIENCE)
         return super().page(path, source)

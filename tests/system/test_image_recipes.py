@@ -38,7 +38,7 @@ def run(command: Sequence[object], **more: str) -> "subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
     )
 
 

@@ -89,7 +89,7 @@ def test_lintian_finds_nothing(debs: Tuple[Path, Path], libraries: Tuple[Path, P
             ["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )
         assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr

@@ -197,7 +197,7 @@ def test_the_resident_process_pays_for_no_import() -> None:
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {code}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
         check=True,
     )
     assert "csagent.log" in done.stdout.split()

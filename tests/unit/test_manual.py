@@ -32,7 +32,7 @@ PAGES = ("csagent.1", "csagent-lab.1", "csagent.8", "csagent.yaml.5")
 BASH_SCRIPT, FISH_SCRIPT = "bash-completion/completions/csagent", "fish/vendor_completions.d/csagent.fish"
 ZSH_SCRIPT = "zsh/site-functions/_csagent"
 SCRIPTS = (BASH_SCRIPT, ZSH_SCRIPT, FISH_SCRIPT)
-DEADLINE = 60.0
+DEADLINE = 600.0
 
 
 def make(directory: Path, **environment: str) -> Dict[str, str]:

@@ -116,10 +116,10 @@ def test_bad_settings_are_one_line(tree: Path, text: str, words: list[str]) -> N
 )
 def test_yaml_bombs_end_soon(tree: Path, text: str) -> None:
     """What takes PyYAML seconds, gigabytes or a crash is refused within two seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SettingsError):
         load(tree, text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_config_option_replaces_both_places(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -175,7 +175,7 @@ from csagent.cli.main import main
 sys.exit(main(["--root", sys.argv[2], "doctor"]))
 """
     words = [sys.executable, "-c", script, str(heard), str(patient.root)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert heard.read_text() == "socket.connect (('127.0.0.1', 9),)\n"  # the hook's own proof
 
@@ -207,9 +207,9 @@ def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
         yield OK
         over.wait(60)
 
-    first, second = engine.run("disk", hanging, situation(tree), patience=0.2)
+    first, second = engine.run("disk", hanging, situation(tree), patience=2.0)
     over.set()
-    assert first == OK and second.saw == "this probe did not end within 0.2 s"
+    assert first == OK and second.saw == "this probe did not end within 2 s"
 
 
 def test_every_probe_is_guarded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,17 +226,19 @@ def test_a_command_that_hangs_has_a_deadline(tree: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(context, "DEADLINE", 0.3)
     system = replace(System.at(str(tree)), runner=Runner())
     began = time.monotonic()
-    assert Situation(system, Settings()).ask("sleep", "60") is None
-    assert time.monotonic() - began < 10
+    assert Situation(system, Settings()).ask("sleep", "3600") is None
+    assert time.monotonic() - began < 300
 
 
 def test_in_time_returns_raises_and_gives_up() -> None:
     """The value, the error, or TimeoutError."""
-    assert in_time(5, lambda: 7) == 7
+    assert in_time(60, lambda: 7) == 7
     with pytest.raises(KeyError):
-        in_time(5, lambda: {}["x"])
+        in_time(60, lambda: {}["x"])
+    over = threading.Event()
     with pytest.raises(TimeoutError):
-        in_time(0.05, lambda: time.sleep(1))
+        in_time(0.05, over.wait)
+    over.set()
 
 
 def test_observing_that_fails_is_a_finding(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

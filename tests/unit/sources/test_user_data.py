@@ -89,7 +89,7 @@ def test_a_long_text_takes_no_long_time(content: bytes) -> None:
     """No pattern backtracks over the whole of 768 KiB."""
     start = time.process_time()
     classify(content)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5.0
 
 
 @given(st.binary(max_size=300))
