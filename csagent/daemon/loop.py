@@ -14,6 +14,7 @@ from csagent.daemon import pass_process
 from csagent.daemon.schedule import CLOSE_LOOK, NEVER, PassReport, Schedule
 from csagent.daemon.watch import Watch
 from csagent.errors import JailError, UsageError
+from csagent.system.slowness import Patience
 from csagent.system.systemd import Signals, Watchdog, notify
 
 TYPE_CHECKING = False  # the resident daemon does without typing
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 READY_AFTER = 30.0  # seconds after which systemd is told READY though nothing was found yet
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
 SLACK = 90.0  # seconds beyond all its waits after which a pass is taken for stuck
+LONGEST = 3600.0  # seconds of a pass that is starved of processor time
 
 
 def readable(waiting: Sequence[Any], seconds: Optional[float]) -> Sequence[Any]:
@@ -64,8 +66,7 @@ class Daemon:
         self.world: Dict[str, Any] = {}  # settings and what to watch, as the last pass said
         self.process: Optional[pass_process.PassProcess] = None
         self.report: Dict[str, Any] = {}  # the last thing that it has said of itself
-        self.began = 0.0
-        self.stuck_at = NEVER
+        self.patience: Optional[Patience] = None  # with the pass under way
         self.reload_wanted = False
         self.rereading = False  # the pass under way reads the settings anew
         self.complaint = self.note = ""
@@ -97,7 +98,8 @@ class Daemon:
         """Sleep until something happens, and take it in."""
         self.watchdog.feed()
         now = self.now()
-        moments = [self.schedule.due if self.process is None else min(self.stuck_at, self.schedule.cut_at)]
+        stuck_at = NEVER if self.patience is None else self.patience.ends
+        moments = [self.schedule.due if self.process is None else min(stuck_at, self.schedule.cut_at)]
         moments += [now + self.watchdog.left(), self.watch.next_look, self.readiness.due]
         left = max(0.0, min(moments) - now)
         waiting: List[Any] = [self.signals, *self.watch.sources]
@@ -131,10 +133,9 @@ class Daemon:
             "quiet": self.schedule.quiet,
         }
         self.schedule.begin(now)
-        self.began = now
-        self.stuck_at = now + READY_AFTER + SLACK
         try:
             self.process = self.start(self.prepare, request, self.log)
+            self.patience = Patience(self.process.pid, READY_AFTER + SLACK, now, LONGEST)
         except JailError as error:
             self._failed(str(error))
 
@@ -143,9 +144,10 @@ class Daemon:
         if self.process is None:
             return
         if self.process not in ready:
-            if self.now() >= self.stuck_at:
+            if self.patience is not None and self.patience.over(self.now()):
                 self._say_failed("the pass is stuck; it is ended, and no other begun before it is gone")
-                self.stuck_at = self.now() + SLACK  # what hangs in the kernel does not end at once
+                # What hangs in the kernel does not end at once.
+                self.patience = Patience(self.process.pid, SLACK, self.now(), SLACK)
                 self.process.end()
             return
         for document in self.process.documents():
@@ -161,7 +163,8 @@ class Daemon:
     def _learn(self, world: Dict[str, Any]) -> None:
         self.world = world
         self.watch.of(world)
-        self.stuck_at = self.began + float(world["longest"]) + SLACK
+        if self.process is not None:
+            self.patience = Patience(self.process.pid, float(world["longest"]) + SLACK, self.now(), LONGEST)
         if self.rereading:
             self.log.info("settings reread", event="reload")
             self._reloaded()

@@ -7,13 +7,13 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
 from csagent.lab import drive as lab
+from csagent.sandbox import jail
 from csagent.sources.drive import device
 
 ROOT = Path(device.__file__).parents[3]
@@ -23,7 +23,7 @@ SECONDS = 6.0
 
 # A process of its own, since pytest's is too large for the limits; in it, what the agent does.
 PROGRAM = """
-import json, sys, time
+import json, resource, sys, time
 from csagent.sandbox import jail
 from csagent.errors import JailError, JailTimeout
 from csagent.sources.drive import device
@@ -40,8 +40,12 @@ def work(opened, say):
     reading, place = device.read(opened)
     return {"outcome": place.outcome, "detail": place.detail, "reading": reading is not None}
 
+def used():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
 for path in sys.argv[1:]:
-    start = time.monotonic()
+    before = used()
     try:
         who = jail.unprivileged()
         job = jail.Job("drive", system, lambda: prepare(path), work, jail.DRIVE, who)
@@ -50,7 +54,7 @@ for path in sys.argv[1:]:
         said = {"outcome": "timeout", "detail": str(error), "reading": False}
     except JailError as error:
         said = {"outcome": "killed", "detail": str(error), "reading": False}
-    print(json.dumps({**said, "seconds": time.monotonic() - start}))
+    print(json.dumps({**said, "processor": used() - before}))
 """.replace("SECONDS", str(SECONDS))
 
 
@@ -61,7 +65,7 @@ def read_jailed(*paths: Path) -> List[Dict[str, Any]]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=(SECONDS + 1) * len(paths) + 20,
+        timeout=60 * len(paths) + 60,
         check=False,
     )
     assert done.stderr == ""
@@ -81,13 +85,11 @@ def test_a_good_drive_is_read_within_the_limits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
 def test_a_hostile_image_costs_one_child_and_a_few_seconds(path: Path) -> None:
-    """It ends with a reason, or with the child: never with a traceback, and within the deadline."""
-    start = time.monotonic()
+    """It ends with a reason, or with the child: never with a traceback, and within the processor time."""
     (said,) = read_jailed(path)
     assert said["outcome"] in OUTCOMES | {"killed", "timeout"}
     assert said["detail"] and "\n" not in said["detail"]
-    assert said["seconds"] < SECONDS + 1
-    assert time.monotonic() - start < SECONDS + 10
+    assert said["processor"] < jail.DRIVE.cpu + 2  # and its libraries
 
 
 def test_the_hostile_images_are_there() -> None:

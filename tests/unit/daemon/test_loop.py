@@ -41,6 +41,8 @@ class Pass(NamedTuple):
 class FakePass:
     """A pass that takes its wait where it finds nothing, and a second where it does."""
 
+    pid = 1 << 25  # nobody's: it uses no processor time
+
     def __init__(self, said: Dict[str, Any], took: float) -> None:
         self.said, self.took, self.finished, self.stopped = said, took, False, False
 
@@ -230,6 +232,17 @@ def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
     assert killed and killed[0] == pytest.approx(READY_AFTER + 90)
+
+
+def test_a_pass_that_is_starved_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on with a small share of a processor: it is not begun again from nothing."""
+    machine = Machine([ALL, ALL])
+    monkeypatch.setattr("csagent.system.slowness.time.clock_gettime", lambda _clock: machine.time / 500)
+    slow = FakePass(ALL, 1000.0)
+    monkeypatch.setattr(slow, "end", lambda: pytest.fail("it was ended"))
+    turns = iter([slow])
+    machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
+    assert machine.run()[0].at > 1000
 
 
 def test_events_that_never_end_get_fewer_and_fewer_passes() -> None:
