@@ -21,6 +21,7 @@ from setuptools.command.sdist import sdist
 DATA = (
     "systemd/csagent.service",
     "systemd/csagent-host-keys.service",
+    "systemd/csagent-first-pass.service",
     "systemd/csagent-ready.target",
     "packaging/rpm/80-csagent.preset",
     "packaging/debian/csagent.yaml",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from csagent.log import Log
 
-READY_AFTER = 30.0  # seconds after which systemd is told READY though nothing was found yet
+BEGINNING = 30.0  # seconds until a pass has read the settings
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
 SLACK = 90.0  # seconds beyond all its waits after which a pass is taken for stuck
 LONGEST = 3600.0  # seconds of a pass that is starved of processor time
@@ -59,7 +59,6 @@ class Daemon:
         self.prepare, self.log = prepare, log
         self.start, self.now, self.sleep = start, now, sleep
         self.schedule = Schedule(now(), CLOSE_LOOK if wait is None else wait)
-        self.readiness = Readiness(now() + READY_AFTER)
         self.watchdog = Watchdog()
         self.signals = Signals()
         self.watch = Watch(log)
@@ -77,7 +76,8 @@ class Daemon:
         Raises:
             UsageError: the settings or the command line are wrong, at the start.
         """
-        notify("STATUS=looking for the virtual router and the config drive")
+        # What waits for the first pass is a unit of its own (systemd/csagent-first-pass.service).
+        notify("READY=1", "STATUS=looking for the virtual router and the config drive")
         try:
             while not self.signals.stop:
                 self._reload_if_asked()
@@ -100,7 +100,7 @@ class Daemon:
         now = self.now()
         stuck_at = NEVER if self.patience is None else self.patience.ends
         moments = [self.schedule.due if self.process is None else min(stuck_at, self.schedule.cut_at)]
-        moments += [now + self.watchdog.left(), self.watch.next_look, self.readiness.due]
+        moments += [now + self.watchdog.left(), self.watch.next_look]
         left = max(0.0, min(moments) - now)
         waiting: List[Any] = [self.signals, *self.watch.sources]
         waiting += [self.process] if self.process is not None else []
@@ -108,8 +108,6 @@ class Daemon:
         if self.signals in ready:
             self.signals.drain()
         self._hear_pass(ready)
-        if self.now() >= self.readiness.due:
-            self.readiness.be()
         for name in self.watch.news(ready):
             self.event(name)
         if self.process is not None and self.now() >= self.schedule.cut_at:
@@ -128,14 +126,14 @@ class Daemon:
         self.rereading, self.reload_wanted = self.reload_wanted, False
         request = {
             "settings": None if self.rereading else self.world.get("settings"),
-            "wait": self.schedule.wait(now, ready=self.readiness.told),
+            "wait": self.schedule.wait(now),
             "grace": self.schedule.grace(now, rereading=self.rereading),
             "quiet": self.schedule.quiet,
         }
         self.schedule.begin(now)
         try:
             self.process = self.start(self.prepare, request, self.log)
-            self.patience = Patience(self.process.pid, READY_AFTER + SLACK, now, LONGEST)
+            self.patience = Patience(self.process.pid, BEGINNING + SLACK, now, LONGEST)
         except JailError as error:
             self._failed(str(error))
 
@@ -171,7 +169,7 @@ class Daemon:
 
     def _reloaded(self) -> None:
         self.rereading = False
-        self.readiness.again()
+        notify("READY=1")  # sd_notify(3), RELOADING=1
 
     def _end(self, report: Dict[str, Any]) -> None:
         if report.get("usage") and not self.world:
@@ -194,7 +192,6 @@ class Daemon:
         if self.rereading:  # it did not come to that: the next one shall
             self._reloaded()
             self.reload_wanted = True
-        self.readiness.be()
         self.schedule.failed(self.now())
 
     def _say_failed(self, complaint: str) -> None:
@@ -209,7 +206,6 @@ class Daemon:
             self.log.warning(report["note"])
         self.note = report["note"]
         notify(f"STATUS={report['status']}")
-        self.readiness.be()
         self.schedule.passed(PassReport(report), float(self.world["poll"]), self.now())
 
     # --- signals ---
@@ -236,22 +232,3 @@ class Daemon:
             self.process.documents()
             if self.process.finished:
                 self.process = None
-
-
-class Readiness:
-    """Whether systemd was told READY, and when it will be at the latest."""
-
-    def __init__(self, due: float) -> None:
-        self.due = due  # NEVER once it was told
-        self.told = False
-
-    def be(self) -> None:
-        """Send READY=1 to systemd, the first time only."""
-        if not self.told:
-            self.told, self.due = True, NEVER
-            notify("READY=1")
-
-    def again(self) -> None:
-        """After a reload it has to be told anew (sd_notify(3), RELOADING=1)."""
-        if self.told:
-            notify("READY=1")

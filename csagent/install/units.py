@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from csagent.system.seams import System
 
-UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-ready.target")
+UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-first-pass.service", "csagent-ready.target")
 UNIT_DIRECTORY = "/etc/systemd/system"
 PRESET = "/etc/systemd/system-preset/80-csagent.preset"
 PACKAGE_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system")

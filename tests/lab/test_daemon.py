@@ -17,10 +17,11 @@ from support.running_daemon import CLOUD, until
 
 
 def test_a_pass_at_start_then_it_stays(daemon: Any, servers: Any) -> None:
-    """It applies at once, tells systemd READY and STATUS, stays, and ends within a second of SIGTERM."""
+    """READY at once; then it applies, says so in STATUS, stays, and ends within a second of SIGTERM."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port)
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
+    assert running.heard[0] == "READY=1"
     assert running.hostname() == "web01" and len(router.acknowledged) == 1
     assert running.told("STATUS=instance") and running.process.poll() is None
     assert running.stop() < 1.0
@@ -34,7 +35,7 @@ def test_a_late_router_is_caught_within_a_second(daemon: Any, servers: Any) -> N
     time.sleep(2.0)
     servers.lab(CLOUD, port=port, password_port=password_port)
     assert until(lambda: running.hostname() == "web01") < 1.5  # a second, and this machine's own pass
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
 
 
 def test_sigterm_in_the_middle_of_a_read(daemon: Any, servers: Any) -> None:
@@ -83,7 +84,7 @@ def test_sigterm_while_the_acknowledgement_hangs(daemon: Any, servers: Any, tree
     assert running.stop() < 1.0
     shadow = (tree / "etc/shadow").read_text()
     again = daemon(router.port, passwords.port)
-    until(lambda: again.told("READY=1"))
+    until(lambda: again.told("STATUS=instance"))
     assert told() == 2 and (tree / "etc/shadow").read_text() == shadow
 
 
@@ -93,7 +94,7 @@ def test_watchdog_hears_of_it_in_every_wait(daemon: Any, servers: Any) -> None:
     running = daemon(*late, "", watchdog="1000000")
     assert until(lambda: (running.told("W"), running.heard.count("WATCHDOG=1"))[1] >= 4) > 1.5
     servers.lab(CLOUD, port=late[0], password_port=late[1])
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     before = running.heard.count("WATCHDOG=1")
     assert until(lambda: (running.told("W"), running.heard.count("WATCHDOG=1"))[1] >= before + 4) > 1.0
 
@@ -102,7 +103,7 @@ def test_nobody_is_told_where_nobody_watches(daemon: Any, servers: Any) -> None:
     """Without WATCHDOG_USEC there is no sign of life, and no wake-up for one."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port)
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     status = Path(f"/proc/{running.process.pid}/status")
     switches = lambda: [line for line in status.read_text().splitlines() if "ctxt_switches" in line]  # noqa: E731
     time.sleep(0.5)
@@ -141,7 +142,7 @@ def test_reload_rereads_settings_and_runs_a_pass(daemon: Any, servers: Any, tree
     """SIGHUP: the settings are read again and a pass runs now; broken ones are reported only."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port, "poll: 0\nhostname: false\n")
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     assert running.hostname() == "debian"
     (tree / "settings.yaml").write_text("poll: 0\n")
     running.process.send_signal(signal.SIGHUP)
@@ -197,7 +198,7 @@ def test_sigterm_right_after_a_reload(daemon: Any, servers: Any, delay: float) -
     """The pass that has just been forked hears of it too."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port, "poll: 0\n")
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     router.latency = 2.0
     running.process.send_signal(signal.SIGHUP)
     time.sleep(delay)

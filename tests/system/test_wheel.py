@@ -21,7 +21,10 @@ import csagent
 VERSION = csagent.__version__
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
-UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-ready.target")
+UNITS = (
+    *("csagent.service", "csagent-host-keys.service"),
+    *("csagent-first-pass.service", "csagent-ready.target"),
+)
 SHARED = (
     *("share/man/man1/csagent.1", "share/man/man1/csagent-lab.1"),
     *("share/man/man5/csagent.yaml.5", "share/man/man8/csagent.8"),
