@@ -21,6 +21,7 @@ from setuptools.command.sdist import sdist
 DATA = (
     "systemd/csagent.service",
     "systemd/csagent-host-keys.service",
+    "systemd/csagent-first-pass.service",
     "systemd/csagent-ready.target",
     "systemd/csagent-user-data.path",
     "systemd/csagent-user-data.service",

@@ -15,6 +15,7 @@ from csagent.daemon.schedule import CLOSE_LOOK, NEVER, PassReport, Schedule
 from csagent.daemon.watch import Watch
 from csagent.errors import JailError, UsageError
 from csagent.system.process import wait_for_orphans
+from csagent.system.slowness import Patience
 from csagent.system.systemd import Signals, Watchdog, notify
 
 TYPE_CHECKING = False  # the resident daemon does without typing
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
     from csagent.log import Log
 
-READY_AFTER = 30.0  # seconds after which systemd is told READY though nothing was found yet
+BEGINNING = 30.0  # seconds until a pass has read the settings
 STOP_PATIENCE = 10.0  # seconds that a pass has to finish the action it is at
 SLACK = 90.0  # seconds beyond all its waits after which a pass is taken for stuck
+LONGEST = 3600.0  # seconds of a pass that is starved of processor time
 
 
 def readable(waiting: Sequence[Any], seconds: Optional[float]) -> Sequence[Any]:
@@ -58,15 +60,13 @@ class Daemon:
         self.prepare, self.log = prepare, log
         self.start, self.now, self.sleep = start, now, sleep
         self.schedule = Schedule(now(), CLOSE_LOOK if wait is None else wait)
-        self.readiness = Readiness(now() + READY_AFTER)
         self.watchdog = Watchdog()
         self.signals = Signals()
         self.watch = Watch(log)
         self.world: Dict[str, Any] = {}  # settings and what to watch, as the last pass said
         self.process: Optional[pass_process.PassProcess] = None
         self.report: Dict[str, Any] = {}  # the last thing that it has said of itself
-        self.began = 0.0
-        self.stuck_at = NEVER
+        self.patience: Optional[Patience] = None  # with the pass under way
         self.reload_wanted = False
         self.rereading = False  # the pass under way reads the settings anew
         self.complaint = self.note = ""
@@ -77,7 +77,8 @@ class Daemon:
         Raises:
             UsageError: the settings or the command line are wrong, at the start.
         """
-        notify("STATUS=looking for the virtual router and the config drive")
+        # What waits for the first pass is a unit of its own (systemd/csagent-first-pass.service).
+        notify("READY=1", "STATUS=looking for the virtual router and the config drive")
         try:
             while not self.signals.stop:
                 self._reload_if_asked()
@@ -98,8 +99,9 @@ class Daemon:
         """Sleep until something happens, and take it in."""
         self.watchdog.feed()
         now = self.now()
-        moments = [self.schedule.due if self.process is None else min(self.stuck_at, self.schedule.cut_at)]
-        moments += [now + self.watchdog.left(), self.watch.next_look, self.readiness.due]
+        stuck_at = NEVER if self.patience is None else self.patience.ends
+        moments = [self.schedule.due if self.process is None else min(stuck_at, self.schedule.cut_at)]
+        moments += [now + self.watchdog.left(), self.watch.next_look]
         left = max(0.0, min(moments) - now)
         waiting: List[Any] = [self.signals, *self.watch.sources]
         waiting += [self.process] if self.process is not None else []
@@ -107,8 +109,6 @@ class Daemon:
         if self.signals in ready:
             self.signals.drain()
         self._hear_pass(ready)
-        if self.now() >= self.readiness.due:
-            self.readiness.be()
         for name in self.watch.news(ready):
             self.event(name)
         if self.process is not None and self.now() >= self.schedule.cut_at:
@@ -127,16 +127,15 @@ class Daemon:
         self.rereading, self.reload_wanted = self.reload_wanted, False
         request = {
             "settings": None if self.rereading else self.world.get("settings"),
-            "wait": self.schedule.wait(now, ready=self.readiness.told),
+            "wait": self.schedule.wait(now),
             "grace": self.schedule.grace(now, rereading=self.rereading),
             "quiet": self.schedule.quiet,
         }
         wait_for_orphans()  # of a pass that was killed, which may have ended after it
         self.schedule.begin(now)
-        self.began = now
-        self.stuck_at = now + READY_AFTER + SLACK
         try:
             self.process = self.start(self.prepare, request, self.log)
+            self.patience = Patience(self.process.pid, BEGINNING + SLACK, now, LONGEST)
         except JailError as error:
             self._failed(str(error))
 
@@ -145,9 +144,10 @@ class Daemon:
         if self.process is None:
             return
         if self.process not in ready:
-            if self.now() >= self.stuck_at:
+            if self.patience is not None and self.patience.over(self.now()):
                 self._say_failed("the pass is stuck; it is ended, and no other begun before it is gone")
-                self.stuck_at = self.now() + SLACK  # what hangs in the kernel does not end at once
+                # What hangs in the kernel does not end at once.
+                self.patience = Patience(self.process.pid, SLACK, self.now(), SLACK)
                 self.process.end()
             return
         for document in self.process.documents():
@@ -164,14 +164,15 @@ class Daemon:
     def _learn(self, world: Dict[str, Any]) -> None:
         self.world = world
         self.watch.of(world)
-        self.stuck_at = self.began + float(world["longest"]) + SLACK
+        if self.process is not None:
+            self.patience = Patience(self.process.pid, float(world["longest"]) + SLACK, self.now(), LONGEST)
         if self.rereading:
             self.log.info("settings reread", event="reload")
             self._reloaded()
 
     def _reloaded(self) -> None:
         self.rereading = False
-        self.readiness.again()
+        notify("READY=1")  # sd_notify(3), RELOADING=1
 
     def _end(self, report: Dict[str, Any]) -> None:
         if report.get("usage") and not self.world:
@@ -194,7 +195,6 @@ class Daemon:
         if self.rereading:  # it did not come to that: the next one shall
             self._reloaded()
             self.reload_wanted = True
-        self.readiness.be()
         self.schedule.failed(self.now())
 
     def _say_failed(self, complaint: str) -> None:
@@ -209,7 +209,6 @@ class Daemon:
             self.log.warning(report["note"])
         self.note = report["note"]
         notify(f"STATUS={report['status']}")
-        self.readiness.be()
         self.schedule.passed(PassReport(report), float(self.world["poll"]), self.now())
 
     # --- signals ---
@@ -236,22 +235,3 @@ class Daemon:
             self.process.documents()
             if self.process.finished:
                 self.process = None
-
-
-class Readiness:
-    """Whether systemd was told READY, and when it will be at the latest."""
-
-    def __init__(self, due: float) -> None:
-        self.due = due  # NEVER once it was told
-        self.told = False
-
-    def be(self) -> None:
-        """Send READY=1 to systemd, the first time only."""
-        if not self.told:
-            self.told, self.due = True, NEVER
-            notify("READY=1")
-
-    def again(self) -> None:
-        """After a reload it has to be told anew (sd_notify(3), RELOADING=1)."""
-        if self.told:
-            notify("READY=1")

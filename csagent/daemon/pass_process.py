@@ -101,7 +101,7 @@ def _run(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signal
         say(writing, _world(system, settings, options, wait))
         from csagent.sources.request import PassRequest
 
-        asked = PassRequest(system, settings, options, wait, request["grace"], signals, log.info)
+        asked = PassRequest(system, settings, options, wait, request["grace"], True, signals, log.info)
         say(writing, _one_pass(asked, log, quiet=request["quiet"]))
     except (UsageError, SettingsError) as error:
         say(writing, {"error": str(error), "usage": True})

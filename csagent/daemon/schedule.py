@@ -187,17 +187,15 @@ class Schedule:
 
     # --- what a pass may wait ---
 
-    def wait(self, now: float, *, ready: bool) -> Optional[float]:
+    def wait(self, now: float) -> Optional[float]:
         """Seconds to wait for a source; None for those of the setting.
 
-        Args:
-            now: the moment.
-            ready: systemd was told READY; until then a pass is to end in good time for that.
+        The first pass is to end in good time for those who wait for it.
         """
         left = self._close_until - now
         if left <= 0:
             return None
-        return left if ready else min(left, FIRST_WAIT)
+        return min(left, FIRST_WAIT) if self._last is None else left
 
     def grace(self, now: float, *, rereading: bool) -> float:
         """Seconds for the router once a drive is read.

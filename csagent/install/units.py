@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 UNITS = (
-    *("csagent.service", "csagent-host-keys.service", "csagent-ready.target"),
+    *("csagent.service", "csagent-host-keys.service", "csagent-first-pass.service", "csagent-ready.target"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
     "csagent-user-data.target",
 )

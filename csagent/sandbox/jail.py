@@ -4,6 +4,7 @@ The child starts as a fork, so nothing is imported or executed anew. It runs in 
 
 - `prepare()`, with the rights of the parent: open the few files and devices that need root, and import
   whatever will be needed (a checkout or a virtual environment may be unreadable afterwards);
+  Then it says that it is ready, and knows how slow this machine is (`csagent.system.slowness`);
 - `work(prepared, say)`, after everything is gone: user, groups, capabilities, the right to gain any
   (PR_SET_NO_NEW_PRIVS), core dumps, and most of CPU, memory, files and processes (setrlimit(2)).
 
@@ -22,10 +23,11 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError, JailError, JailTimeout
-from csagent.sandbox.child import Child
+from csagent.sandbox.child import READY, Child
 from csagent.system import accounts, child_process
 from csagent.system.child_process import fork
 from csagent.system.process import PR_SET_DUMPABLE, die_with
+from csagent.system.slowness import slowness
 from csagent.system.systemd import SIGNALS
 
 if TYPE_CHECKING:
@@ -135,21 +137,28 @@ def start(job: Job) -> Child:
 def run(job: Job, timeout: float = 10.0, cancel: Optional["CancelFd"] = None) -> Any:
     """Fork the child, wait for it, and return its answer.
 
+    Args:
+        job: what it does.
+        timeout: seconds from when it is ready; more where it is starved of processor time.
+        cancel: readable: it is broken off.
+
     Raises:
-        JailTimeout: it was killed after `timeout` seconds.
+        JailTimeout: its time was over, and it was killed.
         JailError: it died, said nonsense, or was killed because `cancel` became readable.
     """
     child = start(job)
-    end = time.monotonic() + timeout
+    patience, ready = child.time_to_prepare(), False
     try:
         while True:
             child.drain()
             if child.finished:
                 return child.result()
-            left = end - time.monotonic()
-            if left <= 0:
+            if child.ready and not ready:
+                patience, ready = child.time_to_work(timeout), True
+            if patience.over(time.monotonic()):
                 raise JailTimeout(f"{job.name}: no answer within {timeout:g} s")
             waiting: List[Any] = [child] if cancel is None else [child, cancel]
+            left = max(0.0, patience.ends - time.monotonic())
             if cancel in select.select(waiting, [], [], left)[0]:
                 raise JailError(f"{job.name}: broken off, csagent was told to stop or to reload")
     finally:
@@ -168,6 +177,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
         parent: without it there is nothing to do.
     """
     code = 1
+    began = time.monotonic()
     try:
         os.setpgid(0, 0)
         _forget_the_parent((writing, *job.keep))
@@ -181,6 +191,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
             gc.disable()  # it would look again and again through what imports leave for good
             job.system.runner.grouped = True
             prepared = job.prepare()
+            job.system.clock.slowness = slowness(time.monotonic() - began, time.process_time())
             gc.freeze()
             gc.enable()
             _limit(job.limits, libc)
@@ -188,6 +199,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
                 _become(job.identity, libc)
                 _limit_processes(job.limits.processes)
             _harden(libc, parent)
+            say(READY)
             say({"done": job.work(prepared, say)})
             code = 0
         except CsagentError as error:

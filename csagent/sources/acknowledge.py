@@ -39,8 +39,6 @@ def acknowledge(
     """
     from csagent.sources import checks
 
-    deadline = system.clock.monotonic() + PATIENCE
-
     def prepare() -> Optional["Filters"]:
         # Imported while their files can still be read.
         from csagent.sandbox import codec, seccomp  # noqa: F401
@@ -61,6 +59,7 @@ def acknowledge(
         ]
         ports = [one.port for one in endpoints]
         fenced, _ = Fence(system, filters, ports, given=given).close(system, known)
+        deadline = system.clock.monotonic() + system.clock.stretched(PATIENCE)
         return codec.encode(passwords.acknowledge(fenced, endpoints, value, deadline))
 
     try:

@@ -14,10 +14,11 @@ from csagent.sources import jobs
 from csagent.sources.reader import Running, over, too_late
 
 if TYPE_CHECKING:
+    from csagent.sandbox.child import Child
     from csagent.sources.request import PassRequest
+    from csagent.system.slowness import Patience
 
 PATIENCE = 6.0  # seconds for an image (field/dependencies#3)
-LOADING_PATIENCE = 20.0  # seconds for the library before it
 SCOUT_PATIENCE = 20.0
 AT_LEAST = 2.0  # seconds, however short the wait is
 MAX_DRIVES = 8
@@ -42,11 +43,13 @@ class DriveReaders:
     ) -> None:
         self.drives: Tuple[Drive, ...] = ()
         self.read_at: Optional[float] = None  # when one was read that may be this VM's
+        self.took = 0.0  # seconds from the beginning to `read_at`
         self._request = request
         self._clock = request.system.clock
         self._end = end
         self._dmi = dmi
         self._starting = starting
+        self._began = 0.0
         self._running: List[Running] = []
         self._readings: Dict[str, Reading] = {}
         self._places: Dict[str, Place] = {}
@@ -65,6 +68,7 @@ class DriveReaders:
         self._starting()
         self._running, self._readings, self._places = [], {}, {}
         self.read_at = None
+        self._began = self._clock.monotonic()
         if self._request.options.drive is not None:
             self._read(self._request.options.drive, "given by --drive", given=True)
         elif self._request.discovers:
@@ -72,16 +76,20 @@ class DriveReaders:
 
             if drives.worth_a_look(self._request.system, self._request.settings.drive_labels):
                 child = jobs.start_scout(self._request)
-                self._running = [Running(child, self._until(SCOUT_PATIENCE), "block devices with the label")]
+                self._running = [self._begun(child, "block devices with the label")]
 
     def _read(self, device: str, why: str, *, given: bool) -> None:
         child = jobs.start_drive(self._request, device, why, given=given)
-        self._running.append(Running(child, self._until(LOADING_PATIENCE), why, device))
+        self._running.append(self._begun(child, why, device))
 
-    def _until(self, patience: float) -> float:
-        """When to give up on a drive: its own patience, and not long after the whole wait is over."""
-        now = self._clock.monotonic()
-        return min(now + patience, max(self._end, now + AT_LEAST))
+    def _begun(self, child: "Child", why: str, device: str = "") -> Running:
+        return Running(child, self._bounded(child.time_to_prepare()), why, device)
+
+    def _bounded(self, patience: "Patience") -> "Patience":
+        """Over not long after the whole wait is, unless a slow child has what it needs."""
+        if self._request.patient:
+            return patience
+        return patience.at_most(max(self._end, self._clock.monotonic() + AT_LEAST))
 
     def changed(self) -> None:
         self.begin()
@@ -93,15 +101,20 @@ class DriveReaders:
     def collect(self, ready: Sequence[Any]) -> None:
         for one in [one for one in self._running if one.child in ready]:
             try:
-                said = sum(1 for _document in one.child.collect())
+                one.child.drain()
                 if one.child.finished:
                     self._running.remove(one)
                     self._take(one)
-                elif said and not one.ready:
-                    at = self._running.index(one)
-                    self._running[at] = one._replace(ready=True, ends=self._until(PATIENCE))
+                elif one.child.ready and not one.ready:
+                    self._works(one)
             except JailError as error:
                 self._fail(one, "malformed", str(error))
+
+    def _works(self, one: Running) -> None:
+        """From here on it reads, and has its time for that."""
+        patience = one.child.time_to_work(PATIENCE if one.device else SCOUT_PATIENCE)
+        at = self._running.index(one)
+        self._running[at] = one._replace(ready=True, patience=self._bounded(patience))
 
     def _take(self, one: Running) -> None:
         from csagent.sources import checks
@@ -117,6 +130,7 @@ class DriveReaders:
         self._readings[one.device] = news.reading
         if news.reading.instance_id is not None and self._may_be_ours(news.reading.instance_id):
             self.read_at = self._clock.monotonic()
+            self.took = self.read_at - self._began
 
     def _take_list(self, listed: Sequence[Drive]) -> None:
         """Begin to read those that may be read; the others are named, each with the reason."""

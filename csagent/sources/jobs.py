@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FINDER_PATIENCE = 20.0  # seconds
 
 
-def start_router(request: "PassRequest", deadline: float) -> Child:
+def start_router(request: "PassRequest", seconds: float, until: Optional[float] = None) -> Child:
     """Find the candidates, ask them until one is believed, and read it.
 
     It says {"found": what was found} before anything is asked; the answer is {"readings", "places"}, and
@@ -33,7 +33,8 @@ def start_router(request: "PassRequest", deadline: float) -> Child:
     Args:
         request: a router named in its options is the only candidate; where it says `once`, each candidate is
             asked once only.
-        deadline: on the monotonic clock.
+        seconds: that it asks, once it has found whom; more where this machine is slow.
+        until: on the monotonic clock, the end in any case.
 
     Raises:
         JailError: there is no process for it.
@@ -47,7 +48,7 @@ def start_router(request: "PassRequest", deadline: float) -> Child:
                 ROUTER_JOB,
                 request.system,
                 lambda: _prepare_router(request),
-                lambda prepared, say: _read_router(request, deadline, prepared, say, connected.writing),
+                lambda prepared, say: _read_router(request, seconds, until, prepared, say, connected.writing),
                 jail.READER,
                 jail.unprivileged(),
                 (connected.writing,),
@@ -86,7 +87,12 @@ def _prepare_router(request: "PassRequest") -> "Prepared":
 
 
 def _read_router(
-    request: "PassRequest", deadline: float, prepared: "Prepared", say: jail.Send, connected: int
+    request: "PassRequest",
+    seconds: float,
+    until: Optional[float],
+    prepared: "Prepared",
+    say: jail.Send,
+    connected: int,
 ) -> Any:
     from csagent.sandbox import codec
     from csagent.sources.router.egress import Fence
@@ -113,6 +119,8 @@ def _read_router(
         return {"readings": codec.encode(answer.readings), "places": codec.encode(answer.places)}
 
     fenced, resolve = fence.close(system, found.candidates)
+    deadline = system.clock.monotonic() + system.clock.stretched(seconds)
+    deadline = deadline if until is None else min(deadline, until)
     search = client.Question(fenced, found.candidates, found.platform, deadline, resolve)
     if request.once:
         return report(client.look(search))
@@ -198,8 +206,6 @@ def prepare_scout(system: "System", named: Sequence[str]) -> Any:
 def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> Child:
     """Read one drive, image file or directory; the answer is {"reading", "place"}.
 
-    It says {"ready": True} when it begins to read.
-
     Raises:
         JailError: there is no process for it.
     """
@@ -216,13 +222,12 @@ def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> 
         device.warm_up(opened)
         return opened, seccomp.load()
 
-    def work(prepared: "Prepared", say: jail.Send) -> Any:
+    def work(prepared: "Prepared", _say: jail.Send) -> Any:
         from csagent.sandbox import codec
         from csagent.sources.drive import device
 
         opened, filters = prepared
         seccomp.close(filters)
-        say({"ready": True})
         reading, place = device.read(opened, labels=request.settings.drive_labels)
         return {"reading": codec.encode(reading), "place": codec.encode(place)}
 

@@ -89,10 +89,10 @@ class _Observer:
         """Until a child, the kernel or a deadline has something to say."""
         now = self.request.system.clock.monotonic()
         running = [one for source in self.sources for one in source.running]
-        moments = [self.end, *(one.ends for one in running)]
+        moments = [self.end, *(one.patience.ends for one in running)]
         moments += [moment for source in self.sources for moment in source.moments]
         if self.drives.read_at is not None:
-            moments.append(self.drives.read_at + self.grace)
+            moments.append(self._grace_ends(self.drives.read_at))
         later = [moment for moment in moments if moment > now] or [now]
         waiting: List[Any] = [*self.changes.sources, *(one.child for one in running)]
         if self.request.cancel is not None:
@@ -109,13 +109,22 @@ class _Observer:
     def _is_over(self, now: float) -> bool:
         if self.drives.running:
             return False
-        if self.router.satisfied or now >= self.end:
+        if self.router.satisfied:
+            return True
+        if now >= self.end and not (self.request.patient and self.router.running):
             return True
         if self.drives.read_at is not None:
-            return not self.request.wants_router or now >= self.drives.read_at + self.grace
+            return not self.request.wants_router or now >= self._grace_ends(self.drives.read_at)
         if self.router.waits:
             return False
         return self.request.once or not self.request.discovers
+
+    def _grace_ends(self, read_at: float) -> float:
+        """Until when the router is waited for, once a drive is read.
+
+        Both began together: where that took long, the machine is slow, and the router's child slow with it.
+        """
+        return read_at + (max(self.grace, self.drives.took / 2) if self.grace else 0.0)
 
     def _observed(self) -> Observed:
         from csagent.sources.merge import merge

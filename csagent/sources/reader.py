@@ -8,13 +8,14 @@ from csagent.model import Place, Reading
 
 if TYPE_CHECKING:
     from csagent.sandbox.child import Child
+    from csagent.system.slowness import Patience
 
 
 class Running(NamedTuple):
-    """A reading child that runs, and when it has to end."""
+    """A reading child that runs, and how long it is waited for."""
 
     child: "Child"
-    ends: float  # when it is given up, on the monotonic clock
+    patience: "Patience"
     why: str
     device: str = ""  # of a drive reader
     ready: bool = False  # it has begun to read
@@ -65,8 +66,8 @@ class Source(Protocol):
 
 
 def over(running: Sequence[Running], now: float) -> List[Running]:
-    """The children that have passed their deadline."""
-    return [one for one in running if now >= one.ends]
+    """The children whose time is over."""
+    return [one for one in running if one.patience.over(now)]
 
 
 def too_late(one: Running) -> str:

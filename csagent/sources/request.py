@@ -39,6 +39,7 @@ class PassRequest(NamedTuple):
     options: Options = Options()
     wait: float = 10.0  # seconds to wait for a source; less than a second means one look
     grace: float = GRACE  # seconds that the router gets once a drive has been read
+    patient: bool = False  # a child that is starved of processor time has what it needs, also beyond `wait`
     cancel: Optional["CancelFd"] = None  # readable: the waiting (not the changing) ends early
     log: "Say" = nothing  # takes one line per decision, and its fields (docs/monitoring.md)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from csagent.sandbox.broker import Connected
     from csagent.sources.request import PassRequest
 
-LIFE = 30.0  # seconds of one child
+LIFE = 30.0  # seconds that one child asks
+LEAST = 2.0  # seconds, however late in the wait it begins
 SLACK = 2.0  # seconds beyond its deadline until it is given up
 FAILED_PAUSE = 2.0  # seconds before another child where one has died
 RESTART_AFTER = 1.0  # seconds that a child may go on after the leases have changed
@@ -53,7 +54,10 @@ class RouterReader:
         self._connected: Optional["Connected"] = None  # of the child that runs, or ran last
         self._announced: Any = None  # what the child has found, before it heard from anybody
         self._so_far: Any = None  # the newest report on its way
+        self.slowness = 1.0
         self._started = 0.0
+        self._announced_at: Optional[float] = None
+        self._life = LIFE
         self._again_at: Optional[float] = None
         self._stale = False  # the leases have changed since the child began
 
@@ -87,11 +91,12 @@ class RouterReader:
             self._running.child.kill()
         self._starting()
         now = self._clock.monotonic()
-        deadline = min(self._end - min(LAST_WORDS, (self._end - now) / 2), now + LIFE)
-        child = jobs.start_router(self._request, deadline)
+        end = self._end - min(LAST_WORDS, (self._end - now) / 2)
+        self._life = max(min(LIFE, end - now), LEAST if self._request.patient else 0.0)
+        child = jobs.start_router(self._request, self._life, None if self._request.patient else end)
         self._connected = child.connected
-        self._running = Running(child, deadline + SLACK, "find and read the virtual router")
-        self._announced = self._so_far = None
+        self._running = Running(child, child.time_to_prepare(), "find and read the virtual router")
+        self._announced = self._so_far = self._announced_at = None
         self._started = now
         self._stale = False
         self._again_at = None
@@ -110,9 +115,14 @@ class RouterReader:
     def tick(self, now: float) -> None:
         for one in over(self.running, now):
             self._fail(one, "timeout", too_late(one))
-        stale = self._stale and now - self._started >= RESTART_AFTER
-        if stale or (self._again_at is not None and now >= self._again_at):
+        if self._is_stale(now) or (self._again_at is not None and now >= self._again_at):
             self._start()
+
+    def _is_stale(self, now: float) -> bool:
+        """Whether the child has had its chance with the leases as they were; a slow one gets a longer one."""
+        if not self._stale or self._announced_at is None:
+            return False
+        return now - self._announced_at >= RESTART_AFTER * self.slowness
 
     def collect(self, ready: Sequence[Any]) -> None:
         if news_of(self._running, ready):
@@ -149,6 +159,10 @@ class RouterReader:
         """What it says before it hears from anybody: who may be believed, and acknowledged to."""
         from csagent.sources import checks
 
+        if self._running is not None:
+            child = self._running.child
+            self.slowness, self._announced_at = child.slowness, self._clock.monotonic()
+            self._running = self._running._replace(patience=child.time_to_work(self._life + SLACK))
         self._announced = checks.found_news(document)
         self.found = self._announced._replace(drives=self.found.drives, platform=self._dmi())
 

@@ -31,6 +31,12 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 class Clock:
     """Wall clock for what is written down, monotonic clock for every wait."""
 
+    slowness = 1.0  # times that things take here as long as elsewhere; a child that asks others measures it
+
+    def stretched(self, seconds: float) -> float:
+        """Seconds to wait for another, who would be waited for `seconds` on a machine that is not starved."""
+        return seconds * self.slowness
+
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
         return time.time()
@@ -90,6 +96,7 @@ class Runner:
     ) -> Completed:
         """Run a command to its end; `Completed` says how, nothing is raised.
 
+        Its time-out is doubled as long as it is starved of processor time (`csagent.system.slowness`).
         Secrets go in through `stdin`, never through `argv`, and never come back in `error`.
         """
         import subprocess
@@ -131,7 +138,9 @@ def _converse(
     import select
     import subprocess
 
-    end = time.monotonic() + timeout
+    from csagent.system.slowness import Patience
+
+    patience = Patience(child.pid, timeout, time.monotonic())
     unsaid = memoryview(stdin)
     streams = [stream for stream in (child.stdin, child.stdout, child.stderr) if stream is not None]
     talking, hearing = streams[:1], streams[1:]
@@ -139,9 +148,9 @@ def _converse(
     limits = dict(zip(hearing, (limit, ERROR_LIMIT)))
     os.set_blocking(talking[0].fileno(), False)
     while talking or hearing:
-        left = end - time.monotonic()
-        if left <= 0:
+        if patience.over(time.monotonic()):
             raise subprocess.TimeoutExpired(child.args, timeout)
+        left = max(0.0, patience.ends - time.monotonic())
         readable, writable, _ = select.select(hearing, talking, [], left)
         for stream in writable:
             try:
@@ -157,7 +166,7 @@ def _converse(
                 hearing.remove(stream)
                 stream.close()
             heard[stream] += piece[: limits[stream] - len(heard[stream])]
-    child.wait(max(0.0, end - time.monotonic()))
+    child.wait(max(0.0, patience.ends - time.monotonic()))
     output, problem = heard.values()
     return bytes(output), bytes(problem)
 

@@ -176,9 +176,14 @@ def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
     """Start daemons that end with the test."""
     started: List[Running] = []
 
-    def start(port: int, password_port: int, settings: str = "", *words: str, watchdog: str = "") -> Running:
+    def start(
+        port: Optional[int], password_port: int, settings: str = "", *words: str, watchdog: str = ""
+    ) -> Running:
         (tree / "settings.yaml").write_text(settings)
-        given = ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port), *words]
+        router = (
+            [] if port is None else ["--router", f"127.0.0.1:{port}", "--password-port", str(password_port)]
+        )
+        given = [*router, *words]
         started.append(Running(tree, ["--config", str(tree / "settings.yaml"), "daemon", *given], watchdog))
         return started[-1]
 

@@ -242,7 +242,7 @@ def test_the_finder(tries: Attempts, ground: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(finder, "look", lambda *_args, **_kwargs: attack(tries))
     monkeypatch.setattr(jobs, "FINDER_PATIENCE", PATIENCE)
     tree = System.at(str(ground))
-    child = jobs.start_router(PassRequest(tree, Settings(), wait=0.0), tree.clock.monotonic() + PATIENCE)
+    child = jobs.start_router(PassRequest(tree, Settings(), wait=0.0), PATIENCE)
     check(outcomes(child), tries)
     with pytest.raises(JailError) as caught:
         jobs.discover(tree, Settings())
@@ -292,7 +292,7 @@ def test_the_router_reader(
     monkeypatch.setattr(client, "look", look)
     options = Options(router=(candidate.address, candidate.port), password_port=candidate.port)
     try:
-        child = jobs.start_router(PassRequest(System.at(str(ground)), Settings(), options, 0.0), deadline)
+        child = jobs.start_router(PassRequest(System.at(str(ground)), Settings(), options, 0.0), 20.0)
         check(outcomes(child), tries)
         until(lambda: candidate.connections >= 1)  # the connection is there, its server may not have been
     finally:
@@ -364,9 +364,7 @@ def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyP
     try:
         options = Options(router=(peer.address, peer.port), password_port=peer.port)
         tree = System.at(str(ground))
-        child = jobs.start_router(
-            PassRequest(tree, Settings(), options, 0.0), tree.clock.monotonic() + PATIENCE
-        )
+        child = jobs.start_router(PassRequest(tree, Settings(), options, 0.0), PATIENCE)
         while not child.finished:
             child.drain()
         assert child.result()["readings"] == [] and peer.connections >= 1

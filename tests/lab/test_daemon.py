@@ -23,10 +23,11 @@ from support.running_daemon import CLOUD, PATIENCE, until
 
 
 def test_a_pass_at_start_then_it_stays(daemon: Any, servers: Any) -> None:
-    """It applies at once, tells systemd READY and STATUS, stays, and ends at SIGTERM."""
+    """READY at once; then it applies, says so in STATUS, stays, and ends within a second of SIGTERM."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port)
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
+    assert running.heard[0] == "READY=1"
     assert running.hostname() == "web01" and len(router.acknowledged) == 1
     assert running.told("STATUS=instance") and running.process.poll() is None
     running.stop()
@@ -46,7 +47,7 @@ def test_a_late_router_is_caught(daemon: Any, servers: Any) -> None:
     router = Held(CLOUD, port=starting.port, answers=99)
     servers.started(router)
     until(lambda: running.hostname() == "web01")
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
 
 
 def test_sigterm_in_the_middle_of_a_read(daemon: Any, servers: Any) -> None:
@@ -104,7 +105,7 @@ def test_sigterm_while_the_acknowledgement_hangs(daemon: Any, servers: Any, tree
     running.stop()
     shadow = (tree / "etc/shadow").read_text()
     again = daemon(router.port, passwords.port)
-    until(lambda: again.told("READY=1"))
+    until(lambda: again.told("STATUS=instance"))
     assert told() == 2 and (tree / "etc/shadow").read_text() == shadow
 
 
@@ -120,7 +121,7 @@ def test_watchdog_hears_of_it_in_every_wait(daemon: Any, servers: Any) -> None:
     until(lambda: beats() >= reading + 4)
     silent.stop()
     servers.lab(CLOUD, port=silent.port, password_port=port)
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     resting = beats()
     until(lambda: beats() >= resting + 4)
     assert beats() <= (time.monotonic() - began) / 0.5
@@ -130,7 +131,7 @@ def test_nobody_is_told_where_nobody_watches(daemon: Any, servers: Any) -> None:
     """Without WATCHDOG_USEC there is no sign of life, and no wake-up for one."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port)
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     status = Path(f"/proc/{running.process.pid}/status")
 
     def rests() -> bool:
@@ -180,7 +181,7 @@ def test_reload_rereads_settings_and_runs_a_pass(daemon: Any, servers: Any, tree
     """SIGHUP: the settings are read again and a pass runs now; broken ones are reported only."""
     router = servers.lab(CLOUD)
     running = daemon(router.port, router.password_port, "poll: 0\nhostname: false\n")
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     assert running.hostname() == "debian"
     (tree / "settings.yaml").write_text("poll: 0\n")
     running.process.send_signal(signal.SIGHUP)
@@ -239,7 +240,7 @@ def test_sigterm_right_after_a_reload(daemon: Any, servers: Any, delay: float) -
     """The pass that has just been forked hears of it too."""
     router = servers.started(Held(CLOUD, answers=9999))
     running = daemon(router.port, router.password_port, "poll: 0\n")
-    until(lambda: running.told("READY=1"))
+    until(lambda: running.told("STATUS=instance"))
     router.hold()
     running.process.send_signal(signal.SIGHUP)
     time.sleep(delay)

@@ -22,7 +22,8 @@ VERSION = csagent.__version__
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 UNITS = (
-    *("csagent.service", "csagent-host-keys.service", "csagent-ready.target"),
+    *("csagent.service", "csagent-host-keys.service"),
+    *("csagent-first-pass.service", "csagent-ready.target"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
     "csagent-user-data.target",
 )

@@ -12,6 +12,7 @@ import pytest
 
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "csagent.service"
 TARGET = UNIT.with_name("csagent-ready.target")
+FIRST_PASS = UNIT.with_name("csagent-first-pass.service")
 MOST_EXPOSED = 2.5
 CAPABILITIES = {"CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_AUDIT_WRITE"}
 
@@ -48,10 +49,11 @@ def test_exposure_is_at_most_2_5() -> None:
     assert figures and float(figures[0]) <= MOST_EXPOSED, done.stdout + done.stderr
 
 
-def test_systemd_finds_nothing_wrong() -> None:
+@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS], ids=lambda unit: unit.stem)
+def test_systemd_finds_nothing_wrong(unit: Path) -> None:
     """`systemd-analyze verify` complains of nothing but that csagent may not be installed here."""
-    done = analyze("verify", "--man=no")
-    ours = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
+    done = analyze("verify", "--man=no", units=[unit])
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
     assert [line for line in ours if "/usr/bin/csagent is not executable" not in line] == []
 
 
@@ -74,13 +76,26 @@ def test_watchdog_memory_tasks_and_restarts_are_bounded() -> None:
 
 
 def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
-    """It is ordered after the notify-type service, fails with it, and no unit of ours pulls it in."""
-    target = settings(TARGET)
-    assert target["Requires"] == target["After"] == [UNIT.name] and settings()["Type"] == ["notify"]
+    """It is ordered after what waits for the pass, fails with it, and no unit of ours pulls either in."""
+    target, first_pass = settings(TARGET), settings(FIRST_PASS)
+    assert target["Requires"] == target["After"] == [f"{UNIT.name} {FIRST_PASS.name}"]
+    assert first_pass["BindsTo"] == first_pass["After"] == [UNIT.name]
+    assert first_pass["Type"] == ["oneshot"] and first_pass["DefaultDependencies"] == ["no"]
+    assert first_pass["ExecStart"] == ["/usr/bin/csagent --quiet status --wait 900"]
+    assert not any(key in first_pass for key in ("WantedBy", "RequiredBy"))
     assert target["DefaultDependencies"] == ["no"]
     assert target["Conflicts"] == ["shutdown.target"] and "shutdown.target" in target["Before"]
     assert "WantedBy" not in target and "RequiredBy" not in target
-    assert not any(TARGET.name in value for values in settings().values() for value in values)
+    for name in (TARGET.name, FIRST_PASS.name):
+        assert not any(name in value for values in settings().values() for value in values)
+
+
+def test_a_starved_machine_does_not_restart_it_for_ever() -> None:
+    """It has time to start with a thousandth of a processor, and a third where one service wants all."""
+    unit = settings()
+    assert unit["TimeoutStartSec"] == ["15min"] and unit["WatchdogSec"] == ["10min"]
+    weight = int(unit["StartupCPUWeight"][0])
+    assert weight < 100 and (weight + 100) / weight <= 3
 
 
 def test_systemd_finds_nothing_wrong_with_a_unit_that_waits(tmp_path: Path) -> None:
@@ -88,8 +103,8 @@ def test_systemd_finds_nothing_wrong_with_a_unit_that_waits(tmp_path: Path) -> N
     text = "[Unit]\nDefaultDependencies=no\nWants={0}\nAfter={0}\nBefore=basic.target\n{1}"
     waiting = tmp_path / "waiting.service"
     waiting.write_text(text.format(TARGET.name, "[Service]\nType=oneshot\nExecStart=/bin/true\n"))
-    done = analyze("verify", "--man=no", units=(UNIT, TARGET, waiting))
-    names = (UNIT.name, TARGET.name, waiting.name)
+    done = analyze("verify", "--man=no", units=(UNIT, FIRST_PASS, TARGET, waiting))
+    names = (UNIT.name, FIRST_PASS.name, TARGET.name, waiting.name)
     told = [
         line
         for line in (done.stdout + done.stderr).splitlines()

@@ -81,13 +81,19 @@ class _RouterRead:
         if http is None or chosen.instance_id is None:
             raise AssertionError("a candidate is believed only after it answered")
         reader = MetadataReader(http.get, chosen.place, self._deadline, self._clock, loaded=chosen.loaded)
-        listing = chosen.listing(min(LISTING_SECONDS, self._deadline - self._clock.monotonic()))
+        listing = chosen.listing(
+            min(self._clock.stretched(LISTING_SECONDS), self._deadline - self._clock.monotonic())
+        )
         tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
         chosen.close()  # while the password is waited for, others may need the connections
         if self._progress is not None and settled.empty():
             self._progress(self._answer(chosen, tree, PasswordOffer(reason="no answer so far")))
         try:
-            offer = settled.get(timeout=max(0.0, self._deadline + SLACK_SECONDS - self._clock.monotonic()))
+            offer = settled.get(
+                timeout=max(
+                    0.0, self._deadline + self._clock.stretched(SLACK_SECONDS) - self._clock.monotonic()
+                )
+            )
         except queue.Empty:
             offer = PasswordOffer(reason="no answer in time")
         return self._answer(chosen, tree, offer)

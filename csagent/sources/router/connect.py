@@ -79,7 +79,7 @@ def connect(system: System, endpoint: Endpoint, deadline: float) -> DeadlineSock
         socket.inet_pton(socket.AF_INET, endpoint.address)
     except (OSError, ValueError):
         raise Unreachable("not an IPv4 address") from None
-    soon = min(deadline, system.clock.monotonic() + CONNECT_SECONDS)
+    soon = min(deadline, system.clock.monotonic() + system.clock.stretched(CONNECT_SECONDS))
     try:
         connection = system.dialer.connect(endpoint, soon)
     except (OverflowError, ValueError):

@@ -87,7 +87,7 @@ def query(system: "System", server: "Endpoint", names: Sequence[str]) -> Iterato
     """
     import os
 
-    deadline = system.clock.monotonic() + SECONDS
+    deadline = system.clock.monotonic() + system.clock.stretched(SECONDS)
     with system.dialer.connect(server, deadline) as connection:
         for name in names:
             asked = question(name, int.from_bytes(os.urandom(2), "big"))

@@ -73,7 +73,7 @@ class Http:
         self._pool = _Pool(lambda: _Connection(endpoint.address, endpoint.port, dial))
 
     def _expiry(self) -> float:
-        return min(self._deadline, self._clock.monotonic() + REQUEST_SECONDS)
+        return min(self._deadline, self._clock.monotonic() + self._clock.stretched(REQUEST_SECONDS))
 
     def get(self, path: str, cap: int) -> Answer:
         """Ask for an absolute, already quoted path; the body may have `cap` bytes.

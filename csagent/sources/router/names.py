@@ -78,7 +78,8 @@ class Name:
                 self._began = now
                 self._running = start(self._work)
             while self._running:
-                left = (self._began or 0.0) + NAME_SECONDS - self._clock.monotonic()
+                patience = self._clock.stretched(NAME_SECONDS)
+                left = (self._began or 0.0) + patience - self._clock.monotonic()
                 if left <= 0:
                     raise TimedOut(f"{DATA_SERVER} was not resolved in time")
                 self._condition.wait(left)

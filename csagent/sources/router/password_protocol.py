@@ -99,7 +99,9 @@ def ask(system: System, endpoint: Endpoint, deadline: float, request: bytes = SE
     clock = system.clock
     began = clock.monotonic()
     try:
-        raw, closed = _exchange(system, endpoint, min(deadline, began + ASK_SECONDS), request)
+        raw, closed = _exchange(
+            system, endpoint, min(deadline, began + clock.stretched(ASK_SECONDS)), request
+        )
         reply = parse(raw, closed=closed)
     except ProbeError as error:
         reply = failure(error, answered=isinstance(error, Malformed))

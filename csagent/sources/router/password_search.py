@@ -51,7 +51,7 @@ class PasswordSearch:
             repeat: those that gave nothing are asked again for a while.
         """
         patience = PASSWORD_LOADED_SECONDS if chosen.loaded else PASSWORD_SECONDS
-        end = self._clock.monotonic() + patience
+        end = self._clock.monotonic() + self._clock.stretched(patience)
         while True:
             began = self._clock.monotonic()
             first, rest = groups(self._servers())
@@ -84,7 +84,7 @@ class PasswordSearch:
 
     def _await_evidence(self, answers: Sequence[Answered], chosen: Probe) -> None:
         """Before a password is judged, let the metadata of its address, or of its network, be known."""
-        end = min(self._deadline, self._clock.monotonic() + EVIDENCE_SECONDS)
+        end = min(self._deadline, self._clock.monotonic() + self._clock.stretched(EVIDENCE_SECONDS))
         believed = self.trust(chosen).believed
         for server, reply in answers:
             if reply.state != "offered":
@@ -98,7 +98,9 @@ class PasswordSearch:
     def last_word(self) -> PasswordOffer:
         """What they come to where no metadata is believed."""
         first, _ = groups(self._servers())
-        self._poller.wait(first, min(self._deadline, self._clock.monotonic() + LAST_WORD_SECONDS))
+        self._poller.wait(
+            first, min(self._deadline, self._clock.monotonic() + self._clock.stretched(LAST_WORD_SECONDS))
+        )
         return rule.offers(self._poller.answers(first), self.trust(None))
 
     def _servers(self) -> List[PasswordServer]:

@@ -29,6 +29,7 @@ class PasswordPoller:
     def __init__(self, system: System, deadline: float) -> None:
         self._system = system
         self._deadline = deadline
+        self._grace = system.clock.stretched(GRACE_SECONDS)
         self._condition = threading.Condition()
         self._servers: List[PasswordServer] = []
         self._pending: Dict[Endpoint, float] = {}
@@ -41,7 +42,7 @@ class PasswordPoller:
             key = server.endpoint
             with self._condition:
                 at, reply = self._replies.get(key, (0.0, None))
-                if key in self._pending or (reply and _is_fresh(reply, now - at)):
+                if key in self._pending or (reply and self._is_fresh(reply, now - at)):
                     continue
                 if server not in self._servers:
                     self._servers.append(server)
@@ -74,12 +75,17 @@ class PasswordPoller:
             return reply
         return PasswordReply("unknown", "malformed", "says the same whatever it is asked: no password server")
 
+    def _is_fresh(self, reply: PasswordReply, age: float) -> bool:
+        """Whether asking again would tell nothing new: an offer is compared before it is acknowledged."""
+        fresh = self._system.clock.stretched(FRESH_SECONDS)
+        return reply.state == "offered" or (reply.state == "none" and age < fresh)
+
     def wait_for_all(self, servers: Sequence[PasswordServer]) -> None:
         """Wait until all of them have answered; each has its own time for that."""
         keys = {server.endpoint for server in servers}
         with self._condition:
             while keys & set(self._pending):
-                left = self._deadline + GRACE_SECONDS - self._system.clock.monotonic()
+                left = self._deadline + self._grace - self._system.clock.monotonic()
                 if left <= 0:
                     return
                 self._condition.wait(left)
@@ -89,11 +95,11 @@ class PasswordPoller:
         keys = {server.endpoint for server in servers}
         with self._condition:
             while keys & set(self._pending):
-                end = min(until, self._deadline + GRACE_SECONDS)
+                end = min(until, self._deadline + self._grace)
                 told = [self._replies[key] for key in keys - set(self._pending) if key in self._replies]
                 times = [at for at, reply in told if reply.state != "unknown"]
                 if times:
-                    end = min(end, min(times) + GRACE_SECONDS)
+                    end = min(end, min(times) + self._grace)
                 left = end - self._system.clock.monotonic()
                 if left <= 0:
                     return
@@ -110,11 +116,6 @@ class PasswordPoller:
         """Wait a little before the next round."""
         left = min(seconds, self._deadline - self._system.clock.monotonic())
         self._system.clock.sleep(max(0.0, left))
-
-
-def _is_fresh(reply: PasswordReply, age: float) -> bool:
-    """Whether asking again would tell nothing new: what is offered is compared before it is acknowledged."""
-    return reply.state == "offered" or (reply.state == "none" and age < FRESH_SECONDS)
 
 
 def pause(spent: float, jitter: float) -> float:

@@ -123,13 +123,17 @@ class Probe:
             try:
                 self.instance_id = self._fetch_identity(http, platform)
             finally:
-                self.loaded = self.system.clock.monotonic() - asked > LOADED_SECONDS
+                self.loaded = self.system.clock.monotonic() - asked > self.system.clock.stretched(
+                    LOADED_SECONDS
+                )
         except ProbeError as error:
             cut_off = self.system.clock.monotonic() >= self.deadline - 0.1
             if not (cut_off and self.attempts > 1 and error.outcome == "timeout"):
                 self.problem = error  # else the one before it says more than that our own time was over
             spent = self.system.clock.monotonic() - self.began
-            self.unreached = error.outcome in UNREACHED and spent < CONNECT_SECONDS + 0.5
+            self.unreached = (
+                error.outcome in UNREACHED and spent < self.system.clock.stretched(CONNECT_SECONDS) + 0.5
+            )
         finally:
             self.seconds = round(self.system.clock.monotonic() - self.began, 3)
             self.done.set()

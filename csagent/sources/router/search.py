@@ -79,7 +79,9 @@ class Standing(NamedTuple):
         return self.best is not None and now >= self.waits_until
 
 
-def standing(probes: Sequence[Probe], platform: Platform, first_believed: float) -> Standing:
+def standing(
+    probes: Sequence[Probe], platform: Platform, first_believed: float, slowness: float = 1.0
+) -> Standing:
     """The best candidate that is believed so far, and until when better ones are waited for. Pure.
 
     One whose id is DMI's own outranks those whose id cannot be compared with it. Whoever is believed first
@@ -91,6 +93,7 @@ def standing(probes: Sequence[Probe], platform: Platform, first_believed: float)
         probes: best-ranked first.
         platform: what DMI says.
         first_believed: when the first of them was.
+        slowness: see `csagent.system.slowness`.
     """
     believed = [probe for probe in probes if probe.instance_id and not probe.pending]
     if not believed:
@@ -103,8 +106,8 @@ def standing(probes: Sequence[Probe], platform: Platform, first_believed: float)
         return Standing(best)
     first_time = [one for one in better if _is_named_by_default(one) and not one.done.is_set()]
     if first_time and not proven and not _is_named_by_default(best):
-        return Standing(best, first_believed + FIRST_ANSWER_SECONDS)
-    return Standing(best, first_believed + GRACE_SECONDS)
+        return Standing(best, first_believed + slowness * FIRST_ANSWER_SECONDS)
+    return Standing(best, first_believed + slowness * GRACE_SECONDS)
 
 
 def _is_named_by_default(probe: Probe) -> bool:
@@ -158,18 +161,19 @@ class Search:
         self._beside, until = beside, self._deadline
         clock = self._system.clock
         first_believed: Optional[float] = None
+        slack = clock.stretched(SLACK_SECONDS)
         for probe in self.probes:
             self._launch(probe)
         while True:
             now = clock.monotonic()
             if first_believed is None and any(one.instance_id and not one.pending for one in self.probes):
                 first_believed = now
-            state = standing(self.probes, self._platform, first_believed or now)
+            state = standing(self.probes, self._platform, first_believed or now, clock.slowness)
             if state.settled(min(now, self._deadline)) or (state.best and now >= self._deadline):
                 return state.best
             if self._gives_up(state, now, until, repeat=repeat):
                 return None
-            moments = [until + SLACK_SECONDS, *([state.waits_until] if state.best else [])]
+            moments = [until + slack, *([state.waits_until] if state.best else [])]
             if now < until:
                 moments += self._relaunch(now)
             if state.best is None:
@@ -179,7 +183,7 @@ class Search:
     def _gives_up(self, state: Standing, now: float, until: float, *, repeat: bool) -> bool:
         """Whether nobody will be believed any more."""
         idle = not any(probe.pending for probe in self.probes)
-        if state.best is None and now >= until + SLACK_SECONDS:
+        if state.best is None and now >= until + self._system.clock.stretched(SLACK_SECONDS):
             return True
         return idle and state.best is None and (not repeat or now >= until)
 

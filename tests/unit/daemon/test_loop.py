@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
-from csagent.daemon.loop import READY_AFTER, Daemon
+from csagent.daemon.loop import BEGINNING, Daemon
 from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, SETTLE_AT_MOST
 from csagent.errors import UsageError
 from csagent.log import Log
@@ -41,6 +41,8 @@ class Pass(NamedTuple):
 
 class FakePass:
     """A pass that takes its wait where it finds nothing, and a second where it does."""
+
+    pid = 1 << 25  # nobody's: it uses no processor time
 
     def __init__(self, said: Dict[str, Any], took: float) -> None:
         self.said, self.took, self.finished, self.stopped = said, took, False, False
@@ -230,7 +232,18 @@ def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = iter([first])
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
-    assert killed and killed[0] == pytest.approx(READY_AFTER + 90)
+    assert killed and killed[0] == pytest.approx(BEGINNING + 90)
+
+
+def test_a_pass_that_is_starved_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went on with a small share of a processor: it is not begun again from nothing."""
+    machine = Machine([ALL, ALL])
+    monkeypatch.setattr("csagent.system.slowness.time.clock_gettime", lambda _clock: machine.time / 500)
+    slow = FakePass(ALL, 1000.0)
+    monkeypatch.setattr(slow, "end", lambda: pytest.fail("it was ended"))
+    turns = iter([slow])
+    machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
+    assert machine.run()[0].at > 1000
 
 
 def test_events_that_never_end_get_fewer_and_fewer_passes() -> None:
@@ -264,17 +277,13 @@ def test_a_reload_whose_pass_dies_is_made_up_for(monkeypatch: pytest.MonkeyPatch
     assert states[:3] == ["READY=1", "RELOADING=1", "READY=1"] and states[-1] == "READY=1"
 
 
-def test_ready_keeps_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first pass that takes longer than its wait does not keep those waiting who order after it."""
+def test_ready_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd hears it before the first pass has begun: no login prompt waits for a source."""
     told: List[Any] = []
     machine = Machine([NOTHING, NOTHING])
-    monkeypatch.setattr(
-        "csagent.daemon.loop.notify", lambda *lines: told.append((machine.time - 1000, lines))
-    )
-    start = machine.start
-    machine.daemon.start = lambda *args: setattr(made := start(*args), "took", 70.0) or made  # type: ignore
+    monkeypatch.setattr("csagent.daemon.loop.notify", lambda *lines: told.append((len(machine.seen), lines)))
     machine.run()
-    assert next(at for at, lines in told if "READY=1" in lines) == pytest.approx(READY_AFTER)
+    assert [passes for passes, lines in told if "READY=1" in lines] == [0]
 
 
 def test_a_pass_that_cannot_be_ended_is_one_line() -> None:

@@ -191,7 +191,7 @@ def test_what_the_router_gets_once_a_drive_is_read(
 
 
 @pytest.mark.parametrize(
-    ("now", "ready", "wait"),
+    ("now", "passed", "wait"),
     [
         (0.0, False, FIRST_WAIT),
         (100.0, False, 20.0),
@@ -200,16 +200,19 @@ def test_what_the_router_gets_once_a_drive_is_read(
         (500.0, False, None),
     ],
 )
-def test_what_a_pass_may_wait(now: float, ready: bool, wait: Optional[float]) -> None:
-    """The close look's rest, so that READY is in time; after it what the setting says."""
-    assert schedule().wait(now, ready=ready) == wait
+def test_what_a_pass_may_wait(now: float, passed: bool, wait: Optional[float]) -> None:
+    """The close look's rest, less of it for the first pass; after it what the setting says."""
+    made = schedule()
+    if passed:
+        made.passed(PassReport(NOTHING), 300.0, 5.0)
+    assert made.wait(now) == wait
 
 
 def test_the_close_look_is_over_once_everything_answered() -> None:
     """Later passes wait as long as the setting says."""
     made = schedule()
     made.passed(PassReport(ALL), 300.0, 5.0)
-    assert made.wait(6.0, ready=True) is None
+    assert made.wait(6.0) is None
 
 
 def test_doubling_ends() -> None:

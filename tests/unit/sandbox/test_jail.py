@@ -14,7 +14,7 @@ import pytest
 from csagent.errors import JailError, JailTimeout
 from csagent.sandbox import jail
 from csagent.sandbox.jail import MIB, Limits
-from csagent.system.seams import System
+from csagent.system.seams import Clock, System
 
 SMALL = Limits(cpu=2, memory=96 * MIB, descriptors=16, processes=64, answer=64 * 1024)
 
@@ -289,3 +289,26 @@ def test_a_persons_account_is_not_borrowed(
     monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
     assert jail.unprivileged() == (jail.Identity(uid, uid) if used else jail.Identity(65534, 65534))
     assert ("is not used" in jail.note_on_account()) is not used
+
+
+def test_its_time_begins_when_it_is_ready() -> None:
+    """Slow libraries do not count: only the work has the time-out."""
+    assert run(lambda: "done", timeout=0.3, prepare=lambda: time.sleep(0.6)) == "done"
+
+
+def test_it_knows_how_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its preparation took per second of processor time is on its clock; its parent sees it, too."""
+    monkeypatch.setattr("csagent.system.slowness.DISK_SECONDS", 0.0)
+    system = System(clock=Clock())
+    job = jail.Job(
+        "test",
+        system,
+        lambda: time.sleep(0.5),
+        lambda _prepared, say: system.clock.slowness,
+        SMALL,
+        jail.unprivileged(),
+    )
+    child = jail.start(job)
+    assert list(said(child)) == [{"done": child.result()}]
+    assert child.ready and 2.0 < child.result() <= 30.0 and child.slowness > 2.0
+    assert system.clock.slowness == 1.0
