@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any, Dict, List
 
 import pytest
@@ -16,6 +18,7 @@ from csagent.sources import checks, jobs
 from csagent.sources.drive_readers import MAX_DRIVES, DriveReaders
 from csagent.sources.request import PassRequest
 from csagent.system.seams import System
+from csagent.system.slowness import Patience
 
 
 class Finished:
@@ -27,11 +30,14 @@ class Finished:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
-    def collect(self) -> List[Any]:
-        return []
+    def drain(self) -> None:
+        pass
 
     def result(self) -> Any:
         return self.answer
+
+    def time_to_prepare(self) -> Patience:
+        return Patience(os.getpid(), 3600.0, time.monotonic())
 
     def kill(self) -> None:
         pass
