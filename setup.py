@@ -23,6 +23,11 @@ DATA = (
     "systemd/csagent-host-keys.service",
     "systemd/csagent-first-pass.service",
     "systemd/csagent-ready.target",
+    "systemd/csagent-user-data.path",
+    "systemd/csagent-user-data.service",
+    "systemd/csagent-user-data.target",
+    "systemd/csagent-user-data-early.service",
+    "packaging/debian/csagent.logrotate",
     "packaging/rpm/80-csagent.preset",
     "packaging/debian/csagent.yaml",
 )

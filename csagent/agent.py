@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional, Sequence, Tuple
 
-from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError
+from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL, ApplyError, JailError
 from csagent.model import Endpoint, Observation, Observed, Place, Secret
 from csagent.sources.observe import observe
 from csagent.sources.request import PassRequest
 
 if TYPE_CHECKING:
-    from csagent.plan import OtherOwner, Outcome, Plan, Report
+    from csagent.log import Say
+    from csagent.plan import Action, OtherOwner, Outcome, Plan, Report
     from csagent.settings import Settings
     from csagent.state.applied import Memory
     from csagent.system.seams import System
 
 CLOUD_INIT = "/usr/bin/cloud-init"
 CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
+NETWORK_RECORDS = ("/var/lib/csagent/network/pending.json", "/var/lib/csagent/network/applied.json")
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving
 
 
@@ -52,7 +54,15 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
 
     with lock.hold(system, request.cancel):
         known = recall(system, settings, observed)
-        plan = _decide(system, observed.observation, known, settings, force_password=options.force_password)
+        network = _network(system, settings, observed, request.log)
+        plan = _decide(
+            system,
+            observed.observation,
+            known,
+            settings,
+            force_password=options.force_password,
+            network=network,
+        )
         previous = published.previous(system)
         executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous)
         outcomes = executor.carry_out(plan)
@@ -61,7 +71,16 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         report = Report(
             observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
         )
+        _tell_user_data(system, plan, outcomes)  # before the status: who waits for that one finds it
         return published.write(system, report, previous), executor.reset_meanwhile
+
+
+def _tell_user_data(system: "System", plan: "Plan", outcomes: Sequence["Outcome"]) -> None:
+    """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept."""
+    from csagent.state import user_data_mark
+
+    kept = any(one.datum == "user_data" and one.state in ("applied", "unchanged") for one in outcomes)
+    user_data_mark.leave(system, plan.run if kept else "")
 
 
 def instance_of(system: "System", observed: Observed) -> Optional[str]:
@@ -71,9 +90,12 @@ def instance_of(system: "System", observed: Observed) -> Optional[str]:
     platform = observed.found.platform
     if observed.observation.instance_id:
         return observed.observation.instance_id
+    last = applied.last_instance(system)
     if platform.cloudstack and platform.uuid:
-        return platform.uuid
-    return applied.last_instance(system)
+        from csagent.validation import same_uuid
+
+        return last if last and same_uuid(last, platform.uuid) else platform.uuid
+    return last
 
 
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":
@@ -93,8 +115,44 @@ def make_plan(
 ) -> Tuple["Plan", str]:
     """Decide, without changing anything; the plan, and what was wrong with the memory."""
     known = recall(system, settings, observed)
-    plan = _decide(system, observed.observation, known, settings, force_password=force_password)
+    network = _network(system, settings, observed)
+    plan = _decide(
+        system, observed.observation, known, settings, force_password=force_password, network=network
+    )
     return plan, known.note
+
+
+def _network(
+    system: "System", settings: "Settings", observed: Observed, log: "Optional[Say]" = None
+) -> "Optional[Action]":
+    """What is to be done with the NICs; None where no source has a network configuration.
+
+    Args:
+        system: the machine, or a tree.
+        settings: what the operator turned off.
+        observed: what was found and read.
+        log: given where the plan will be carried out: a change that was cut short is brought to its end.
+    """
+    # Where a router serves the network, and a drive says nothing of it, that costs two stats.
+    known = any(system.tree.exists(path) for path in NETWORK_RECORDS)
+    if not settings.network or not (known or observed.observation.network is not None):
+        return None
+    from csagent.apply.network import action
+    from csagent.other_agents.network import left_to_cloud_init
+    from csagent.plan import Leave
+    from csagent.sources import jobs
+
+    try:
+        waits = action.resume(system, log) if log is not None else None
+        if waits is not None:
+            return Leave(action.DATUM, waits)
+        if action.said_by(observed.observation) is None:
+            return None
+        leases = observed.found.leases if observed.found.nics else jobs.discover(system, settings).leases
+        left = left_to_cloud_init(system, settings)
+        return action.decided(system, observed.observation, leases, left)
+    except (ApplyError, JailError) as error:
+        return Leave(action.DATUM, str(error), state="failed", wrong=True)
 
 
 def _decide(
@@ -104,19 +162,30 @@ def _decide(
     settings: "Settings",
     *,
     force_password: bool,
+    network: "Optional[Action]" = None,
 ) -> "Plan":
     """The plan; where we cannot tell what was applied before, one that changes nothing."""
     from csagent.decide import decide
-    from csagent.plan import Action, Leave, OtherOwner, Plan
+    from csagent.plan import Leave, OtherOwner, Plan
+    from csagent.state import user_data_mark
 
     # Where there is no cloud-init, that costs one stat.
     other = _other_owner(system, known, settings) if system.tree.exists(CLOUD_INIT) else OtherOwner()
-    plan = decide(observation, known, settings, force_password=force_password, other=other)
+    named = user_data_mark.name_given(system, known.instance_id)
+    plan = decide(
+        observation,
+        known,
+        settings,
+        force_password=force_password,
+        other=other,
+        network=network,
+        named=named,
+    )
     if not known.withheld:
         return plan
 
-    def left(action: Action) -> Action:
-        if isinstance(action, Leave):
+    def left(action: "Action") -> "Action":
+        if isinstance(action, Leave) or action.datum == "network":  # it has a memory of its own
             return action
         return Leave(action.datum, known.withheld, action.source, state="refused", wrong=True)
 

@@ -23,6 +23,7 @@ STATE_COLOURS = {
     "timeout": "note",
 }
 MIN_WIDTH = 40
+LINE_LIMIT = 500  # characters of a text that came from somebody else
 
 
 class Console:
@@ -96,6 +97,12 @@ class Console:
 def safe(text: str) -> str:
     """Text of unknown origin without anything that could steer a terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
+
+
+def one_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """Text of unknown origin as one line that steers no terminal, with its end left out where it is long."""
+    text = "".join(char if char.isprintable() else " " for char in text[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def shorten(text: str, limit: int) -> str:

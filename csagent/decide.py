@@ -30,6 +30,7 @@ _OLD_NEWS = (
 )
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 NO_OTHER = OtherOwner()
+KEPT_FOR = "csagent user-data run carries it out"
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
@@ -40,6 +41,8 @@ def decide(
     *,
     force_password: bool = False,
     other: OtherOwner = NO_OTHER,
+    network: Optional[Action] = None,
+    named: str = "",
 ) -> Plan:
     """The plan of one pass.
 
@@ -49,15 +52,27 @@ def decide(
         settings: what the operator turned off, and the account that gets keys and password.
         force_password: set an offered password even if it was applied before.
         other: what a cloud-init on this machine does about the same data.
+        network: what a drive's network configuration comes to on this machine's NICs
+            (`csagent.apply.network.action`); None where no source has one.
+        named: the name that this instance's user-data has given the machine.
     """
     actions: Tuple[Action, ...] = (
-        _hostname(observation, memory, settings),
+        _hostname(observation, memory, settings, named),
         _ssh_keys(observation, memory, settings, other),
         _password(observation, memory, settings, force_password, other),
-        _user_data(observation, memory),
+        _user_data(observation, memory, settings, other),
+        _network(observation, settings, network),
     )
     actions = tuple(_unless_left(action, other) for action in actions)
-    return Plan(actions, _passed_over(observation, memory, actions))
+    return Plan(actions, _passed_over(observation, memory, actions), _run(observation, settings, other))
+
+
+def _run(observation: Observation, settings: "Settings", other: OtherOwner) -> str:
+    """The user-data that is to run; none of which it is not sure that it is whole."""
+    data = observation.user_data
+    if data is None or settings.user_data != "run" or other.runs_user_data:
+        return ""
+    return "" if observation.doubts.get("user_data") else data.sha256
 
 
 def _unless_left(action: Action, other: OtherOwner) -> Action:
@@ -116,7 +131,7 @@ def _off(datum: str) -> Action:
     return Leave(datum, f"left alone: the setting {datum} is false", state="off")
 
 
-def _hostname(observation: Observation, memory: "Memory", settings: "Settings") -> Action:
+def _hostname(observation: Observation, memory: "Memory", settings: "Settings", named: str) -> Action:
     if not settings.hostname:
         return _off("hostname")
     name = observation.hostname
@@ -124,7 +139,14 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings") 
     if name is None:
         return _nothing(observation, "hostname", "no source gave a host name")
     doubt = observation.doubts.get("hostname")
+    if named:
+        return Leave("hostname", f"{named}: user-data has named this machine, and that stays", source)
     if name == memory.hostname:
+        if observation.domain and memory.domain is None and "." not in name:
+            reason = f"{name} was applied before; the domain {observation.domain} has come since"
+            return SetHostname(
+                "hostname", reason, source, name, observation.domain, wrong=bool(doubt), only_domain=True
+            )
         reason = f"{name} was applied before; a name given inside the VM stays"
         return Leave("hostname", _doubted(reason, doubt), source, wrong=bool(doubt))
     if _is_old_news("hostname", name, observation, memory, settings):
@@ -235,18 +257,29 @@ def _password(
     )
 
 
-def _user_data(observation: Observation, memory: "Memory") -> Action:
+def _user_data(observation: Observation, memory: "Memory", settings: "Settings", other: OtherOwner) -> Action:
+    if settings.user_data == "false":
+        return _off("user_data")
     data = observation.user_data
     if data is None:
         return _nothing(observation, "user_data", "no source gave user-data")
     source = observation.provenance.get("user_data", "")
     what = f"{data.size} bytes, {data.kind}"
+    runs = other.runs_user_data or (
+        "the setting user_data is keep: it is not run" if settings.user_data == "keep" else KEPT_FOR
+    )
     doubt = observation.doubts.get("user_data")
     if data.sha256 == memory.user_data:
-        reason = _doubted(f"{what}: a copy is kept already", doubt)
+        reason = _doubted(f"{what}: a copy is kept already; {runs}", doubt)
         return Leave("user_data", reason, source, wrong=bool(doubt))
     if doubt and memory.user_data is not None:
         reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
         return Leave("user_data", reason, source, state="refused", wrong=True)
-    reason = _doubted(f"{what}: keep a copy (csagent does not run it)", doubt)
+    reason = _doubted(f"{what}: keep a copy; {runs}", doubt)
     return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))
+
+
+def _network(observation: Observation, settings: "Settings", network: Optional[Action]) -> Action:
+    if not settings.network:
+        return _off("network")
+    return network or _nothing(observation, "network", "no source says anything of the network")

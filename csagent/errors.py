@@ -8,12 +8,15 @@ CsagentError                 one line for the operator, with the exit code it le
 │   ├── Absent               the place is there, the thing asked for is not
 │   ├── Refused              somebody said no: a TCP reset, a 403
 │   ├── TimedOut             nobody said anything in time
+│   │   └── Stalled          an answer that began, and then nothing more came of it
 │   ├── Unreachable          there is no way to get there
 │   ├── Malformed            an answer that means nothing to us
 │   │   └── CutShort         one that ends too early
 │   └── Foreign              an answer for somebody else: another VM, another cloud
 ├── Distrusted               a file that somebody could have written who is not believed
 ├── ApplyError               the machine could not be changed                      (1)
+│   └── StepFailed           a step of user-data failed: recorded, the others go on
+├── DocumentError            user-data that cannot be understood: recorded, with its line
 └── JailError                a reading child died, overran its limits or lied      (1)
     └── JailTimeout          it was still running at its deadline                  (1)
 Interrupted                  told to stop or to reload: never shown to anybody
@@ -94,6 +97,14 @@ class TimedOut(ProbeError):
     outcome = "timeout"
 
 
+class Stalled(TimedOut):
+    """The answer stopped in its middle. `received`: the bytes of its body that came."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(f"no more came in time, after {received} bytes")
+        self.received = received
+
+
 class Unreachable(ProbeError):
     """No route, no such host, no such device."""
 
@@ -124,6 +135,28 @@ class Foreign(ProbeError):
 
 class ApplyError(CsagentError):
     """The machine could not be changed, or the change did not take."""
+
+
+class StepFailed(ApplyError):
+    """A step of user-data failed.
+
+    `exit` is the status of a command where there was one; `count` how many of how many failed, where a step
+    is about several things.
+    """
+
+    def __init__(self, text: str, exit: "int | None" = None, count: "tuple[int, int] | None" = None) -> None:
+        super().__init__(text)
+        self.exit = exit
+        self.count = count
+
+
+class DocumentError(CsagentError):
+    """Something in user-data cannot be understood. `line` counts from 1 in its part; None: not known."""
+
+    def __init__(self, text: str, line: "int | None" = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.line = line
 
 
 class JailError(CsagentError):

@@ -20,7 +20,7 @@ EVENT_PRIORITIES = {
 
 JOURNAL = "/run/systemd/journal/socket"
 PATIENCE = 0.2  # seconds that a journal which does not read is waited for
-VALUE_LIMIT = 4096  # characters of one field: the text of the line alone may be longer
+VALUE_LIMIT = 4096  # characters of the line, and of one field
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def _is_journal() -> bool:
     except OSError:
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _clean(text: str) -> str:
+    """One line without what steers a terminal, whoever the text is of."""
+    text = "".join(char if char.isprintable() else " " for char in text[: VALUE_LIMIT * 4])
+    return " ".join(text.split())[:VALUE_LIMIT]
 
 
 def native(fields: dict[str, str]) -> bytes:
@@ -75,11 +81,16 @@ class Log:
         self._journal = journal if _is_journal() else ""
         self._owner = os.getpid()
 
+    @property
+    def in_journal(self) -> bool:
+        """Whether a unit runs this: what is said goes to the journal."""
+        return bool(self._journal)
+
     def _write(self, level: str, text: str, fields: dict[str, str]) -> None:
         needed, priority = LEVELS[level]
         if self.verbosity < needed:
             return
-        line = " ".join(text.split())
+        line = _clean(text)
         priority = min(priority, EVENT_PRIORITIES.get(fields.get("event", ""), priority))
         if self._journal and self._entry(priority, line, fields):
             return
@@ -96,7 +107,7 @@ class Log:
         entry = {"MESSAGE": line, "PRIORITY": str(priority), "SYSLOG_IDENTIFIER": "csagent"}
         for name, value in fields.items():
             if value:
-                entry[f"CSAGENT_{name.upper()}"] = value[:VALUE_LIMIT]
+                entry[f"CSAGENT_{name.upper()}"] = _clean(value)
         if os.getpid() != self._owner:
             # A pass may have ended before journald looks up to which unit it belongs (systemd #2913): it is
             # logged as one about the daemon, which `journalctl -u csagent` shows as well.

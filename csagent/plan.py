@@ -9,7 +9,7 @@ from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 
 from csagent.model import NOTHING, Endpoint, Observed, Secret, UserData
 
-DATA = ("hostname", "ssh_keys", "password", "user_data")
+DATA = ("hostname", "ssh_keys", "password", "user_data", "network")
 """What a pass decides about, in the order in which it is done and shown."""
 
 
@@ -28,7 +28,10 @@ class Leave(NamedTuple):
 
 
 class SetHostname(NamedTuple):
-    """Make this the machine's name; `domain` completes it in /etc/hosts."""
+    """Make this the machine's name; `domain` completes it in /etc/hosts.
+
+    `only_domain`: the name was applied before; the domain has come since.
+    """
 
     datum: str
     reason: str
@@ -36,6 +39,7 @@ class SetHostname(NamedTuple):
     name: str = ""
     domain: Optional[str] = None
     wrong: bool = False
+    only_domain: bool = False
 
     @property
     def changes(self) -> bool:
@@ -113,7 +117,25 @@ class KeepUserData(NamedTuple):
         return True
 
 
-Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData]
+class ConfigureNetwork(NamedTuple):
+    """Make the NICs what the drive's document says.
+
+    `network` is a csagent.apply.network.plan.NetworkPlan; `differs` says whether a file changes for it.
+    """
+
+    datum: str
+    reason: str
+    source: str = ""
+    network: Any = None
+    differs: bool = False
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.differs
+
+
+Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData, ConfigureNetwork]
 """One thing to do, or to leave alone.
 
 Each has the `datum` (one of DATA) that it is about, a `reason` in one line, the `source` that the value came
@@ -126,10 +148,12 @@ class Plan(NamedTuple):
     """Exactly one action for each datum.
 
     `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
+    `run` is the sha256 of the user-data that `csagent user-data run` is to be told of; "" for none.
     """
 
     actions: Tuple[Action, ...] = ()
     passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    run: str = ""
 
     @property
     def changes(self) -> bool:
@@ -147,6 +171,25 @@ class OtherOwner(NamedTuple):
     writes_keys: bool = False  # CloudStack's keys, beside our block
     touched_keys: bool = False  # lines of its for keys of ours stand in the account's file
     takes_passwords: bool = False  # it may ask the password server before us
+    runs_user_data: str = ""  # why it is cloud-init that runs user-data
+
+
+class NicOutcome(NamedTuple):
+    """What became of one NIC.
+
+    `state` is applied, unchanged, unconfirmed (its gateway does not answer, and none did before), failed (the
+    former state is back), left, removed, or written: its manager is not up, or there is none to tell.
+    """
+
+    mac: str
+    interface: Optional[str]
+    state: str
+    reason: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether an operator should look at it."""
+        return self.state in ("failed", "unconfirmed")
 
 
 class Outcome(NamedTuple):
@@ -158,6 +201,7 @@ class Outcome(NamedTuple):
     source: str = ""
     wrong: bool = False  # counts as a failure for the exit code
     acknowledged: Optional[str] = None  # password only: yes | no | not needed
+    nics: Tuple[NicOutcome, ...] = ()  # network only
 
 
 class Report(NamedTuple):

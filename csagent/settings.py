@@ -11,7 +11,8 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
-from csagent.errors import SettingsError
+from csagent.errors import Distrusted, SettingsError
+from csagent.system import trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -29,6 +30,8 @@ MAX_POLL = 7 * 24 * 3600.0
 SWITCH = "true or false"
 OWNERS = ("auto", "csagent", "cloud-init")
 
+# Not the names that a medium gives itself: whoever makes a loop device chooses its label.
+_DEVICE = re.compile(r"/dev/(?!disk/by-(label|uuid|part))[A-Za-z0-9._:@+=/-]{1,200}\Z", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
 
 
@@ -40,10 +43,14 @@ class Settings(NamedTuple):
     hostname: bool = True
     ssh_keys: bool = True
     password: bool = True
+    network: bool = True
     cloud_init: str = "auto"
     drive_labels: Tuple[str, ...] = ("config-2",)
+    drive_devices: Tuple[str, ...] = ()
     wait: float = 10.0
     poll: float = 300.0
+    create_user: bool = False
+    user_data: str = "run"
 
     def as_plain(self) -> Dict[str, Any]:
         """What `from_plain` makes the same settings of, for another process."""
@@ -93,9 +100,11 @@ def _files(system: "System", config: Optional[str]) -> Iterator[Tuple[str, bytes
         return
     for path in [MAIN_FILE, *system.tree.glob(DROP_INS)]:
         try:
-            raw = system.tree.read(path, SIZE_LIMIT + 1)
+            raw = trusted_path.read(system, path, trusted_path.ROOT, SIZE_LIMIT + 1)
         except FileNotFoundError:
             continue
+        except Distrusted as error:
+            raise SettingsError(f"{system.tree.shown(path)} says whom root obeys, and {error}") from None
         except OSError as error:
             raise SettingsError(f"{system.tree.shown(path)}: cannot be read ({error.strerror})") from None
         yield system.tree.shown(path), raw
@@ -223,6 +232,14 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _user_data(value: Any) -> str:
+    if value is True or value is False:
+        return "run" if value else "false"
+    if value not in ("run", "keep"):
+        raise ValueError("must be run, keep or false")
+    return str(value)
+
+
 def _owner(value: Any) -> str:
     if value not in OWNERS:
         raise ValueError("must be auto, csagent or cloud-init")
@@ -249,6 +266,19 @@ def _labels(value: Any) -> Tuple[str, ...]:
         or not all(isinstance(name, str) and 0 < len(name) <= 32 for name in names)
     ):
         raise ValueError("must be a list of volume labels, such as [config-2], of at most 32 characters each")
+    return tuple(names)
+
+
+def _devices(value: Any) -> Tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(names, list)
+        or len(names) > 16
+        or not all(isinstance(name, str) and _DEVICE.match(name) and ".." not in name for name in names)
+    ):
+        raise ValueError(
+            "must be a list of at most 16 devices, such as [/dev/loop0], and not by their labels"
+        )
     return tuple(names)
 
 
@@ -292,7 +322,14 @@ TABLE: Tuple[Setting, ...] = (
         "user",
         _account,
         "name of an account",
-        "The account that gets the password and the SSH keys. It must exist.",
+        "The account that gets the password and the SSH keys. It must exist, or see create_user.",
+    ),
+    Setting(
+        "create_user",
+        _switch,
+        SWITCH,
+        "Make the account in user where it does not exist, as cloud images do: with a home directory, bash, "
+        "and the right to become root without a password. User-data is what makes it.",
     ),
     Setting(
         "sources",
@@ -303,6 +340,19 @@ TABLE: Tuple[Setting, ...] = (
     Setting("hostname", _switch, SWITCH, "Set the host name. false: leave it alone."),
     Setting("ssh_keys", _switch, SWITCH, "Write the SSH keys. false: leave them alone."),
     Setting("password", _switch, SWITCH, "Set the password. false: leave it alone."),
+    Setting(
+        "network",
+        _switch,
+        SWITCH,
+        "Configure NICs as a config drive says. false: leave them alone.",
+    ),
+    Setting(
+        "user_data",
+        _user_data,
+        "run, keep or false",
+        "run: carry the user-data out, once for an instance. keep: only keep a copy for root. false: not "
+        "even that.",
+    ),
     Setting(
         "cloud_init",
         _owner,
@@ -316,6 +366,13 @@ TABLE: Tuple[Setting, ...] = (
         _labels,
         "list of labels",
         "Volume labels of config drives (CloudStack's vm.configdrive.label), in upper or lower case.",
+    ),
+    Setting(
+        "drive_devices",
+        _devices,
+        "list of paths in /dev",
+        "Devices that may be config drives although they are no CD drive or disk of a hypervisor, such as "
+        "loop and device-mapper ones. Each needs the label, too.",
     ),
     Setting(
         "wait",

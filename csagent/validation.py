@@ -113,17 +113,34 @@ def is_uuid(text: str) -> bool:
     return _UUID.match(text.lower()) is not None
 
 
+def same_uuid(one: str, other: str) -> bool:
+    """Whether two UUIDs name the same machine.
+
+    SMBIOS has the first three fields of a UUID as little-endian numbers since its release 2.6, and firmware,
+    hypervisors and kernels disagree about which way round they are shown.
+    """
+    one, other = one.strip().lower(), other.strip().lower()
+    return other in (one, _swapped(one))
+
+
+def _swapped(uuid: str) -> str:
+    """The UUID with the bytes of its first three fields the other way round."""
+    fields = uuid.split("-")
+    turned = [bytes.fromhex(field)[::-1].hex() for field in fields[:3]] if is_uuid(uuid) else fields[:3]
+    return "-".join((*turned, *fields[3:]))
+
+
 def is_anothers(instance: str, platform: Platform) -> bool:
     """Whether DMI, where CloudStack's, names another VM (field/cloudstack#8, #edge-22 and #edge-23)."""
     uuid = (platform.uuid or "").strip().lower()
     comparable = platform.cloudstack is True and is_uuid(uuid) and is_uuid(instance)
-    return comparable and instance.lower() != uuid
+    return comparable and not same_uuid(instance, uuid)
 
 
 def is_proven(instance: str, platform: Platform) -> bool:
     """Whether DMI, where it is CloudStack's, names this very VM; of a name like i-2-3-VM it never does."""
     uuid = (platform.uuid or "").strip().lower()
-    return platform.cloudstack is True and is_uuid(uuid) and instance.lower() == uuid
+    return platform.cloudstack is True and is_uuid(uuid) and same_uuid(instance, uuid)
 
 
 def hostname(text: str) -> str:

@@ -20,7 +20,7 @@ from csagent.errors import Malformed
 from csagent.validation import split_key
 
 BEGIN = "# csagent begin: keys from CloudStack, replaced as a whole when they are reset"
-BEGIN_MARK = "# csagent begin"
+BEGIN_MARK = "# csagent begin:"  # with the colon: "# csagent beginner's notes" is the owner's
 END = "# csagent end"
 SCRIPT_SUFFIX = " cloudstack@apache.org"
 # cloud-init's default disable_root_opts, the same from 20.4 to 25.1, up to the name of its account.
@@ -44,6 +44,38 @@ def merge(text: str, keys: Sequence[str], previous: Sequence[str] = (), adopt: b
         return _joined(owners)
     block = [BEGIN, *keys, END]
     return _joined([*owners[:position], *block, *owners[position:]])
+
+
+def with_lines(text: str, keys: Sequence[str], options: str = "") -> str:
+    """The text with these keys of user-data in it, outside of our block.
+
+    A line with the same body is replaced where it stands, others come at the end, in their order.
+
+    Args:
+        text: the file as it is.
+        keys: well-formed lines, with options of their own or without.
+        options: stand before each key instead of its own; "": its own stay.
+    """
+    wanted = {body: line for body, line in (_with_options(key, options) for key in keys)}
+    lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    inside, _ = _blocks([line.strip() for line in lines])
+    result: List[str] = []
+    for number, line in enumerate(lines):
+        known = _remembered(line.strip())
+        replacement = wanted.pop(known[2], None) if known is not None and number not in inside else None
+        result.append(line if replacement is None else replacement)
+    return _joined([*result, *wanted.values()])
+
+
+def _with_options(key: str, options: str) -> Tuple[str, str]:
+    """The body of a key, by which it is known, and the line that is written for it."""
+    try:
+        _own, kind, blob, comment = split_key(key)
+    except Malformed:
+        return key, f"{options} {key}".strip()
+    return blob, f"{options} {kind} {blob} {comment}".strip() if options else key
 
 
 def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
@@ -107,7 +139,9 @@ def _without_ours(
     position = -1
     for number, line in enumerate(lines):
         text_of_line = stripped[number]
-        if text_of_line.startswith(BEGIN_MARK):
+        if not text_of_line and number not in inside:
+            owners.append(line)
+        elif text_of_line.startswith(BEGIN_MARK):
             position = len(owners) if position < 0 else position
         elif not (
             text_of_line == END

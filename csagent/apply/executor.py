@@ -10,6 +10,7 @@ from csagent.model import Endpoint, Place, Secret
 from csagent.plan import (
     Acknowledge,
     Action,
+    ConfigureNetwork,
     KeepUserData,
     Leave,
     Outcome,
@@ -76,10 +77,10 @@ class PlanExecutor:
             try:
                 outcome = self._one(action)
             except ApplyError as error:
-                outcome = Outcome(action.datum, "failed", str(error), action.source, wrong=True)
+                outcome = _failed(action, str(error))
             except (OSError, MemoryError, ValueError, RecursionError) as error:
                 reason = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'unexpected'}"
-                outcome = Outcome(action.datum, "failed", reason, action.source, wrong=True)
+                outcome = _failed(action, reason)
             outcomes.append(outcome)
             self._say(action, outcome)
         self._remember_passed_over(plan, outcomes)
@@ -131,8 +132,10 @@ class PlanExecutor:
         if isinstance(action, SetHostname):
             from csagent.apply import hostname
 
+            if action.only_domain:
+                return self._add_domain(action)
             hostname.set_hostname(self.system, action.name, action.domain)
-            self._remember(self.memory._replace(hostname=action.name))
+            self._remember(self.memory._replace(hostname=action.name, domain=action.domain))
         elif isinstance(action, WriteKeys):
             from csagent.apply import ssh_keys
 
@@ -162,9 +165,29 @@ class PlanExecutor:
             elif action.endpoints:
                 self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
+        elif isinstance(action, ConfigureNetwork):
+            from csagent.apply.network import action as network
+
+            return network.carry_out(self.system, action)
         elif isinstance(action, Leave):
             return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
         return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)
+
+    def _add_domain(self, action: SetHostname) -> Outcome:
+        """What cannot be written is tried again, and fails nothing: the name itself was applied before."""
+        from csagent.apply import hostname
+
+        reason = action.reason
+        try:
+            state = (
+                "applied"
+                if hostname.add_domain(self.system, action.name, action.domain or "")
+                else "unchanged"
+            )
+            self._remember(self.memory._replace(domain=action.domain))
+        except ApplyError as error:
+            state, reason = "unchanged", f"{reason}; {error}"
+        return Outcome(action.datum, state, reason, action.source, action.wrong)
 
     def _revoke_from_former(self, action: WriteKeys) -> None:
         """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
@@ -202,6 +225,12 @@ class PlanExecutor:
         told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad or places)
         reason = f"{action.reason}; not acknowledged ({told or 'nobody answered'}): the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
+
+
+def _failed(action: Action, reason: str) -> Outcome:
+    from csagent.apply import failures
+
+    return Outcome(action.datum, "failed", failures.explained(reason), action.source, wrong=True)
 
 
 def _is_news(previous: Any, outcome: Outcome) -> bool:

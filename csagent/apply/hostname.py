@@ -16,6 +16,7 @@ HOSTNAME = "/etc/hostname"
 HOSTS = "/etc/hosts"
 HOSTS_LIMIT = 16 << 20
 KERNEL = "/proc/sys/kernel/hostname"
+NO_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 OUR_MARK = "# csagent"
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
@@ -42,22 +43,45 @@ def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
             _tell_kernel(name)
         except OSError as error:
             raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
+
+    def change(content: bytes) -> bytes:
+        text = content.decode("utf-8", "surrogateescape") or NO_HOSTS
+        return with_our_line(text, name, domain).encode("utf-8", "surrogateescape")
+
     try:
-        content = system.tree.read(HOSTS, HOSTS_LIMIT + 1)
-        if len(content) > HOSTS_LIMIT:
-            raise ApplyError(f"{system.tree.shown(HOSTS)} is larger than {HOSTS_LIMIT} bytes: not touched")
-        raw = content.decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        raw = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
-    except OSError as error:
-        raise ApplyError(f"cannot read {system.tree.shown(HOSTS)}: {error.strerror}") from None
-    text = with_our_line(raw, name, domain)
-    try:
-        system.tree.write(HOSTS, text.encode("utf-8", "surrogateescape"), 0o644, keep=True)
+        system.tree.change(HOSTS, change, 0o644, HOSTS_LIMIT)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
     relabel(system, HOSTNAME, HOSTS)
+
+
+def add_domain(system: "System", name: str, domain: str) -> bool:
+    """Complete our line in /etc/hosts; False where the owner has changed it, or the machine's name.
+
+    Raises:
+        ApplyError: the file could not be written.
+    """
+    before, after = preview_domain(system, name, domain)
+    if before == after:
+        return False
+    hosts = system.tree.read_text(HOSTS, HOSTS_LIMIT) or ""
+    text = with_our_line(hosts, name, domain).encode("utf-8", "surrogateescape")
+    try:
+        system.tree.write(HOSTS, text, 0o644, keep=True)
+    except OSError as error:
+        raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
+    relabel(system, HOSTS)
+    return True
+
+
+def preview_domain(system: "System", name: str, domain: str) -> Tuple[str, str]:
+    """Our line in /etc/hosts, now and with the domain; the same twice where it is not as we have left it."""
+    ours = _our_line(name, None)
+    hosts = system.tree.read_text(HOSTS, HOSTS_LIMIT) or ""
+    if current(system) != name or ours not in hosts.split("\n") or len(hosts) >= HOSTS_LIMIT:
+        return ours, ours
+    return ours, _our_line(name, domain)
 
 
 def _tell_kernel(name: str) -> None:
@@ -88,12 +112,7 @@ def _write_in_place(system: "System", name: str) -> None:
 
 def with_our_line(hosts: str, name: str, domain: Optional[str]) -> str:
     """The text of /etc/hosts with our one line in it, all others as they were."""
-    names = name
-    if domain and "." not in name:
-        names = f"{name}.{domain} {name}"
-    elif "." in name:
-        names = f"{name} {name.split('.', 1)[0]}"
-    ours = f"{OUR_ADDRESS}\t{names}\t{OUR_MARK}"
+    ours = _our_line(name, domain)
     lines = hosts.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
@@ -109,6 +128,15 @@ def with_our_line(hosts: str, name: str, domain: Optional[str]) -> str:
     if not placed:
         result.insert(_place_for(result), ours)
     return "\n".join(result) + "\n"
+
+
+def _our_line(name: str, domain: Optional[str]) -> str:
+    names = name
+    if domain and "." not in name:
+        names = f"{name}.{domain} {name}"
+    elif "." in name:
+        names = f"{name} {name.split('.', 1)[0]}"
+    return f"{OUR_ADDRESS}\t{names}\t{OUR_MARK}"
 
 
 def _place_for(lines: List[str]) -> int:

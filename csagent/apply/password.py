@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, List
+from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 from csagent.apply import libcrypt
 from csagent.errors import ApplyError
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 CHPASSWD_TIMEOUT = 30.0
+READ_LIMIT, SHOWN_LIMIT = 4096, 200  # bytes and characters of its message
+ROOM = 64 << 10  # bytes; the accounts' files are written anew beside the old ones
+# chpasswd(8) with PAM and without, pam_strerror(3), pam_pwquality(8). {} is the account.
+OWN_WORDS = (
+    *("chpasswd:", "(user {}) pam_chauthtok() failed, error:", "Authentication token manipulation error"),
+    *(
+        "(line 1, user {}) password not changed",
+        "Authentication token lock busy",
+        "BAD PASSWORD: The password",
+    ),
+    *("cannot lock /etc/passwd; try again later", "cannot lock /etc/shadow; try again later"),
+    *("existing lock file /etc/passwd.lock", "existing lock file /etc/shadow.lock", "with an invalid PID"),
+    *("line 1: user '{}' does not exist", "error detected, changes ignored", "without a PID"),
+    *("file write error: No space left on device", "Read-only file system", "Permission denied"),
+)
 DAY = 86400
 
 
@@ -55,17 +72,77 @@ def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
         return
     if done.code is None:
         raise ApplyError(f"chpasswd: {done.error.decode('utf-8', 'replace')}")
-    if _mentions(done.error, secret.reveal()):
-        raise ApplyError(f"chpasswd failed with {done.code}; its message has the password in it")
-    words = "; ".join(done.error.decode("utf-8", "replace").split("\n")).strip("; ")[:200]
     ended = f"was killed by signal {-done.code}" if done.code < 0 else f"failed with {done.code}"
-    raise ApplyError(f"chpasswd {ended}{': ' if words else ''}{words}")
+    said, words = done.error[:READ_LIMIT], ""
+    if _mentions(said, secret.reveal(), account.name):
+        ended += "; its message has the password in it, and is not shown"
+    else:
+        lines = (line.strip() for line in said.decode("utf-8", "replace").split("\n"))
+        words = "; ".join(dict.fromkeys(line for line in lines if line))[:SHOWN_LIMIT]
+    told = [one for one in (words, *_of_the_file_system(system)) if one]
+    raise ApplyError(f"chpasswd {ended}{': ' if told else ''}{'; '.join(told)}")
 
 
-def _mentions(text: bytes, secret: bytes) -> bool:
-    """Whether a message holds a part of the secret; quoted or cut off it may not be the whole."""
-    size = min(len(secret), 4)
-    return any(secret[at : at + size] in text for at in range(len(secret) - size + 1))
+def _of_the_file_system(system: "System") -> Iterator[str]:
+    """Why nothing can be written to /etc. PAM says the same of that as of a rule for passwords, and of
+    an account that is not there: "Authentication token manipulation error" (chpasswd 4.13, Debian 12)."""
+    directory = os.path.dirname(SHADOW)
+    try:
+        opened = system.tree.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            known = os.statvfs(opened)
+        finally:
+            os.close(opened)
+    except OSError:
+        return
+    if known.f_flag & os.ST_RDONLY:
+        yield f"{directory}: {os.strerror(errno.EROFS)}"
+    elif known.f_bfree * known.f_frsize < ROOM or (known.f_files and not known.f_ffree):
+        yield f"{directory}: {os.strerror(errno.ENOSPC)}"
+
+
+def _mentions(text: bytes, secret: bytes, account: str) -> bool:
+    """Whether a message holds the password: as it is, in any case, reversed, quoted, spaced out, in base64.
+
+    Pieces do not count, and what stands within words that chpasswd and PAM say by themselves does not either:
+    a reset password like "Passw0rd!" shares some with "password not changed".
+    """
+    folded = _folded(text)
+    said = [_folded(words.replace("{}", account).encode()) for words in OWN_WORDS]
+    own = [span for words in said for span in _spans(folded, words)]
+    return any(
+        not any(begin <= start and end <= stop for begin, stop in own)
+        for form in _forms(secret)
+        for start, end in _spans(folded, form)
+    )
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """How a message may spell it, folded."""
+    import base64
+
+    yield _folded(secret)
+    yield _folded(secret)[::-1]
+    for before in range(3):  # how many bytes of something else its first base64 character stands for
+        encoded = base64.b64encode(bytes(before) + secret)
+        core = encoded[(before * 8 + 5) // 6 : (before + len(secret)) * 8 // 6]
+        if len(core) >= 4:
+            yield _folded(core)
+            yield _folded(core.replace(b"+", b"-").replace(b"/", b"_"))
+
+
+def _folded(text: bytes) -> bytes:
+    """Without blanks and what a shell quotes with, in lower case; as it is where nothing would be left."""
+    lower = text.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+    return bytes(one for one in lower if one not in b" \t\r\n\v\f\0\\'\"") or text
+
+
+def _spans(text: bytes, part: bytes) -> Iterator[Tuple[int, int]]:
+    """Where a part stands in a text, overlapping ones too."""
+    start = text.find(part) if part else -1
+    while start >= 0:
+        yield start, start + len(part)
+        start = text.find(part, start + 1)
 
 
 def _edit_shadow(system: "System", account: Account, value: str) -> None:

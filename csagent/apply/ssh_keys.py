@@ -12,11 +12,11 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from csagent.apply.authorized_keys import has_cloud_inits, merge, with_standing
+from csagent.apply.authorized_keys import has_cloud_inits, merge, with_lines, with_standing
 from csagent.errors import ApplyError, JailError
 from csagent.sandbox import jail
 from csagent.system.accounts import Account
-from csagent.system.files import open_regular, read_all, replace_at
+from csagent.system.files import change_at, open_regular, read_all, replace_at
 from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def current(system: "System", account: Account) -> Optional[str]:
     Raises:
         ApplyError: it cannot be read, or is nothing that `write_keys` would read.
     """
-    if system.tree.stat(account.home) is None:
-        return None
-    text = _as_owner(system, account, lambda home: {"text": _look(home)})["text"]
+    text = _as_owner(system, account, lambda home: {"text": _look(home)}, missing=True)["text"]
     return text if isinstance(text, str) else None
 
 
@@ -75,12 +73,38 @@ def write_keys(
     Raises:
         ApplyError: it could not be written; the file is as it was.
     """
-    answer = _as_owner(
-        system, account, lambda home: {"keys": _replace(home, keys, previous, adopt, only_add)}
-    )
+
+    def work(home: int) -> Dict[str, Any]:
+        ours: Sequence[str] = keys
+
+        def change(text: str) -> str:
+            nonlocal ours
+            if only_add:
+                ours = with_standing(text, keys)
+            return merge(text, ours, previous, adopt)
+
+        _edit(home, change)
+        return {"keys": ours}
+
+    answer = _as_owner(system, account, work)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     written = answer.get("keys")
     return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
+
+
+def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> None:
+    """Add the keys of user-data to the file, outside of our block.
+
+    Raises:
+        ApplyError: it could not be written; the file is as it was.
+    """
+
+    def work(home: int) -> Dict[str, Any]:
+        _edit(home, lambda text: with_lines(text, keys, options))
+        return {}
+
+    _as_owner(system, account, work)
+    relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
 
 
 def clear(system: "System", account: Account) -> bool:
@@ -94,8 +118,14 @@ def clear(system: "System", account: Account) -> bool:
     return bool(answer["changed"])
 
 
-def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str, Any]]) -> Dict[str, Any]:
-    """What `work` makes of the open home directory, in a child that has become its owner."""
+def _as_owner(
+    system: "System", account: Account, work: Callable[[int], Dict[str, Any]], *, missing: bool = False
+) -> Dict[str, Any]:
+    """What `work` makes of the open home directory, in a child that has become its owner.
+
+    The child also opens it: a dead network file system holds up nobody else. `missing`: where there is no
+    home, `work` is given -1.
+    """
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
 
@@ -107,7 +137,8 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
 
     try:
         answer = jail.run(
-            jail.Job(shown, system, lambda: _open_home(system, account), inside, LIMITS, identity), TIMEOUT
+            jail.Job(shown, system, lambda: _open_home(system, account, missing), inside, LIMITS, identity),
+            TIMEOUT,
         )
     except JailError as error:
         raise ApplyError(str(error)) from None
@@ -117,17 +148,21 @@ def _as_owner(system: "System", account: Account, work: Callable[[int], Dict[str
     return answer
 
 
-def _open_home(system: "System", account: Account) -> int:
+def _open_home(system: "System", account: Account, missing: bool) -> int:
     if not account.home.startswith("/"):
         raise ApplyError(f"{account.name} has no home directory: its keys have no place")
     shown = system.tree.shown(account.home)
     try:
         return system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
+        if missing and error.errno == errno.ENOENT:
+            return -1
         raise ApplyError(f"the home directory {shown} of {account.name}: {error.strerror}") from None
 
 
 def _look(home: int) -> Optional[str]:
+    if home < 0:
+        return None
     try:
         directory = _open_directory(home)
     except FileNotFoundError:
@@ -139,9 +174,7 @@ def _look(home: int) -> Optional[str]:
         os.close(directory)
 
 
-def _replace(
-    home: int, keys: Sequence[str], previous: Sequence[str], adopt: bool, only_add: bool
-) -> Sequence[str]:
+def _edit(home: int, change: Callable[[str], str]) -> None:
     os.umask(0o077)
     _belongs(home, "the home directory")
     try:
@@ -151,16 +184,30 @@ def _replace(
     os.fsync(home)
     directory = _open_directory(home)
     try:
-        if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700:
-            os.fchmod(directory, 0o700)
-        text = (_read(directory) or b"").decode("utf-8", "surrogateescape")
-        if only_add:
-            keys = with_standing(text, keys)
-        new = merge(text, keys, previous, adopt).encode("utf-8", "surrogateescape")
-        replace_at(directory, FILE, new, 0o600)
-        return keys
+        _close_to_others(directory, 0o700)
+        if _read(directory) is not None:
+            descriptor = open_regular(directory, FILE)
+            _close_to_others(descriptor, 0o600)
+            os.close(descriptor)
+
+        def changed(content: bytes) -> bytes:
+            text = content.decode("utf-8", "surrogateescape")
+            return change(text).encode("utf-8", "surrogateescape")
+
+        change_at(directory, FILE, changed, 0o600, limit=SIZE_LIMIT, keep_owner=False)
     finally:
         os.close(directory)
+
+
+def _close_to_others(descriptor: int, mode: int) -> None:
+    """Set `mode`; where an access list, whose mask it would be, lets nobody write, that stays."""
+    status = os.fstat(descriptor)
+    try:
+        listed = "system.posix_acl_access" in os.listxattr(descriptor)
+    except OSError:
+        listed = False
+    if stat.S_IMODE(status.st_mode) != mode and (status.st_mode & 0o022 or not listed):
+        os.fchmod(descriptor, mode)
 
 
 def _clear(home: int) -> bool:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
-from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding, of_state, worst
+from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding, worst
 
 if TYPE_CHECKING:
     from csagent.console import Console
@@ -59,11 +59,11 @@ def _recorded(examined: "Examined") -> Optional[Dict[str, Any]]:
 
 
 def as_text(examined: "Examined", console: "Console", *, quiet: bool = False) -> str:
-    """The same for an operator; `quiet` leaves only the problems."""
+    """The same for an operator; `quiet` leaves what the exit code is about: problems and warnings."""
     findings = list(examined.findings)
     lines = _origin(examined, console) if not quiet else []
     before = None
-    for one in of_state(findings, PROBLEM) if quiet else findings:
+    for one in [one for one in findings if one.state in (PROBLEM, WARNING)] if quiet else findings:
         if (one.area, one.state) != before:
             state = console.paint(one.state, COLOURS[one.state])
             mark = " (recorded)" if one.area in examined.recorded else ""
@@ -71,6 +71,8 @@ def as_text(examined: "Examined", console: "Console", *, quiet: bool = False) ->
             before = (one.area, one.state)
         lines += _finding(one, console)
     if quiet:
+        if examined.exit_code and not lines:
+            lines = console.wrap(f"verdict: {examined.verdict}")
         return "".join(f"{line}\n" for line in lines)
     situation = examined.situation
     if situation.system.live and not situation.root:

@@ -12,6 +12,7 @@ from csagent.state.published import place_json, refusals_json, user_data_json
 if TYPE_CHECKING:
     from csagent.model import Observation
 
+SAVED_LIMIT = 16 << 20  # bytes of an earlier fetch.json
 NAME_LIMIT = 230  # of a file, with what a temporary one needs
 SHOWN_APART = ("public-keys", "local-hostname", "instance-id")
 
@@ -96,6 +97,23 @@ def _with(value: Any, place: Any) -> str:
     return f"{value}  ({place})" if place else str(value)
 
 
+def _is_ours(directory: int) -> bool:
+    """Whether an earlier save wrote there, by the shape of its fetch.json."""
+    import os
+
+    from csagent.system.files import open_regular, read_all
+
+    try:
+        descriptor = open_regular(directory, "fetch.json")
+        try:
+            document = json.loads(read_all(descriptor, SAVED_LIMIT))
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"schema", "provenance", "places"} <= set(document)
+
+
 def save(observation: "Observation", directory: str, *, show_secrets: bool = False) -> List[str]:
     """Write what was read below a directory, all files 0600; the names written.
 
@@ -103,7 +121,7 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     or it is not written.
 
     Raises:
-        ApplyError: it cannot be written there.
+        ApplyError: it cannot be written there, or there are files that no earlier save has written.
     """
     import os
     from urllib.parse import quote
@@ -124,7 +142,12 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for name in set(os.listdir(descriptor)) - set(files):
+            there = os.listdir(descriptor)
+            if there and not _is_ours(descriptor):
+                raise ApplyError(
+                    f"--save {directory}: it has files that no earlier --save wrote: name an empty one"
+                )
+            for name in set(there) - set(files):
                 if name in ("password", "user-data", "ssh_keys") or name.startswith("metadata."):
                     os.unlink(name, dir_fd=descriptor)
             for name, content in files.items():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from csagent.sources.request import Options
     from csagent.system.seams import System
 
+COMPLAINT_LIMIT = 4096  # characters: it may be made of several texts that came from somebody else
 GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
 
 
@@ -63,8 +64,10 @@ def _whence(error: BaseException) -> str:
 
 
 def _complain(text: str) -> None:
+    from csagent.console import one_line
+
     if sys.stderr is not None:
-        print(f"csagent: {' '.join(text.split())}", file=sys.stderr)
+        print(f"csagent: {' '.join(one_line(text, COMPLAINT_LIMIT).split())}", file=sys.stderr)
 
 
 def entry() -> None:
@@ -290,11 +293,44 @@ def _seal(parsed: argparse.Namespace) -> int:
     return seal_command.run(parsed, system, settings)
 
 
-def _status(parsed: argparse.Namespace) -> int:
-    from csagent.cli import status
-    from csagent.state.status_files import STATUS, wait_for
+def _network_plan(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
 
+    system, settings = _load(parsed)
+    return network_command.plan(parsed, system, settings)
+
+
+def _network_apply(parsed: argparse.Namespace) -> int:
+    from csagent.cli import network_command
+
+    system, settings = _load(parsed)
+    return network_command.apply(parsed, system, settings)
+
+
+def _user_data(parsed: argparse.Namespace) -> int:
+    from csagent.cli import user_data_command
+    from csagent.log import Log
+
+    system, settings = _load(parsed)
+    return user_data_command.run(parsed, system, settings, Log(_verbosity(parsed)))
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    import time
+
+    from csagent.cli import status
+    from csagent.state.status_files import STATUS, user_data, wait_for, wait_for_user_data
+
+    if parsed.user_data and not parsed.wait:
+        raise UsageError("--user-data goes with --wait")
+    end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
+    # Below a root there are no units that would run it: it is waited for where that is asked for.
+    if parsed.wait and (parsed.user_data or os.path.realpath(parsed.root) == "/"):
+        left = max(0.0, end - time.monotonic())
+        document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
+    else:
+        document["user_data"] = user_data(parsed.root)
     if parsed.json:
         _print_json(document)
     elif not parsed.quiet:
@@ -307,8 +343,13 @@ def _query(parsed: argparse.Namespace) -> int:
     from csagent.state.status_files import INSTANCE, wait_for
 
     instance = wait_for(parsed.root, INSTANCE, 0.0)
+    value = status.query(parsed.root, parsed.key, instance)
+    if sys.stdout.isatty():  # a script is given every byte, a terminal nothing that steers it
+        from csagent.console import safe
+
+        value = safe(value.decode("utf-8", "replace")).encode()
     sys.stdout.flush()
-    sys.stdout.buffer.write(status.query(parsed.root, parsed.key, instance))
+    sys.stdout.buffer.write(value)
     sys.stdout.flush()
     return EXIT_OK
 
@@ -339,7 +380,10 @@ _COMMANDS: Dict[Any, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "query": _query,
     "doctor": _doctor,
+    "network plan": _network_plan,
+    "network apply": _network_apply,
     "seal": _seal,
+    "user-data": _user_data,
     "install-units": _install_units,
     "lab": _lab_is_missing,
 }

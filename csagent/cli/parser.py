@@ -21,8 +21,9 @@ exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
 DOCTOR_EPILOG = """\
 exit codes: 0 all is well (notes may be there), 1 a problem or a warning,
 2 usage, 4 places were asked and none had CloudStack's data for this VM.
--q prints the problems only. --root UNPACKED examines a support archive and
-contacts nobody; what is marked (recorded) is as it was found on the machine."""
+-q prints problems and warnings only. --root UNPACKED examines a support
+archive and contacts nobody; what is marked (recorded) is as it was found on
+the machine."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,6 +104,80 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
     )
 
 
+def with_networks(network: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """The commands of `csagent network`; csagent.cli.network_command understands them."""
+    commands = network.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=network.prog)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=network.epilog,
+            formatter_class=formatter,
+        )
+        command.set_defaults(run=f"network {name}")
+        _with_document(command)
+        return with_json(command)
+
+    plan = add("plan", "what would be done with each NIC and why, as a diff; changes nothing")
+    plan.add_argument(
+        "--machine", metavar="FILE", help="a machine described in JSON or YAML, not the one this runs on"
+    )
+    apply = add("apply", "do it, look whether it carries, and go back where it does not")
+    apply.add_argument(
+        "--again", action="store_true", help="also what failed before, or was changed by hand since"
+    )
+
+
+def _with_document(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the document", "the drive's, where none is named")
+    group.add_argument("--document", metavar="FILE", help="a network_data.json; - is standard input")
+    group.add_argument("--drive", metavar="PATH", help="this device, ISO file or directory")
+    group.add_argument("--wait", metavar="SECONDS", type=seconds, help="wait so long for a drive")
+
+
+CHECK_EPILOG = """\
+exit codes: 0 all of it runs, 3 part of it, 1 nothing, 2 usage or settings"""
+
+RUN_EPILOG = """\
+exit codes: 0 done or nothing to do, 3 some steps failed, 1 all of them,
+2 usage or settings"""
+
+
+def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    """What user-data takes; csagent.cli.user_data_command understands it."""
+    commands = command.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, dest="user_data", prog="csagent user-data"
+    )
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            parents=[shared],
+            epilog=EPILOG,
+            formatter_class=formatter,
+        )
+        return with_json(found)
+
+    metadata = "metadata of the instance, for templates: JSON or YAML, such as local-hostname: web01"
+    check = add("check", "what a document would do, and what is wrong with it, by line; needs no root, no VM")
+    check.epilog = CHECK_EPILOG
+    check.add_argument("file", metavar="FILE", help="the document; - reads standard input")
+    check.add_argument("--metadata", metavar="FILE", help=metadata)
+    plan = add("plan", "the same for this instance's own document, and what of it has run")
+    run = add("run", "run what has not run yet of this instance's document; csagent's units do that")
+    run.epilog = RUN_EPILOG
+    run.add_argument("--stage", choices=("early", "final"), help="only this one of the two")
+    run.add_argument("--again", action="store_true", help="all of it, also what has run before")
+    for one in (plan, run):
+        one.add_argument("--document", metavar="FILE", help="another document, by hand: on a scratch machine")
+        one.add_argument("--metadata", metavar="FILE", help=metadata)
+
+
 def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
     parser = Parser(
@@ -152,12 +227,20 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     with_places(daemon)
     status = with_json(add("status", "what the last pass did, per datum, and why"))
     status.add_argument(
-        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="wait so long for the first pass to end"
+        "--wait",
+        metavar="SECONDS",
+        type=seconds,
+        nargs="?",
+        const=float("inf"),
+        default=0.0,
+        help="wait for the first pass and the early stage of user-data to end; at most so long",
     )
+    status.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
     )
+    with_networks(add("network", "the NICs as a config drive's network_data.json says"), shared)
     doctor = with_json(add("doctor", "what is wrong and what to do about it; changes nothing"))
     with_places(doctor)
     doctor.add_argument(
@@ -165,6 +248,9 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     )
     doctor.epilog = DOCTOR_EPILOG
     with_sealing(with_json(add("seal", "make this machine a clean template; without --yes a preview")))
+    with_user_data(
+        add("user-data", "what user-data does: check a document, look at this instance's, run it"), shared
+    )
     units = with_json(add("install-units", "systemd units and settings file, after pip install"))
     units.add_argument(
         "--remove", action="store_true", help="take away what it wrote; state and settings stay"

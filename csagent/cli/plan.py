@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, Dict, List
 from csagent.apply import hostname, ssh_keys
 from csagent.console import Console, shorten
 from csagent.errors import ApplyError
-from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
+from csagent.plan import (
+    Acknowledge,
+    Action,
+    ConfigureNetwork,
+    KeepUserData,
+    Leave,
+    Plan,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
 from csagent.system import accounts
 
 if TYPE_CHECKING:
@@ -20,13 +30,18 @@ def verb(action: Action) -> str:
         return action.state
     if isinstance(action, Acknowledge):
         return "acknowledge" if action.endpoints else "unchanged"
+    if isinstance(action, ConfigureNetwork):
+        return "configure" if action.changes else "unchanged"
     return {"hostname": "set", "ssh_keys": "write", "password": "set", "user_data": "keep"}[action.datum]
 
 
 def diff(system: "System", action: Action) -> List[str]:
     """Lines that begin with - and +; empty where nothing changes."""
     if isinstance(action, SetHostname):
-        now, new = hostname.preview(system, action.name)
+        if action.only_domain:
+            now, new = hostname.preview_domain(system, action.name, action.domain or "")
+        else:
+            now, new = hostname.preview(system, action.name)
         return [] if now == new else [*([f"-{now}"] if now else []), f"+{new}"]
     if isinstance(action, WriteKeys):
         try:
@@ -53,11 +68,16 @@ def diff(system: "System", action: Action) -> List[str]:
         return [f"+{action.user}:***"]
     if isinstance(action, KeepUserData) and action.user_data is not None:
         return [f"+{action.user_data.size} bytes, sha256 {action.user_data.sha256[:16]}..."]
+    if isinstance(action, ConfigureNetwork):
+        from csagent.apply.network import files
+
+        changes = (files.diff(system, file) for nic in action.network.nics for file in nic.files)
+        return [line for text in changes for line in text.split("\n") if line]
     return []
 
 
 def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:
-    """`plan --json`: one entry per datum, with whether it changes the machine."""
+    """`plan --json`: one entry per datum, with whether it changes the machine; the network's has `nics`."""
     return {
         "schema": 1,
         "changes": plan.changes,
@@ -71,10 +91,20 @@ def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:
                 "reason": action.reason,
                 "source": action.source or None,
                 "diff": diff(system, action),
+                **_nics(system, action),
             }
             for action in plan.actions
         ],
     }
+
+
+def _nics(system: "System", action: Action) -> Dict[str, Any]:
+    """The NICs, as `network plan --json` has them."""
+    if not isinstance(action, ConfigureNetwork):
+        return {}
+    from csagent.cli import network
+
+    return {"nics": network.as_json(system, action.network)["nics"]}
 
 
 def as_text(system: "System", plan: Plan, note: str, console: Console) -> str:

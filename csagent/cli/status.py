@@ -11,8 +11,13 @@ from csagent.state.status_files import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Mapping
+    from typing import Any, Dict, List, Mapping
 
+COLOURS = {"done": "applied", "failed": "failed", "interrupted": "failed", "refused": "refused"}
+AGAIN = {
+    "changed": "it has changed since it ran, and does not run by itself: csagent user-data run --again",
+    "interrupted": "what was cut short does not run again by itself; csagent user-data run --again does",
+}
 KEYS = ("hostname", "instance_id", "ssh_keys", "user_data", "network")  # beside the metadata's own
 
 
@@ -38,19 +43,63 @@ def as_text(status: Mapping[str, Any], console: Console) -> str:
         source = f" ({entry['source']})" if told else ""
         reason = console.wrap(f"{entry.get('reason', '')}{source}", 4)
         lines += [console.paint(line, "note") for line in reason] if entry.get("wrong") is True else reason
+        for nic in _list(entry.get("nics")):
+            name = safe(str(nic.get("interface") or nic.get("mac")))
+            lines += console.wrap(f"{name}: {nic.get('state')}: {nic.get('reason')}", 4, "  ")
         acknowledged = entry.get("acknowledged")
         if acknowledged in ("yes", "no"):
             lines += console.wrap(f"password server told: {acknowledged}", 4)
-    places = status.get("places")
+    user_data = status.get("user_data")
+    if isinstance(user_data, dict):
+        lines += _ran(user_data, console)
     lines.append(console.paint("looked at", "head"))
-    for place in places if isinstance(places, list) else []:
-        if not isinstance(place, dict):
-            continue
+    for place in _list(status.get("places")):
         outcome = str(place.get("outcome"))
         lines += console.wrap(f"{place.get('place')}: {outcome}", 4, "  ")
         if place.get("detail"):
             lines += console.wrap(str(place["detail"]), 6)
     return "\n".join(lines) + "\n"
+
+
+def _list(value: Any) -> List[Dict[str, Any]]:
+    """Its mappings; none where it is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _ran(document: Mapping[str, Any], console: Console) -> List[str]:
+    """What became of the document, per part and key; who can mend it, where it can be run again."""
+    state = str(document.get("state"))
+    lines = [
+        f"{console.paint('user-data run:', 'head')} {console.paint(safe(state), COLOURS.get(state, 'off'))}"
+    ]
+    parts = document.get("parts")
+    for part in parts if isinstance(parts, list) else []:
+        if not isinstance(part, dict):
+            continue
+        code = f", exit {part['exit']}" if _number(part.get("exit")) and part["exit"] else ""
+        kind = "template of a " if part.get("template") is True else ""
+        lines += console.wrap(
+            f"{part.get('name')} ({kind}{part.get('kind')}): {part.get('outcome')}{code}", 4, "  "
+        )
+        keys, reasons = part.get("keys"), part.get("reasons")
+        for key, said in (keys if isinstance(keys, dict) else {}).items():
+            why = reasons.get(key) if isinstance(reasons, dict) else None
+            if why or said not in ("done", "waiting"):
+                lines += console.wrap(f"{key}: {said}{f': {why}' if why else ''}", 8, "    ")
+        problems = part.get("problems")
+        for one in problems if isinstance(problems, list) else []:
+            if isinstance(one, dict) and not one.get("key") and one.get("severity") == "error":
+                where = f"line {one['line']}: " if one.get("line") else ""
+                lines += console.wrap(f"{where}{one.get('text')}", 8, "    ")
+        warnings = part.get("warnings")
+        for warning in warnings if isinstance(warnings, list) else []:
+            lines += console.wrap(f"warning: {warning}", 8, "    ")
+    notes = document.get("notes")
+    for note in notes if isinstance(notes, list) else []:
+        lines += console.wrap(str(note), 4)
+    if state in AGAIN:
+        lines += console.wrap(AGAIN[state], 4)
+    return lines
 
 
 def _number(value: Any) -> bool:
@@ -78,7 +127,7 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
     if value is None:
         value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
     if value is None:
-        known = [word for word in ("hostname", "instance_id", "ssh_keys", "user_data") if instance.get(word)]
+        known = [word for word in KEYS if instance.get(word)]
         raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
     if isinstance(value, list):
         return "".join(f"{item}\n" for item in value).encode("utf-8", "replace")

@@ -14,6 +14,7 @@ from csagent.daemon import pass_process
 from csagent.daemon.schedule import CLOSE_LOOK, NEVER, PassReport, Schedule
 from csagent.daemon.watch import Watch
 from csagent.errors import JailError, UsageError
+from csagent.system.process import wait_for_orphans
 from csagent.system.slowness import Patience
 from csagent.system.systemd import Signals, Watchdog, notify
 
@@ -130,6 +131,7 @@ class Daemon:
             "grace": self.schedule.grace(now, rereading=self.rereading),
             "quiet": self.schedule.quiet,
         }
+        wait_for_orphans()  # of a pass that was killed, which may have ended after it
         self.schedule.begin(now)
         try:
             self.process = self.start(self.prepare, request, self.log)
@@ -155,6 +157,7 @@ class Daemon:
                 self.report = document
         if self.process.finished:
             self.process = None
+            wait_for_orphans()
             self.schedule.ended()
             self._end(self.report)
 

@@ -65,10 +65,10 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> PassProcess
             "quiet": nothing was found before, so that finding nothing again is no news.
         log: where decisions go.
 
-    It says first {"settings", "watching", "patterns" of files, "labels", "poll", "longest"}; then,
-    of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "status", "note",
-    "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it will not go away by
-    itself}.
+    It says first {"settings", "watching", "patterns" of files, "network", "labels", "poll", "longest"};
+    then, of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "nics",
+    "status", "note", "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it will
+    not go away by itself}.
 
     Raises:
         JailError: there is no process for it.
@@ -126,6 +126,7 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
         "settings": settings.as_plain(),
         "watching": watching,
         "patterns": patterns,
+        "network": watching and (bool(patterns) or (settings.network and "drive" in settings.sources)),
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
         "poll": settings.poll,
         "longest": ROUNDS * wait,
@@ -173,6 +174,7 @@ def _summary(report: Report, request: PassRequest, log: Log, *, quiet: bool) -> 
         "early": missing and report.first,
         "drive": "drive" in channels,
         "router": "router" in channels,
+        "nics": settings.network and bool((observation.network or {}).get("networks")),
         "status": status,
         "note": report.note,
         "current_at": 0.0,  # events before that moment are accounted for

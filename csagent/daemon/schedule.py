@@ -25,7 +25,7 @@ JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
 SETTLE = 0.2  # seconds without a further event before the pass: udev tells of one medium two or three times
 SETTLE_AT_MOST = 1.0
 GRACE = 3.0  # seconds that the router gets once a drive is read
-HURRY = 0.0  # and where the drive was exchanged and the router gave nothing before
+HURRY = 0.0  # and where the drive was exchanged, or a NIC came for it, and the router gave nothing before
 GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
 LONGEST_GAP = 60.0  # but not for a drive
 MOST_DOUBLINGS = 16
@@ -64,6 +64,7 @@ class PassReport:
         self.early = bool(document["early"])  # the same, on an instance's first pass
         self.drive = bool(document["drive"])  # a drive gave something
         self.router = bool(document["router"])  # the router gave something
+        self.nics = bool(document["nics"])  # a drive says what addresses the NICs have
         self.current_at = float(document["current_at"])  # events before that moment are accounted for
 
 
@@ -102,11 +103,15 @@ class Schedule:
             self._gap = GAP
         gap = GAP if "drive" in self._events else self._gap
         self.due = max(min(now + SETTLE, self._settles_by), self._began + gap)
-        if name == "drive" and self._may_hurry() and not self._cut:
+        if self._hurries(name) and self._may_hurry() and not self._cut:
             # The pass under way waits for the router, or reads what is not there any more. It is cut once
             # only: a drive that tells of itself for ever must not keep the router from being asked.
             self.cut_at = self.due
         return first
+
+    def _hurries(self, name: str) -> bool:
+        """Whether what a drive says has to do with an event: its medium, or a NIC that it may name."""
+        return name == "drive" or (name == "network" and self._last is not None and self._last.nics)
 
     def _may_hurry(self) -> bool:
         """Whether a drive's values need not wait for the router: it gave nothing to the last whole pass."""
@@ -199,7 +204,7 @@ class Schedule:
             now: the moment.
             rereading: the pass reads the settings anew.
         """
-        hurried = "drive" in self._events
+        hurried = any(self._hurries(name) for name in self._events)
         if hurried and self._may_hurry():
             return HURRY
         left = self._close_until - now

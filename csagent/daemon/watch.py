@@ -36,7 +36,7 @@ class Watch:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._changes = ChangeDetector(time.monotonic, {}, SLOW_LOOK)
-        self._wanted: Tuple[Tuple[str, ...], Tuple[str, ...], bool] = ((), (), False)
+        self._wanted: Tuple[Tuple[str, ...], Tuple[str, ...], bool, bool] = ((), (), False, False)
         self._broken: Dict[str, int] = {}  # by name: how often a source has failed
 
     @property
@@ -50,25 +50,27 @@ class Watch:
         return self._changes.next_look
 
     def of(self, world: Mapping[str, Any]) -> None:
-        """Watch what a pass says is worth it, from now on: "patterns" of files, "labels", "watching"."""
-        wanted = (tuple(world["patterns"]), tuple(world["labels"]), bool(world["watching"]))
+        """Watch what a pass says is worth it, from now on.
+
+        Those are "patterns" of files, "labels" of drives, the "network", and whether at all: "watching".
+        """
+        switches = (bool(world["network"]), bool(world["watching"]))
+        wanted = (tuple(world["patterns"]), tuple(world["labels"]), *switches)
         if wanted != self._wanted:
             self._wanted = wanted
             self._open()
 
     def _open(self) -> None:
         self._changes.close()
-        patterns, labels, watching = self._wanted
+        patterns, labels, network, watching = self._wanted
         sources: List[Any] = []
         looks: Dict[str, Callable[[], Tuple[Any, ...]]] = {}
         pause = SLOW_LOOK
         if watching:
             self._listen(sources, "clock", WallClock)
+        heard = [self._listen(sources, "network", Network)] if watching and network else []
         if watching and patterns:
-            heard = [
-                self._listen(sources, "network", Network),
-                self._listen(sources, "lease", lambda: Files(patterns)),
-            ]
+            heard.append(self._listen(sources, "lease", lambda: Files(patterns)))
             if not all(heard):
                 pause, looks["lease"] = CLOSER_LOOK, lambda: lease_files(patterns)
         if watching and labels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.discovery.leases.text import routable
+from csagent.discovery.networks import network
 from csagent.model import Candidate, Lease, Nic, Route
 
 DATA_SERVER = "data-server."  # with the dot: without it a resolver tries its search list first
@@ -78,17 +79,6 @@ def candidates(
             else:
                 found[key] = candidate
     return tuple(found.values())
-
-
-def network(address: str, prefix: int) -> str:
-    """The network of an address, as in "10.1.1.0/24"."""
-    number = int.from_bytes(map(int, address.split(".")), "big") >> (32 - prefix) << (32 - prefix)
-    return f"{'.'.join(map(str, number.to_bytes(4, 'big')))}/{prefix}"
-
-
-def lies_within(address: str, networks: Sequence[str]) -> bool:
-    """Whether an address is in one of these networks."""
-    return any(network(address, int(one.rpartition("/")[2])) == one for one in networks)
 
 
 def _source(nic: Optional[Nic], lease: Optional[Lease]) -> Optional[str]:

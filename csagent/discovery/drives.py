@@ -3,6 +3,9 @@
 With udev running, its database knows the label of every device, and pyudev reads that. Without (in a
 container) the label is read from the ISO's volume descriptor. Every device with the label is named:
 `/dev/disk/by-label` has only one of them, whichever udev saw last.
+
+Which of them may be read, `why_not` says: a hypervisor's disks and CD drives, by a list of their kinds. A
+user with a console session can set up a loop device (udisks' default policy), and no hypervisor does.
 """
 
 from __future__ import annotations
@@ -14,15 +17,21 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Drive
 from csagent.system.seams import System
+from csagent.system.trusted_path import link_target
 
 UDEV_CONTROL = "/run/udev/control"
 UDEV_DATA = "/run/udev/data"
 BY_LABEL = "/dev/disk/by-label"
 SYS_BLOCK = "/sys/class/block"
+SYS_NUMBER = "/sys/dev/block"  # one link a device number, to the device
+VIRTUAL = (
+    "/sys/devices/virtual/"  # loop, dm, md, zram, nbd, ublk, drbd, ...: made by software in this machine
+)
 
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1 and 8.4: sector 16, the identifier at offset 40
 MAX_DEVICES = 128
-SKIPPED = re.compile(r"ram\d|zram\d|fd\d|nbd\d")  # no medium of ours; an empty floppy drive takes seconds
+# What hypervisors' CD drives and disks are called, and their partitions. An empty floppy drive takes seconds.
+KINDS = re.compile(r"(sr|scd)\d+|(sd|vd|xvd|hd)[a-z]+\d*|(nvme\d+n\d+|mmcblk\d+)(p\d+)?", re.ASCII)
 
 Volumes = Tuple[Tuple[str, str], ...]
 
@@ -32,37 +41,84 @@ def udev_runs(system: System) -> bool:
     return system.live and system.tree.exists(UDEV_CONTROL)
 
 
-def drives(system: System, labels: Sequence[str], volumes: Optional[Volumes] = None) -> Tuple[Drive, ...]:
+def why_not(system: System, number: int, named: Sequence[str] = ()) -> str:
+    """Why a block device is not read as a config drive; "" where it may be.
+
+    Args:
+        system: the running system.
+        number: of the device (`st_rdev`), of what is open where it is open.
+        named: the setting `drive_devices`: paths of devices that may be read whatever their kind is.
+    """
+    for path in named:
+        status = system.tree.stat(path)
+        if status is not None and stat.S_ISBLK(status.st_mode) and status.st_rdev == number:
+            return ""
+    shown = f"{os.major(number)}:{os.minor(number)}"
+    link = link_target(system, f"{SYS_NUMBER}/{shown}")
+    if link is None:
+        return f"the kernel does not tell what device {shown} is; the setting drive_devices can name it"
+    place = os.path.normpath(os.path.join(SYS_NUMBER, link))
+    return _of_another_kind(os.path.basename(place), virtual=place.startswith(VIRTUAL))
+
+
+def _of_another_kind(name: str, *, virtual: bool) -> str:
+    if virtual:
+        return f"{name} is made by software in this machine; the setting drive_devices can name it"
+    if not KINDS.fullmatch(name):
+        return f"{name} is no CD drive or disk of a kind that hypervisors have; drive_devices can name it"
+    return ""
+
+
+def why_not_node(system: System, node: str, named: Sequence[str] = ()) -> str:
+    """`why_not` of the device behind a path; of a support archive's, by its name alone."""
+    if not system.live:
+        return "" if node in named else _of_another_kind(node[len("/dev/") :], virtual=False)
+    status = system.tree.stat(node)
+    if status is None or not stat.S_ISBLK(status.st_mode):
+        return ""  # gone meanwhile, or none: opening it says so
+    return why_not(system, status.st_rdev, named)
+
+
+def drives(
+    system: System, labels: Sequence[str], volumes: Optional[Volumes] = None, named: Sequence[str] = ()
+) -> Tuple[Drive, ...]:
     """Every block device whose label is one of `labels` (case folded), CD drives first.
+
+    Those that are not to be read (`why_not_node`) come last: who makes one moves no other.
 
     Args:
         system: only the running system has devices; of a tree only a support archive knows what it had.
         labels: the labels that count.
-        volumes: (device, label) as `volumes` read them while it was root; None: read them now.
+        volumes: (device, label) as `read_volumes` read them while it was root; None: read them now.
+        named: see `why_not`.
     """
     wanted = {label.casefold() for label in labels}
     if not wanted or not (system.live or _recorded(system)):
         return ()
     if system.live and not udev_runs(system):
-        found = read_volumes(system) if volumes is None else volumes
+        found = read_volumes(system, named) if volumes is None else volumes
         return tuple(
             Drive(device, label, "label read from the device")
             for device, label in sorted(found, key=lambda volume: (not _is_cd(volume[0]), volume[0]))
             if label.casefold() in wanted
         )
-    listed: List[Tuple[Optional[str], Mapping[str, str]]]
+    ranked = rank(_listed(system), wanted)
+    return tuple(sorted(ranked, key=lambda drive: bool(why_not_node(system, drive.device, named))))
+
+
+def _listed(system: System) -> List[Tuple[Optional[str], Mapping[str, str]]]:
+    """Each block device and what udev says of it."""
     if not system.live:
-        return tuple(rank(udev_database(system), wanted))
+        return udev_database(system)
     try:
         import pyudev
 
-        listed = [
+        return [
             (device.device_node, {key: device.properties.get(key, "") for key in _PROPERTIES})
             for device in pyudev.Context().list_devices(subsystem="block")
         ]
     except (ImportError, OSError, LookupError, ValueError):  # no pyudev or libudev, a device just gone
-        listed = udev_database(system)
-    return tuple(rank(listed, wanted))
+        return udev_database(system)
 
 
 def _recorded(system: System) -> bool:
@@ -111,24 +167,24 @@ def decoded(text: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def read_volumes(system: System) -> Volumes:
-    """(device, ISO volume identifier) of every block device that has one; needs root for most."""
-    found = []
-    for name in system.tree.names(SYS_BLOCK)[:MAX_DEVICES]:
-        if SKIPPED.match(name):
-            continue
-        node = "/dev/" + name.replace("!", "/")  # the kernel writes cciss!c0d0 for cciss/c0d0
-        label = volume_label(system, node)
-        if label:
-            found.append((node, label))
-    return tuple(found)
+def read_volumes(system: System, named: Sequence[str] = ()) -> Volumes:
+    """(device, ISO volume identifier) of every block device that has one; needs root for most.
+
+    Only of those that may be a config drive: the others are not even opened.
+    """
+    nodes = ["/dev/" + name.replace("!", "/") for name in system.tree.names(SYS_BLOCK)]  # cciss!c0d0
+    read = ((node, volume_label(system, node, named)) for node in nodes)
+    return tuple((node, label) for node, label in read if label)
 
 
-def volume_label(system: System, node: str) -> Optional[str]:
-    """The volume identifier of an ISO 9660 device; None where there is none.
+def volume_label(system: System, node: str, named: Sequence[str] = ()) -> Optional[str]:
+    """The volume identifier of an ISO 9660 device; None where there is none, or it may be no config drive.
 
     An empty CD drive (ENOMEDIUM) is normal: CloudStack's config drive is the second one.
     """
+    status = system.tree.stat(node)
+    if status is None or not stat.S_ISBLK(status.st_mode) or why_not(system, status.st_rdev, named):
+        return None
     try:
         descriptor = system.tree.open(node, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -160,6 +216,11 @@ def _is_part(node: str, disk: str) -> bool:
     return re.fullmatch(re.escape(disk) + between + r"\d+", node) is not None
 
 
+def by_kind(names: Sequence[str]) -> List[str]:
+    """Kernel names of devices, those of a config drive's kinds first: a thousand loop devices hide no CD."""
+    return sorted(names, key=lambda name: (not KINDS.fullmatch(name), name))
+
+
 def _is_cd(node: str) -> bool:
     return re.fullmatch(r"/dev/(sr|scd)\d+", node) is not None
 
@@ -167,7 +228,7 @@ def _is_cd(node: str) -> bool:
 def udev_database(system: System) -> List[Tuple[Optional[str], Mapping[str, str]]]:
     """udev's own files, `b11:1` for block device 11:1, with lines `E:KEY=value`; anybody may read them."""
     listed: List[Tuple[Optional[str], Mapping[str, str]]] = []
-    for name in system.tree.names(SYS_BLOCK)[:MAX_DEVICES]:
+    for name in by_kind(system.tree.names(SYS_BLOCK))[:MAX_DEVICES]:
         number = (system.tree.read_text(f"{SYS_BLOCK}/{name}/dev", 32) or "").strip()
         text = system.tree.read_text(f"{UDEV_DATA}/b{number}") if number else None
         entries = [line[2:].partition("=") for line in (text or "").split("\n") if line.startswith("E:")]

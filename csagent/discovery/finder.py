@@ -27,8 +27,13 @@ class Evidence(NamedTuple):
     resolvers: Tuple[Resolver, ...] = ()
 
 
-def prepare(system: System) -> Evidence:
-    """Collect what needs root; parses nothing but three short DMI strings and ISO labels."""
+def prepare(system: System, named: Sequence[str] = ()) -> Evidence:
+    """Collect what needs root; parses nothing but three short DMI strings and ISO labels.
+
+    Args:
+        system: whose.
+        named: the setting `drive_devices`.
+    """
     from csagent.discovery import resolv_conf
     from csagent.discovery.dmi import read_dmi
     from csagent.discovery.drives import read_volumes
@@ -37,7 +42,7 @@ def prepare(system: System) -> Evidence:
     return Evidence(
         leases=gather(system, dhcp.CLIENTS),
         platform=read_dmi(system),
-        volumes=read_volumes(system) if without_udev else None,
+        volumes=read_volumes(system, named) if without_udev else None,
         resolvers=resolv_conf.read(system),
     )
 
@@ -56,7 +61,14 @@ def warm_up() -> None:
         pass  # `interfaces` reads rtnetlink then
 
 
-def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_drives: bool = True) -> Found:
+def look(
+    system: System,
+    evidence: Evidence,
+    labels: Sequence[str],
+    *,
+    with_drives: bool = True,
+    named: Sequence[str] = (),
+) -> Found:
     """Judge the evidence, as nobody, and list the places to ask.
 
     Args:
@@ -64,6 +76,7 @@ def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_driv
         evidence: what `prepare` has collected.
         labels: labels of a config drive.
         with_drives: False leaves the drives out.
+        named: the setting `drive_devices`.
     """
     from csagent import validation
     from csagent.discovery import drives, interfaces, netlink, resolv_conf
@@ -84,6 +97,9 @@ def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_driv
         )
     for path, reason in evidence.leases.unread.items():
         notes.append(f"{path} could not be read: {reason}")
+    labelled = drives.drives(system, labels, evidence.volumes, named) if with_drives else ()
+    left = {drive.device: drives.why_not_node(system, drive.device, named) for drive in labelled}
+    notes += [f"{device} carries the label and is not read: {why}" for device, why in left.items() if why]
     return Found(
         nics=nics,
         routes=routes,
@@ -95,7 +111,7 @@ def look(system: System, evidence: Evidence, labels: Sequence[str], *, with_driv
             for one in candidates(nics, routes, belief.leases, default, resolver)
             if not (system.live and validation.ipv4(one.address) and netlink.route_to(one.address).local)
         ),
-        drives=drives.drives(system, labels, evidence.volumes) if with_drives else (),
+        drives=tuple(drive for drive in labelled if not left[drive.device]),
         platform=evidence.platform,
         notes=tuple(notes),
     )

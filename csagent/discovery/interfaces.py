@@ -6,13 +6,13 @@ knows no metric, no multipath, and is wrong with policy routing (field/dependenc
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from itertools import takewhile
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from csagent.model import Lease, Nic, Route
+from csagent.system import json_limits
 from csagent.system.seams import System
 from csagent.validation import ipv4, ipv4_bytes
 
@@ -166,7 +166,7 @@ def _length(mask: Any) -> Optional[int]:
 def _from_ip_json(output: bytes) -> List[Nic]:
     """`ip -j addr`: a list of links, each with `addr_info`."""
     try:
-        links = json.loads(output.decode("utf-8"))
+        links = json_limits.loads(output)
     except (ValueError, RecursionError):
         return []
     found = []

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Check = Callable[[Situation], Iterator[Finding]]
 CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
-CONNECT_SECONDS = 2.0
-SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,17 @@ class Examined:
 
 def checks() -> Tuple[Tuple[str, Check], ...]:
     """Area and check, in the order in which they run and are shown."""
-    from csagent.doctor.checks import accounts, machine, network, others, places, sshd, units
+    from csagent.doctor.checks import (
+        accounts,
+        drive_network,
+        machine,
+        network,
+        others,
+        places,
+        sshd,
+        units,
+        user_data,
+    )
 
     return (
         ("platform", network.platform),
@@ -65,6 +73,8 @@ def checks() -> Tuple[Tuple[str, Check], ...]:
         ("drives", places.drives),
         ("source", places.source),
         ("last pass", last_pass.last_pass),
+        ("drive network", drive_network.nics),
+        ("user-data", user_data.user_data),
         ("settings", last_pass.settings),
         ("account", accounts.account),
         ("sshd", sshd.sshd),
@@ -212,6 +222,7 @@ def _discover(system: "System", settings: "Settings") -> Tuple[Found, str]:
 
 def _ask(system: "System", settings: "Settings", options: "Options", wait: float) -> Seen:
     """Ask the places, as a pass does, and keep nothing secret of what they say."""
+    from csagent.doctor import reach
     from csagent.sources.observe import observe
     from csagent.sources.request import PassRequest
 
@@ -219,50 +230,27 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
     try:
         observed = observe(PassRequest(system, settings, options, wait))
         seen = _summary(system, settings, observed)
-        return seen._replace(open_to_all=_open_to_all(system, observed)) if system.live and as_root else seen
+        if not (system.live and as_root):
+            return seen
+        open_to_all = reach.open_to_all(system, observed)
+        return seen._replace(open_to_all=open_to_all, root_only=reach.to_root_only(system, observed))
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)
 
 
-def _open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
-    """The password servers that answered, where a user who is nobody can connect to them as well."""
-    from csagent.doctor.checks.places import PASSWORD_SERVER, address, kind
-    from csagent.sandbox import jail
-
-    asked = [
-        place for place in observed.observation.places if kind(place) == PASSWORD_SERVER and place.believed
-    ]
-    servers = dict.fromkeys(address(place) for place in asked)
-
-    def work(_prepared: None, _say: jail.Send) -> List[str]:
-        import socket
-
-        found = []
-        for host, port in servers:
-            with suppress(OSError), socket.create_connection((host, int(port)), CONNECT_SECONDS):
-                found.append(f"{host}:{port}")
-        return found
-
-    if not servers:
-        return ()
-    somebody = jail.Identity(SOMEBODY, SOMEBODY)
-    patience = CONNECT_SECONDS * len(servers) + 1.0
-    with suppress(JailError):
-        told = jail.run(jail.Job("somebody", system, lambda: None, work, jail.READER, somebody), patience)
-        return tuple(one for one in map("{0[0]}:{0[1]}".format, servers) if one in told)
-    return ()
-
-
 def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen:
     from csagent import agent
-    from csagent.doctor.checks.homes import key_type
+    from csagent.doctor.checks.homes import key_mark, key_type
 
     observation = observed.observation
     keys = observation.ssh_keys
     applied = before = False
+    marks: Optional[Tuple[str, ...]] = None
     with suppress(Exception):  # memory is for root, and damaged memory is for the next pass to tell
         known = in_time(CHECK_SECONDS, lambda: agent.recall(system, settings, observed))
         applied, before = bool(known.passwords), bool(known.ssh_keys)
+        if not known.note and not known.withheld:
+            marks = tuple(map(key_mark, {*(known.ssh_keys or ()), *keys}))
         keys = keys or known.ssh_keys or ()
     types = [key_type(key) for key in keys]
     return Seen(
@@ -275,5 +263,6 @@ def _summary(system: "System", settings: "Settings", observed: Observed) -> Seen
         password_given=applied or observation.password.state == "offered",
         keys_given=before or bool(observation.ssh_keys),
         key_types=tuple(kind for kind in types if kind is not None),
+        key_marks=marks,
         as_root=os.geteuid() == 0,
     )

@@ -40,16 +40,31 @@ def of_state(findings: Iterable[Finding], state: str) -> List[Finding]:
     return [one for one in findings if one.state == state]
 
 
-def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
-    """What to deal with first: the first problem, else the first warning, in the order of the checks.
+# What a cause of this area may show as.
+_SHOWS_AS = {
+    "disk": ("account", "units", "last pass"),
+    "clock": ("leases", "router", "source", "account", "last pass"),
+}
 
-    The order is that of the data's way into the machine: what comes first stops what comes after it.
+
+def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
+    """What to deal with first: the first problem, else the first warning, or what is the cause of that.
+
+    The order is that of the checks, the data's way into the machine: what comes first stops what comes after
+    it. But the disk and the clock are looked at last, and a full disk shows as a host name that could not be
+    written, a clock that is ahead as no lease and no router.
     """
-    for state in (PROBLEM, WARNING):
-        for one in findings:
-            if one.state == state and one.advice:
-                return one
-    return None
+    wrong = [one for one in findings if one.state in (PROBLEM, WARNING) and one.advice]
+    symptom = next((one for state in (PROBLEM, WARNING) for one in wrong if one.state == state), None)
+    if symptom is None:
+        return None
+    causes = (one for one in wrong if symptom.area in _SHOWS_AS.get(one.area, ()) and _is_cause(one, wrong))
+    return next(causes, symptom)
+
+
+def _is_cause(one: Finding, wrong: Sequence[Finding]) -> bool:
+    """Whether that alone explains others; a clock that was only set back does not, where a lease holds."""
+    return one.state == PROBLEM or (one.area == "clock" and any(other.area == "leases" for other in wrong))
 
 
 def exit_code(findings: Sequence[Finding], no_source: bool) -> int:

@@ -12,20 +12,29 @@ import re
 import stat
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from csagent import __version__
 from csagent.errors import CsagentError, UsageError
-from csagent.system.trusted_path import link_target, refuse_if_others_may_change
+from csagent.system.trusted_path import (
+    link_target,
+    refuse_if_others_may_change,
+    refuse_if_others_may_change_below,
+)
 
 if TYPE_CHECKING:
     import argparse
 
     from csagent.system.seams import System
 
-UNITS = ("csagent.service", "csagent-host-keys.service", "csagent-first-pass.service", "csagent-ready.target")
+UNITS = (
+    *("csagent.service", "csagent-host-keys.service", "csagent-first-pass.service", "csagent-ready.target"),
+    *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
+    "csagent-user-data.target",
+)
 UNIT_DIRECTORY = "/etc/systemd/system"
 PRESET = "/etc/systemd/system-preset/80-csagent.preset"
+LOGROTATE = "/etc/logrotate.d/csagent"
 PACKAGE_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 SETTINGS = "/etc/csagent/csagent.yaml"
@@ -41,6 +50,7 @@ _PLAIN = re.compile(r"/[A-Za-z0-9/._+-]+\Z", re.ASCII)
 _INTERPRETER = re.compile(rb"#!\s*(/\S*python[0-9.]*)((?:\s+-[A-Za-z]+)*)\s*\n")
 # pip's way round the kernel's limit on the first line's length.
 _BY_SHELL = re.compile(rb"#!/bin/sh\n'''exec' \"?(/[^\"\n]*python[0-9.]*)\"? \"\$0\" \"\$@\"\n")
+_MODULE_PATH = "import sys; print(sys.prefix + '/pyvenv.cfg', *sys.path, sep='\\n')"
 _WANTED = re.compile(r"^(WantedBy|RequiredBy)=(.*)$", re.MULTILINE)
 
 OnStep = Callable[[str, str], None]  # a file or an account, and what was done with it
@@ -92,6 +102,7 @@ def install(system: "System", script: str, say: OnStep) -> List[str]:
         CsagentError: something could not be written.
     """
     _refuse_unless_ours(system)
+    refuse_if_others_may_change(system, UNIT_DIRECTORY)
     command = command_line(system, script)
     units = [_unit(name, command) for name in UNITS]
     written: List[str] = []
@@ -117,6 +128,7 @@ def install(system: "System", script: str, say: OnStep) -> List[str]:
             on = all(system.tree.stat(link, follow=False) is not None for link in unit.links)
             say(os.path.basename(unit.path), "enabled" if on else "disabled")
     write(PRESET, MARK + _data("80-csagent.preset"))
+    write(LOGROTATE, MARK + _data("csagent.logrotate"))
     with _naming(system, DROP_INS):
         system.tree.mkdir(DROP_INS, 0o755)
     if system.tree.exists(SETTINGS):
@@ -148,8 +160,7 @@ def remove(system: "System", say: OnStep) -> List[str]:
         for kind in ("wants", "requires"):
             goes += system.tree.glob(f"{UNIT_DIRECTORY}/*.{kind}/{name}")
         goes.append(f"{UNIT_DIRECTORY}/{name}")
-    if _is_ours(system, PRESET):
-        goes.append(PRESET)
+    goes += [path for path in (PRESET, LOGROTATE) if _is_ours(system, path)]
     for path in goes:
         with _naming(system, path):
             removed = system.tree.remove(path)
@@ -186,13 +197,26 @@ def command_line(system: "System", script: str) -> str:
             )
         refuse_if_others_may_change(system, path)
     if system.live:
-        refuse_if_others_may_change(system, _package())
+        for library in (*_libraries(system, interpreter), _package()):
+            refuse_if_others_may_change_below(system, library)
         done = system.runner.run([interpreter, "-I", script, "--version"], timeout=TIMEOUT)
         if done.code != 0:
             raise UsageError(
                 f"{interpreter} -I {script} does not run: csagent must be installed for all, not for one user"
             )
     return f"{interpreter} -I {script}"
+
+
+def _libraries(system: "System", interpreter: str) -> Sequence[str]:
+    """Where the unit's interpreter takes its modules from, and what decides that.
+
+    Raises:
+        UsageError: it does not run.
+    """
+    done = system.runner.run([interpreter, "-I", "-c", _MODULE_PATH], timeout=TIMEOUT)
+    if done.code != 0:
+        raise UsageError(f"{interpreter} -I does not run")
+    return [path for path in os.fsdecode(done.output).split("\n") if path]
 
 
 def _own_script() -> str:
@@ -249,7 +273,7 @@ def _refuse_unless_ours(system: "System") -> None:
                 raise UsageError(
                     f"{where} is there already, from a package of the distribution: nothing was changed"
                 )
-    for path in (*(f"{UNIT_DIRECTORY}/{name}" for name in UNITS), PRESET):
+    for path in (*(f"{UNIT_DIRECTORY}/{name}" for name in UNITS), PRESET, LOGROTATE):
         if system.tree.stat(path, follow=False) is not None and not _is_ours(system, path):
             where = system.tree.shown(path)
             raise UsageError(f"{where} is not of install-units: remove it first, or keep it and do without")
@@ -300,12 +324,14 @@ def _account(system: "System", say: OnStep) -> List[str]:
     from csagent.system import accounts
 
     try:
-        accounts.find(system, ACCOUNT)
+        found = accounts.find(system, ACCOUNT)
     except ApplyError:
         pass
     else:
         say(f"account {ACCOUNT}", "kept")
-        return []
+        reason = accounts.why_no_reader(system, found)
+        unused = f"The account {ACCOUNT} is not used, {reason}: the reading children run as nobody."
+        return [unused] if reason else []
     shells = (path for path in ("/usr/sbin/nologin", "/sbin/nologin") if system.tree.exists(path))
     command = USERADD.format(next(shells, "/bin/false"))
     code: Optional[int] = system.runner.run(command.split(), timeout=TIMEOUT).code

@@ -12,6 +12,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from csagent import validation
 from csagent.errors import CsagentError, UsageError
+from csagent.lab import network_data
+from csagent.lab.network_data import CloudNetwork
 
 FILE_LIMIT = 2 << 20
 
@@ -36,6 +38,14 @@ metadata:
   service-offering: Small Instance
   availability-zone: zone-1
   role: frontend
+
+# The drive's network_data.json; without it that is {}. form: as "4.19", "4.20" or later releases write it, or
+# absent. dhcp: ConfigDrive, VirtualRouter, none or routed. The first NIC is the default one.
+# network:
+#   form: later
+#   dns: [10.7.0.2]
+#   nics:
+#     - {mac: "02:01:00:c4:00:05", dhcp: ConfigDrive, addresses: [10.7.0.21/24], gateways: [10.7.0.1]}
 
 # Other VMs, known by the address that they ask from. All other addresses are the VM above.
 vms:
@@ -79,6 +89,7 @@ class Cloud:
     password: Optional[str] = field(default="EXAMPLEpass7", repr=False)
     user_data: bytes = field(default=b"", repr=False)
     metadata: Mapping[str, str] = field(default_factory=lambda: dict(_DEFAULT_METADATA))
+    network: CloudNetwork = field(default_factory=CloudNetwork)
     vms: Mapping[str, "Cloud"] = field(default_factory=dict)
 
     def tree(self) -> Dict[str, bytes]:
@@ -157,6 +168,8 @@ def describe(document: Any, where: str, *, nested: bool = False) -> Cloud:
     for key, value in document.items():
         if key == "vms" and not nested:
             changes["vms"] = _vms(value, where)
+        elif key == "network":
+            changes["network"] = network_data.describe(value, f"{where}: network")
         elif key == "metadata":
             changes["metadata"] = {**cloud.metadata, **_metadata(value, where)}
         elif key == "ssh_keys":

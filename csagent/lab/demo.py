@@ -66,6 +66,21 @@ def example_key(number: int, comment: str) -> str:
 OLD_KEY = example_key(1, "alice@laptop")
 NEW_KEY = example_key(2, "alice@new-laptop")
 OWNERS_KEY = example_key(3, "added-by-hand")
+DOCUMENT = f"""\
+#cloud-config
+package-update: true
+users:
+  - name: deploy
+    groups: [web]
+    ssh_authorized_keys: ["{example_key(4, "deploy@ci")}"]
+write_files:
+  - path: /etc/web.conf
+    permissions: "0640"
+    content: |
+      listen = 8080
+runcmd:
+  - systemctl enable --now web
+"""
 
 
 class _Demo:
@@ -85,7 +100,7 @@ class _Demo:
             hostname="web-01",
             ssh_keys=(OLD_KEY,),
             password="EXAMPLE-first",
-            user_data=b"#!/bin/sh\necho hello from user-data\n",
+            user_data=DOCUMENT.encode(),
         )
         self._tell("A machine: a scratch tree with accounts, as an image ships them.")
         self.root = self._machine("vm")
@@ -110,6 +125,7 @@ class _Demo:
             self._csagent(["apply", *places])
             self._check(self._state() == before, "not a byte changed")
 
+            self._user_data()
             self._tell("The owner adds a key by hand, then resets password and key pair in CloudStack.")
             with open(f"{self.root}/root/.ssh/authorized_keys", "a", encoding="utf-8") as stream:
                 stream.write(OWNERS_KEY + "\n")
@@ -124,6 +140,21 @@ class _Demo:
             self._check(len(router.acknowledged) == 2, "the router was told once more")
         self._drive(cloud)
         return self.wrong
+
+    def _user_data(self) -> None:
+        path = os.path.join(self.scratch, "web.yaml")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(DOCUMENT)
+        self._tell("Its user-data: what would a document do, and is anything wrong with it? No VM is needed.")
+        print("\n" + "".join(f"    {line}\n" for line in DOCUMENT.splitlines()), end="")
+        self._csagent(["user-data", "check", path])
+        self._tell("Units run it, once, when the machine is up. In a tree commands are shown and not run.")
+        self._csagent(["user-data", "run"])
+        self._check("deploy:" in self._file("etc/passwd"), "the account was made")
+        self._check(self._file("etc/web.conf") == "listen = 8080\n", "the file was written")
+        self._tell("Again: each step runs once.")
+        self._csagent(["user-data", "run"])
+        self._csagent(["user-data", "plan"])
 
     def _drive(self, cloud: "Cloud") -> None:
         from csagent.lab import drive
@@ -205,7 +236,7 @@ class _Demo:
         print("\n" + console.paint(f"$ {shown}", "dim"), flush=True)
         environment = {**os.environ, "COLUMNS": str(console.width)}
         done = subprocess.run(command, env=environment, timeout=STEP_TIMEOUT, check=False)
-        self._check(done.returncode == 0, f"{words[0]} ends with 0", quiet=True)
+        self._check(done.returncode == 0, f"{' '.join(words[:2])} ends with 0", quiet=True)
 
     def _short(self, word: str) -> str:
         return os.path.basename(word) if word.startswith(self.scratch) else word

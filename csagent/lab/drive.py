@@ -73,7 +73,9 @@ def files_for(cloud: Cloud) -> Dict[str, bytes]:
         files["cloudstack/userdata/user_data.txt"] = cloud.user_data
         files["openstack/latest/user_data"] = cloud.user_data
     files["openstack/latest/meta_data.json"] = json.dumps(_meta_data(values)).encode()
-    files["openstack/latest/network_data.json"] = b"{}"
+    network = cloud.network.file()
+    if network is not None:
+        files["openstack/latest/network_data.json"] = network
     files["openstack/latest/vendor_data.json"] = b"{}"
     return files
 

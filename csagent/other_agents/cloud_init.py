@@ -22,6 +22,7 @@ RUN = "/run/cloud-init"
 ETC = "/etc/cloud"
 STATUS = RUN + "/status.json"
 FOUND = RUN + "/cloud.cfg"  # ds-identify's result
+INSTANCES = "/var/lib/cloud/instances"
 RAN = "/var/lib/cloud/data/instance-id"
 USER_DATA = "/var/lib/cloud/instance/cloud-config.txt"  # what is left of the user-data's cloud-config
 # Without any of these no module of the network stage runs, and no CloudStack source is asked.
@@ -33,6 +34,7 @@ FIRST = "csagent-ready.target"
 WGETS = ("/usr/bin/wget", "/bin/wget", "/usr/local/bin/wget")
 LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z", re.ASCII)
 _SOURCE = re.compile(r"(?:DataSource)?([A-Za-z0-9]{1,32}?)(?:Local)?\b", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z", re.ASCII)
 
@@ -91,6 +93,16 @@ class CloudInit(NamedTuple):
         says otherwise. A config drive cannot be told, so that nothing is lost there.
         """
         return self.takes_part and "CloudStack" in self.sources and self.wget and not self.waits
+
+
+def has_run_user_data(system: "System", instance_id: str) -> bool:
+    """Whether a cloud-init that is gone or disabled now has run this instance's user-data on this disk.
+
+    It makes a file for each module that it has begun, and keeps them by CloudStack's instance id.
+    """
+    if not _INSTANCE.match(instance_id):
+        return False
+    return any(system.tree.glob(f"{INSTANCES}/{instance_id}/sem/config_*"))
 
 
 class Rivals(NamedTuple):

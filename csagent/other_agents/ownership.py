@@ -38,7 +38,20 @@ def other_owner(rival: Optional["CloudInit"], settings: "Settings") -> OtherOwne
     """What a plan has to know of a cloud-init; None where there is none."""
     if rival is None:
         return OtherOwner()
-    return OtherOwner(left_to(rival, settings), rival.writes_keys, rival.touched_keys, rival.takes_passwords)
+    return OtherOwner(
+        left_to(rival, settings),
+        rival.writes_keys,
+        rival.touched_keys,
+        rival.takes_passwords,
+        leaves_user_data(rival, settings),
+    )
+
+
+def leaves_user_data(rival: "CloudInit", settings: "Settings") -> str:
+    """Why user-data is cloud-init's to run, one line; "" where it is csagent's. Never do both run it."""
+    if settings.cloud_init == "csagent" or not rival.takes_part:
+        return ""
+    return f"cloud-init ({rival.source}) runs user-data here: see the setting cloud_init"
 
 
 class OwnershipFinding(NamedTuple):

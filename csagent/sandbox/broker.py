@@ -4,7 +4,8 @@ A parser that a stranger's bytes have taken over must not turn the VM into a bri
 child forks a broker before it reads anything, tells it once what it knows, and then loses connect(2) and
 socket(2) (`csagent.sandbox.seccomp`). From there on the broker, which parses nothing that came from the
 network but what its `Policy` looks up, opens the connections and passes their descriptors (unix(7),
-SCM_RIGHTS).
+SCM_RIGHTS). Whom it has connected to it tells the child's parent, which need not believe the child
+(`Connected`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import resource
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, FrozenSet, Iterator, Optional, Protocol, Sequence, Set, Tuple
 
 from csagent.errors import JailError
 from csagent.model import Endpoint
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 REQUEST_LIMIT = 1 << 16
 QUESTION_LIMIT = 256
+CONNECTED_LIMIT = 1 << 16  # bytes
 
 
 class Policy(Protocol):
@@ -46,6 +48,53 @@ class Policy(Protocol):
     def look_up(self, question: str) -> Sequence[str]:
         """The addresses that the child asks for; asked in a thread of its own."""
         ...
+
+
+class Connected:
+    """The endpoints that a child's broker has connected to, as the child's parent is told them.
+
+    Made before the child is forked, which inherits `writing`, gives it to its broker and keeps none of it.
+    """
+
+    def __init__(self) -> None:
+        self._reading, self.writing = os.pipe()
+        self._text = b""
+        self._open = True
+        os.set_blocking(self._reading, False)
+
+    def forked(self) -> None:
+        """The parent's half, once the child is there, or cannot be had."""
+        os.close(self.writing)
+
+    def endpoints(self) -> Optional[FrozenSet[Endpoint]]:
+        """Those so far: a broker tells before it passes a connection on. None: there is no broker.
+
+        Raises:
+            JailError: something else was written there.
+        """
+        self._read()
+        try:
+            told = [json.loads(line) for line in self._text.splitlines()]
+            return frozenset(Endpoint(*one) for one in told[1:]) if told else None
+        except (ValueError, TypeError):
+            raise JailError("the broker told nonsense") from None
+
+    def close(self) -> None:
+        """Nothing more will come; what has come can still be asked for."""
+        if self._open:
+            self._read()
+            os.close(self._reading)
+            self._open = False
+
+    def _read(self) -> None:
+        while self._open and len(self._text) <= CONNECTED_LIMIT:
+            try:
+                piece = os.read(self._reading, REQUEST_LIMIT)
+            except BlockingIOError:
+                return
+            if not piece:
+                return
+            self._text += piece
 
 
 class Broker(Dialer):
@@ -92,8 +141,13 @@ def _or_end() -> Iterator[None]:
         os._exit(1)
 
 
-def fork(filters: "Filters", policy: Policy) -> Broker:
+def fork(filters: "Filters", policy: Policy, connected: int = -1) -> Broker:
     """Start the broker, as a process that ends with this one; `filters` take from it what it does not need.
+
+    Args:
+        filters: of the child.
+        policy: whom it may connect to.
+        connected: the descriptor `Connected.writing`; -1: nobody is told.
 
     Raises:
         JailError: there is no process for it.
@@ -108,12 +162,11 @@ def fork(filters: "Filters", policy: Policy) -> Broker:
     if pid == 0:
         try:
             die_with(parent)
-            low, high = sorted((theirs.fileno(), theirs_too.fileno()))
-            os.closerange(3, low)
-            os.closerange(low + 1, high)
-            os.closerange(high + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            kept = sorted({2, theirs.fileno(), theirs_too.fileno(), max(2, connected)})
+            for low, high in zip(kept, (*kept[1:], resource.getrlimit(resource.RLIMIT_NOFILE)[0])):
+                os.closerange(low + 1, high)
             filters.load(brokering)
-            ConnectionServer(policy, theirs, theirs_too).serve()
+            ConnectionServer(policy, theirs, theirs_too, connected).serve()
         except BaseException:  # noqa: S110  the child is gone, or talks nonsense: its next request says so
             pass
         finally:
@@ -130,10 +183,14 @@ def _pair() -> Tuple[socket.socket, socket.socket]:
 class ConnectionServer:
     """The broker's half: opens what the policy allows and passes the descriptors to the child."""
 
-    def __init__(self, policy: Policy, connections: socket.socket, look_ups: socket.socket) -> None:
+    def __init__(
+        self, policy: Policy, connections: socket.socket, look_ups: socket.socket, connected: int = -1
+    ) -> None:
         self._policy = policy
         self._connections = connections
         self._look_ups = look_ups
+        self._connected = connected
+        self._told: Set[Endpoint] = set()
 
     def serve(self) -> None:
         """Answer the child's requests until its end of the socket is closed."""
@@ -151,8 +208,14 @@ class ConnectionServer:
             except OSError as error:
                 self._connections.sendall(str(error.errno or errno.EIO).encode())
                 continue
+            self._tell(endpoint)
             with connection:
                 socket.send_fds(self._connections, [b"0"], [connection.fileno()])
+
+    def _tell(self, endpoint: Endpoint) -> None:
+        if self._connected >= 0 and endpoint not in self._told:
+            self._told.add(endpoint)
+            os.write(self._connected, json.dumps(endpoint).encode() + b"\n")
 
     def _serve_look_ups(self) -> None:
         while True:

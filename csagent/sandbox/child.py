@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Optional
 
+from csagent.console import one_line
 from csagent.errors import JailError
 from csagent.system.child_process import ChildProcess
 from csagent.system.slowness import Patience, processor_seconds, slowness
+
+if TYPE_CHECKING:
+    from csagent.sandbox.broker import Connected
 
 # What the children are called in messages.
 ROUTER_JOB = "router reader"
@@ -26,6 +30,12 @@ class Child(ChildProcess):
     ready = False  # it is prepared, and works
     slowness = 1.0  # of this machine, as its preparation showed it (`csagent.system.slowness`)
     _last: Any = None
+    connected: Optional["Connected"] = None  # what its broker says, where it has one
+
+    def _reap(self) -> None:
+        super()._reap()
+        if self.connected is not None:
+            self.connected.close()
 
     def __init__(self, *words: Any) -> None:
         super().__init__(*words)
@@ -57,7 +67,7 @@ class Child(ChildProcess):
             JailError: it died, or its work raised; the message carries nothing it read.
         """
         if isinstance(self._last, dict) and set(self._last) == {"died"}:
-            raise JailError(f"{self.name}: {str(self._last['died'])[:REASON_LIMIT]}")
+            raise JailError(f"{self.name}: {one_line(str(self._last['died']), REASON_LIMIT)}")
         if isinstance(self._last, dict) and set(self._last) == {"done"}:
             return self._last["done"]
         raise JailError(f"{self.name}: {self.ending()}")

@@ -20,11 +20,11 @@ import resource
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError, JailError, JailTimeout
 from csagent.sandbox.child import READY, Child
-from csagent.system import child_process
+from csagent.system import accounts, child_process
 from csagent.system.child_process import fork
 from csagent.system.process import PR_SET_DUMPABLE, die_with
 from csagent.system.slowness import slowness
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 Send = Callable[[Any], None]
 
 MIB = 1 << 20
-NOBODY = 65534
+ACCOUNT = "csagent"
+NOBODY = accounts.NOBODY
+PROCESSES_LIMIT = 1 << 22  # the kernel's own, PID_MAX_LIMIT (linux/threads.h)
 
 # linux/prctl.h and linux/capability.h
 PR_SET_NO_NEW_PRIVS = 38
@@ -53,14 +55,14 @@ class Limits(NamedTuple):
     cpu: int  # seconds
     memory: int  # bytes of address space
     descriptors: int
-    processes: int  # of its user, threads included; kept only where the user is ours
+    processes: int  # that it may start, threads included; 0: none at all
     answer: int  # bytes of JSON
     file_size: int = 0  # bytes a file may grow to
 
 
-READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=256, answer=16 * MIB)
-DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=64, answer=12 * MIB)
-WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=256, answer=MIB, file_size=16 * MIB)
+READER = Limits(cpu=10, memory=512 * MIB, descriptors=64, processes=128, answer=16 * MIB)
+DRIVE = Limits(cpu=3, memory=96 * MIB, descriptors=16, processes=0, answer=12 * MIB)
+WRITER = Limits(cpu=10, memory=256 * MIB, descriptors=64, processes=0, answer=MIB, file_size=16 * MIB)
 
 
 class Identity(NamedTuple):
@@ -80,22 +82,45 @@ class Job(NamedTuple):
     work: Callable[[Any, Send], Any]  # runs without, on what `prepare` returned; its result must be JSON
     limits: Limits
     identity: Optional[Identity] = None  # None keeps the user (only where we are not root)
+    keep: Tuple[int, ...] = ()  # descriptors that it inherits
 
 
 def unprivileged() -> Optional[Identity]:
     """The account that reading children run as: `csagent`, else `nobody`; None where we are not root."""
     if os.geteuid() != 0:
         return None
+    account, reason = _readers_account()
+    if account is not None and not reason:
+        return Identity(account.uid, account.gid)
     import pwd
 
-    for name in ("csagent", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if entry.pw_uid != 0:
-            return Identity(entry.pw_uid, entry.pw_gid)
-    return Identity(NOBODY, NOBODY)
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return Identity(NOBODY, NOBODY)
+    return Identity(entry.pw_uid or NOBODY, entry.pw_gid or NOBODY)
+
+
+def note_on_account() -> str:
+    """Why an account `csagent` that is there is not used; "" where it is, or there is none."""
+    _, reason = _readers_account()
+    return (
+        f"the account {ACCOUNT} is not used, {reason}: the reading children run as nobody" if reason else ""
+    )
+
+
+def _readers_account() -> Tuple[Optional[accounts.Account], str]:
+    """This machine's account `csagent`, also where a tree is worked on, and why it may not be used."""
+    import pwd
+
+    from csagent.system.seams import System
+
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return None, ""
+    account = accounts.Account(ACCOUNT, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+    return account, accounts.why_no_reader(System(), account)
 
 
 def start(job: Job) -> Child:
@@ -155,7 +180,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
     began = time.monotonic()
     try:
         os.setpgid(0, 0)
-        _forget_the_parent(writing)
+        _forget_the_parent((writing, *job.keep))
 
         def say(document: Any) -> None:
             child_process.say(writing, document)
@@ -169,9 +194,10 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
             job.system.clock.slowness = slowness(time.monotonic() - began, time.process_time())
             gc.freeze()
             gc.enable()
-            _limit(job.limits, libc, ours=job.identity is not None)
+            _limit(job.limits, libc)
             if job.identity is not None:
                 _become(job.identity, libc)
+                _limit_processes(job.limits.processes)
             _harden(libc, parent)
             say(READY)
             say({"done": job.work(prepared, say)})
@@ -189,7 +215,7 @@ def live_and_die(job: Job, writing: int, parent: int) -> NoReturn:
         os._exit(code)
 
 
-def _forget_the_parent(keep: int) -> None:
+def _forget_the_parent(keep: Sequence[int]) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -199,7 +225,7 @@ def _forget_the_parent(keep: int) -> None:
         os.dup2(null, standard)
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
         descriptor = int(name)
-        if descriptor > 2 and descriptor != keep:
+        if descriptor > 2 and descriptor not in keep:
             try:
                 os.close(descriptor)
             except OSError:
@@ -221,7 +247,7 @@ def _end_first() -> None:
         pass
 
 
-def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
+def _limit(limits: Limits, libc: Any) -> None:
     size = _address_space()
     memory = max(limits.memory, size + limits.memory // 2)  # a large parent must not starve its child
     libc.mallopt(M_ARENA_MAX, 2)  # an arena a thread would reserve 64 MiB each
@@ -235,8 +261,6 @@ def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
         (resource.RLIMIT_FSIZE, limits.file_size),
         (resource.RLIMIT_NOFILE, limits.descriptors),
     ]
-    if ours:
-        wanted.append((resource.RLIMIT_NPROC, limits.processes))
     for kind, value in wanted:
         hard = resource.getrlimit(kind)[1]
         if hard != resource.RLIM_INFINITY:
@@ -244,6 +268,35 @@ def _limit(limits: Limits, libc: Any, *, ours: bool) -> None:
         # SIGXCPU at the soft limit says why it ended; SIGKILL follows.
         hard = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
         resource.setrlimit(kind, (value, hard))
+
+
+def _limit_processes(wanted: int) -> None:
+    """Leave room for between `wanted` and three times as many processes and threads, or for none at all.
+
+    The kernel's limit (setrlimit(2), RLIMIT_NPROC) counts every process with this user's number, those of
+    containers with another name for it included, and tells nobody how many there are: so it is tried out.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    room = 2 * wanted
+    while wanted and room < PROCESSES_LIMIT and (hard == resource.RLIM_INFINITY or room < hard):
+        resource.setrlimit(resource.RLIMIT_NPROC, (room - wanted, hard))
+        if _forks():
+            break
+        room *= 2
+    room = room if hard == resource.RLIM_INFINITY else min(room, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
+
+
+def _forks() -> bool:
+    """Whether there is room for one more process."""
+    try:
+        pid = os.fork()
+    except OSError:
+        return False
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
 
 
 def _address_space() -> int:

@@ -1,7 +1,9 @@
 """Take system calls away from a child: a seccomp filter, made and loaded by libseccomp.
 
-The filter names what is refused (EPERM) and lets the rest pass: a list of what is allowed would break with
-the next libc, and one that refuses what a parser never needs stops the same attacks. It comes on top of the
+Of the system calls the filter names those that are refused (EPERM) and lets the rest pass: a list of what is
+allowed would break with the next libc, and one that refuses what a parser never needs stops the same attacks.
+Of the commands of ioctl(2) and fcntl(2), which mean something else to each device, it names those that are
+allowed. It comes on top of the
 lost user, groups, capabilities and limits of the jail; where libseccomp or the kernel's support is
 missing, those remain. libseccomp is reached through ctypes, as systemd (whose dependency it is) has it on
 every machine, and its Python binding on few.
@@ -9,7 +11,7 @@ every machine, and its Python binding on few.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import JailError
 
@@ -31,15 +33,24 @@ AF_UNIX, AF_NETLINK = 1, 16
 WRITING = (0o1, 0o2, 0o100, 0o1000)  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 MSG_FASTOPEN = 0x20000000
 PRCTLS = (1, 4)  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE
-# F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to anybody of this user; F_SETLEASE, F_NOTIFY
-FCNTLS = (8, 10, 15, 1024, 1026)
+# linux/fcntl.h: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. Not F_SETOWN and F_SETSIG, by
+# which anybody of this user is signalled, nor leases and locks, for which others would have to wait.
+FCNTLS = (0, 1, 2, 3, 4, 1030)
+# What C's and Python's libraries and the DHCP clients' commands ask of files, sockets and NICs; nothing of a
+# device.
 IOCTLS = (
-    # FIOSETOWN, SIOCSPGRP as above; TIOCSTI, TIOCLINUX; BLKRRPART; SG_IO
-    *(0x8901, 0x8902, 0x5412, 0x541C, 0x125F, 0x2285),
-    # linux/cdrom.h: STOP, START, EJECT, EJECT_SW, RESET, CLOSETRAY, SET_OPTIONS, CLEAR_OPTIONS, SELECT_SPEED,
-    # SELECT_DISC, LOCKDOOR: a config drive has to stay where it is, and to go when CloudStack takes it away
-    *(0x5307, 0x5308, 0x5309, 0x530F, 0x5312, 0x5319, 0x5320, 0x5321, 0x5322, 0x5323, 0x5329),
+    # asm-generic/ioctls.h: TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; TCGETS2 of newer libcs
+    *(0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A),
+    # linux/sockios.h: SIOCGIFNAME, and SIOCGIF's CONF, FLAGS, ADDR, BRDADDR, NETMASK, MTU, HWADDR, INDEX
+    *(0x8910, 0x8912, 0x8913, 0x8915, 0x8919, 0x891B, 0x8921, 0x8927, 0x8933),
 )
+# The same of MIPS, PowerPC and Sparc, where those of files and terminals have numbers of their own: TCGETS,
+# TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX with and without the direction in it.
+IOCTLS_ELSEWHERE = (
+    *(0x540D, 0x40087468, 0x467F, 0x667E, 0x6602, 0x6601),
+    *(0x402C7413, 0x4004667F, 0x8004667E, 0x20006602, 0x20006601, 0x40245408),
+)
+ELSEWHERE = ("mips", "ppc", "sparc")
 
 NEVER = """
     ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal
@@ -53,7 +64,8 @@ NEVER = """
     semop semctl semtimedop mq_open mq_unlink setpriority ioprio_set sched_setaffinity sched_setscheduler
     sched_setattr sched_setparam move_pages migrate_pages listen accept accept4 socketcall io_uring_setup
     io_uring_enter io_uring_register bpf perf_event_open userfaultfd keyctl add_key request_key
-    fanotify_init modify_ldt personality quotactl acct syslog
+    fanotify_init modify_ldt personality quotactl acct syslog flock file_setattr open_tree_attr
+    lsm_set_self_attr process_mrelease
     """
 """Nothing that finds or reads needs these; a 32-bit socketcall would be a way around the rules on socket."""
 
@@ -78,6 +90,24 @@ def _flag(name: str, argument: int, flag: int, set_: bool = True) -> Rule:
     return (name, EPERM, [(argument, MASKED_EQUAL, flag, flag if set_ else 0)])
 
 
+def _all_but(name: str, argument: int, allowed: Sequence[int]) -> Sequence[Rule]:
+    """Refuse a call but for these values of an argument that the kernel takes for an int.
+
+    libseccomp compares an argument once a rule and has no "none of these", so the other values are cut into
+    ranges of a common beginning in binary: at most 32 for each value that is allowed.
+    """
+    rules: List[Rule] = []
+    ranges = [(0, 32)]  # the beginning, and how many bits may be anything
+    while ranges:
+        begin, free = ranges.pop()
+        mask = INT << free & INT
+        if not any(value & mask == begin for value in allowed):
+            rules.append((name, EPERM, [(argument, MASKED_EQUAL, mask, begin)]))
+        elif free:
+            ranges += [(begin, free - 1), (begin | 1 << free - 1, free - 1)]
+    return rules
+
+
 def _clone_flags(machine: str) -> int:
     return 1 if machine.startswith("s390") else 0  # clone(2): the first two arguments are swapped there
 
@@ -92,9 +122,9 @@ def harmless(machine: str) -> Sequence[Rule]:
     rules += [_flag("clone", _clone_flags(machine), flag) for flag in NAMESPACES]
     rules += [_int("prctl", 0, option) for option in PRCTLS]
     rules += [("prlimit64", EPERM, [(0, NOT_EQUAL, 0, 0)])]
-    rules += [_int("ioctl", 1, request) for request in IOCTLS]
-    rules += [_int(name, 1, command) for name in ("fcntl", "fcntl64") for command in FCNTLS]
-    return rules
+    elsewhere = IOCTLS_ELSEWHERE if machine.startswith(ELSEWHERE) else ()
+    rules += _all_but("ioctl", 1, (*IOCTLS, *elsewhere))
+    return [*rules, *_all_but("fcntl", 1, FCNTLS), *_all_but("fcntl64", 1, FCNTLS)]
 
 
 def finding(machine: str) -> Sequence[Rule]:

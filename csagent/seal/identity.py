@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import re
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
 from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, OUR_MARK, current
+from csagent.apply.network import resolver
+from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.other_agents import cloud_config, cloud_init
 from csagent.seal import running
 from csagent.seal.context import TEMPLATE_NAME, Leftover, Scene
@@ -106,13 +109,24 @@ def network(scene: Scene) -> Iterator[Leftover]:
 
     CloudStack's guide: "it is mandatory to take unique identification out of the interface configuration".
     """
+    yield from _ours(scene)
     ground = scene.remove(NM_STATE, "*")
     yield from (leftover for leftover in ground if not leftover.path.endswith("/NetworkManager-intern.conf"))
     for path in _files(scene, *IFCFG):
         if not path.endswith("/ifcfg-lo"):
             yield from rewriting(scene, path, _without(_IFCFG_IDENTITY), "HWADDR and UUID lines")
     for path in _files(scene, *KEYFILES):
+        if fnmatch.fnmatchcase(path, networkmanager.PATTERN):
+            continue
         yield from rewriting(scene, path, _without(_KEYFILE_IDENTITY), "mac-address lines")
+
+
+def _ours(scene: Scene) -> Iterator[Leftover]:
+    """What csagent wrote for the NICs of this machine; what it remembers of it goes with its state."""
+    for pattern in (networkd.PATTERN, networkmanager.PATTERN, ifupdown.PATH, ifupdown.SCRIPT):
+        base, _, name = pattern.rpartition("/")
+        yield from scene.remove(base, name)
+    yield from rewriting(scene, resolver.PATH, resolver.without_block, "csagent's name servers")
 
 
 def _files(scene: Scene, base: str, pattern: str) -> Iterator[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Tuple
+import re
+from typing import Any, FrozenSet, NamedTuple, Optional, Tuple
 
 from csagent import validation
+from csagent.console import one_line
+from csagent.discovery.networks import lies_within
 from csagent.errors import JailError, ProbeError
 from csagent.model import Candidate, Endpoint, Found, Place, Reading
 from csagent.sandbox import codec
 from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB
 
 ENDPOINTS_LIMIT = 32
-TEXT_LIMIT = 500  # characters of a reason
+
+_ROUTERS_PLACE = re.compile(r"(router|password server) [^\s]+\Z")
 
 
 class RouterNews(NamedTuple):
@@ -39,54 +43,82 @@ def found_news(document: Any) -> Found:
     return codec.decode(Found, document["found"])
 
 
-def router_news(document: Any, found: Found) -> RouterNews:
+def router_news(document: Any, found: Found, connected: Optional[FrozenSet[Endpoint]] = None) -> RouterNews:
     """Decode the answer of `jobs.start_router`.
 
+    The channel is what the job was, whatever the answer says, and each place is one of a router's.
+
+    Args:
+        document: the answer.
+        found: what was announced before anybody was asked.
+        connected: whom the child's broker has connected to; None: it has none, where nothing can be taken
+            from a child, and the candidates are all that is known.
+
     Raises:
-        JailError: it breaks the form or a rule, or names a password server that is no candidate's.
+        JailError: it breaks the form or a rule, or names a place or a password server that was not asked.
     """
     if not isinstance(document, dict) or set(document) != {"readings", "places"}:
         raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
-    readings = tuple(recheck(reading) for reading in decode_all(Reading, document["readings"]))
+    readings = tuple(
+        recheck(reading._replace(channel="router")) for reading in decode_all(Reading, document["readings"])
+    )
+    places = decode_all(Place, document["places"])
+    names = [reading.place for reading in readings] + [place.place for place in places]
+    if not all(map(_ROUTERS_PLACE.match, names)):
+        raise JailError(f"{ROUTER_JOB}: named a place that is no router's")
     for reading in readings:
         for endpoint in reading.password.endpoints:
+            if connected is not None and endpoint not in connected:
+                raise JailError(f"{ROUTER_JOB}: named a password server that was not connected to")
             if not any(_may_be(endpoint, candidate) for candidate in found.candidates):
                 raise JailError(f"{ROUTER_JOB}: named a password server that is no candidate's")
-    return RouterNews(readings, tuple(map(_tame, decode_all(Place, document["places"]))))
+        if connected is not None and _address_of(reading.place) not in {one.address for one in connected}:
+            raise JailError(f"{ROUTER_JOB}: read a router that was not connected to")
+    return RouterNews(readings, places)
 
 
-def _tame(place: Place) -> Place:
-    """The same place with control characters replaced by spaces and every text cut to one line."""
-    return place._replace(
-        place=_one_line(place.place),
-        why=_one_line(place.why),
-        outcome=_one_line(place.outcome),
-        detail=_one_line(place.detail),
-    )
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text[:TEXT_LIMIT])
+def _address_of(place: str) -> str:
+    """The address in the name of a router's place."""
+    return place.rpartition(" ")[2].partition(":")[0]
 
 
 def _may_be(endpoint: Endpoint, candidate: Candidate) -> bool:
-    """Whether it is a candidate in its second role; of a name, any address may be."""
-    by_name = validation.address(candidate.address) is None
-    return endpoint == candidate.password_endpoint(endpoint.address if by_name else None)
+    """Whether it is a candidate in its second role; of a name, an address in its network may be."""
+    if validation.address(candidate.address) is not None:
+        return endpoint == candidate.password_endpoint()
+    try:
+        if candidate.within and not lies_within(endpoint.address, candidate.within):
+            return False
+    except ValueError:  # no network
+        return False
+    return endpoint == candidate.password_endpoint(endpoint.address)
 
 
-def drive_news(document: Any) -> DriveNews:
+def drive_news(document: Any, device: str, why: str) -> DriveNews:
     """Decode the answer of `jobs.start_drive`.
 
+    The channel, the place and why it was read are what the job was, whatever the answer says.
+
+    Args:
+        document: the answer.
+        device: what was to be read.
+        why: how it was found.
+
     Raises:
-        JailError: it breaks the form or a rule.
+        JailError: it breaks the form or a rule, or names a password server: a drive has none.
     """
     if not isinstance(document, dict) or set(document) != {"reading", "place"}:
         raise JailError(f"{DRIVE_JOB}: answered with a wrong document")
-    place = _tame(codec.decode(Place, document["place"]))
+    name = one_line(f"drive {device}")
+    place = codec.decode(Place, document["place"])._replace(place=name, why=why)
     if document["reading"] is None:
         return DriveNews(None, place)
-    return DriveNews(recheck(codec.decode(Reading, document["reading"])), place)
+    reading = codec.decode(Reading, document["reading"])._replace(channel="drive", place=name, interface=None)
+    if reading.password.endpoints:
+        raise JailError(f"{DRIVE_JOB}: named a password server")
+    offer = reading.password._replace(place=name)
+    refusals = tuple(refusal._replace(place=name) for refusal in reading.refusals)
+    return DriveNews(recheck(reading._replace(password=offer, refusals=refusals)), place)
 
 
 def decode_all(kind: Any, document: Any) -> Tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """The config drives: one child lists those with the label, and each is read by a child of its own.
 
-A bad drive cannot cost another one's answer, nor the router's.
+A bad drive cannot cost another one's answer, nor the router's. Of several drives the first of the list counts
+first, whichever is read first.
 """
 
 from __future__ import annotations
@@ -120,11 +121,9 @@ class DriveReaders:
 
         document = one.child.result()
         if not one.device:
-            self.drives = checks.decode_all(Drive, document)
-            for drive in self.drives[:MAX_DRIVES]:
-                self._read(drive.device, drive.why, given=False)
+            self._take_list(checks.decode_all(Drive, document))
             return
-        news = checks.drive_news(document)
+        news = checks.drive_news(document, one.device, one.why)
         self._places[one.device] = news.place
         if news.reading is None:
             return
@@ -132,6 +131,26 @@ class DriveReaders:
         if news.reading.instance_id is not None and self._may_be_ours(news.reading.instance_id):
             self.read_at = self._clock.monotonic()
             self.took = self.read_at - self._began
+
+    def _take_list(self, listed: Sequence[Drive]) -> None:
+        """Begin to read those that may be read; the others are named, each with the reason."""
+        from csagent.discovery import drives
+
+        system, named = self._request.system, self._request.settings.drive_devices
+        readable: List[Drive] = []
+        for drive in {drive.device: drive for drive in listed}.values():
+            reason = drives.why_not_node(system, drive.device, named)
+            outcome = "refused"
+            if not reason and len(readable) == MAX_DRIVES:
+                outcome, reason = "skipped", f"not read: {MAX_DRIVES} drives with the label come before it"
+            if reason:
+                self._places[drive.device] = Place(f"drive {drive.device}", drive.why, outcome, reason)
+            else:
+                readable.append(drive)
+        self.drives = tuple(readable)
+        for drive in readable:
+            self._places[drive.device] = Place(f"drive {drive.device}", drive.why, "timeout", "not read yet")
+            self._read(drive.device, drive.why, given=False)
 
     def _may_be_ours(self, instance_id: str) -> bool:
         """Whether a drive is worth hurrying for: not where DMI says that it is another VM's."""
@@ -151,7 +170,8 @@ class DriveReaders:
 
     @property
     def readings(self) -> Tuple[Reading, ...]:
-        return tuple(self._readings.values())
+        order = {drive.device: number for number, drive in enumerate(self.drives)}
+        return tuple(self._readings[one] for one in sorted(self._readings, key=lambda one: order.get(one, 0)))
 
     @property
     def places(self) -> Tuple[Place, ...]:

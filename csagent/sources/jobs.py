@@ -6,8 +6,9 @@ Everything heavy is imported in here, and so in the children only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
+from csagent.errors import JailError
 from csagent.model import HTTP_PORT, PASSWORD_PORT, Candidate, Found
 from csagent.sandbox import jail
 from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
@@ -38,16 +39,28 @@ def start_router(request: "PassRequest", seconds: float, until: Optional[float] 
     Raises:
         JailError: there is no process for it.
     """
-    return jail.start(
-        jail.Job(
-            ROUTER_JOB,
-            request.system,
-            lambda: _prepare_router(request),
-            lambda prepared, say: _read_router(request, seconds, until, prepared, say),
-            jail.READER,
-            jail.unprivileged(),
+    from csagent.sandbox.broker import Connected
+
+    connected = Connected()
+    try:
+        child = jail.start(
+            jail.Job(
+                ROUTER_JOB,
+                request.system,
+                lambda: _prepare_router(request),
+                lambda prepared, say: _read_router(request, seconds, until, prepared, say, connected.writing),
+                jail.READER,
+                jail.unprivileged(),
+                (connected.writing,),
+            )
         )
-    )
+    except JailError:
+        connected.close()
+        raise
+    finally:
+        connected.forked()
+    child.connected = connected
+    return child
 
 
 def _prepare_router(request: "PassRequest") -> "Prepared":
@@ -74,7 +87,12 @@ def _prepare_router(request: "PassRequest") -> "Prepared":
 
 
 def _read_router(
-    request: "PassRequest", seconds: float, until: Optional[float], prepared: "Prepared", say: jail.Send
+    request: "PassRequest",
+    seconds: float,
+    until: Optional[float],
+    prepared: "Prepared",
+    say: jail.Send,
+    connected: int,
 ) -> Any:
     from csagent.sandbox import codec
     from csagent.sources.router.egress import Fence
@@ -82,7 +100,7 @@ def _read_router(
     system, options = request.system, request.options
     evidence, filters = prepared
     ports = (options.router[1] if options.router else HTTP_PORT, options.password_port or PASSWORD_PORT)
-    fence = Fence(system, filters, ports, given=options.router is not None)
+    fence = Fence(system, filters, ports, given=options.router is not None, connected=connected)
     if options.router is not None:
         found = Found(platform=evidence, candidates=given_candidates(options))
     else:
@@ -111,10 +129,10 @@ def _read_router(
 
 def _noting(found: Found, filters: Optional["Filters"]) -> Found:
     """Say so where the children have not lost what they could have lost."""
-    if filters is not None:
-        return found
-    note = "no system call filter: libseccomp.so.2 or the kernel's support for it is missing"
-    return found._replace(notes=(*found.notes, note))
+    notes = [jail.note_on_account()]
+    if filters is None:
+        notes.append("no system call filter: libseccomp.so.2 or the kernel's support for it is missing")
+    return found._replace(notes=(*found.notes, *(note for note in notes if note)))
 
 
 def given_candidates(options: "Options") -> Tuple[Candidate, ...]:
@@ -155,7 +173,7 @@ def start_scout(request: "PassRequest") -> Child:
     system = request.system
 
     def prepare() -> "Prepared":
-        return prepare_scout(system), seccomp.load()
+        return prepare_scout(system, request.settings.drive_devices), seccomp.load()
 
     def work(prepared: "Prepared", _say: jail.Send) -> Any:
         from csagent.discovery import drives
@@ -163,12 +181,13 @@ def start_scout(request: "PassRequest") -> Child:
 
         volumes, filters = prepared
         seccomp.close(filters)
-        return codec.encode(drives.drives(system, request.settings.drive_labels, volumes))
+        settings = request.settings
+        return codec.encode(drives.drives(system, settings.drive_labels, volumes, settings.drive_devices))
 
     return jail.start(jail.Job(SCOUT_JOB, system, prepare, work, jail.READER, jail.unprivileged()))
 
 
-def prepare_scout(system: "System") -> Any:
+def prepare_scout(system: "System", named: Sequence[str]) -> Any:
     """What the scout needs root for: libraries that may be unreadable later, and labels without udev."""
     from csagent.discovery import drives
     from csagent.sandbox import codec  # noqa: F401
@@ -181,7 +200,7 @@ def prepare_scout(system: "System") -> Any:
         except (ImportError, OSError):
             pass  # udev's database is read without it then
         return None
-    return drives.read_volumes(system) if system.live else None
+    return drives.read_volumes(system, named) if system.live else None
 
 
 def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> Child:
@@ -198,7 +217,8 @@ def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> 
         from csagent.sandbox import codec  # noqa: F401
         from csagent.sources.drive import device
 
-        opened = device.open_place(system, path, given=given, why=why)
+        named = request.settings.drive_devices
+        opened = device.open_place(system, path, given=given, why=why, named=named)
         device.warm_up(opened)
         return opened, seccomp.load()
 
@@ -224,9 +244,9 @@ def discover(system: "System", settings: "Settings") -> Found:
     from csagent.sandbox import codec, seccomp
 
     def prepare() -> "Prepared":
-        prepare_scout(system)
+        prepare_scout(system, settings.drive_devices)
         finder.warm_up()
-        evidence, seen = finder.prepare(system), system
+        evidence, seen = finder.prepare(system, settings.drive_devices), system
         if system.recorded:
             from csagent.discovery.recorded import for_nobody
 
@@ -238,7 +258,8 @@ def discover(system: "System", settings: "Settings") -> Found:
         (seen, evidence), filters = prepared
         if filters is not None and not filters.load(seccomp.finding):
             filters = None
-        return codec.encode(_noting(finder.look(seen, evidence, settings.drive_labels), filters))
+        found = finder.look(seen, evidence, settings.drive_labels, named=settings.drive_devices)
+        return codec.encode(_noting(found, filters))
 
     job = jail.Job("finder", system, prepare, work, jail.READER, jail.unprivileged())
     return codec.decode(Found, jail.run(job, FINDER_PATIENCE))

@@ -118,7 +118,7 @@ def _same_instance(
     foreign = {
         place: f"it speaks of instance {value}, {who} says {right}"
         for place, value in comparable.items()
-        if right is not None and value != right
+        if right is not None and not validation.same_uuid(value, right)
     }
     return [reading for reading in readings if reading.place not in foreign], foreign
 

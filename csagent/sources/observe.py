@@ -7,10 +7,10 @@ whether a lease, an address or a drive has appeared.
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any, Dict, Hashable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
 from csagent.errors import Interrupted
-from csagent.model import Found, Observed, Platform
+from csagent.model import Found, Observed, Platform, Reading
 from csagent.sources.drive_readers import DriveReaders
 from csagent.sources.request import GRACE
 from csagent.sources.router_reader import RouterReader
@@ -133,7 +133,7 @@ class _Observer:
         readings = [reading for source in self.sources for reading in source.readings]
         places = [place for source in self.sources for place in source.places]
         observation = merge(readings, places, found.platform, self.request.sources)
-        observation = observation._replace(domain=_domain(found))
+        observation = observation._replace(domain=_domain(found, readings))
         return Observed(found, observation, (*self.marks[NETWORK], *self.marks[DRIVES]))
 
     def _looks_at_the_network(self, *, anew: bool = True) -> None:
@@ -180,11 +180,17 @@ def _sees_an_address(request: "PassRequest") -> bool:
     return finder.may_have_candidates(request.system)
 
 
-def _domain(found: Found) -> Optional[str]:
-    """The domain of the default NIC's lease, which completes a host name from any source."""
+def _domain(found: Found, readings: Sequence[Reading]) -> Optional[str]:
+    """The domain of a lease, which completes a host name from any source.
+
+    The default NIC's lease says it. Where that NIC has none, a VPN's say, it is the lease of the NIC over
+    which the router was read; else the one that all leases with a domain say.
+    """
     from csagent import validation
 
-    for lease in found.leases:
-        if lease.interface == found.default_interface:
-            return validation.domain(lease.domain_name)
-    return None
+    domains = {lease.interface: validation.domain(lease.domain_name) for lease in found.leases}
+    for interface in (found.default_interface, *(reading.interface for reading in readings)):
+        if interface in domains:
+            return domains[interface]
+    said = {domain for domain in domains.values() if domain}
+    return said.pop() if len(said) == 1 else None

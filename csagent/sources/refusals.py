@@ -10,6 +10,7 @@ from csagent.model import Refusal
 LIMIT = 64  # a hostile listing can earn thousands
 DATUM_OF_KEY = {"local-hostname": "hostname", "public-keys": "ssh_keys", "user-data": "user_data"}
 OTHER = "metadata"
+MTU = "replies of more than one packet do not arrive: see the MTU"
 A_LIST = "ssh_keys"  # some of it may be left out
 
 

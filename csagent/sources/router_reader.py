@@ -14,6 +14,7 @@ from csagent.sources import jobs
 from csagent.sources.reader import Running, news_of, over, too_late
 
 if TYPE_CHECKING:
+    from csagent.sandbox.broker import Connected
     from csagent.sources.request import PassRequest
 
 LIFE = 30.0  # seconds that one child asks
@@ -50,6 +51,7 @@ class RouterReader:
         self._starting = starting
         self._places: Tuple[Place, ...] = ()
         self._running: Optional[Running] = None
+        self._connected: Optional["Connected"] = None  # of the child that runs, or ran last
         self._announced: Any = None  # what the child has found, before it heard from anybody
         self._so_far: Any = None  # the newest report on its way
         self.slowness = 1.0
@@ -92,6 +94,7 @@ class RouterReader:
         end = self._end - min(LAST_WORDS, (self._end - now) / 2)
         self._life = max(min(LIFE, end - now), LEAST if self._request.patient else 0.0)
         child = jobs.start_router(self._request, self._life, None if self._request.patient else end)
+        self._connected = child.connected
         self._running = Running(child, child.time_to_prepare(), "find and read the virtual router")
         self._announced = self._so_far = self._announced_at = None
         self._started = now
@@ -168,7 +171,8 @@ class RouterReader:
 
         if self._announced is None:
             raise JailError("the router reader has not said whom it would ask")
-        news = checks.router_news(document, self._announced)
+        connected = None if self._connected is None else self._connected.endpoints()
+        news = checks.router_news(document, self._announced, connected)
         self.readings, self._places = news.readings, news.places
 
     def _fail(self, one: Running, outcome: str, detail: str) -> None:

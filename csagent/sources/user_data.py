@@ -1,19 +1,22 @@
 """What a piece of user-data seems to be. Pure; the content itself is never changed.
 
-The kinds are those that CloudStack and cloud-init tell apart (field/cloudstack#3.2 and #3.3):
+The kinds are what cloud-init's parser makes of the first bytes, so that a document means here what it means
+there. A header counts after white space, in upper or lower case, and as a prefix only: `#cloud-config: mine`
+is a cloud-config, and so is `#cloud-configuration`. The longest header that fits is the one.
 
     empty         nothing, or blank
     gzip          by its magic number
     script        ``#!``
     cloud-config  ``#cloud-config``
+    archive       ``#cloud-config-archive``
+    json-patch    ``#cloud-config-jsonp``
     boothook      ``#cloud-boothook``
     include       ``#include``, ``#include-once``
+    part-handler  ``#part-handler``
     jinja         ``## template: jinja``; what is behind the header is for the template to say
     multipart     a MIME message, of one part or several
     base64        text that is base64 of one of the above (users encode twice, #8791)
     unknown       anything else
-
-Like cloud-init, it passes over a byte order mark and blank lines in front, and takes CR LF for LF.
 """
 
 from __future__ import annotations
@@ -24,11 +27,27 @@ from typing import Optional
 
 from csagent.model import Secret, UserData
 
+HEADERS = (
+    ("#cloud-config-archive", "archive"),
+    ("#cloud-config-jsonp", "json-patch"),
+    ("## template: jinja", "jinja"),
+    ("#cloud-boothook", "boothook"),
+    ("#part-handler", "part-handler"),
+    ("#cloud-config", "cloud-config"),
+    ("#include-once", "include"),
+    ("#include", "include"),
+    ("#!", "script"),
+)
+"""The longest first, as they are looked for."""
+
 KINDS = (
     "script",
     "cloud-config",
+    "archive",
+    "json-patch",
     "boothook",
     "include",
+    "part-handler",
     "multipart",
     "gzip",
     "base64",
@@ -37,16 +56,13 @@ KINDS = (
     "empty",
 )
 
-HEAD_LIMIT = 16 * 1024  # a MIME header is shorter
+GZIP_MAGIC = b"\x1f\x8b\x08"  # RFC 1952: magic, and the only method there is
+MIME_HEAD = 4096  # bytes in which cloud-init looks for the mark of a message
+BASE64_HEAD = 16 * 1024
 
-_HEADERS = {
-    b"#cloud-config": "cloud-config",
-    b"#cloud-boothook": "boothook",
-    b"#include": "include",
-    b"#include-once": "include",
-}
-_JINJA = re.compile(rb"##\s*template\s*:\s*jinja\s*\Z", re.IGNORECASE)
-_FIELD = re.compile(rb"([!-9;-~]{1,76}):")  # RFC 5322, 2.2
+_FIELD = re.compile(
+    rb"(?:From |[!-9;-~]*:|[\t ])"
+)  # the first line of a header block, as Python's email takes it
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+={0,2}\Z")
 
 
@@ -60,38 +76,30 @@ def describe(content: bytes) -> UserData:
     return UserData(Secret(content), classify(content), len(content), hashlib.sha256(content).hexdigest())
 
 
+def header_kind(text: str) -> Optional[str]:
+    """The kind that the first words of a text name; None where they name none."""
+    start = text.lstrip()[:64].lower()
+    return next((kind for header, kind in HEADERS if start.startswith(header)), None)
+
+
+def is_message(content: bytes) -> bool:
+    """Whether it is read as a MIME message: the mark is in the head, and a header block stands in front.
+
+    Without such a block Python's email takes all of it for the body of one part, so that a script that only
+    writes a message is a script.
+    """
+    return b"mime-version:" in content[:MIME_HEAD].lower() and _FIELD.match(content) is not None
+
+
 def _plain_kind(content: bytes) -> Optional[str]:
-    if content[:3] == b"\x1f\x8b\x08":  # RFC 1952: magic, and the only method there is
+    if content.startswith(GZIP_MAGIC):
         return "gzip"
-    text = content[3:] if content[:3] == b"\xef\xbb\xbf" else content
-    text = text.lstrip()
-    if not text:
+    if is_message(content):
+        return "multipart"
+    text = content.decode("utf-8", "surrogateescape")
+    if not text.strip():
         return "empty"
-    head = text[:HEAD_LIMIT]
-    line = head.split(b"\n", 1)[0].rstrip()
-    if line.startswith(b"#!"):
-        return "script"
-    if line.startswith(b"#"):
-        if _JINJA.match(line):
-            return "jinja"
-        return _HEADERS.get(line.split(None, 1)[0].lower())
-    return "multipart" if _is_mime(head) else None
-
-
-def _is_mime(head: bytes) -> bool:
-    """Whether a header block with Content-Type or MIME-Version stands in front."""
-    mime = False
-    for number, line in enumerate(head.split(b"\n")):
-        line = line.rstrip(b"\r")
-        if not line:
-            return mime
-        if line[:1] in (b" ", b"\t") and number:
-            continue  # folded
-        field = _FIELD.match(line)
-        if field is None:
-            return False
-        mime = mime or field.group(1).lower() in (b"content-type", b"mime-version")
-    return mime
+    return header_kind(text)
 
 
 def _is_base64(content: bytes) -> bool:
@@ -102,7 +110,7 @@ def _is_base64(content: bytes) -> bool:
     if len(content) < 8 or not _BASE64.match(content):
         return False
     joined = b"".join(content.split())
-    start = joined[: HEAD_LIMIT // 4 * 4].rstrip(b"=")
+    start = joined[: BASE64_HEAD // 4 * 4].rstrip(b"=")
     start += b"=" * (-len(start) % 4)
     try:
         kind = _plain_kind(binascii.a2b_base64(start))

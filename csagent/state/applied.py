@@ -12,9 +12,9 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from csagent.errors import ApplyError
+from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Secret
-from csagent.system import json_limits
+from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -45,6 +45,7 @@ class Memory(NamedTuple):
     salt: bytes = b""
     passwords: Tuple[str, ...] = ()
     hostname: Optional[str] = None
+    domain: Optional[str] = None  # that the host name was completed with
     ssh_keys: Optional[Tuple[str, ...]] = None
     ssh_user: Optional[str] = None
     user_data: Optional[str] = None  # sha256 of the copy that is kept
@@ -165,6 +166,7 @@ def save(system: "System", memory: Memory) -> None:
         "salt": memory.salt.hex(),
         "passwords": list(memory.passwords),
         "hostname": memory.hostname,
+        "domain": memory.domain,
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
         "ssh_user": memory.ssh_user,
         "user_data": memory.user_data,
@@ -253,6 +255,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
         passwords=tuple(_str(mark) for mark in _list(document.pop("passwords", []))),
         hostname=_optional(document.pop("hostname", None)),
+        domain=_optional(document.pop("domain", None)),
         ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
@@ -290,16 +293,19 @@ def _list(value: Any) -> List[Any]:
 
 
 def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
-    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too."""
+    """The MD5s that the old scripts left; md5sum's own format, `HEX  -`, is read too.
+
+    They ran as root, into root's directories: what an account's owner could have written there says nothing.
+    """
     paths = list(SCRIPT_MARKERS)
     if home:
         paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
     found = []
     for path in paths:
         try:
-            # No link is followed: the account's owner may have put one there, and we read as root.
-            words = system.tree.read(path, 4096, follow=False).decode("ascii", "replace").split()
-        except OSError:
+            raw = trusted_path.read(system, path, trusted_path.SYSTEM, 4096, follow=False)
+            words = raw.decode("ascii", "replace").split()
+        except (OSError, Distrusted):
             continue
         if words and len(words[0]) == 32 and all(char in "0123456789abcdefABCDEF" for char in words[0]):
             found.append(words[0].lower())

@@ -7,9 +7,10 @@ import fcntl
 import os
 import select
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, Optional
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 from csagent.errors import CsagentError, Interrupted
+from csagent.state.applied import STATE
 
 if TYPE_CHECKING:
     from csagent.system.process import CancelFd
@@ -30,12 +31,12 @@ def hold(system: "System", cancel: Optional["CancelFd"] = None) -> Iterator[None
         CsagentError: somebody else held it all the time, or it cannot be made.
         Interrupted: `cancel` became readable while it waited.
     """
-    shown = system.tree.shown(LOCK)
     try:
-        descriptor = _open(system)
+        path, descriptor = _open(system)
     except OSError as error:
         hint = "; this needs root" if error.errno in DENIED and os.geteuid() != 0 else ""
-        raise CsagentError(f"cannot open {shown}: {error.strerror}{hint}") from None
+        raise CsagentError(f"cannot open {system.tree.shown(LOCK)}: {error.strerror}{hint}") from None
+    shown = system.tree.shown(path)
     try:
         end = system.clock.monotonic() + PATIENCE
         while True:
@@ -52,15 +53,17 @@ def hold(system: "System", cancel: Optional["CancelFd"] = None) -> Iterator[None
         os.close(descriptor)
 
 
-def _open(system: "System") -> int:
-    """The lock file; where /run cannot hold one (read-only, full, something in the way), the root directory.
+def _open(system: "System") -> Tuple[str, int]:
+    """The lock file; where /run cannot hold one (read-only, full, something in the way), the state directory.
 
-    A broken /run costs the record of the pass only: passwords and keys are still applied.
+    A broken /run costs the record of the pass only: keys and passwords are still applied. Both are root's:
+    whoever can open a file may lock it.
     """
     try:
         system.tree.mkdir(RUN, 0o755, durable=False)
-        return system.tree.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        return LOCK, system.tree.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
     except OSError as error:
         if error.errno in DENIED:
             raise
-    return system.tree.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    system.tree.mkdir(STATE, 0o700)
+    return STATE, system.tree.open(STATE, os.O_RDONLY | os.O_DIRECTORY)

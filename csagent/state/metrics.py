@@ -56,6 +56,12 @@ def as_text(status: Mapping[str, Any]) -> bytes:
         "The state that each datum is in, as csagent status says it.",
         {(("datum", datum), ("state", entry["state"])): 1 for datum, entry in data.items()},
     )
+    family(
+        "nic_state",
+        "gauge",
+        "The state of each NIC that a config drive configures, as csagent status says it.",
+        _nics(data),
+    )
     family("datum_applied_timestamp_seconds", "gauge", "When a pass last applied it, since boot.", applied)
     family(
         "failures_total",
@@ -67,6 +73,40 @@ def as_text(status: Mapping[str, Any]) -> bytes:
         "place_up", "gauge", "Whether a place that was asked gave an answer that was believed.", _up(places)
     )
     family("router_latency_seconds", "gauge", "How long a router took to answer.", _latency(places))
+    return "\n".join(lines).encode("utf-8", "replace") + b"\n"
+
+
+def _nics(data: Mapping[str, Mapping[str, Any]]) -> Samples:
+    """By MAC address: a NIC that is gone has no name."""
+    return {
+        (("mac", nic["mac"]), ("interface", nic["interface"] or ""), ("state", nic["state"])): 1
+        for entry in data.values()
+        for nic in entry.get("nics", ())
+    }
+
+
+def user_data_as_text(document: Mapping[str, Any], now: float) -> bytes:
+    """A file of its own for what became of user-data, from the document of `csagent.user_data.status`."""
+    parts: Dict[str, int] = {}
+    for part in document["parts"]:
+        parts[part["outcome"]] = parts.get(part["outcome"], 0) + 1
+    lines = [
+        f"# HELP {PREFIX}user_data_state The state of the instance's user-data, as csagent status says it.",
+        f"# TYPE {PREFIX}user_data_state gauge",
+        f"{PREFIX}user_data_state{_labels((('state', document['state']),))} 1",
+        f"# HELP {PREFIX}user_data_updated_timestamp_seconds When that was last written.",
+        f"# TYPE {PREFIX}user_data_updated_timestamp_seconds gauge",
+        f"{PREFIX}user_data_updated_timestamp_seconds {now!r}",
+    ]
+    if parts:
+        lines += [
+            f"# HELP {PREFIX}user_data_parts How many of its parts came to what.",
+            f"# TYPE {PREFIX}user_data_parts gauge",
+        ]
+        lines += [
+            f"{PREFIX}user_data_parts{_labels((('outcome', outcome),))} {count}"
+            for outcome, count in sorted(parts.items())
+        ]
     return "\n".join(lines).encode("utf-8", "replace") + b"\n"
 
 

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
+from csagent.console import one_line
 from csagent.errors import EXIT_NO_SOURCE
 from csagent.state import metrics
 from csagent.state.status_files import INSTANCE, STATUS
@@ -76,7 +77,7 @@ def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Di
     `data` maps each datum to its state, reason, source, `wrong` (somebody should look at it: it failed, or
     was not read whole), `applied_at`, the time of the last pass since boot that changed it, and `failures`,
     the passes since boot in which it went wrong. Each of `places` has the `seconds` that it took to answer,
-    where they were measured.
+    where they were measured. `network` has the `nics`, each with its MAC address, name, state and reason.
     """
     observation = report.observed.observation
     return {
@@ -88,7 +89,7 @@ def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Di
         "finished": round(report.finished, 3),
         "seconds": round(max(0.0, report.finished - report.started), 3),
         "exit_code": report.exit_code,
-        "note": report.note or None,
+        "note": one_line(report.note) or None,
         "data": {
             outcome.datum: _datum(outcome, report, (before or {}).get(outcome.datum))
             for outcome in report.outcomes
@@ -109,7 +110,7 @@ def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
         applied_at = round(report.finished, 3)
     document: Dict[str, Any] = {
         "state": outcome.state,
-        "reason": outcome.reason,
+        "reason": one_line(outcome.reason),
         "source": outcome.source or None,
         "wrong": outcome.wrong or outcome.state == "failed",
         "applied_at": applied_at,
@@ -117,17 +118,23 @@ def _datum(outcome: "Outcome", report: "Report", before: Any) -> Dict[str, Any]:
     }
     if outcome.acknowledged is not None:
         document["acknowledged"] = outcome.acknowledged
+    if outcome.nics:
+        document["nics"] = [nic._asdict() for nic in outcome.nics]
     return document
 
 
 def place_json(place: Any) -> Dict[str, Any]:
     """One place, as in `fetch --json`."""
-    return {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
+    told = {"place": place.place, "why": place.why, "outcome": place.outcome, "detail": place.detail}
+    return {name: one_line(text) for name, text in told.items()}
 
 
 def refusals_json(observation: "Observation") -> List[Dict[str, Any]]:
     """What was read and not believed."""
-    return [{"datum": one.datum, "place": one.place, "reason": one.reason} for one in observation.refusals]
+    return [
+        {"datum": one_line(one.datum), "place": one_line(one.place), "reason": one_line(one.reason)}
+        for one in observation.refusals
+    ]
 
 
 def user_data_json(observation: "Observation") -> Optional[Dict[str, Any]]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
+USER_DATA = "/run/csagent/user-data.json"
+READY = "/run/csagent/user-data-ready"
 LOOK_AGAIN = 0.2  # seconds
 SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
 
@@ -71,5 +73,43 @@ def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
             waited = f" within {seconds:g} s" if seconds else " yet"
             raise CsagentError(
                 f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply"
+            )
+        time.sleep(min(LOOK_AGAIN, left))
+
+
+def user_data(root: str) -> Optional[Dict[str, Any]]:
+    """What became of this instance's user-data; None where there is none to run.
+
+    The layout is that of `csagent.user_data.status`. Before anything has run it says `waiting`; where the
+    document has been changed in CloudStack since, `changed`.
+    """
+    document, mark = load(root, USER_DATA), load(root, READY)
+    if document is not None and document.get("by_hand") is not True:
+        if mark is not None and mark.get("sha256") != document.get("sha256"):
+            document["state"] = "changed"
+        return document
+    return None if mark is None else {"schema": 1, "state": "waiting", "parts": [], "stages": {}}
+
+
+def wait_for_user_data(root: str, seconds: float, *, final: bool) -> Optional[Dict[str, Any]]:
+    """The same when its early stage has ended, or its final one; where there is none, at once.
+
+    Raises:
+        CsagentError: it has not ended by then.
+    """
+    end = time.monotonic() + seconds
+    stage = "final" if final else "early"
+    while True:
+        document = user_data(root)
+        if document is None:
+            return None
+        stages = document.get("stages")
+        if isinstance(stages, dict) and stages.get(stage) == "ended":
+            return document
+        left = end - time.monotonic()
+        if left <= 0:
+            raise CsagentError(
+                f"the {stage} stage of user-data has not ended within {seconds:g} s: see csagent status, "
+                "and systemctl status csagent-user-data-early csagent-user-data"
             )
         time.sleep(min(LOOK_AGAIN, left))

@@ -31,6 +31,25 @@ class Account(NamedTuple):
     groups: Tuple[int, ...] = ()
 
 
+NO_SHELLS = ("nologin", "false")  # of an account that nobody logs in to
+NOBODY = 65534
+
+
+def why_no_reader(system: "System", account: Account) -> str:
+    """Why what parses strangers' bytes may not run as an account; "" where it may.
+
+    It would read that person's files, and could signal her processes.
+    """
+    first = login_defs(system, "UID_MIN", FIRST_PERSON)
+    if 0 in (account.uid, account.gid):
+        return "it has root's number or group"
+    if any(first <= number != NOBODY for number in (account.uid, account.gid)):
+        return f"it is a person's (user {account.uid}, group {account.gid})"
+    if account.shell.rpartition("/")[2] not in NO_SHELLS:
+        return f"its shell is {account.shell or '/bin/sh'}"
+    return ""
+
+
 class Group(NamedTuple):
     """A line of group(5)."""
 
@@ -137,6 +156,18 @@ def shadow(system: "System", name: str) -> Optional[Shadow]:
     raw = system.tree.read(SHADOW, FILE_LIMIT)
     entries = parse_shadow(raw.decode("utf-8", "surrogateescape"))
     return next((entry for entry in entries if entry.name == name), None)
+
+
+def group_id(system: "System", name: str) -> Optional[int]:
+    """The number of a group, looked up as `find` looks up accounts; None where there is no such group."""
+    if system.live:
+        import grp
+
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
+    return next((group.gid for group in groups(system) if group.name == name), None)
 
 
 def shadow_hash(system: "System", name: str) -> str:

@@ -1,4 +1,8 @@
-"""A forked process that answers with lines of JSON: its parent waits for it with select, and reaps it."""
+"""A forked process that answers with lines of JSON: its parent waits for it with select, and reaps it.
+
+Whoever forks waits: for the child, and for all of its process group, which becomes the parent's when the
+child has ended.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import time
 
 from csagent.errors import JailError
 from csagent.system.files import write_all
+from csagent.system.process import adopt_orphans
 from csagent.system.systemd import SIGNALS
 
 TYPE_CHECKING = False  # status, query and the resident daemon do without typing
@@ -38,6 +43,7 @@ def fork(name: str, live: Callable[[int, int], NoReturn]) -> Tuple[int, int]:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+    adopt_orphans()
     reading, writing = os.pipe()
     parent = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -161,13 +167,20 @@ class ChildProcess:
         self.finished = True
         self._end_group()
         end = time.monotonic() + REAP_SECONDS
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = status
-                return
-            if time.monotonic() >= end:
-                return  # it hangs in the kernel, on a dead disk say; it ends when that does
+        left = {self.pid, -self.pid}  # the child, then its group: what it has started is ours once it is gone
+        while left:
+            for one in sorted(left, reverse=True):
+                try:
+                    pid, status = os.waitpid(one, os.WNOHANG)
+                except ChildProcessError:
+                    left.discard(one)
+                    continue
+                if pid == self.pid:
+                    self._status = status
+                if pid == one:
+                    left.discard(one)
+            if not left or time.monotonic() >= end:
+                return  # what hangs in the kernel, on a dead disk say, ends when that does
             time.sleep(0.0005)
 
     def _end_group(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
-    from typing import Iterator, List, Optional, Tuple
+    from typing import Callable, Iterator, List, Optional, Tuple
 
 
 def open_regular(directory: int, name: str) -> int:
@@ -48,6 +48,77 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 TEMPORARY_SUFFIX = ".csagent-new"
+CHANGES = 5  # times that somebody else may change a file before we give up
+KEPT_ATTRIBUTES = ("user.", "system.posix_acl_access")  # of a file that is replaced; a label is restorecon's
+
+
+class ChangedMeanwhile(OSError):
+    """Somebody else has changed a file since it was read."""
+
+
+def change_at(
+    directory: int,
+    name: str,
+    change: Callable[[bytes], bytes],
+    mode: int,
+    *,
+    limit: int,
+    keep_owner: bool = True,
+) -> bool:
+    """Replace a file by what `change` makes of its content, as long as nobody else writes it in between.
+
+    What another program adds while this works is read again, so that it is not lost: but for the moment
+    between the last look and the rename, for which the kernel has no call.
+
+    Args:
+        directory: where it is.
+        name: its name there; no link is followed.
+        change: the old content (empty where there is no file) to the new; asked again after a change.
+        mode: of a file that is made; an existing one keeps its mode and access list.
+        limit: bytes that it may have, before and afterwards.
+        keep_owner: an existing file also keeps its owner; else it becomes ours.
+
+    Raises:
+        OSError: it cannot be read or written, is too large (EFBIG), or changes all the time (EAGAIN).
+    """
+    for _ in range(CHANGES):
+        try:
+            before = _content(directory, name, limit + 1)
+        except FileNotFoundError:
+            before = b""
+        after = change(before)
+        if max(len(before), len(after)) > limit:
+            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes, or would be: not touched")
+        try:
+            owner = None if keep_owner else (os.geteuid(), os.getegid())
+            return replace_at(directory, name, after, mode, owner=owner, keep=True, read=before)
+        except ChangedMeanwhile:
+            continue
+    raise OSError(errno.EAGAIN, "somebody else changes it all the time: not touched")
+
+
+def _content(directory: int, name: str, limit: int) -> bytes:
+    descriptor = open_regular(directory, name)
+    try:
+        return read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_attributes(directory: int, name: str, target: int) -> None:
+    """Access list and user attributes; where a file system has none, or refuses, there is nothing to keep."""
+    try:
+        source = open_regular(directory, name)
+    except OSError:
+        return
+    try:
+        for attribute in os.listxattr(source):
+            if attribute.startswith(KEPT_ATTRIBUTES):
+                os.setxattr(target, attribute, os.getxattr(source, attribute))
+    except OSError:
+        pass
+    finally:
+        os.close(source)
 
 
 def replace_at(
@@ -59,10 +130,18 @@ def replace_at(
     owner: Optional[Tuple[int, int]] = None,
     keep: bool = False,
     durable: bool = True,
+    read: Optional[bytes] = None,
 ) -> bool:
     """`Tree.write` relative to an open directory, following no link at `name`.
 
     The temporary file has a fixed name, so that one left by a power cut is taken over, not collected.
+
+    Args:
+        read: what was read of the file, where its new content was made of that.
+
+    Raises:
+        ChangedMeanwhile: it has another content than `read` by now.
+        OSError: nothing has changed then.
     """
     previous: Optional[os.stat_result]
     try:
@@ -72,7 +151,7 @@ def replace_at(
     if previous is not None and stat.S_ISREG(previous.st_mode):
         if keep:
             mode = stat.S_IMODE(previous.st_mode)
-            owner = (previous.st_uid, previous.st_gid)
+            owner = owner or (previous.st_uid, previous.st_gid)
         same_owner = owner is None or owner == (previous.st_uid, previous.st_gid)
         same_size = previous.st_size == len(content)
         if same_owner and same_size and _is_so(directory, name, content, mode, durable=durable):
@@ -90,10 +169,14 @@ def replace_at(
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 _give(descriptor, owner)
             os.fchmod(descriptor, mode)
+            if keep and previous is not None:
+                _keep_attributes(directory, name, descriptor)
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if read is not None and previous is not None and _content(directory, name, len(read) + 1) != read:
+            raise ChangedMeanwhile
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         try:

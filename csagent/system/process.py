@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with(parent: int, number: int = signal.SIGKILL) -> None:
@@ -35,6 +36,26 @@ def die_with(parent: int, number: int = signal.SIGKILL) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above could tell us
+
+
+def adopt_orphans() -> None:
+    """Have what our children leave behind become ours, to be waited for, whatever process 1 is.
+
+    In a container that may be an application, or `sleep`, which waits for nobody: a process that has ended
+    and is not waited for keeps its number, and counts, for good.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_for_orphans() -> None:
+    """Let go of every child that has ended: for a process that has none of its own under way."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass  # there is none
 
 
 def keep_memory_private() -> None:

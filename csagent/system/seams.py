@@ -24,7 +24,8 @@ RECORDED_LIMIT = 1 << 20
 LATEST = 1e11  # seconds since 1970, the year 5138
 ERROR_LIMIT = 4096  # bytes kept of what a command says on its standard error
 PIECE = 65536
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The distribution's own first: in /usr/local others than root may write (Debian's group staff does).
+SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 class Clock:
@@ -78,6 +79,12 @@ class Runner:
     """
 
     grouped = False
+
+    def available(self, program: str) -> bool:
+        """Whether the command is installed."""
+        return any(
+            os.access(os.path.join(directory, program), os.X_OK) for directory in SEARCH_PATH.split(":")
+        )
 
     def run(
         self,
@@ -180,6 +187,9 @@ class RecordedRunner(Runner):
         self._tree = tree
         self.commands = commands  # a command line, and the file below the root with what it printed
 
+    def available(self, program: str) -> bool:
+        return any(line.split(" ", 1)[0] == program for line in self.commands)
+
     def run(
         self,
         argv: Sequence[str],
@@ -199,6 +209,9 @@ class RecordedRunner(Runner):
 
 class NoCommands(Runner):
     """A tree has no running services to ask: every command is "not installed"."""
+
+    def available(self, program: str) -> bool:
+        return False
 
     def run(
         self,

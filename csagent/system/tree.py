@@ -8,7 +8,7 @@ import stat
 from fnmatch import fnmatchcase
 from itertools import takewhile
 
-from csagent.system.files import open_regular, read_all, replace_at
+from csagent.system.files import change_at, open_regular, read_all, replace_at
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -293,6 +293,17 @@ class Tree:
         directory, name = self.resolve(path)
         try:
             return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
+        finally:
+            os.close(directory)
+
+    def change(self, path: str, change: Callable[[bytes], bytes], mode: int, limit: int) -> bool:
+        """Replace a file by what `change` makes of its content, keeping its mode, owner and access list.
+
+        See `csagent.system.files.change_at`. A file that is not there is made, with `mode`.
+        """
+        directory, name = self.resolve(path)
+        try:
+            return change_at(directory, name, change, mode, limit=limit)
         finally:
             os.close(directory)
 

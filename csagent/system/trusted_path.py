@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from typing import TYPE_CHECKING, FrozenSet, List, NamedTuple, Optional, Set, Tuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.errors import Distrusted, UsageError
 from csagent.system import accounts
-from csagent.system.files import open_regular
+from csagent.system.files import open_regular, read_all
 from csagent.system.tree import Step
 
 if TYPE_CHECKING:
@@ -30,8 +31,75 @@ def refuse_if_others_may_change(system: "System", path: str) -> None:
     Raises:
         UsageError: somebody else than root can, or the links go in a ring. What is not there is passed over.
     """
-    try:
+    with _as_usage(system, path):
         os.close(_walk(system, path, ROOT))
+
+
+def refuse_if_others_may_change_below(system: "System", path: str) -> None:
+    """The same of a directory of modules and of everything in it, to where links in it lead.
+
+    A file that is imported runs as root, and so does a new one of the right name.
+
+    Raises:
+        UsageError: as `refuse_if_others_may_change`.
+    """
+    seen: Set[Tuple[int, int]] = set()
+    holders = _Holders(system, ROOT)
+    pending = [path]
+    while pending:
+        top = pending.pop()
+        with _as_usage(system, top):
+            descriptor = _walk(system, top, ROOT)
+            try:
+                status = os.fstat(descriptor)
+                if stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    _judge_module(system, holders, top, descriptor)
+                    pending += _judge_below(system, holders, top, descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _judge_below(system: "System", holders: "_Holders", top: str, descriptor: int) -> List[str]:
+    """Judge all that is in a directory; the links that are in it, which have still to be followed."""
+    links: List[str] = []
+    for where, directories, files, here in os.fwalk(".", dir_fd=descriptor, onerror=_fail):
+        for name in (*directories, *files):
+            path = os.path.normpath(os.path.join(top, where, name))
+            status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                links.append(path)  # whose it is, the walk to where it leads judges
+            elif stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
+                opened = os.open(
+                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here
+                )
+                try:
+                    _judge_module(system, holders, path, opened)
+                finally:
+                    os.close(opened)
+    return links
+
+
+def _judge_module(system: "System", holders: "_Holders", path: str, descriptor: int) -> None:
+    """Of modules: where others can make files, they need not be able to change those that are there.
+
+    Raises:
+        Distrusted: they can do either.
+    """
+    judge = _Judge(system, ROOT, holders)
+    judge(Step(path, os.fstat(descriptor), descriptor))
+    if judge.only_root:
+        raise Distrusted(f"others can make files in {system.tree.shown(path)}", system.tree.shown(path))
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _as_usage(system: "System", path: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         return
     except Distrusted as error:
@@ -62,6 +130,15 @@ def open_file(system: "System", path: str, owner: str, *, follow: bool = True) -
     return _walk(system, path, owner, follow=follow)
 
 
+def read(system: "System", path: str, owner: str, limit: int, *, follow: bool = True) -> bytes:
+    """At most `limit` bytes of a regular file, under the rules of `open_file`; raises as it does."""
+    descriptor = open_file(system, path, owner, follow=follow)
+    try:
+        return read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
 def _walk(system: "System", path: str, owner: str, *, follow: bool = True) -> int:
     """The descriptor of the file or directory at the end; of what is not there, FileNotFoundError."""
     judge = _Judge(system, owner)
@@ -86,11 +163,11 @@ def _walk(system: "System", path: str, owner: str, *, follow: bool = True) -> in
 class _Judge:
     """Takes the steps of one walk, in their order."""
 
-    def __init__(self, system: "System", owner: str) -> None:
+    def __init__(self, system: "System", owner: str, holders: Optional["_Holders"] = None) -> None:
         self._shown = system.tree.shown
         self._owner = owner
-        self._holders = _Holders(system, owner)
-        self._only_root = False  # the directory before is everybody's to make files in
+        self._holders = holders or _Holders(system, owner)
+        self.only_root = False  # the directory before is everybody's to make files in
 
     def __call__(self, step: Step) -> None:
         """
@@ -99,16 +176,16 @@ class _Judge:
         """
         status, shown = step.status, self._shown(step.path)
         link = stat.S_ISLNK(status.st_mode)
-        if not self._holders.user(status.st_uid, only_root=self._only_root or link):
-            owner = ROOT if self._only_root or link else self._owner
+        if not self._holders.user(status.st_uid, only_root=self.only_root or link):
+            owner = ROOT if self.only_root or link else self._owner
             raise Distrusted(f"{shown} belongs to user {status.st_uid}, not to {owner}", shown)
         if link:
             return  # its own mode says nothing
         writers = self._writers(step)
-        self._only_root = (
+        self.only_root = (
             bool(writers) and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
         )
-        if writers and not self._only_root:
+        if writers and not self.only_root:
             raise Distrusted(f"{writers} can write {shown}", shown)
 
     def _writers(self, step: Step) -> str:

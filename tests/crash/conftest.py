@@ -14,8 +14,14 @@ from harness import TRACER, Bench, Guest, Scenario, Trace
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """The templates; without ptrace these tests are impossible, which CI must hear of."""
+def bench(tracing: Path) -> Bench:
+    """The templates."""
+    return Bench(tracing)
+
+
+@pytest.fixture(scope="session")
+def tracing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch directory; without ptrace these tests are impossible, which CI must hear of."""
     scratch = tmp_path_factory.mktemp("crash")
     words = [sys.executable, str(TRACER), "--log", str(scratch / "probe"), "--", "true"]
     probe = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
@@ -24,7 +30,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return Bench(scratch)
+    return scratch
 
 
 @pytest.fixture(scope="session")

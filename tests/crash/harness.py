@@ -31,6 +31,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
 ONE_CRYPT = threading.Lock()  # crypt(3) answers in a static buffer
 RUNS_AFTER = 2  # at most so many normal passes until all is as it shall be
+PATIENTLY = ("--wait", "120")  # a router is found in half a second; on a busy machine in many
+DEADLINE = 600.0  # seconds for a whole pass, traced or not
 
 FIRST = Cloud(
     instance_id=INSTANCE,
@@ -169,7 +171,7 @@ class Guest:
 
     @property
     def command(self) -> List[str]:
-        words = [sys.executable, "-m", "csagent", "--root", str(self.root), "apply"]
+        words = [sys.executable, "-m", "csagent", "--root", str(self.root), "apply", *PATIENTLY]
         if self.router is not None:
             return [
                 *words,
@@ -185,7 +187,7 @@ class Guest:
             self.command,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
             cwd=REPOSITORY,
             env=ENVIRONMENT,
@@ -201,7 +203,7 @@ class Guest:
             [*words, "--", *self.command],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=DEADLINE,
             check=False,
             cwd=REPOSITORY,
             env=ENVIRONMENT,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, TypeVar
 
 import pytest
-from support.peers import Behaviour, Peer
+from support.peers import Behaviour, Peer, reset
 from support.running_daemon import Running
 from support.samples import CLOUD
 
@@ -20,17 +19,17 @@ from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
 
 
-def reset(connection: socket.socket) -> None:
-    """Close with a RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
 def drip(connection: socket.socket, data: bytes, pause: float = 0.2) -> None:
     """Send a byte now and then."""
     for index in range(len(data)):
         connection.sendall(data[index : index + 1])
         time.sleep(pause)
+
+
+def silent(connection: socket.socket, _request: bytes = b"") -> None:
+    """Say nothing until the other side goes away."""
+    while connection.recv(4096):
+        pass
 
 
 def flood(connection: socket.socket, data: bytes, head: bytes = b"") -> None:
@@ -40,10 +39,14 @@ def flood(connection: socket.socket, data: bytes, head: bytes = b"") -> None:
         connection.sendall(data)
 
 
+AnyRouter = TypeVar("AnyRouter", bound=LabRouter)
+
+
 class Servers:
     """What the tests start; everything is stopped when the test ends."""
 
     reset = staticmethod(reset)
+    silent = staticmethod(silent)
     drip = staticmethod(drip)
     flood = staticmethod(flood)
 
@@ -65,7 +68,12 @@ class Servers:
         return self.peer(behaviour, address)
 
     def lab(self, *args: Any, **kwargs: Any) -> LabRouter:
-        return self._stack.enter_context(LabRouter(*args, **kwargs))
+        return self.started(LabRouter(*args, **kwargs))
+
+    def started(self, router: AnyRouter) -> AnyRouter:
+        """Any kind of lab router, serving."""
+        self._stack.enter_context(router)
+        return router
 
     @staticmethod
     def free_port(address: str = "127.0.0.1") -> int:
@@ -130,6 +138,31 @@ def candidate() -> Callable[..., Candidate]:
         )
 
     return make
+
+
+PEERS_GET = {
+    "client": ["LISTING_SECONDS"],
+    "connect": ["CONNECT_SECONDS"],
+    "dns": ["SECONDS"],
+    "http": ["REQUEST_SECONDS"],
+    "names": ["NAME_SECONDS"],
+    "password_protocol": ["ASK_SECONDS"],
+    "password_search": ["EVIDENCE_SECONDS", "LAST_WORD_SECONDS"],
+    "passwords": ["FRESH_SECONDS", "GRACE_SECONDS"],
+    "probe": ["LOADED_SECONDS"],
+    "search": ["GRACE_SECONDS"],
+}
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer gets an hour for what a router gets seconds for: what is late here is this machine.
+
+    It changes nothing for who answers. A test of one of these limits sets it back.
+    """
+    for module, names in PEERS_GET.items():
+        for name in names:
+            monkeypatch.setattr(f"csagent.sources.router.{module}.{name}", 3600.0)
 
 
 @pytest.fixture

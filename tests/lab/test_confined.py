@@ -14,13 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 from support.peers import Peer
 from support.replace_fields import replace
+from support.running_daemon import PATIENCE, until
 
 from csagent.discovery import drives, finder
 from csagent.errors import CsagentError, JailError
@@ -58,7 +58,7 @@ def bystander() -> Iterator[int]:
     """A process of the same user as the children, which has nothing to do with them."""
     identity = jail.unprivileged()
     become = {"user": identity.uid, "group": identity.gid} if identity else {}
-    process = subprocess.Popen(["sleep", "60"], **become)  # type: ignore[arg-type]
+    process = subprocess.Popen(["sleep", "3600"], **become)  # type: ignore[arg-type]
     yield process.pid
     alive = process.poll() is None
     process.kill()
@@ -131,6 +131,16 @@ def attempts(bystander: int, parent: int, other: Peer, directory: Path) -> Attem
         "eject a drive": lambda: called("ioctl", 0, 0x5309, 0),
         "lock a drive": lambda: called("ioctl", 0, 0x5329, 1),
         "speak SCSI": lambda: called("ioctl", 0, 0x2285, 0),
+        "speak SCSI in the oldest way": lambda: called("ioctl", 0, 1, 0),
+        "send a drive a packet": lambda: called("ioctl", 0, 0x5393, 0),
+        "lock a drive's door": lambda: called("ioctl", 0, 0x5380, 0),
+        "set a disk read-only": lambda: called("ioctl", 0, 0x125D, 0),
+        "freeze a file system": lambda: called("ioctl", 0, HIGH | 0xC0045877, 0),
+        "take a loop device away": lambda: called("ioctl", 0, 0x4C01, 0),
+        "speak NVMe": lambda: called("ioctl", 0, 0xC0484E41, 0),
+        "lock a file that others lock": lambda: fcntl.flock(os.open(there, os.O_RDONLY), fcntl.LOCK_EX),
+        "lock a range of it": lambda: fcntl.fcntl(os.open(there, os.O_RDONLY), fcntl.F_SETLK, b"\0" * 32),
+        "be asked before others open it": lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
         "slow a process down": lambda: os.setpriority(os.PRIO_PROCESS, bystander, 19),
         "bind a process to a processor": lambda: os.sched_setaffinity(bystander, {0}),
         "make a process idle": lambda: os.sched_setscheduler(bystander, os.SCHED_IDLE, os.sched_param(0)),
@@ -230,8 +240,9 @@ def test_the_drive_scout(tries: Attempts, bystander: int, monkeypatch: pytest.Mo
 def test_the_finder(tries: Attempts, ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that reads leases may ask the DHCP clients' own commands, and nobody over the network."""
     monkeypatch.setattr(finder, "look", lambda *_args, **_kwargs: attack(tries))
+    monkeypatch.setattr(jobs, "FINDER_PATIENCE", PATIENCE)
     tree = System.at(str(ground))
-    child = jobs.start_router(PassRequest(tree, Settings(), wait=0.0), 20.0)
+    child = jobs.start_router(PassRequest(tree, Settings(), wait=0.0), PATIENCE)
     check(outcomes(child), tries)
     with pytest.raises(JailError) as caught:
         jobs.discover(tree, Settings())
@@ -244,7 +255,7 @@ def test_the_router_reader(
     """One that speaks with the candidates reaches them, and nobody else, not even through the broker."""
     tries.update(attempts_while_reading(bystander))
     candidate = Peer(lambda connection, _request: connection.close())
-    deadline = System().clock.monotonic() + 20
+    deadline = System().clock.monotonic() + PATIENCE
     given: List[System] = []
 
     def through(address: str, port: int) -> Callable[[], Any]:
@@ -283,10 +294,7 @@ def test_the_router_reader(
     try:
         child = jobs.start_router(PassRequest(System.at(str(ground)), Settings(), options, 0.0), 20.0)
         check(outcomes(child), tries)
-        end = time.monotonic() + 5.0
-        while not candidate.connections and time.monotonic() < end:
-            time.sleep(0.01)  # the connection is there, its server may not have been
-        assert candidate.connections >= 1
+        until(lambda: candidate.connections >= 1)  # the connection is there, its server may not have been
     finally:
         candidate.stop()
 
@@ -307,6 +315,7 @@ def test_the_acknowledging_child(
             return super().result()
 
     monkeypatch.setattr(jail, "Child", Child)
+    monkeypatch.setattr(acknowledge, "PATIENCE", PATIENCE)
     monkeypatch.setattr(passwords, "acknowledge", lambda *_args: attack(tries))
     places = acknowledge.acknowledge(
         System.at(str(ground)), Secret("marker-EXAMPLE"), (Endpoint("127.0.0.1", 9, None),)
@@ -327,7 +336,7 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
         if again:
             known.admit(codec.encode(candidate))
         try:
-            known.connect(Endpoint("127.0.0.1", peer.port), System().clock.monotonic() + 5)
+            known.connect(Endpoint("127.0.0.1", peer.port), System().clock.monotonic() + PATIENCE)
         except OSError as error:
             return errno.errorcode[error.errno or 0]
         return "connected"
@@ -335,9 +344,13 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
     try:
         if again:
             with pytest.raises(JailError, match="ended without an answer"):
-                jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
+                jail.run(
+                    jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+                )
         else:
-            told = jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
+            told = jail.run(
+                jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+            )
             assert told == "EACCES"
         assert peer.connections == 0
     finally:
@@ -351,7 +364,7 @@ def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyP
     try:
         options = Options(router=(peer.address, peer.port), password_port=peer.port)
         tree = System.at(str(ground))
-        child = jobs.start_router(PassRequest(tree, Settings(), options, 0.0), 20.0)
+        child = jobs.start_router(PassRequest(tree, Settings(), options, 0.0), PATIENCE)
         while not child.finished:
             child.drain()
         assert child.result()["readings"] == [] and peer.connections >= 1
@@ -403,7 +416,7 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
             known = broker.fork(filters, egress.CandidatesOnly(System(), ports, given=False))
             known.admit(codec.encode((candidate,)))
             try:
-                known.connect(Endpoint(candidate.address, peer.port), System().clock.monotonic() + 5)
+                known.connect(Endpoint(candidate.address, peer.port), System().clock.monotonic() + PATIENCE)
                 told.append("connected")
             except OSError as error:
                 told.append(errno.errorcode[error.errno or 0])
@@ -411,7 +424,9 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
 
     try:
         assert (
-            jail.run(jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()))
+            jail.run(
+                jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+            )
             == ["EACCES"] * 2
         )
         assert peer.connections == 0

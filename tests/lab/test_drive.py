@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from csagent.lab import drive as lab
+from csagent.lab.network_data import CloudNetwork
 from csagent.model import Place, Reading
 from csagent.sources.drive import device
 from csagent.system.seams import System
@@ -353,7 +354,7 @@ def test_an_empty_cd_drive_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_block_device_is_read_and_an_empty_one_is_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loop device; then one whose CD drive says that it has no disc, opens as it may."""
+    """A loop device, where it is named; then one whose CD drive says that it has no disc, opens as it may."""
     if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
         pytest.skip("needs root and loop devices")
     path = built(tmp_path, FILES)
@@ -363,17 +364,28 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
     if not device:
         pytest.skip(f"no loop device to be had: {done.stderr.strip()}")
     try:
-        check_whole(*read(loop, given=False))
+        live = System.at("/")
+        assert device.read(device.open_place(live, loop, given=False))[1].outcome == "refused"
+        check_whole(*device.read(device.open_place(live, loop, given=False, named=(loop,))))
         (tmp_path / "link").symlink_to(loop)
         check_whole(*read(str(tmp_path / "link")))
         tree = System.at(str(tmp_path))
         os.mknod(tmp_path / "node", 0o600 | stat.S_IFBLK, os.stat(loop).st_rdev)
         assert device.read(device.open_place(tree, "/node", given=False))[1].outcome == "absent"
         monkeypatch.setattr(fcntl, "ioctl", lambda *_arguments: 1)  # CDS_NO_DISC
-        reading, place = read(loop, given=False)
+        reading, place = device.read(device.open_place(live, loop, given=False, named=(loop,)))
         assert (reading, place.outcome, place.detail) == (None, "absent", "no medium")
     finally:
         subprocess.run([losetup, "-d", loop], check=True)
+
+
+def test_what_a_child_names_is_no_way_to_files(tmp_path: Path) -> None:
+    """On the running system only a block device is opened of what was found: no image, no directory."""
+    path = built(tmp_path, FILES)
+    write_tree(tmp_path / "drive", FILES)
+    for place in (path, str(tmp_path / "drive"), "/dev/null"):
+        reading, told = device.read(device.open_place(System.at("/"), place, given=False))
+        assert reading is None and told.outcome == "malformed" and "block device" in told.detail
 
 
 def test_a_medium_pulled_while_reading_is_a_reason(tmp_path: Path) -> None:
@@ -489,6 +501,7 @@ class Cloud:
     ssh_keys = (KEY, KEY2)
     password = "EXAMPLE-pw"
     user_data = USER_DATA
+    network = CloudNetwork()
 
     @property
     def metadata(self) -> Dict[str, str]:

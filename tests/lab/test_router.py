@@ -1,20 +1,27 @@
-"""look() and read() against virtual routers on loopback: whom they believe, and how long they take."""
+"""look() and read() against virtual routers on loopback: whom they believe, and for whom they wait.
+
+No test looks whether something is fast. Where nobody is to be waited for, he never comes, and the deadline is
+an hour away (`HOUR`), so that whatever ends within five minutes (`ends_soon`) has not waited.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+from support.held_router import Rounds
 from support.replace_fields import replace
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
-from csagent.model import Candidate, Place, Platform, Reading
+from csagent.model import Candidate, Endpoint, Place, Platform, Reading
 from csagent.sandbox import codec
-from csagent.sources.router import client, search
-from csagent.system.seams import System
+from csagent.sources.router import client, http, names, password_protocol, password_search, search
+from csagent.system.seams import Dialer, System
+from csagent.system.sockets import DeadlineSocket
 
 UUID = Cloud().instance_id
 OTHER = "5f8e8c2e-7a4b-4a52-9d0c-0f6b3f5c1eff"
@@ -22,6 +29,17 @@ OK = b"HTTP/1.1 200 OK\r\n"
 PLATFORM = Platform()
 Make = Callable[..., Candidate]
 Soon = Callable[[float], float]
+HOUR = 3600.0
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+@contextlib.contextmanager
+def ends_soon() -> Iterator[None]:
+    """Long before the deadline of an hour."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 300
 
 
 def outcomes(answer: client.RouterAnswer) -> Dict[str, str]:
@@ -35,7 +53,7 @@ def metadata_places(answer: client.RouterAnswer) -> List[Place]:
 def test_everything_a_router_has_is_read(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """Id, host name, keys, user-data and password of an ordinary VR arrive in one complete reading."""
     lab = servers.lab(Cloud(hostname="web-01", user_data=b"\0\xff\r\n", password="marker-EXAMPLE"))
-    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], PLATFORM, soon(HOUR)))
     (reading,) = answer.readings
     assert (reading.instance_id, reading.metadata["local-hostname"]) == (UUID, "web-01")
     assert reading.ssh_keys == Cloud().ssh_keys
@@ -54,7 +72,7 @@ def test_everything_a_router_has_is_read(live: System, servers: Any, candidate: 
 def test_the_answer_crosses_the_wire(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """What the child found is the same after its way to the parent."""
     lab = servers.lab(Cloud(user_data=b"\0\xff"))
-    answer = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(HOUR)))
     assert codec.decode(Reading, codec.encode(answer.readings[0])) == answer.readings[0]
     for place in answer.places:
         assert codec.decode(Place, codec.encode(place)) == place
@@ -66,7 +84,7 @@ def test_requests_come_from_the_lease_address(
     """The source address is our identity, on both ports, and a proxy in the environment is no way round."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     lab = servers.lab(Cloud(vms={"127.0.0.2": Cloud(instance_id=OTHER)}))
-    answer = client.look(client.Question(live, [candidate(lab, source="127.0.0.2")], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(lab, source="127.0.0.2")], PLATFORM, soon(HOUR)))
     assert answer.readings[0].instance_id == OTHER
     assert {request.source for request in lab.requests} == {"127.0.0.2"}
     assert {request.server for request in lab.requests} == {"metadata", "password"}
@@ -88,41 +106,54 @@ class HalfLegacy(LabRouter):
         return super().page(path, source)
 
 
-@pytest.mark.parametrize("kind", [Legacy, HalfLegacy])
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [
+        (Legacy, [2, 1, 15, 1]),  # id and listing; the older id; all keys; the empty user-data again
+        (HalfLegacy, [2, 11, 11]),  # id and listing; all keys; those that were missing, and user-data again
+    ],
+)
 def test_the_older_paths_are_used_where_the_newer_are_missing(
-    live: System, candidate: Make, soon: Soon, kind: Any
+    live: System, servers: Any, candidate: Make, soon: Soon, kind: Any, rounds: List[int]
 ) -> None:
-    """A router that knows only /latest/KEY gives the same metadata."""
-    with kind(latency=0.1) as lab:
-        began = time.monotonic()
-        (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
-        assert time.monotonic() - began < 0.45
+    """A router that knows only /latest/KEY gives the same metadata, in at most four round trips."""
+    lab = servers.started(type("Kind", (Rounds, kind), {})(sizes=rounds))
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(HOUR))).readings
+    assert (lab.together, lab.late) == (rounds, [])
     assert reading.metadata["local-hostname"] == "vm-1"
     assert reading.metadata["public-ipv4"] == "192.0.2.10"
     assert reading.ssh_keys == Cloud().ssh_keys
 
 
-@pytest.mark.parametrize("style", ["flat", "directory"])
+class Beside(Rounds):
+    """Has a password, but only once all metadata have been asked for."""
+
+    def answer(self, request: str, source: str) -> Tuple[str, str]:
+        with self._turn:
+            self._turn.wait_for(lambda: len(self.together) == len(self._sizes), 120.0)
+        return super().answer(request, source)
+
+
+@pytest.mark.parametrize(("style", "rounds"), [("flat", [2, 11, 1]), ("directory", [2, 11, 2])])
 def test_at_most_four_round_trips(
-    live: System, servers: Any, candidate: Make, soon: Soon, style: str
+    live: System, servers: Any, candidate: Make, soon: Soon, style: str, rounds: List[int]
 ) -> None:
     """A slow router costs a handful of round trips, not one per key; the password runs beside them."""
-    latency = 0.2
-    lab = servers.lab(latency=latency, style=style)
-    began = time.monotonic()
-    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
-    trips = (time.monotonic() - began) / latency
+    lab = servers.started(Beside(sizes=rounds, style=style))
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(HOUR))).readings
     assert reading.complete and reading.ssh_keys == Cloud().ssh_keys
-    assert 1.9 <= trips < 4.0
+    assert (lab.together, lab.late) == (rounds, [])
 
 
-def test_sixty_more_keys_do_not_take_long(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
-    """60 keys at 50 ms each arrive well within 1.5 s."""
+def test_sixty_more_keys_are_asked_for_together(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
+    """64 requests after the listing, sixteen at a time; then the empty user-data once more."""
     extra = {f"role-{number}": f"value {number}" for number in range(60)}
-    lab = servers.lab(Cloud(metadata=extra), latency=0.05)
-    began = time.monotonic()
-    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
-    assert time.monotonic() - began < 1.5
+    rounds = [2, 16, 16, 16, 16, 1]
+    lab = servers.started(Rounds(Cloud(metadata=extra), sizes=rounds))
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(HOUR))).readings
+    assert (lab.together, lab.late) == (rounds, [])
     assert {key: reading.metadata[key] for key in extra} == extra
 
 
@@ -149,7 +180,7 @@ def test_another_web_server_is_not_believed(
 
     peer = servers.peer(behaviour, "127.0.0.3")
     lab = servers.lab()
-    answer = client.look(client.Question(live, [candidate(peer), candidate(lab)], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(peer), candidate(lab)], PLATFORM, soon(HOUR)))
     assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
     first = answer.places[0]
     assert first.outcome in ("malformed", "absent") and first.detail and "\n" not in first.detail
@@ -170,7 +201,7 @@ def test_dmi_tells_another_vms_metadata(
 ) -> None:
     """A UUID unlike DMI's is another VM's, and so is its password (field/cloudstack#edge-22, #edge-23)."""
     lab = servers.lab()
-    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], platform, soon(5)))
+    answer = client.look(client.Question(live, [candidate(lab, interface="eth0")], platform, soon(HOUR)))
     assert bool(answer.readings) is believed
     assert set(outcomes(answer).values()) == {"ok" if believed else "foreign"}
 
@@ -181,7 +212,7 @@ def test_an_old_instance_name_is_not_compared_with_dmi(
     """i-2-3-VM says nothing about the UUID."""
     lab = servers.lab(Cloud(instance_id="i-2-3-VM"))
     platform = Platform(uuid=OTHER, cloudstack=True)
-    (reading,) = client.look(client.Question(live, [candidate(lab)], platform, soon(5))).readings
+    (reading,) = client.look(client.Question(live, [candidate(lab)], platform, soon(HOUR))).readings
     assert reading.instance_id == "i-2-3-VM"
 
 
@@ -189,60 +220,68 @@ def test_the_better_ranked_of_two_vms_wins(live: System, servers: Any, candidate
     """Where two routers disagree about who we are, the rank decides and the report says so."""
     first = servers.lab(latency=0.3)
     second = servers.lab(Cloud(instance_id=OTHER), "127.0.0.3")
-    answer = client.look(client.Question(live, [candidate(first), candidate(second)], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(first), candidate(second)], PLATFORM, soon(HOUR)))
     assert [reading.instance_id for reading in answer.readings] == [UUID]
     assert outcomes(answer)[f"router 127.0.0.3:{second.port}"] == "foreign"
     assert OTHER in metadata_places(answer)[1].detail
 
 
 def test_a_silent_better_candidate_is_not_waited_for(
-    live: System, servers: Any, candidate: Make, soon: Soon
+    live: System, servers: Any, candidate: Make, soon: Soon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One second after another router has answered, a silent one is out."""
-    silent = servers.peer(lambda *_: time.sleep(10), "127.0.0.3")
+    monkeypatch.setattr(search, "GRACE_SECONDS", 1.0)
+    silent = servers.peer(servers.silent, "127.0.0.3")
     lab = servers.lab()
     began = time.monotonic()
-    answer = client.look(
-        client.Question(live, [candidate(silent, password_port=1), candidate(lab)], PLATFORM, soon(8))
-    )
-    assert 0.9 < time.monotonic() - began < 1.9
+    with ends_soon():
+        answer = client.look(
+            client.Question(live, [candidate(silent, password_port=1), candidate(lab)], PLATFORM, soon(HOUR))
+        )
+    assert time.monotonic() - began > 0.9
     assert answer.readings[0].place.endswith(f":{lab.port}")
     assert answer.places[0].outcome == "timeout"
 
 
 @pytest.mark.parametrize("repeat", [False, True])
 def test_nobody_holds_a_look_past_its_deadline(
-    live: System, servers: Any, candidate: Make, soon: Soon, repeat: bool
+    live: System, servers: Any, candidate: Make, soon: Soon, repeat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Silent, dripping and flooding peers on every port: no answer, and no second more than allowed."""
+    """Silent, dripping and flooding peers on every port: no answer, and no time more than allowed."""
+    monkeypatch.setattr(http, "REQUEST_SECONDS", HOUR)
+    monkeypatch.setattr(password_protocol, "ASK_SECONDS", HOUR)
     head = OK + b"\r\n"
     peers = [
-        servers.peer(lambda *_: time.sleep(10)),
-        servers.peer(lambda connection, _: servers.drip(connection, head + UUID.encode())),
+        servers.peer(servers.silent),
+        servers.peer(lambda connection, _: servers.drip(connection, head + UUID.encode() * 99)),
         servers.peer(lambda connection, _: servers.flood(connection, b"x" * 65536, head)),
         servers.peer(lambda connection, _: servers.flood(connection, b"HTTP/1.1 100 C\r\n\r\n" * 99)),
         servers.peer(lambda connection, _: servers.reset(connection)),
     ]
     given = [candidate(peer, password_port=peer.port) for peer in peers]
-    began = time.monotonic()
-    answer = (client.read if repeat else client.look)(client.Question(live, given, PLATFORM, soon(1.5)))
-    assert time.monotonic() - began < 2.2
+    with ends_soon():
+        answer = (client.read if repeat else client.look)(client.Question(live, given, PLATFORM, soon(1.5)))
     assert answer.readings == ()
     assert len(answer.places) == 10
     assert "ok" not in set(outcomes(answer).values())
 
 
-def test_keys_that_never_end_do_not_cost_the_others(live: System, candidate: Make, soon: Soon) -> None:
+def test_keys_that_never_end_do_not_cost_the_others(
+    live: System, servers: Any, candidate: Make, soon: Soon
+) -> None:
     """One key that hangs is a recorded reason, the reading says that it is not complete."""
+    over = threading.Event()
 
     class Hanging(LabRouter):
         def page(self, path: str, source: str) -> Tuple[int, bytes]:
             if path.endswith("/vm-id"):
-                time.sleep(3)
+                over.wait()
             return super().page(path, source)
 
-    with Hanging() as lab:
-        (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(1.2))).readings
+    lab = servers.started(Hanging())
+    # Five seconds for what takes a tenth of one.
+    (reading,) = client.look(client.Question(live, [candidate(lab)], PLATFORM, soon(5))).readings
+    over.set()
     assert reading.metadata["local-hostname"] == "vm-1"
     assert not reading.complete
     assert [(one.datum, one.reason) for one in reading.refusals] == [("vm-id", "no answer in time")]
@@ -250,9 +289,8 @@ def test_keys_that_never_end_do_not_cost_the_others(live: System, candidate: Mak
 
 def test_no_candidates_no_work(live: System, soon: Soon) -> None:
     """Without a candidate the answer is empty, at once."""
-    began = time.monotonic()
-    assert client.read(client.Question(live, [], PLATFORM, soon(5))) == client.RouterAnswer()
-    assert time.monotonic() - began < 0.1
+    with ends_soon():
+        assert client.read(client.Question(live, [], PLATFORM, soon(HOUR))) == client.RouterAnswer()
 
 
 # --- data-server. -----------------------------------------------------------------------------------
@@ -268,7 +306,7 @@ def test_data_server_is_resolved_and_asked(live: System, servers: Any, candidate
         return ("127.0.0.1",)
 
     given = candidate(lab, address="data-server.", kind="data-server")
-    answer = client.look(client.Question(live, [given], PLATFORM, soon(5), resolve))
+    answer = client.look(client.Question(live, [given], PLATFORM, soon(HOUR), resolve))
     assert answer.readings[0].place == f"router 127.0.0.1:{lab.port}"
     assert answer.readings[0].password.state == "offered"
     assert asked == [given]
@@ -282,7 +320,7 @@ def test_data_server_folds_into_the_candidate_with_its_address(
     named = candidate(lab, address="data-server.", kind="data-server", why="its name")
     answer = client.look(
         client.Question(
-            live, [candidate(lab, why="its lease"), named], PLATFORM, soon(5), lambda _: ("127.0.0.1",)
+            live, [candidate(lab, why="its lease"), named], PLATFORM, soon(HOUR), lambda _: ("127.0.0.1",)
         )
     )
     (place,) = metadata_places(answer)
@@ -297,68 +335,78 @@ def test_data_server_that_does_not_resolve_is_absent(live: System, candidate: Ma
         raise OSError("no such name")
 
     given = candidate(address="data-server.", kind="data-server")
-    answer = client.look(client.Question(live, [given], PLATFORM, soon(5), resolve))
+    answer = client.look(client.Question(live, [given], PLATFORM, soon(HOUR), resolve))
     (place,) = answer.places
     assert (place.outcome, place.detail) == ("absent", "data-server. does not resolve")
 
 
-def test_resolvers_that_hang_hold_up_nobody(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
+def test_resolvers_that_hang_hold_up_nobody(
+    live: System, servers: Any, candidate: Make, soon: Soon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A look-up without an end costs three seconds where there is nobody else, and nothing where there is."""
     release = threading.Event()
 
     def resolve(_name: Candidate) -> Tuple[str, ...]:
-        release.wait(20)
+        release.wait()
         return ()
 
     given = candidate(address="data-server.", kind="data-server")
-    began = time.monotonic()
-    answer = client.look(client.Question(live, [given], PLATFORM, soon(8), resolve))
-    assert 2.8 < time.monotonic() - began < 3.8
-    assert answer.places[0].outcome == "timeout"
-    began = time.monotonic()
-    answer = client.look(client.Question(live, [candidate(servers.lab()), given], PLATFORM, soon(8), resolve))
-    assert time.monotonic() - began < 0.8
-    assert len(answer.readings) == 1
-    release.set()
+    monkeypatch.setattr(names, "NAME_SECONDS", 3.0)
+    try:
+        began = time.monotonic()
+        with ends_soon():
+            answer = client.look(client.Question(live, [given], PLATFORM, soon(HOUR), resolve))
+        assert time.monotonic() - began > 2.8
+        assert answer.places[0].outcome == "timeout"
+        monkeypatch.setattr(names, "NAME_SECONDS", HOUR)
+        with ends_soon():
+            both = [candidate(servers.lab()), given]
+            answer = client.look(client.Question(live, both, PLATFORM, soon(HOUR), resolve))
+        assert len(answer.readings) == 1
+    finally:
+        release.set()
 
 
 # --- waiting ----------------------------------------------------------------------------------------
 
 
-def later(lab: LabRouter, seconds: float) -> Tuple[threading.Thread, List[float]]:
-    """Start a router some time from now, in a thread; the list gets the moment."""
-    started: List[float] = []
+class Refusing(Dialer):
+    """Refuses so many connections to one port; then something happens, and they are let through.
 
-    def work() -> None:
-        time.sleep(seconds)
-        lab.start()
-        started.append(time.monotonic())
+    `refused` counts them; the other ports of this machine are reached as always.
+    """
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread, started
+    def __init__(self, port: int, times: float, then: Callable[[], object] = lambda: None) -> None:
+        self.refused = 0
+        self._port, self._times, self._then = port, times, then
+        self._lock = threading.Lock()
+
+    def connect(self, endpoint: Endpoint, deadline: float) -> DeadlineSocket:
+        with self._lock:
+            if endpoint.port == self._port and self.refused < self._times:
+                self.refused += 1
+                if self.refused == self._times:
+                    self._then()
+                raise ConnectionRefusedError(111, "refused")
+        return super().connect(endpoint._replace(interface=None), deadline)
 
 
 @pytest.mark.parametrize("hanging", [False, True])
-def test_a_late_router_is_caught_within_a_second(
-    live: System, servers: Any, candidate: Make, soon: Soon, hanging: bool
-) -> None:
-    """Also while another candidate accepts connections and says nothing."""
+def test_a_late_router_is_caught(servers: Any, candidate: Make, soon: Soon, hanging: bool) -> None:
+    """Also while another candidate accepts connections and says nothing.
+
+    How soon it is asked again: `test_pauses_are_short_early_and_longer_later`.
+    """
     lab = LabRouter(port=servers.free_port(), password_port=servers.free_port())
     given = [candidate(lab)]
     if hanging:
-        silent = servers.peer(lambda *_: time.sleep(20), "127.0.0.3")
+        silent = servers.peer(servers.silent, "127.0.0.3")
         given.append(candidate(silent, password_port=1))
-    thread, started = later(lab, 2.0)
-    try:
-        answer = client.read(client.Question(live, given, PLATFORM, soon(12)))
-        assert answer.readings[0].complete
-        assert answer.readings[0].password.state == "offered"
-        thread.join()
-        assert time.monotonic() - started[0] < 1.2
-    finally:
-        thread.join()
-        lab.stop()
+    late = System(dialer=Refusing(lab.port, 7, lambda: servers.started(lab)))
+    with ends_soon():
+        answer = client.read(client.Question(late, given, PLATFORM, soon(HOUR)))
+    assert answer.readings[0].complete
+    assert answer.readings[0].password.state == "offered"
 
 
 def test_a_router_that_does_not_know_us_yet_is_asked_again(
@@ -367,62 +415,61 @@ def test_a_router_that_does_not_know_us_yet_is_asked_again(
     """404 for all, then metadata: the VR's DHCP answers before its web server (field/cloudstack#1.6)."""
 
     class Deferred(LabRouter):
-        ready = 0.0
+        attempts = 0
 
         def page(self, path: str, source: str) -> Tuple[int, bytes]:
-            return super().page(path, source) if time.monotonic() > self.ready else (404, b"")
+            self.attempts += path == "/latest/meta-data/instance-id"
+            return super().page(path, source) if self.attempts > 3 else (404, b"")
 
-    with Deferred() as lab:
-        lab.ready = time.monotonic() + 0.7
-        answer = client.read(client.Question(live, [candidate(lab)], PLATFORM, soon(8)))
-        assert answer.readings[0].instance_id == UUID
-        assert time.monotonic() - lab.ready < 1.2
+    lab = servers.started(Deferred())
+    with ends_soon():
+        answer = client.read(client.Question(live, [candidate(lab)], PLATFORM, soon(HOUR)))
+    assert answer.readings[0].instance_id == UUID and lab.attempts == 4
 
 
 def test_a_late_password_server_is_waited_for_a_little(
-    live: System, servers: Any, candidate: Make, soon: Soon
+    servers: Any, candidate: Make, soon: Soon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Metadata is there, :8080 still refuses: only the password is asked for again, for three seconds."""
+    """Metadata is there, :8080 still refuses: only the password is asked for again."""
+    monkeypatch.setattr(password_search, "PASSWORD_SECONDS", HOUR)
     lab = servers.lab()
-    second = LabRouter(password_port=servers.free_port())
-    thread, _ = later(second, 1.0)
-    try:
-        given = candidate(lab, password_port=second.password_port)
-        answer = client.read(client.Question(live, [given], PLATFORM, soon(9)))
-        assert answer.readings[0].password.state == "offered"
-        assert sum(request.what.endswith("/local-hostname") for request in lab.requests) == 1
-    finally:
-        thread.join()
-        second.stop()
+    late = Refusing(lab.password_port, 3)
+    answer = client.read(client.Question(System(dialer=late), [candidate(lab)], PLATFORM, soon(HOUR)))
+    assert answer.readings[0].password.state == "offered" and late.refused == 3
+    assert sum(request.what.endswith("/local-hostname") for request in lab.requests) == 1
 
 
 def test_no_password_server_at_all_ends_in_an_incomplete_reading(
-    live: System, servers: Any, candidate: Make, soon: Soon
+    servers: Any, candidate: Make, soon: Soon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """read() gives up on the password after three seconds, look() at once; both keep the metadata."""
     lab = servers.lab()
-    given = candidate(lab, password_port=servers.free_port())
+    given = [candidate(lab)]
+    nobody = Refusing(lab.password_port, float("inf"))
     began = time.monotonic()
-    (reading,) = client.read(client.Question(live, [given], PLATFORM, soon(9))).readings
-    assert 2.5 < time.monotonic() - began < 4.0
+    with ends_soon():
+        question = client.Question(System(dialer=nobody), given, PLATFORM, soon(HOUR))
+        (reading,) = client.read(question).readings
+    assert time.monotonic() - began > 2.5
     assert (reading.password.state, reading.complete) == ("unknown", False)
     assert "connection refused" in reading.password.reason
-    began = time.monotonic()
-    (reading,) = client.look(client.Question(live, [given], PLATFORM, soon(9))).readings
-    assert time.monotonic() - began < 0.8
+    monkeypatch.setattr(password_search, "PASSWORD_SECONDS", HOUR)
+    once = Refusing(lab.password_port, float("inf"))
+    (reading,) = client.look(client.Question(System(dialer=once), given, PLATFORM, soon(HOUR))).readings
     assert (reading.password.state, reading.complete) == ("unknown", False)
+    assert once.refused == 1 < nobody.refused
 
 
 def test_progress_tells_what_changes(live: System, servers: Any, candidate: Make, soon: Soon) -> None:
     """Who waits hears each new state once: first the refusals, later the reading without its password."""
     lab = servers.lab()
     heard: List[client.RouterAnswer] = []
-    client.read(client.Question(live, [candidate()], PLATFORM, soon(1.5)), progress=heard.append)
+    client.read(client.Question(live, [candidate()], PLATFORM, soon(3)), progress=heard.append)
     assert "refused" in outcomes(heard[-1]).values()
     assert len(heard) <= 3
     heard.clear()
     given = candidate(lab, password_port=servers.free_port())
-    client.read(client.Question(live, [given], PLATFORM, soon(2)), progress=heard.append)
+    client.read(client.Question(live, [given], PLATFORM, soon(HOUR)), progress=heard.append)
     assert heard[-1].readings[0].metadata["local-hostname"] == "vm-1"
     assert heard[-1].readings[0].password.state == "unknown"
 
@@ -440,7 +487,7 @@ def test_one_address_for_two_sources_is_two_candidates(
     """The same router asked from another NIC's address may know another VM."""
     lab = servers.lab(Cloud(vms={"127.0.0.2": replace(Cloud(), instance_id=OTHER)}))
     given = [candidate(lab, source="127.0.0.2"), candidate(lab, source="127.0.0.1")]
-    answer = client.look(client.Question(live, given, PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, given, PLATFORM, soon(HOUR)))
     assert answer.readings[0].instance_id == OTHER
     assert [place.outcome for place in metadata_places(answer)] == ["ok", "foreign"]
 
@@ -451,7 +498,7 @@ def test_no_more_candidates_than_the_child_has_descriptors_for(
     """The twelve best are asked; the report names the others."""
     lab = servers.lab()
     dead = [candidate(lab, address=f"127.0.1.{number}") for number in range(13)]
-    answer = client.look(client.Question(live, [candidate(lab), *dead], PLATFORM, soon(5)))
+    answer = client.look(client.Question(live, [candidate(lab), *dead], PLATFORM, soon(HOUR)))
     assert len(answer.readings) == 1
     skipped = [place for place in metadata_places(answer) if place.outcome == "skipped"]
     assert [place.place for place in skipped] == ["router 127.0.1.11", "router 127.0.1.12"]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -19,19 +19,22 @@ from csagent.system.seams import System
 OK = b"HTTP/1.1 200 OK\r\n"
 MARKER = "marker-in-body"
 SECRET = MARKER.encode()
+HOUR = 3600.0
+
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def open_http(system: System, peer: Any, seconds: float = 1.0, **fields: Any) -> Http:
+def open_http(system: System, peer: Any, seconds: float = HOUR, **fields: Any) -> Http:
     endpoint = Endpoint(peer.address, peer.port, fields.pop("source", None))
     return Http(system, endpoint, deadline=time.monotonic() + seconds, **fields)
 
 
 @pytest.fixture
 def ask(live: System, servers: Any) -> Iterator[Callable[..., Any]]:
-    """Ask a peer with this behaviour once, with a deadline of one second."""
+    """Ask a peer with this behaviour once."""
     opened = []
 
-    def make(behaviour: Any, *, cap: int = 1000, seconds: float = 1.0) -> Any:
+    def make(behaviour: Any, *, cap: int = 1000, seconds: float = HOUR) -> Any:
         peer = servers.says(behaviour) if isinstance(behaviour, bytes) else servers.peer(behaviour)
         http = open_http(live, peer, seconds)
         opened.append(http)
@@ -98,11 +101,11 @@ def test_everything_else_is_a_reason(ask: Callable[..., Any], raw: bytes, kind: 
 
 
 ENDLESS = {
-    "silent": lambda s, connection, _: time.sleep(30),
-    "slow headers": lambda s, connection, _: s.drip(connection, OK + b"A: b\r\n" * 100),
+    "silent": lambda s, connection, _: s.silent(connection),
+    "slow headers": lambda s, connection, _: s.drip(connection, OK + b"A: b\r\n" * 1000),
     "slow body": lambda s, connection, _: (
         connection.sendall(OK + b"\r\n"),
-        s.drip(connection, b"marker" * 50),
+        s.drip(connection, b"marker" * 500),
     ),
     "endless 1xx": lambda s, connection, _: s.flood(connection, b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
     "endless headers": lambda s, connection, _: s.flood(connection, b"A: b\r\n" * 100, OK),
@@ -121,38 +124,31 @@ ENDLESS = {
     "reset": lambda s, connection, _: s.reset(connection),
     "reset in the body": lambda s, connection, _: (
         connection.sendall(OK + b"Content-Length: 100\r\n\r\nmarker"),
-        time.sleep(0.05),
         s.reset(connection),
     ),
 }
+SLOW = ("silent", "slow headers", "slow body")
 
 
 @pytest.mark.parametrize("name", list(ENDLESS))
 def test_no_peer_holds_a_request_past_its_deadline(ask: Callable[..., Any], servers: Any, name: str) -> None:
-    """Slow, silent and endless peers cost at most the deadline, and give a reason."""
+    """Slow and silent peers cost the deadline, endless ones no more than the limits; both give a reason."""
     began = time.monotonic()
     with pytest.raises(ProbeError) as caught:
-        ask(lambda connection, request: ENDLESS[name](servers, connection, request))
-    assert time.monotonic() - began < 1.5
-    assert "marker" not in str(caught.value)
-    expected: Tuple[type, ...] = (
-        (TimedOut,)
-        if name in ("silent", "slow headers", "slow body")
-        else (
-            Absent,
-            Refused,
-            Malformed,
-            TimedOut,
+        ask(
+            lambda connection, request: ENDLESS[name](servers, connection, request),
+            seconds=1.0 if name in SLOW else HOUR,
         )
-    )
-    assert isinstance(caught.value, expected)
+    assert time.monotonic() - began < 300
+    assert "marker" not in str(caught.value)
+    assert isinstance(caught.value, TimedOut if name in SLOW else (Absent, Refused, Malformed))
     if name.startswith("endless") and name not in ("endless error",):
         assert isinstance(caught.value, Malformed)
 
 
 def test_refused_and_unreachable_are_told_apart(live: System, servers: Any) -> None:
     """A closed port, a source address that is not ours and a name are three different reasons."""
-    end = time.monotonic() + 1
+    end = time.monotonic() + HOUR
     port = servers.free_port()
     with pytest.raises(Refused, match="connection refused"):
         Http(live, Endpoint("127.0.0.1", port), deadline=end).get("/", 10)
@@ -259,7 +255,7 @@ import time
 from csagent.model import Candidate, Platform
 from csagent.system.seams import System
 from csagent.sources.router import client, passwords
-end = time.monotonic() + 10
+end = time.monotonic() + 60
 system = System()
 ours = Candidate("127.0.0.1", "given", "test", port=PORT, password_port=PASSWORD_PORT)
 others = [Candidate("127.0.0.1", "given", "test", port=port, password_port=1) for port in DEAD]
@@ -287,7 +283,7 @@ def test_after_warm_up_nothing_is_imported(servers: Any) -> None:
         [sys.executable, "-W", "error", "-c", script.replace("DEAD", repr([*dead, servers.free_port()]))],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.stderr == ""

@@ -20,6 +20,9 @@ from csagent.sources.router.http import Answer
 from csagent.system.seams import Clock, System
 
 Read = Callable[..., Reading]
+HOUR = 3600.0
+
+pytestmark = pytest.mark.usefixtures("unhurried")
 KEY = Cloud().ssh_keys[0]
 
 
@@ -27,10 +30,13 @@ KEY = Cloud().ssh_keys[0]
 def read_lab(live: System, candidate: Callable[..., Candidate]) -> Read:
     """Start a lab router of a kind and read it once."""
 
-    def read(cloud: Cloud, kind: Any = LabRouter, **fields: Any) -> Tuple[Reading, LabRouter]:
+    def read(
+        cloud: Cloud, kind: Any = LabRouter, clock: Clock = live.clock, **fields: Any
+    ) -> Tuple[Reading, LabRouter]:
         with kind(cloud, **fields) as lab:
-            deadline = time.monotonic() + 8
-            answer = client.look(client.Question(live, [candidate(lab)], Platform(), deadline))
+            system = live._replace(clock=clock)
+            deadline = time.monotonic() + HOUR
+            answer = client.look(client.Question(system, [candidate(lab)], Platform(), deadline))
             return answer.readings[0], lab
 
     return read
@@ -271,9 +277,12 @@ def test_a_value_that_never_settles_is_in_doubt(read_lab: Read) -> None:
 
 def test_an_empty_file_that_is_old_costs_no_pause(read_lab: Read) -> None:
     """The usual state of a VM without user-data or keys: one more request each, at once."""
-    began = time.monotonic()
-    reading, lab = read_lab(Cloud(ssh_keys=()))
-    assert time.monotonic() - began < metadata.CONFIRM_PAUSE
+
+    class Sleepless(Clock):
+        def sleep(self, seconds: float) -> None:
+            raise AssertionError("a pause")
+
+    reading, lab = read_lab(Cloud(ssh_keys=()), clock=Sleepless())
     assert (reading.ssh_keys, reading.user_data, reading.complete, reading.doubts) == ((), b"", True, {})
     asked = [request.what for request in lab.requests]
     assert asked.count("/latest/user-data") == 2
@@ -371,7 +380,7 @@ def test_trouble_and_absence_differ() -> None:
             raise found
         return found
 
-    reader = metadata.MetadataReader(get, "router x", time.monotonic() + 5, Clock())
+    reader = metadata.MetadataReader(get, "router x", time.monotonic() + HOUR, Clock())
     tree = reader.read("i-2-3-VM", Absent("HTTP 404"), legacy=False)
     assert tree.metadata == {"instance-id": "i-2-3-VM", "local-hostname": "web-01"}
     assert not tree.complete

@@ -43,7 +43,7 @@ def test_it_stays_small(daemon: Any, servers: Any, capsys: pytest.CaptureFixture
     until(lambda: asked() >= 3)
     before = size(running.process.pid)
     done = 0
-    end = time.monotonic() + 20.0 + PASSES * 5.0
+    end = time.monotonic() + 120.0 + PASSES * 60.0
     while done < PASSES and time.monotonic() < end:
         done += asked()
         router.requests.clear()
@@ -96,7 +96,7 @@ def test_its_turns_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         [sys.executable, "-c", MANY_TURNS, str(TURNS)],
         capture_output=True,
         text=True,
-        timeout=60 + TURNS,
+        timeout=600 + 10 * TURNS,
         check=True,
     )
     early, late = (list(map(int, line.split())) for line in done.stdout.splitlines())

@@ -171,7 +171,7 @@ def test_refused_is_what_was_read(guest: Guest, servers: Any, reply: bytes, stat
         connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 
     peer = servers.peer(behaviour)
-    words = ["--router", f"127.0.0.1:{peer.port}", "--password-port", str(lab.password_port), "--wait", "3"]
+    words = ["--router", f"127.0.0.1:{peer.port}", "--password-port", str(lab.password_port), "--wait", "120"]
     done = apply(guest, words, 3)
     states = data(done)
     assert (states["ssh_keys"], states["hostname"]) == (state, "applied")

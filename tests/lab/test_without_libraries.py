@@ -27,7 +27,7 @@ def without(libraries: str, tree: Path, *words: str) -> Tuple[int, Any, str]:
     """Run csagent without these libraries; its exit code, its JSON and its standard error."""
     command: Sequence[str] = [sys.executable, "-c", PROGRAM, libraries, "--root", str(tree), *words, "--json"]
     top = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, cwd=top, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=top, capture_output=True, text=True, timeout=600, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 

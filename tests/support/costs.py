@@ -1,5 +1,7 @@
 """Run csagent's command line and say what it cost, its children included.
 
+What it costs is processor time: how long it takes by the clock says how busy the machine is.
+
 `ru_maxrss` survives fork and exec: a process that pytest starts itself would begin with pytest's own
 peak. So the command is started by a small interpreter, and wait4(2) there gives the largest resident set
 of the command and of every descendant that it has waited for. CSAGENT_MEASURED names a file that gets the
@@ -27,18 +29,23 @@ import os, sys
 pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 status, usage = os.wait4(pid, 0)[1:]
 with open(sys.argv[1], "w") as stream:
-    stream.write("%d %d" % (os.WEXITSTATUS(status) or -os.WTERMSIG(status), usage.ru_maxrss))
+    code = os.WEXITSTATUS(status) or -os.WTERMSIG(status)
+    stream.write("%d %d %f" % (code, usage.ru_maxrss, usage.ru_utime + usage.ru_stime))
 """
 
 
 class Measured(NamedTuple):
-    """How a command ended. `peak` is in bytes, of its largest process; `seconds` are the clock's."""
+    """How a command ended. `peak` is in bytes, of its largest process; `seconds` are the clock's.
+
+    `processor` is in seconds, of all its processes that had ended and were waited for.
+    """
 
     code: int
     out: str
     err: str
     seconds: float
     peak: int
+    processor: float
 
     @property
     def json(self) -> Any:
@@ -46,11 +53,16 @@ class Measured(NamedTuple):
         return json.loads(self.out)
 
 
-def csagent(root: Path, *words: str, timeout: float = 60.0) -> Measured:
-    """Run `csagent --root ROOT WORDS`; after `timeout` seconds it is killed with all that it started."""
+def csagent(root: Path, *words: str, timeout: float = 600.0, program: str = "") -> Measured:
+    """Run `csagent --root ROOT WORDS`; after `timeout` seconds it is killed with all that it started.
+
+    `program` is Python to run before it, in the same process.
+    """
     with tempfile.NamedTemporaryFile(mode="r") as cost:
         command: List[str] = [sys.executable, "-I", "-S", "-c", _LAUNCHER, cost.name]
-        command += [sys.executable, "-m", "csagent", "--root", str(root), *words]
+        source = f"{program}\nfrom csagent.cli.main import entry\nentry()"
+        command += [sys.executable, *(["-c", source] if program else ["-m", "csagent"])]
+        command += ["--root", str(root), *words]
         began = time.monotonic()
         process = subprocess.Popen(
             command,
@@ -70,10 +82,10 @@ def csagent(root: Path, *words: str, timeout: float = 60.0) -> Measured:
             out, err = process.communicate()
             raise AssertionError(f"csagent {' '.join(words)} did not end in {timeout:g} s: {err}") from None
         seconds = time.monotonic() - began
-        code, peak = cost.read().split()
+        code, peak, processor = cost.read().split()
     assert "Traceback" not in err, err
     if "CSAGENT_MEASURED" in os.environ:
         test = os.environ.get("PYTEST_CURRENT_TEST", "")
         with open(os.environ["CSAGENT_MEASURED"], "a") as figures:
-            figures.write(f"{seconds:.2f} s\t{int(peak) / 1024:.1f} MiB\t{test}\t{' '.join(words)}\n")
-    return Measured(int(code), out, err, seconds, int(peak) * 1024)
+            figures.write(f"{processor} s\t{int(peak) / 1024:.1f} MiB\t{test}\t{' '.join(words)}\n")
+    return Measured(int(code), out, err, seconds, int(peak) * 1024, float(processor))

@@ -17,7 +17,8 @@ from support.samples import PASSWORD
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = ("hostname", "ssh_keys", "password", "user_data")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
-DEADLINE = 90.0  # seconds; a pass takes half of one
+DEADLINE = 600.0  # seconds; on an idle machine a pass takes half of one
+ENOUGH = ("--wait", "120")  # for a router that answers, and a child that is late to ask
 
 
 class Pass(NamedTuple):
@@ -88,7 +89,7 @@ class Tree:
 
     def apply(self, *words: str) -> Pass:
         """A pass, and what `csagent status --json` says afterwards."""
-        done = self.run("apply", *self.places, *words)
+        done = self.run("apply", *self.places, *ENOUGH, *words)
         said = self.run("status", "--json")
         assert said.returncode == 0, said.stderr
         status = json.loads(said.stdout)

@@ -20,7 +20,7 @@ from csagent.lab.vm.namespace import Namespace, end_holder
 from support.debian_image import Installed, run
 
 MAC = "02:00:4c:9f:00:05"
-COMMAND_DEADLINE = 60.0
+COMMAND_DEADLINE = 300.0
 SEARCH_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Everything is mounted in the guest's own mount namespace, and gone with it.
@@ -121,7 +121,7 @@ class Guest:
         try:
             yield process
             self.do("sh", "-c", "kill $(cat /run/background.pid)")
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()
@@ -218,7 +218,7 @@ class Segment:
         command = self.namespace.command(["dnsmasq", "--keep-in-foreground", f"--conf-file={config}"])
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         self._dnsmasq.append(process)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while not (log.exists() and "started" in log.read_text()):
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"dnsmasq did not start: {log.read_text() if log.exists() else ''}")

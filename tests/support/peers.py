@@ -4,10 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
-from typing import Callable, List
+import time
+from typing import Callable, List, Tuple
 
 Behaviour = Callable[[socket.socket, bytes], None]
+ESTABLISHED = "01"  # net/tcp_states.h
+
+
+def _as_listed(where: Tuple[str, int]) -> str:
+    """An address and a port as /proc/net/tcp has them."""
+    (number,) = struct.unpack("=I", socket.inet_aton(where[0]))
+    return f"{number:08X}:{where[1]:04X}"
+
+
+def until_read(connection: socket.socket) -> None:
+    """Wait until the other side, which is on this machine, has taken all that was sent, or is gone.
+
+    A reset throws away what still lies in its queue.
+    """
+    other, ours = _as_listed(connection.getpeername()), _as_listed(connection.getsockname())
+    while True:
+        with open("/proc/net/tcp") as stream:
+            listed = [line.split() for line in stream]
+        queues = {line[1]: line[4].split(":") for line in listed if {line[1], line[2]} == {other, ours}}
+        here = [line for line in listed if (line[1], line[2], line[3]) == (other, ours, ESTABLISHED)]
+        if not here or (int(queues[ours][0], 16) == 0 and int(queues[other][1], 16) == 0):
+            return
+        time.sleep(0.005)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a RST, once the other side has what was sent."""
+    until_read(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 class Peer:

@@ -29,7 +29,7 @@ from xml.sax.saxutils import escape, quoteattr
 from csagent.lab.vm.namespace import Namespace, end_holder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEADLINE = 90.0
+DEADLINE = 600.0
 LOG = "/audit"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SABOTEUR = REPOSITORY / "tests/support/faulty_csagent.py"
@@ -236,7 +236,7 @@ class Box:
         self.namespace.close()
 
 
-def until(condition: "object", seconds: float = 30.0) -> bool:
+def until(condition: "object", seconds: float = 120.0) -> bool:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

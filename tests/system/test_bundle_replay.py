@@ -24,7 +24,7 @@ PLANTED = "EXAMPLE-planted-marker"
 def replayed(root: Path, *words: str) -> Dict[str, Any]:
     """What a command says of an unpacked archive, on this machine."""
     command = [sys.executable, "-m", "csagent", "--root", str(root), *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.stderr == "", done.stderr
     document: Dict[str, Any] = json.loads(done.stdout)
     return document
@@ -61,7 +61,7 @@ def test_archive_of_a_machine_replays_elsewhere(image: Installed, tmp_path: Path
         assert stat.S_IMODE(archive.stat().st_mode) == 0o600
         unpacked = tmp_path / "unpacked"
         unpacked.mkdir()
-        subprocess.run(["tar", "-xpf", archive, "-C", unpacked], check=True, timeout=60)
+        subprocess.run(["tar", "-xpf", archive, "-C", unpacked], check=True, timeout=600)
     finally:
         guest.close()
 

@@ -6,7 +6,7 @@ import json
 from typing import Dict, Iterator, NamedTuple, Tuple
 
 import pytest
-from support.debian_image import Installed
+from support.debian_image import Installed, run
 from support.healthy_machine import wrong
 from support.network_segment import Guest, isolated
 from support.vm_cloud import PASSWORD, describe
@@ -166,12 +166,14 @@ def test_an_ordinary_user_learns_what_was_not_seen(machine: Machine) -> None:
 def test_a_router_that_has_gone_ends_with_4(machine: Machine) -> None:
     """The address answers, its ports do not: every candidate with its outcome, and no source."""
     guest, _router = machine
-    rule = ["ip", "route", "add", "prohibit", f"{SERVER}/32"]
-    guest.do(*rule)
+    # A route that prohibits does not do: a socket bound to a NIC goes to an address without one as on-link.
+    chain = f"type filter hook output priority 0; ip daddr {SERVER} reject;"
+    nft = ["nsenter", f"--target={guest.pid}", "--net", "nft"]
+    run([*nft, f"table ip gone {{ chain out {{ {chain} }}; }}"], 30)
     try:
         document = guest.csagent("doctor", "--wait", "1", code=4)
     finally:
-        guest.do("ip", "route", "del", "prohibit", f"{SERVER}/32")
+        run([*nft, "delete table ip gone"], 30)
     outcomes = {one["place"]: one["outcome"] for one in document["places"]}
     assert outcomes[f"router {SERVER}"] in ("unreachable", "refused", "failed")
     assert document["verdict"] == "no source" and document["first"]

@@ -56,7 +56,7 @@ class Holder:
 
     def close(self) -> str:
         try:
-            _out, error = self._process.communicate(timeout=10)
+            _out, error = self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             _out, error = self._process.communicate()
@@ -95,7 +95,7 @@ def shell(guest: Tree, script: str) -> None:
         env={**environment, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
 
@@ -586,7 +586,7 @@ class Box(Tree):
 
     def do(self, script: str) -> str:
         done = subprocess.run(
-            [*self.prefix, "sh", "-ec", script], capture_output=True, text=True, timeout=60, cwd="/"
+            [*self.prefix, "sh", "-ec", script], capture_output=True, text=True, timeout=600, cwd="/"
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -665,7 +665,7 @@ def test_a_chpasswd_that_is_against_us(box: Box, case: str) -> None:
         box.do(spoil)
     start = time.monotonic()
     first = box.apply()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 200
     first.failed_alone("password", words)
     assert box.router.acknowledged == [] and box.router.waiting("127.0.0.1") == PASSWORD
     box.do(mend)

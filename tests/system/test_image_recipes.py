@@ -38,7 +38,7 @@ def run(command: Sequence[object], **more: str) -> "subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
     )
 
 
@@ -116,7 +116,8 @@ def test_image_takes_its_own_kind_of_package(
     )
     log = (tmp_path / "bin" / "log").read_text()
     assert re.findall(rf"^{packages}/(.*)$", log, re.MULTILINE) == installed
-    assert "systemctl\nenable\n--quiet\ncsagent.service\ncsagent-host-keys.service\n" in log
+    units = ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
+    assert "\n".join(("systemctl", "enable", "--quiet", *units, "")) in log
     assert log.endswith("csagent\nseal\n--yes\n--keep\nlogs\n")
     assert not packages.exists()
 

@@ -71,7 +71,7 @@ def test_decisions_are_found_by_their_fields(tmp_path: Path) -> None:
             ["unshare", "--mount", "sh", "-c", NAMESPACE, "sh", JOURNALD, *one_pass],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=600,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             check=False,
         )

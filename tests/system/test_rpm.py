@@ -93,7 +93,7 @@ def test_same_files_as_the_deb(
 def expected_of(deb: Path) -> Dict[str, Tuple[int, bytes]]:
     """What a .deb has, by the paths of an .rpm."""
     tar = subprocess.run(
-        ["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True, timeout=60
+        ["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True, timeout=600
     ).stdout
     expected = {}
     for path, entry in contents(tar).items():
@@ -141,7 +141,7 @@ def test_rpmlint_finds_nothing(all_rpms: List[Path], libraries: Tuple[Path, Path
         ["rpmlint", "--config", RPMLINT, *all_rpms, libraries[1], spec],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=environment,
     )
     assert "5 packages and 1 specfiles checked" in done.stdout

@@ -20,7 +20,7 @@ from support.samples import make_key
 from csagent.apply.authorized_keys import merge
 
 UNIT = "csagent-host-keys.service"
-DEADLINE = 120
+DEADLINE = 600
 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 

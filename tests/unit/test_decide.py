@@ -49,7 +49,7 @@ def test_hostname_once_per_change() -> None:
     seen = Observation(hostname="web01", domain="x.example", provenance={"hostname": "router 10.1.1.1"})
     first = one("hostname", seen)
     assert first == SetHostname("hostname", first.reason, "router 10.1.1.1", "web01", "x.example")
-    assert isinstance(one("hostname", seen, replace(FRESH, hostname="web01")), Leave)
+    assert isinstance(one("hostname", seen, replace(FRESH, hostname="web01", domain="x.example")), Leave)
     assert isinstance(one("hostname", seen, replace(FRESH, hostname="old")), SetHostname)
 
 
@@ -293,3 +293,18 @@ def test_decide_is_total(observation: Observation, memory: Memory, force: bool) 
     assert tuple(action.datum for action in plan.actions) == DATA
     assert all(action.reason and "\n" not in action.reason for action in plan.actions)
     assert decide(observation, memory, Settings(), force_password=force) == plan
+
+
+def test_a_domain_that_comes_later() -> None:
+    """A name from a drive is completed once a lease says the domain, and only once."""
+    seen = Observation(hostname="web01", domain="x.example", provenance={"hostname": "drive /dev/sr1"})
+    known = FRESH._replace(hostname="web01")
+    action = decide(seen, known, Settings()).actions[0]
+    assert isinstance(action, SetHostname) and action.only_domain and action.domain == "x.example"
+    for memory, observation in (
+        (known._replace(domain="x.example"), seen),
+        (known._replace(domain="y.example"), seen),
+        (known, seen._replace(domain=None)),
+        (known._replace(hostname="web01.y"), seen._replace(hostname="web01.y")),
+    ):
+        assert not decide(observation, memory, Settings()).actions[0].changes

@@ -13,7 +13,7 @@ from support.documented_commands import command_lines, complaint
 TOP = Path(__file__).resolve().parents[2]
 DOCS = sorted((TOP / "docs").rglob("*.md"))
 DOCUMENTS = [*DOCS, TOP / "README.md"]
-NETWORKS = ("isolated", "vpc", "shared", "redundant", "basic", "l2", "several-nics")
+NETWORKS = ("isolated", "vpc", "shared", "redundant", "basic", "config-drive", "l2", "several-nics")
 HYPERVISORS = ("kvm", "vmware", "xenserver", "hyper-v", "lxc")
 ANY = pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(TOP)) for path in DOCUMENTS])
 PAGES = [path for path in DOCS if path.parent.name in ("networks", "hypervisors")]

@@ -59,7 +59,7 @@ def test_a_child_of_another_user_is_ended() -> None:
         somebody = jail.unprivileged()
         assert somebody is not None
         child = jail.start(
-            jail.Job("test", System(), lambda: None, lambda _p, _say: time.sleep(60), SMALL, somebody)
+            jail.Job("test", System(), lambda: None, lambda _p, _say: time.sleep(3600), SMALL, somebody)
         )
         while f"Uid:\t{somebody.uid}\t" not in Path(f"/proc/{child.pid}/status").read_text():
             time.sleep(0.01)
@@ -67,7 +67,7 @@ def test_a_child_of_another_user_is_ended() -> None:
             os.kill(child.pid, 0)
         start = time.monotonic()
         child.kill()
-        assert time.monotonic() - start < 10 and os.getresuid() == (0, 0, 0)
+        assert time.monotonic() - start < 300 and os.getresuid() == (0, 0, 0)
 
     holds_without(CAP_KILL, check)
 

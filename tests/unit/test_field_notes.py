@@ -24,14 +24,15 @@ ANCHOR = r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*"
 CITATION = re.compile(rf"\bfield/([a-z-]+)#({ANCHOR}(?:(?:, and|,| and| to) #(?!\d{{3}}){ANCHOR})*)")
 LINE_END = re.compile(r"\n[ \t]*(?:#[ \t]+)?")
 
+NOT_OURS = [page for page in PAGES if page != "user-data"]  # there is a page for users of that name
 OLD = (
     r"\bfacts?/[a-z-]+\.md|\bfacts?,? (?:section )?\d",
     r"\bDESIGN\b|/shared/",
     r"\b[Ee]dges? \d|\b[Rr]ules? \d",
     r"""(?<![\w"'#/\[-])[UND]\d{1,2}\b""",
-    rf"(?<!field/)\b(?:{'|'.join(PAGES)})\.md\b",
+    rf"(?<!field/)\b(?:{'|'.join(NOT_OURS)})\.md\b",
 )
-OLD_IN_CODE = (rf"\b(?:{'|'.join(PAGES)})\.md\b", r" \([1-9]\d?\.\d{1,2}(?:\)|, edge)")
+OLD_IN_CODE = (rf"\b(?:{'|'.join(NOT_OURS)})\.md\b", r" \([1-9]\d?\.\d{1,2}(?:\)|, edge)")
 
 
 def files() -> Iterator[Path]:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.apply.executor import TOLD, PlanExecutor
-from csagent.log import NORMAL, PATIENCE, QUIET, VERBOSE, Log, native
+from csagent.log import NORMAL, PATIENCE, QUIET, VALUE_LIMIT, VERBOSE, Log, native
 from csagent.plan import Leave, Outcome, Plan
 from csagent.state.applied import Memory
 from csagent.system.seams import System
@@ -145,9 +145,24 @@ def test_without_the_socket_the_stream_gets_it(
 
 
 def test_too_large_for_a_datagram(journal: Journal, capfd: pytest.CaptureFixture[str]) -> None:
-    """What the socket refuses for its size is not lost."""
-    Log(NORMAL, journal.path).info("x" * 1_000_000, event="applied")
-    assert journal.entries() == [] and capfd.readouterr().err == "<6>" + "x" * 1_000_000 + "\n"
+    """A line is cut before it is too large for the socket, and so is a field."""
+    Log(NORMAL, journal.path).info("x" * 1_000_000, event="applied", source="y" * 1_000_000)
+    (entry,) = journal.entries()
+    assert entry["MESSAGE"] == "x" * VALUE_LIMIT and entry["CSAGENT_SOURCE"] == "y" * VALUE_LIMIT
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\x9bb", "a\u202eb", "a\x00b", "a\r\nb", "a\udc80b"])
+def test_nothing_that_steers_a_terminal(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str
+) -> None:
+    """Neither in the journal nor on standard error, in the line or in a field, whoever wrote it."""
+    Log(NORMAL, journal.path).info(text, source=text)
+    (entry,) = journal.entries()
+    monkeypatch.delenv("JOURNAL_STREAM")
+    Log(NORMAL, journal.path).info(text)
+    for shown in (entry["MESSAGE"], entry["CSAGENT_SOURCE"], capfd.readouterr().err.rstrip("\n")):
+        assert shown.isprintable() and shown.endswith("b")
 
 
 def test_a_journal_that_does_not_read_holds_nobody_up(
@@ -182,7 +197,7 @@ def test_the_resident_process_pays_for_no_import() -> None:
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {code}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
         check=True,
     )
     assert "csagent.log" in done.stdout.split()

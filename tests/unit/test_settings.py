@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -43,11 +44,25 @@ def test_every_setting(tree: Path) -> None:
     (tree / "etc/csagent/conf.d/50-site.yaml").write_text("poll: 0\nhostname: false\n")
     read = load(
         tree,
-        "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\ndrive_labels: [config-2, MY-CD]\n"
-        "cloud_init: csagent\nwait: 2.5\npoll: 60\n",
+        "user: alice\nsources: [drive]\nssh_keys: false\npassword: false\nnetwork: false\n"
+        "drive_labels: [config-2, MY-CD]\ndrive_devices: /dev/loop0\n"
+        "cloud_init: csagent\nwait: 2.5\npoll: 60\n"
+        "create_user: true\nuser_data: keep\n",
     )
     assert read == Settings(
-        "alice", ("drive",), False, False, False, "csagent", ("config-2", "MY-CD"), 2.5, 0.0
+        "alice",
+        ("drive",),
+        False,
+        False,
+        False,
+        False,
+        "csagent",
+        ("config-2", "MY-CD"),
+        ("/dev/loop0",),
+        2.5,
+        0.0,
+        True,
+        "keep",
     )
 
 
@@ -62,6 +77,7 @@ def test_every_setting(tree: Path) -> None:
         ("hostname: maybe\n", ["true or false"]),
         ("sources: [router, cloud]\n", ["router and drive"]),
         ("sources: []\n", ["router and drive"]),
+        ("user_data: maybe\n", ["run, keep or false"]),
         ("cloud_init: true\n", ["cloud_init", "auto, csagent or cloud-init"]),
         ("wait: -1\n", ["seconds"]),
         ("wait: true\n", ["seconds"]),
@@ -100,10 +116,10 @@ def test_bad_settings_are_one_line(tree: Path, text: str, words: list[str]) -> N
 )
 def test_yaml_bombs_end_soon(tree: Path, text: str) -> None:
     """What takes PyYAML seconds, gigabytes or a crash is refused within two seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SettingsError):
         load(tree, text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_config_option_replaces_both_places(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -114,3 +130,33 @@ def test_config_option_replaces_both_places(tree: Path, tmp_path_factory: pytest
     assert settings.load(System.at(str(tree)), str(other)) == Settings(wait=3.0)
     with pytest.raises(SettingsError, match="No such file"):
         settings.load(System.at(str(tree)), str(other) + "x")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("where", ["etc/csagent", "etc/csagent/csagent.yaml", "etc/csagent/conf.d/1.yaml"])
+@pytest.mark.parametrize(("owner", "mode"), [(1000, 0o755), (998, 0o755), (0, 0o757), (0, 0o775)])
+def test_settings_that_others_could_have_written(tree: Path, where: str, owner: int, mode: int) -> None:
+    """They say who gets root's password: where others can write one, nothing is done, and why."""
+    (tree / "etc/csagent/conf.d").mkdir(parents=True)
+    (tree / "etc/csagent/conf.d/1.yaml").write_text("poll: 60\n")
+    system = System.at(str(tree))
+    system.tree.live = True
+    tree.chmod(0o755)
+    (tree / "etc/group").write_text("staff:x:50:\n")
+    (tree / "etc/csagent/csagent.yaml").write_text("user: mallory\n")
+    assert settings.load(system).user == "mallory"
+    os.chown(tree / where, owner, 50)
+    (tree / where).chmod(mode)
+    with pytest.raises(SettingsError, match="says whom root obeys") as caught:
+        settings.load(system)
+    assert str(tree / where) in str(caught.value) or f"/{where}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["[loop0]", "/etc/passwd", "[/dev/../etc/x]", "5", "[/dev/a b]", "[5]", "[/dev/disk/by-label/x]"]
+)
+def test_a_device_is_a_path_in_dev(tree: Path, value: str) -> None:
+    """What cannot name a device is an error with its line."""
+    with pytest.raises(SettingsError, match="line 1: drive_devices: must be a list"):
+        load(tree, f"drive_devices: {value}\n")

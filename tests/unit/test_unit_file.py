@@ -35,7 +35,7 @@ def analyze(*words: str, units: Sequence[Path] = (UNIT,)) -> "subprocess.Complet
         ["systemd-analyze", "--no-pager", *words, *map(str, units)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -49,7 +49,7 @@ TRUST: Tuple[Tuple[str, str], ...] = (
     (connman.NAME, "*"),
 )
 
-LENIENCY = 300.0  # seconds; clocks jump after boot, and the address on the NIC is the stronger witness
+LENIENCY = 300.0  # seconds; clocks jump after boot
 
 _INTERFACE = re.compile(r"[!-.0-~]{1,15}")  # what the kernel allows (dev_valid_name), ASCII only
 
@@ -74,6 +74,9 @@ def believe(
 ) -> Belief:
     """Apply the rules: address on the NIC, not over, and the most trusted client of those that agree.
 
+    The address on the NIC is the stronger witness: a lease that is over by the clock only, which NTP or a
+    snapshot may have moved, comes behind all others of its NIC, and counts where there is none.
+
     Args:
         said: the statements of the clients, each the newest of its file and interface
             (field/dhcp-leases#rule-2).
@@ -97,7 +100,7 @@ def believe(
     chosen: List[Lease] = []
     notes: List[str] = []
     for interface, leases in standing.items():
-        leases.sort(key=lambda lease: (lease.server_identifier is None, rank(lease)))
+        leases.sort(key=lambda lease: (is_over(lease, now), lease.server_identifier is None, rank(lease)))
         best, others = leases[0], leases[1:]
         chosen.append(best)
         if addresses_known and interface in known and best.address not in known[interface].addresses:
@@ -106,8 +109,14 @@ def believe(
             notes.append(
                 f"{interface}: {best.client} does not record the DHCP server identifier ({best.path})"
             )
+        if is_over(best, now):
+            ended = duration(now - (best.expires or 0.0))
+            notes.append(
+                f"{interface}: the lease of {best.address} ended {ended} ago by this clock, but the address "
+                f"is there: its server is asked ({best.path})"
+            )
         for other in others:
-            reason = _beside(best, other)
+            reason = _over(other, now) if is_over(other, now) else _beside(best, other)
             rejected.append(_reject(other, reason))
             if _conflict(best, other):
                 notes.append(f"{interface}: {other.path} {reason}")
@@ -135,9 +144,18 @@ def _against(lease: Lease, known: Dict[str, Nic], now: float, addresses_known: b
         has = ", ".join(nic.addresses[:3]) or "no address"
         if not cloud_init.gave_back(lease, nic):
             return f"stale: {lease.address} is not on {lease.interface} now, which has {has}"
-    if lease.expires is not None and now > lease.expires + LENIENCY:
-        return f"expired {duration(now - lease.expires)} ago"
+    if is_over(lease, now) and not (nic is not None and addresses_known and lease.address in nic.addresses):
+        return _over(lease, now)
     return None
+
+
+def is_over(lease: Lease, now: float) -> bool:
+    """Whether the clock says that a lease has ended: field/dhcp-leases#rule-3."""
+    return lease.expires is not None and now > lease.expires + LENIENCY
+
+
+def _over(lease: Lease, now: float) -> str:
+    return f"expired {duration(now - (lease.expires or 0.0))} ago"
 
 
 def _conflict(best: Lease, other: Lease) -> bool:

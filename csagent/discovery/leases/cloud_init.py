@@ -12,6 +12,7 @@ from csagent.discovery.leases import dhclient
 from csagent.discovery.leases.client import RawLeases, Statement
 from csagent.discovery.leases.text import base, ipv4_list, routable
 from csagent.model import Lease, Nic, Rejected
+from csagent.system import json_limits
 from csagent.validation import ipv4
 
 NAME = "cloud-init"
@@ -50,10 +51,8 @@ def statements(raw: RawLeases, nics: Sequence[Nic]) -> Iterator[Statement]:
 
 
 def _json(content: bytes, interface: str, path: str) -> Statement:
-    import json
-
     try:
-        said: Any = json.loads(content.decode("utf-8"))
+        said: Any = json_limits.loads(content)
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or said.get("interface", interface) != interface:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 from csagent.discovery.leases.client import RawLeases, Statement
 from csagent.discovery.leases.text import base, by_index, domain, ipv4_list, pairs, routable, whole_lines
 from csagent.model import Lease, Nic, Rejected
+from csagent.system import json_limits
 from csagent.validation import ipv4, ipv4_bytes
 
 NAME = "systemd-networkd"
@@ -70,10 +71,8 @@ def lease(content: bytes, interface: str, client: str, path: str) -> Statement:
 
 
 def _answer(output: bytes, nic: Nic, path: str) -> Iterator[Statement]:
-    import json
-
     try:
-        status = json.loads(output.decode("utf-8"))
+        status = json_limits.loads(output)
     except (ValueError, RecursionError):
         yield Rejected(path, NAME, nic.name, "the answer is not JSON")
         return

@@ -13,7 +13,7 @@ import stat
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.discovery.drives import MAX_DEVICES, SYS_BLOCK, UDEV_CONTROL, UDEV_DATA
+from csagent.discovery.drives import MAX_DEVICES, SYS_BLOCK, UDEV_CONTROL, UDEV_DATA, by_kind
 from csagent.discovery.interfaces import PROC_ROUTE
 from csagent.doctor.bundle import leases
 from csagent.doctor.bundle.archive import Member
@@ -60,6 +60,9 @@ class Recorder(Runner):
     def __init__(self, inner: Runner) -> None:
         self.inner = inner
         self.heard: Dict[Tuple[str, ...], Completed] = {}
+
+    def available(self, program: str) -> bool:
+        return self.inner.available(program)
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = READ_LIMIT
@@ -193,7 +196,7 @@ def _udev(system: "System") -> Iterator[Member]:
     if not tree.exists(UDEV_CONTROL):
         return
     yield Member(UDEV_CONTROL, b"")
-    for name in tree.names(SYS_BLOCK)[:MAX_DEVICES]:
+    for name in by_kind(tree.names(SYS_BLOCK))[:MAX_DEVICES]:
         number = (tree.read_text(f"{SYS_BLOCK}/{name}/dev", 32) or "").strip()
         if re.fullmatch(r"[0-9]{1,7}:[0-9]{1,7}", number):
             lines = (tree.read_text(f"{UDEV_DATA}/b{number}") or "").split("\n")

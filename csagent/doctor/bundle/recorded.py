@@ -21,7 +21,7 @@ SIZE_LIMIT = 4 << 20
 MAX_ENTRIES = 500
 TEXT_LIMIT = 1000
 # What its files are in an archive for: these areas are judged from them again.
-JUDGED_AGAIN = ("platform", "network", "leases", "last pass", "settings")
+JUDGED_AGAIN = ("platform", "network", "leases", "last pass", "drive network", "settings")
 
 
 class Record(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -25,10 +26,14 @@ class FileStat(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What stands in authorized_keys: types ("ssh-ed25519", "ssh-rsa 2048"), ours and all of them."""
+    """What stands in authorized_keys: types ("ssh-ed25519", "ssh-rsa 2048"), ours and all of them.
+
+    `marks`: of ours, as `key_mark` has them.
+    """
 
     ours: Tuple[str, ...]
     all: Tuple[str, ...]
+    marks: Tuple[str, ...] = ()
 
 
 def home(situation: Situation, strict: bool) -> Iterator[Finding]:
@@ -122,8 +127,24 @@ def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
     if situation.datum("ssh_keys").get("state") in WRITTEN and not known.ours:
         means = "the keys that csagent wrote are gone: somebody has replaced the file, or the block in it"
         yield Finding("account", WARNING, said, means, RESET_KEYS)
+        return
+    others = _of_another_instance(situation, known)
+    if others:
+        saw = f"{said}, {others} of these for another instance"
+        means = (
+            "csagent has not written them for this one: they came with its template, or with the machine "
+            "that it is a clone of, and whoever has such a key gets in"
+        )
+        advice = f"sed -i '/^{BEGIN_MARK}/,/^{END}$/d' {shlex.quote(path)}; or {RESET_KEYS}"
+        yield Finding("account", WARNING, saw, means, advice)
     else:
         yield Finding("account", OK, said, ", ".join(sorted(set(known.all))))
+
+
+def _of_another_instance(situation: Situation, known: Keys) -> int:
+    """How many keys in our block neither memory has for this instance nor CloudStack gives."""
+    mine = situation.seen.key_marks
+    return 0 if mine is None else sum(mark not in mine for mark in known.marks)
 
 
 def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
@@ -134,6 +155,7 @@ def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
         return None
     ours: List[str] = []
     everything: List[str] = []
+    marks: List[str] = []
     inside = False
     for line in raw.decode("utf-8", "replace").splitlines():
         line = line.strip()
@@ -147,7 +169,16 @@ def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
                 everything.append(kind)
                 if inside:
                     ours.append(kind)
-    return Keys(tuple(ours), tuple(everything))
+                    marks.append(key_mark(line))
+    return Keys(tuple(ours), tuple(everything), tuple(marks))
+
+
+def key_mark(line: str) -> str:
+    """What tells a key from others, whatever its comment and options; "" for what is no key."""
+    import hashlib
+
+    identity = key_identity(line)
+    return hashlib.sha256(" ".join(identity).encode()).hexdigest() if identity is not None else ""
 
 
 def key_type(line: str) -> Optional[str]:

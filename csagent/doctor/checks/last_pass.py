@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from csagent import __version__
+from csagent.apply import failures
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
@@ -98,6 +99,9 @@ def _datum(name: str, situation: Situation) -> Finding:
     word, reason = str(entry.get("state")), str(entry.get("reason", ""))
     state, advice = STATES.get(word, (NOTE, ""))
     source = f" ({entry['source']})" if entry.get("source") and word != "failed" else ""
+    failure = failures.find(reason) if word == "failed" else None
+    if failure is not None:
+        reason, advice = failures.without_advice(reason), failure.advice
     means = f"{reason}{source}"
     if name == "password" and word == "unknown" and situation.seen.password == "unknown":
         state, advice = WARNING, "see the area router above, then: csagent apply"
@@ -129,6 +133,10 @@ def settings(situation: Situation) -> Iterator[Finding]:
     if not changed:
         yield Finding("settings", OK, "all at their defaults")
         return
-    off = [name for name in ("hostname", "ssh_keys", "password") if not getattr(situation.settings, name)]
+    off = [
+        name
+        for name in ("hostname", "ssh_keys", "password", "network")
+        if not getattr(situation.settings, name)
+    ]
     means = f"{', '.join(off)} left alone because of that" if off else ""
     yield Finding("settings", NOTE, "; ".join(changed), means)

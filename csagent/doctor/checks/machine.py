@@ -199,13 +199,12 @@ def clock(situation: Situation) -> Iterator[Finding]:
 
 
 def _expired_with_address(situation: Situation) -> str:
-    """A NIC that still has an address, and a lease that was refused for its age only."""
-    found = situation.found
-    leased = {lease.interface for lease in found.leases}
-    for nic in found.nics:
-        if not nic.addresses or nic.name in leased:
-            continue
-        for one in found.rejected:
-            if one.interface == nic.name and one.reason.startswith("expired"):
-                return f"{nic.name} still has its address, and its lease {one.reason}"
+    """A NIC that still has the address of a lease which is over by the clock."""
+    from csagent.discovery.leases import duration, is_over
+
+    now = situation.system.clock.now()
+    for lease in situation.found.leases:
+        if is_over(lease, now):
+            ago = duration(now - (lease.expires or 0.0))
+            return f"{lease.interface} still has its address, and its lease expired {ago} ago"
     return ""

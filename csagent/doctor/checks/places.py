@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Dict, Iterator, List, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
+from csagent.doctor.checks import renewal
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Place
+from csagent.sandbox import jail
+from csagent.sources.refusals import MTU
+from csagent.sources.router.connect import ONLY_ROOT
 
 SLOW = 2.0  # seconds; a virtual router answers within milliseconds
 ROUTER, PASSWORD_SERVER, DRIVE = "router", "password server", "drive"
 
+Says = Dict[str, Tuple[str, str]]
 # outcome -> what it means, what to do. {address} and {port} are the place's.
-ROUTER_SAYS: Dict[str, Tuple[str, str]] = {
+ROUTER_SAYS: Says = {
     "refused": (
         "a machine is there, but nothing serves metadata on that port",
         "see that the network offering has the UserData service, then: "
@@ -40,7 +46,7 @@ ROUTER_SAYS: Dict[str, Tuple[str, str]] = {
         "compare ip -4 addr with the VM's NICs in CloudStack, and /sys/class/dmi/id/product_uuid with its id",
     ),
 }
-PASSWORD_SAYS: Dict[str, Tuple[str, str]] = {
+PASSWORD_SAYS: Says = {
     "refused": (
         "the virtual router's password server does not run: a reset password cannot arrive",
         "restart the network (cmk restart network id=ID cleanup=false), reset the password, then: "
@@ -64,7 +70,7 @@ PASSWORD_SAYS: Dict[str, Tuple[str, str]] = {
         "csagent -v fetch; compare ip -4 addr with the VM's NICs in CloudStack",
     ),
 }
-DRIVE_SAYS: Dict[str, Tuple[str, str]] = {
+DRIVE_SAYS: Says = {
     "absent": ("it holds nothing of CloudStack's", "blkid; ls -l /dev/disk/by-label"),
     "timeout": (
         "reading it took too long and was stopped: a damaged image, or a slow store",
@@ -79,7 +85,38 @@ DRIVE_SAYS: Dict[str, Tuple[str, str]] = {
         "detach it, or have it made anew by stopping and starting the VM in CloudStack",
     ),
 }
+# Of the name data-server., where nobody was asked: it has no address.
+NAME_SAYS = {
+    "absent": "no name server of that network knows the name: only a virtual router that is one of them does",
+    "timeout": "no name server of that network answers, so nobody was asked under that name",
+}
+GATEWAY = (
+    "nothing listens there on port {port}. Where a virtual router has that address (redundant ones share "
+    "it), its password server does not run; a physical gateway has none",
+    "cmk list routers networkid=ID, and compare their addresses; where it is theirs: "
+    "cmk restart network id=ID cleanup=false, reset the password, then: csagent apply",
+)
+REPLACED = "; or the lease still names a virtual router that was replaced by one with another address"
+ONLY_SMALL = (
+    "a network on the way (a tunnel, VXLAN) carries smaller packets than this NIC's MTU says",
+    "ping -c3 -M do -s 1472 {address}; where that gets no answer and -s 1372 does: "
+    "ip link set dev {nic} mtu 1400; then: csagent apply; and have it set for good, best on the hosts",
+)
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
+KEPT_OUT = (
+    "root reaches it, and the user that csagent asks as does not: a rule of this VM goes by the user",
+    "see which: ip rule; nft list ruleset; then let that user go there, too, in front of it: "
+    "ip rule add pref 1 uidrange {user}-{user} to {address} lookup main; or: "
+    "nft insert rule inet filter output ip daddr {address} tcp dport {port} meta skuid {user} accept",
+)
+NOT_PERMITTED = (
+    "this machine does not let the user that csagent asks as go there",
+    "as root: csagent doctor, which tries once as root and says whether only root may",
+)
+NOT_EVEN_ROOT = (
+    "this machine does not let csagent go there, nor root",
+    "ip rule; ip route get {address}; nft list ruleset",
+)
 RULE = "where you do not trust them all: csagent.nft among the examples of csagent's package"
 
 
@@ -98,12 +135,19 @@ def routers(situation: Situation) -> Iterator[Finding]:
     # Something else has the data: a router that has none is how such a network is made.
     spared = seen.source_found and not answered
     for place in asked:
-        yield _judge("router", place, ROUTER_SAYS, NOTE if answered or spared else PROBLEM)
+        says = _denied(situation, place, _of_old_lease(situation, place))
+        yield _judge("router", place, says, NOTE if answered or spared else PROBLEM, _nic(situation, place))
     heard = any(place.believed for place in servers)
     enough = heard or spared or seen.password in ("offered", "none") or not situation.settings.password
     worst = NOTE if enough else PROBLEM if answered else NOTE
     for place in servers:
-        yield _judge("router", place, PASSWORD_SAYS, worst)
+        own = any(address(place)[0] == address(other)[0] for other in answered)
+        says = (
+            PASSWORD_SAYS
+            if own or not _is_gateway(situation, place)
+            else {**PASSWORD_SAYS, "refused": GATEWAY}
+        )
+        yield _judge("router", place, _denied(situation, place, says), worst)
     if answered and not servers and situation.settings.password:
         yield Finding("router", NOTE, "no password server was asked")
     for server in seen.open_to_all:
@@ -168,7 +212,7 @@ def no_source(situation: Situation) -> bool:
     return situation.seen.looked and not situation.seen.source_found and not situation.seen.problem
 
 
-def _judge(area: str, place: Place, says: Dict[str, Tuple[str, str]], bad: str) -> Finding:
+def _judge(area: str, place: Place, says: Says, bad: str, nic: str = "NIC") -> Finding:
     host, port = address(place)
     named = place.place
     if kind(place) == ROUTER and host != "ADDRESS" and ":" not in named:
@@ -183,17 +227,68 @@ def _judge(area: str, place: Place, says: Dict[str, Tuple[str, str]], bad: str) 
             return Finding(area, WARNING, saw, means, advice)
         return Finding(area, OK, saw)
     if place.outcome == "partial":
+        if MTU in place.detail:
+            means, advice = ONLY_SMALL
+            told = advice.format(address=host, nic=shlex.quote(nic))
+            return Finding(area, WARNING, saw, f"{means}: keys or user-data do not arrive", told)
         means = "it did not answer every question; what is missing is asked for again"
         return Finding(area, WARNING, saw, means, f"csagent -v fetch; ping -c3 -M do -s 1472 {host}")
     if place.outcome == "skipped":
         return Finding(area, NOTE, saw)
     means, advice = says.get(place.outcome, OTHERWISE)
-    if host == DATA_SERVER and bad == NOTE:
-        means = "only networks whose name server is the virtual router have that name"
+    if host == DATA_SERVER:
+        # No server: whether anybody has the data of this VM is said by `source`.
+        means = NAME_SAYS.get(place.outcome, OTHERWISE[0])
+        saw = f"the name {DATA_SERVER}{saw[len(named) :]}"
+        bad = NOTE
     if host == "ADDRESS":  # nobody was there to be asked
         means, advice = "there is nobody to ask", "see the areas network and leases above: csagent discover"
     told = advice.format(address=host, port=port) if bad != NOTE else ""
     return Finding(area, bad, saw, means.format(address=host, port=port), told)
+
+
+def _nic(situation: Situation, place: Place) -> str:
+    """The NIC that an address was asked from; that of the default route where nothing says it."""
+    host = address(place)[0]
+    known = [one.interface for one in situation.found.candidates if one.address == host and one.interface]
+    return known[0] if known else situation.found.default_interface or "NIC"
+
+
+def _is_gateway(situation: Situation, place: Place) -> bool:
+    """Whether nothing but a route or a lease's router option leads to that address."""
+    host = address(place)[0]
+    kinds = {one.kind for one in situation.found.candidates if one.address == host}
+    return kinds == {"gateway"}
+
+
+def _of_old_lease(situation: Situation, place: Place) -> Says:
+    """What outcomes mean; where a lease names an address that nobody answers at, the lease may be old.
+
+    On shared networks a virtual router that is made anew has another address, and leases are infinite
+    (field/cloudstack#1.5).
+    """
+    host = address(place)[0]
+    lease = next(
+        (one for one in situation.found.leases if host in (one.server_identifier, one.next_server)), None
+    )
+    if lease is None or place.outcome not in ("timeout", "unreachable"):
+        return ROUTER_SAYS
+    means, advice = ROUTER_SAYS[place.outcome]
+    told = f"{advice}; where it has another address now, from the console: {renewal.command(lease)}"
+    return {**ROUTER_SAYS, place.outcome: (f"{means}{REPLACED}", told)}
+
+
+def _denied(situation: Situation, place: Place, says: Says) -> Says:
+    """What outcomes mean, where it is the user that is kept out."""
+    host, port = address(place)
+    if f"{host}:{port}" in situation.seen.root_only:
+        means, advice = KEPT_OUT
+        user = jail.unprivileged()
+        uid = str(user.uid) if user is not None else "UID"
+        return {**says, place.outcome: (means, advice.replace("{user}", uid))}
+    if place.outcome == "unreachable" and place.detail == ONLY_ROOT:
+        return {**says, place.outcome: NOT_EVEN_ROOT if situation.root else NOT_PERMITTED}
+    return says
 
 
 def _password(situation: Situation) -> str:
@@ -215,7 +310,8 @@ def _why_no_drive(situation: Situation) -> str:
 
 
 def _where_to_begin(situation: Situation) -> str:
-    outcomes: List[str] = [place.outcome for place in situation.seen.places if kind(place) == ROUTER]
+    asked = [place for place in situation.seen.places if kind(place) == ROUTER]
+    outcomes: List[str] = [place.outcome for place in asked if address(place)[0] != DATA_SERVER]
     if not situation.found.candidates and not outcomes:
         return "see the areas network and leases above: without an address there is nobody to ask"
     if "timeout" in outcomes or "unreachable" in outcomes:

@@ -13,9 +13,9 @@ Pure. Whose drive it is, is decided so (field/cloudstack#6.2 and #6.6; the label
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+from codecs import BOM_UTF8
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from csagent import validation
 from csagent.errors import Absent, Foreign, Malformed, ProbeError
@@ -25,6 +25,7 @@ from csagent.sources.drive import layout
 from csagent.sources.drive.layout import METADATA, WELL_KNOWN, Contents
 from csagent.sources.refusals import Refusals
 from csagent.sources.router import listing
+from csagent.system import json_limits
 
 JSON_LIMIT = 1 << 20
 METADATA_TOTAL = 1 << 20  # of text, so that what a child answers stays within its limit
@@ -382,15 +383,8 @@ def _parse_json(raw: bytes) -> Mapping[str, Any]:
     if len(raw) > JSON_LIMIT:
         raise Malformed(f"more than {JSON_LIMIT} bytes")
 
-    def no_number(text: str) -> NoReturn:
-        raise ValueError(text)
-
-    def number(text: str) -> int:
-        return int(text) if len(text) <= 20 else no_number(text)
-
     try:
-        text = raw.decode("utf-8-sig")
-        document = json.loads(text, parse_int=number, parse_constant=no_number)
+        document = json_limits.loads(raw[len(BOM_UTF8) :] if raw.startswith(BOM_UTF8) else raw)
     except (ValueError, RecursionError, MemoryError) as error:
         raise Malformed(f"not JSON ({type(error).__name__})") from None
     if not isinstance(document, dict):

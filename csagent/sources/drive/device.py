@@ -16,7 +16,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.errors import Absent, Foreign, Malformed, ProbeError, Unreachable
+from csagent.errors import Absent, Foreign, Malformed, ProbeError, Refused, Unreachable
 from csagent.model import Place, Reading
 from csagent.sources.drive import layout
 from csagent.sources.drive.layout import Contents, ListedFile, Path
@@ -54,18 +54,24 @@ class Opened(NamedTuple):
         return f"drive {shown}"
 
 
-def open_place(system: "System", path: str, *, given: bool, why: str = "") -> Opened:
+def open_place(
+    system: "System", path: str, *, given: bool, why: str = "", named: Sequence[str] = ()
+) -> Opened:
     """Open a place while we may. Never raises.
+
+    What was found, and not given, is named by a child without rights: on the running system it is read only
+    where it is a block device that may be a config drive (`csagent.discovery.drives.why_not`).
 
     Args:
         system: whose tree `path` is in, unless it is given.
         path: a block device, an ISO image, or a directory.
         given: by the operator (``--drive``): a path on this machine, used as it is, with any label.
         why: what to say about how it was found.
+        named: the setting `drive_devices`.
     """
     why = why or ("given with --drive" if given else "config drive")
     try:
-        descriptor, mode = _open(system, path, given)
+        descriptor, mode = _open(system, path, given, named)
     except ProbeError as error:
         return Opened(path, why, given, problem=error)
     try:
@@ -150,7 +156,7 @@ def _contents(opened: Opened, labels: Sequence[str]) -> Contents:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def _open(system: "System", path: str, given: bool) -> Tuple[int, int]:
+def _open(system: "System", path: str, given: bool, named: Sequence[str]) -> Tuple[int, int]:
     """Open a device, a file or a directory; its descriptor and mode."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
@@ -159,20 +165,38 @@ def _open(system: "System", path: str, given: bool) -> Tuple[int, int]:
         if state is None:
             raise Absent("no such device or file")
         _check_kind(state.st_mode)
-        if stat.S_ISBLK(state.st_mode) and not given and not system.live:
-            raise Absent("a device node in a tree leads out of it, and is not read")
+        if not given:
+            _check_found(system, state, named)
         descriptor = os.open(path, flags) if given else system.tree.open(path, flags)
     except OSError as error:
         raise _reason(error) from None
     except ValueError:
         raise Malformed("no valid path") from None
     try:
-        mode = os.fstat(descriptor).st_mode
-        _check_kind(mode)
+        state = os.fstat(descriptor)
+        _check_kind(state.st_mode)
+        if not given:
+            _check_found(system, state, named)
     except ProbeError:
         os.close(descriptor)
         raise
-    return descriptor, mode
+    return descriptor, state.st_mode
+
+
+def _check_found(system: "System", state: os.stat_result, named: Sequence[str]) -> None:
+    """Of what a child has named: whether root opens it."""
+    block = stat.S_ISBLK(state.st_mode)
+    if block and not system.live:
+        raise Absent("a device node in a tree leads out of it, and is not read")
+    if not system.live:
+        return
+    if not block:
+        raise Malformed("no block device")
+    from csagent.discovery import drives
+
+    reason = drives.why_not(system, state.st_rdev, named)
+    if reason:
+        raise Refused(reason)
 
 
 def _check_kind(mode: int) -> None:

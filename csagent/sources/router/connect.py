@@ -20,7 +20,12 @@ CONNECT_SECONDS = 2.0
 """Patience with a silent address. The kernel repeats its SYN after one second, so that a router that
 comes up in between is still noticed within a second."""
 
+# By a firewall, a routing rule or SELinux (connect(2), ip-rule(8)); csagent asks as a user without rights.
+ONLY_ROOT = "permission denied: perhaps only root may reach the router here"
+
 _BY_ERRNO = {
+    errno.EACCES: Unreachable(ONLY_ROOT),
+    errno.EPERM: Unreachable(ONLY_ROOT),
     errno.ECONNREFUSED: Refused("connection refused"),
     errno.ECONNRESET: Refused("connection reset"),
     errno.ECONNABORTED: Refused("connection reset"),

@@ -131,20 +131,31 @@ class Fence:
         filters: what takes system calls from it; None where that is not possible.
         ports: see `CandidatesOnly`.
         given: see `CandidatesOnly`.
+        connected: see `csagent.sandbox.broker.fork`.
 
     Raises:
         JailError: there is no process for the broker.
     """
 
     def __init__(
-        self, system: "System", filters: Optional["Filters"], ports: Sequence[int], *, given: bool = False
+        self,
+        system: "System",
+        filters: Optional["Filters"],
+        ports: Sequence[int],
+        *,
+        given: bool = False,
+        connected: int = -1,
     ) -> None:
         self._given = given
         self._filters: Optional["Filters"] = None
         if filters is not None:
-            self._broker = broker.fork(filters, CandidatesOnly(system, ports, given=given))
+            self._broker = broker.fork(filters, CandidatesOnly(system, ports, given=given), connected)
             if filters.load(finding):
                 self._filters = filters
+        if connected >= 0:
+            if self._filters is not None:
+                os.write(connected, b"null\n")  # from here on the broker is the only way out
+            os.close(connected)
 
     def close(
         self, system: "System", candidates: Sequence[Candidate]

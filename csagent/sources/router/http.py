@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import threading
 from typing import Any, Callable, List, NamedTuple, Optional, Union
 
 from csagent import __version__
-from csagent.errors import CutShort, Malformed, ProbeError, Refused
+from csagent.errors import CutShort, Malformed, ProbeError, Refused, Stalled
 from csagent.model import Endpoint
 from csagent.sources.router.connect import connect, problem, status_problem
 from csagent.system.seams import System
@@ -232,6 +233,8 @@ def _body(reply: http.client.HTTPResponse, cap: int) -> bytes:
             size += len(piece)
     except ConnectionError:
         raise CutShort("the body was cut short") from None
+    except (socket.timeout, TimeoutError):
+        raise Stalled(size) from None
     except (http.client.HTTPException, ValueError):
         raise CutShort("the body was cut short or its chunks make no sense") from None
     raise Malformed(f"more than {cap} bytes")

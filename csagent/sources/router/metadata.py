@@ -13,9 +13,9 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from csagent import validation
-from csagent.errors import Absent, CutShort, Malformed, ProbeError, TimedOut
+from csagent.errors import Absent, CutShort, Malformed, ProbeError, Stalled, TimedOut
 from csagent.model import Refusal
-from csagent.sources.refusals import OTHER, Refusals, datum_of
+from csagent.sources.refusals import MTU, OTHER, Refusals, datum_of
 from csagent.sources.router.http import Answer
 from csagent.sources.router.listing import WELL_KNOWN, Listing, key_numbers, parse_listing, parse_value
 from csagent.sources.router.threads import in_parallel
@@ -35,6 +35,10 @@ CONFIRM_ROUNDS = 8  # more than YOUNG_SECONDS in all
 NEVER_EMPTY = ("hostname", "ssh_keys", "user_data")  # not taken for empty at the first word
 
 UNFRAMED = "sent without a length, so that nobody can tell whether it is all"
+PACKET = 1460  # bytes of TCP that fit into one packet of 1,500
+HEADERS = 300  # of a reply of Apache's on the virtual router, about
+LARGE = ("ssh_keys", "user_data")  # all other values fit into one packet
+
 RESTLESS = "another value at each look: the router is writing it"
 
 Get = Callable[[str, int], Answer]
@@ -51,6 +55,7 @@ class MetadataTree:
         self.refusals: Tuple[Refusal, ...] = ()
         self.doubts: Dict[str, str] = {}
         self.complete = True
+        self.only_small = False  # what needs more than one packet does not arrive
 
 
 class MetadataReader:
@@ -105,6 +110,10 @@ class MetadataReader:
             ]
             more.update({key: LEGACY + quote(key) for key in missing})
         self._second_look(results, paths, more)
+        if _only_small(results):
+            tree.only_small = True
+            late = [key for key, result in results.items() if isinstance(result, TimedOut)]
+            results.update({key: TimedOut(f"{results[key]}; {MTU}") for key in late})
         for key, result in results.items():
             if isinstance(result, Answer) and not result.framed and result.body:
                 self._refusals.doubt(datum_of(key), UNFRAMED)
@@ -259,6 +268,20 @@ class MetadataReader:
             self._tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:
             self._refusals.add(key, str(error), datum_of(key))
+
+
+def _only_small(results: Dict[str, Result]) -> bool:
+    """Whether small replies come and larger ones do not.
+
+    So it is where a network on the way carries smaller packets than the NIC's MTU promises, and drops larger
+    ones (VXLAN on hosts with an MTU of 1500, #7364): keys or user-data do not come, or stop within the first
+    packet, and all the rest is there.
+    """
+    late = {key: result for key, result in results.items() if isinstance(result, TimedOut)}
+    whole = [result for result in results.values() if isinstance(result, Answer)]
+    within = all(result.received <= PACKET for result in late.values() if isinstance(result, Stalled))
+    small = all(len(result.body) <= PACKET - HEADERS for result in whole)
+    return bool(late and whole) and within and small and all(datum_of(key) in LARGE for key in late)
 
 
 def _temporary(results: Dict[str, Result]) -> List[str]:

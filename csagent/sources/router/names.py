@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from typing import Callable, List, Optional, Tuple
 
-from csagent.discovery.candidates import DATA_SERVER, lies_within
+from csagent.discovery.candidates import DATA_SERVER
+from csagent.discovery.networks import lies_within
 from csagent.errors import Absent, TimedOut
 from csagent.model import Candidate, Endpoint
 from csagent.sources.router import dns

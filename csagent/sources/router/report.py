@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 
 from csagent.discovery.candidates import DATA_SERVER
 from csagent.model import Place
+from csagent.sources.refusals import MTU
 from csagent.sources.router.metadata import MetadataTree
 from csagent.sources.router.probe import Probe
 from csagent.sources.router.search import CANDIDATES_LIMIT, Search
@@ -29,6 +30,7 @@ def _place(probe: Probe, chosen: Optional[Probe], tree: Optional[MetadataTree]) 
     if probe is chosen and tree is not None:
         size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
         partly = "" if tree.complete else "; some of it could not be read, and is asked for again"
+        partly += f"; {MTU}" if tree.only_small else ""
         outcome = "ok" if tree.complete else "partial"
         return probe.report(f"{len(tree.metadata)} metadata keys{size}{partly}", outcome)
     if probe.instance_id is not None and chosen is not None:

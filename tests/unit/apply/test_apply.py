@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import base64
+import errno
 import os
+import shlex
 import shutil
 import stat
+import struct
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 import pytest
 from support.replace_fields import replace
@@ -14,7 +18,7 @@ from csagent.apply import hostname, libcrypt, password, ssh_keys
 from csagent.apply.authorized_keys import BEGIN, END
 from csagent.errors import ApplyError
 from csagent.model import Secret
-from csagent.system import accounts
+from csagent.system import accounts, files
 from csagent.system.seams import Completed, Runner, System
 from csagent.system.selinux import relabel
 from csagent.system.tree import Tree
@@ -144,6 +148,96 @@ def test_a_chpasswd_that_does_not_do_it(tree: Path, behaviour: str, words: str) 
     assert SECRET.reveal().decode() not in str(caught.value)
 
 
+DENIED = (
+    "chpasswd: (user root) pam_chauthtok() failed, error:\nAuthentication token manipulation error\n"
+    "chpasswd: (line 1, user root) password not changed\n"
+)
+LOCKED = (
+    "chpasswd: existing lock file /etc/passwd.lock with an invalid PID '\n'\n"
+    "chpasswd: cannot lock /etc/passwd; try again later.\n"
+)
+
+
+class Saying(Runner):
+    """A chpasswd that fails with these words."""
+
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = 0
+    ) -> Completed:
+        return Completed(1, b"", self.words)
+
+
+def refusal(tree: Path, secret: bytes, words: bytes) -> str:
+    """The reason when chpasswd fails with these words for this password."""
+    account = accounts.Account("root", os.getuid(), os.getgid(), "/root", "/bin/sh")
+    system = replace(System(), tree=LiveTree(str(tree)), runner=Saying(words))
+    with pytest.raises(ApplyError) as caught:
+        password.set_password(system, account, Secret(secret))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("words", [DENIED, LOCKED])
+@pytest.mark.parametrize(
+    "secret",
+    ["Passw0rd!", "MyPassword1", "EXAMPLEpass7", "changeme", "superuser1", "rootroot", "lockedOut", "token",
+     "password", "root", "chpasswd", "error"],
+)  # fmt: skip
+def test_what_chpasswd_says_is_shown_for_ordinary_passwords(tree: Path, secret: str, words: str) -> None:
+    """Words that a password shares with chpasswd's own are no reason to hide the message; it says it once."""
+    reason = refusal(tree, secret.encode(), words.encode())
+    lines = dict.fromkeys(line.strip() for line in (words + words).splitlines())
+    assert reason == f"chpasswd failed with 1: {'; '.join(lines)}"
+    assert refusal(tree, secret.encode(), (words + words).encode()) == reason
+
+
+SPELLED = {
+    "as it is": SECRET.reveal(),
+    "in upper case": SECRET.reveal().upper(),
+    "in lower case": SECRET.reveal().lower(),
+    "reversed": SECRET.reveal()[::-1],
+    "without blanks": SECRET.reveal().replace(b" ", b""),
+    "spaced out": b" ".join(bytes([one]) for one in SECRET.reveal()),
+    "on several lines": SECRET.reveal()[:9] + b"\n" + SECRET.reveal()[9:],
+    "quoted": shlex.quote(SECRET.reveal().decode()).encode(),
+    "in base64": base64.b64encode(SECRET.reveal()),
+    "in base64 with the account": base64.b64encode(b"root:" + SECRET.reveal() + b"\n"),
+    "in base64 behind one byte": base64.b64encode(b"x" + SECRET.reveal() + b"yz"),
+    "in base64 behind two bytes": base64.urlsafe_b64encode(b"xx" + SECRET.reveal() + b"y"),
+}
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+def test_a_message_with_the_password_in_it_is_not_shown(tree: Path, spelled: str) -> None:
+    """However it is spelled; and a password that has chpasswd's own words in it is found, too."""
+    hidden = "chpasswd failed with 1; its message has the password in it, and is not shown"
+    assert refusal(tree, SECRET.reveal(), b"chpasswd: bad: " + SPELLED[spelled] + b" (line 1)") == hidden
+    umlauts = "EXAMPLE-Größe-Élan".encode()
+    assert refusal(tree, umlauts, b"not good: " + "example-größe-élan".encode()) == hidden
+    assert refusal(tree, b"EXAMPLE-\xc9lan", b"not good: EXAMPLE-\xc9lan") == hidden
+    secret = b"EXAMPLE-chpasswd: error detected, changes ignored-marker"
+    assert refusal(tree, secret, b"chpasswd: you said " + secret) == hidden
+
+
+@pytest.mark.parametrize(
+    ("flags", "free", "files", "words"),
+    [
+        (os.ST_RDONLY, 1000, 10, "/etc: Read-only file system"),
+        (0, 0, 10, "/etc: No space left on device"),
+        (0, 1000, 0, "/etc: No space left on device"),
+    ],
+)
+def test_what_pam_does_not_say_of_the_file_system_is_added(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, flags: int, free: int, files: int, words: str
+) -> None:
+    """PAM has one sentence for a rule, a full disk and a read-only one."""
+    fields = (4096, 4096, 2000, free, free, 100, files, files, flags, 255)
+    monkeypatch.setattr(os, "statvfs", lambda _descriptor: os.statvfs_result(fields))
+    assert refusal(tree, b"EXAMPLEpass7", DENIED.encode()).endswith(f"password not changed; {words}")
+
+
 # --- hostname ---
 
 
@@ -199,6 +293,8 @@ def test_the_hosts_own_name_is_not_touched(system: System) -> None:
 
 # --- keys ---
 
+NOBODY_SAID = 0xFFFFFFFF  # the number of an entry of an access list that names nobody
+
 
 def alice_of(system: System) -> accounts.Account:
     return accounts.find(system, "alice")
@@ -224,6 +320,62 @@ def test_wrong_modes_are_mended(system: System, tree: Path) -> None:
     path.parent.chmod(0o755)
     ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     assert mode(path) == 0o600 and mode(path.parent) == 0o700
+
+
+def test_an_access_list_stays(system: System, tree: Path) -> None:
+    """Whom the owner lets read his keys, by an access list, may go on reading them."""
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    path = tree / "home/alice/.ssh/authorized_keys"
+    entries = (
+        (1, 6, NOBODY_SAID),
+        (2, 4, 1234),
+        (4, 0, NOBODY_SAID),
+        (16, 4, NOBODY_SAID),
+        (32, 0, NOBODY_SAID),
+    )
+    wanted = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", wanted)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        pytest.skip("no access lists on this file system")
+    ssh_keys.write_keys(system, alice_of(system), [make_key(2)])
+    assert make_key(2) in path.read_text()
+    assert os.getxattr(path, "system.posix_acl_access") == wanted and mode(path) == 0o640
+
+
+def test_a_file_that_would_be_too_large_is_not_written(system: System, tree: Path) -> None:
+    """What could not be read again could not be revoked again."""
+    path = tree / "home/alice/.ssh/authorized_keys"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("#" * (ssh_keys.SIZE_LIMIT - 50) + "\n")
+    path.chmod(0o600)
+    with pytest.raises(ApplyError, match="or would be"):
+        ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    assert path.stat().st_size == ssh_keys.SIZE_LIMIT - 49
+
+
+def test_lines_that_somebody_adds_meanwhile_are_kept(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another program writes between our reading and our renaming is read again."""
+    (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
+    added: List[str] = []
+
+    keep = files._keep_attributes
+
+    def beside(directory: int, name: str, target: int) -> None:
+        keep(directory, name, target)
+        if name == "hosts" and len(added) < 2:
+            added.append(f"10.0.0.{len(added)}\tpeer{len(added)}\n")
+            with (tree / "etc/hosts").open("a") as stream:
+                stream.write(added[-1])
+
+    monkeypatch.setattr(files, "_keep_attributes", beside)
+    hostname.set_hostname(system, "web01", None)
+    text = (tree / "etc/hosts").read_text()
+    assert len(added) == 2 and all(line in text for line in added) and "web01" in text
 
 
 def spoil(tree: Path, how: str) -> Optional[Path]:

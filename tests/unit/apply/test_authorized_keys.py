@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import List
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import make_key
 
+from csagent.apply import authorized_keys
 from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge, with_standing
 
 OWN = make_key(9, "owner@laptop")
@@ -52,6 +56,23 @@ def test_a_doubtful_set_is_put_beside_what_stands() -> None:
     assert lines == (A, script, B)
     assert merge(text, lines) == f"{OWN}\n{BEGIN}\n{A}\n{script}\n{B}\n{END}\n"
     assert with_standing(OWN, [OWN]) == (OWN,)
+
+
+def test_the_owners_comment_is_no_marker() -> None:
+    """A comment that only begins like ours begins nothing."""
+    text = f"# csagent beginner's notes\n{OWN}\n# csagent end\n"
+    merged = merge(text, [A])
+    assert OWN in merged and "beginner's notes" in merged
+
+
+def test_a_million_empty_lines_cost_nothing() -> None:
+    """They are the owner's, and no line of them is looked at as a key."""
+    looked: List[str] = []
+    with mock.patch.object(
+        authorized_keys, "split_key", side_effect=lambda line: looked.append(line) or ("", "", "", "")
+    ):
+        merged = merge("\n" * 100_000 + f"{OWN}\n", [A], [B], adopt=True)
+    assert merged.startswith("\n" * 100_000) and len(looked) < 10
 
 
 def test_no_keys_remove_the_block() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -369,3 +370,42 @@ def test_told_to_stop_it_finishes_the_action_it_is_at(
     assert (known(system).hostname, known(system).ssh_keys) == ("web01", None)
     carry_out(system, router, keys(1))
     assert (tree / "root/.ssh/authorized_keys").exists() and known(system).hostname == "web01"
+
+
+def test_the_domain_completes_the_name_later(tree: Path, system: System, router: Router) -> None:
+    """Our line in /etc/hosts gets the domain, memory knows it, and the host's name is not touched."""
+    carry_out(system, router, name())
+    assert "127.0.1.1\tweb01\t# csagent" in (tree / "etc/hosts").read_text()
+    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    assert outcome.state == "applied" and known(system).domain == "x.example"
+    assert "127.0.1.1\tweb01.x.example web01\t# csagent" in (tree / "etc/hosts").read_text()
+
+
+@pytest.mark.parametrize("path", ["etc/hosts", "etc/hostname"])
+def test_the_owners_own_line_or_name_stays(tree: Path, system: System, router: Router, path: str) -> None:
+    """What was changed inside the VM is not completed."""
+    carry_out(system, router, name())
+    text = (tree / path).read_text().replace("web01", "mine")
+    (tree / path).write_text(text)
+    hosts = (tree / "etc/hosts").read_text()
+    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    assert outcome.state == "unchanged" and known(system).domain == "x.example"
+    assert (tree / "etc/hosts").read_text() == hosts and (tree / path).read_text() == text
+
+
+def test_a_domain_that_cannot_be_written_fails_nothing(
+    tree: Path, system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is told, and the next pass tries again."""
+    carry_out(system, router, name())
+    written = system.tree.write
+
+    def write(path: str, *rest: Any, **more: Any) -> bool:
+        if path == "/etc/hosts":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return written(path, *rest, **more)
+
+    monkeypatch.setattr(system.tree, "write", write)
+    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    assert outcome.state == "unchanged" and "Read-only" in outcome.reason and not outcome.wrong
+    assert known(system).domain is None

@@ -16,12 +16,13 @@ WORLD = {
     "settings": {"poll": 300.0},
     "watching": False,
     "patterns": [],
+    "network": False,
     "labels": [],
     "poll": 300.0,
     "longest": 90,
 }
 NOTHING = {
-    "found": False, "finished": False, "partly": False, "drive": False, "router": False,
+    "found": False, "finished": False, "partly": False, "drive": False, "router": False, "nics": False,
     "missing": False, "early": False, "status": "nothing", "note": "", "current_at": 0.0,
 }  # fmt: skip
 ALL = {**NOTHING, "found": True, "finished": True, "router": True}

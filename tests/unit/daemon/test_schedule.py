@@ -9,11 +9,12 @@ import pytest
 from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, NEVER, PassReport, Schedule, doubled
 
 NOTHING: Dict[str, Any] = {
-    "found": False, "finished": False, "partly": False, "drive": False, "router": False,
+    "found": False, "finished": False, "partly": False, "drive": False, "router": False, "nics": False,
     "missing": False, "early": False, "current_at": 0.0,
 }  # fmt: skip
 ALL = {**NOTHING, "found": True, "finished": True, "router": True}
 DRIVE = {**NOTHING, "found": True, "drive": True}
+NICS = {**DRIVE, "nics": True}
 PARTLY = {**NOTHING, "found": True, "partly": True, "router": True}
 EARLY = {**ALL, "missing": True, "early": True}
 MISSING = {**ALL, "missing": True}
@@ -136,7 +137,15 @@ def test_events_without_end_get_fewer_passes() -> None:
 
 @pytest.mark.parametrize(
     ("last", "event", "cut"),
-    [(None, "drive", False), (ALL, "drive", False), (DRIVE, "drive", True), (DRIVE, "lease", False)],
+    [
+        (None, "drive", False),
+        (ALL, "drive", False),
+        (DRIVE, "drive", True),
+        (DRIVE, "lease", False),
+        (DRIVE, "network", False),
+        (NICS, "network", True),
+        ({**NICS, "router": True}, "network", False),
+    ],
 )
 def test_a_pass_is_cut_for_an_exchanged_drive(last: Optional[Dict[str, Any]], event: str, cut: bool) -> None:
     """Where the router gave nothing to the last whole pass; once only, until a pass was whole again."""
@@ -161,6 +170,9 @@ def test_a_pass_is_cut_for_an_exchanged_drive(last: Optional[Dict[str, Any]], ev
         (DRIVE, [], True, 40.0, GRACE),
         (DRIVE, [], False, 500.0, GRACE),
         (DRIVE, ["drive"], False, 40.0, HURRY),
+        (DRIVE, ["network"], False, 40.0, CLOSE_LOOK - 40),
+        (NICS, ["network"], False, 40.0, HURRY),
+        (NICS, ["lease"], False, 500.0, GRACE),
         (ALL, ["drive"], False, 500.0, GRACE),
         (NOTHING, ["drive"], False, 500.0, HURRY),
     ],

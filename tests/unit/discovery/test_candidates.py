@@ -3,7 +3,8 @@
 import pytest
 from support.replace_fields import replace
 
-from csagent.discovery.candidates import Resolver, candidates, lies_within
+from csagent.discovery.candidates import Resolver, candidates
+from csagent.discovery.networks import lies_within
 from csagent.model import Lease, Nic, Route
 
 ETH0 = Nic("eth0", 2, None, ("10.1.1.42",), (24,))

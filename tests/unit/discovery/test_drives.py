@@ -1,6 +1,7 @@
 """DMI, and the block devices that carry the config drive's label."""
 
 import os
+import stat
 
 import pytest
 from hypothesis import given
@@ -125,6 +126,82 @@ def live(root):
     return System(tree=LiveTree(root), clock=Clock(), runner=NoCommands())
 
 
+class Devices(LiveTree):
+    """A running system with block devices by path, of which nothing is opened."""
+
+    def __init__(self, root, **kernel):
+        super().__init__(root)
+        self.numbers = {}
+        (root / "sys/dev/block").mkdir(parents=True)
+        for number, (name, where) in enumerate(kernel.items()):
+            self.numbers[f"/dev/{name}"] = os.makedev(8, number)
+            (root / f"sys/dev/block/8:{number}").symlink_to(f"../../devices/{where}/block/{name}")
+
+    def stat(self, path, *, follow=True):
+        if path not in self.numbers:
+            return super().stat(path, follow=follow)
+        return os.stat_result((stat.S_IFBLK | 0o660, *[0] * 9), {"st_rdev": self.numbers[path]})
+
+
+PCI = "pci0000:00/0000:00:01.1/ata1"
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "words"),
+    [
+        ("sr0", PCI, ""),
+        ("vdb1", PCI, ""),
+        ("xvdz", "vbd-51712", ""),
+        ("nvme0n1p2", PCI, ""),
+        ("loop1", "virtual", "made by software"),
+        ("dm-3", "virtual", "made by software"),
+        ("zram0", "virtual", "made by software"),
+        ("md127", "virtual", "made by software"),
+        ("sr7", "virtual", "made by software"),
+        ("nvme0n1", "virtual/nvme-subsystem/nvme-subsys0", "made by software"),
+        ("fd0", "platform/floppy.0", "no CD drive or disk"),
+        ("srx", PCI, "no CD drive or disk"),
+        ("nbd0", PCI, "no CD drive or disk"),
+    ],
+)
+def test_which_devices_may_be_read(tmp_path, name, where, words):
+    """A hypervisor's CD drives and disks, by a list; nothing that software in this machine has made."""
+    system = live(tmp_path)._replace(tree=Devices(tmp_path, **{name: where}))
+    reason = drives.why_not_node(system, f"/dev/{name}")
+    assert words in reason and bool(words) == bool(reason)
+    assert drives.why_not_node(system, f"/dev/{name}", [f"/dev/{name}"]) == ""
+    assert bool(words) == bool(drives.why_not_node(system, f"/dev/{name}", ["/dev/other"]))
+
+
+def test_a_device_that_the_kernel_does_not_know(tmp_path):
+    """Without sysfs nobody can tell what a device is: it is not read, unless a setting names it."""
+    system = live(tmp_path)._replace(tree=Devices(tmp_path, sr0=PCI))
+    system.tree.numbers["/dev/sr0"] = os.makedev(11, 5)
+    assert "does not tell" in drives.why_not_node(system, "/dev/sr0")
+    assert drives.why_not_node(system, "/dev/sr0", ["/dev/sr0"]) == ""
+
+
+def test_virtual_devices_rank_last(tmp_path, monkeypatch):
+    """Whoever makes loop devices with the label moves no other drive, and is named."""
+    tree = Devices(tmp_path, loop0="virtual", loop1="virtual", sr1=PCI, vdb=PCI)
+    listed = [(f"/dev/{name}", entry("config-2", cd=False)) for name in ("loop0", "loop1", "sr1", "vdb")]
+    monkeypatch.setattr(drives, "_listed", lambda _system: listed)
+    monkeypatch.setattr(drives, "udev_runs", lambda _system: True)
+    system = live(tmp_path)._replace(tree=tree)
+    found = drives.drives(system, ["config-2"])
+    assert [drive.device for drive in found] == ["/dev/sr1", "/dev/vdb", "/dev/loop0", "/dev/loop1"]
+    found = drives.drives(system, ["config-2"], named=["/dev/loop1"])
+    assert [drive.device for drive in found] == ["/dev/sr1", "/dev/loop1", "/dev/vdb", "/dev/loop0"]
+
+
+def test_many_virtual_devices_hide_no_drive(tmp_path):
+    """The bound on what is read of udev's database counts a config drive's kinds first."""
+    for number, name in enumerate((*(f"loop{one}" for one in range(drives.MAX_DEVICES + 5)), "sr0")):
+        (tmp_path / "sys/class/block" / name).mkdir(parents=True)
+        (tmp_path / "sys/class/block" / name / "dev").write_text(f"7:{number}\n")
+    assert drives.udev_database(live(tmp_path))[0][0] == "/dev/sr0"
+
+
 def by_label(root, *names):
     folder = root / "dev/disk/by-label"
     folder.mkdir(parents=True)
@@ -207,7 +284,7 @@ def test_udevs_own_files_where_pyudev_is_missing(tmp_path):
         (tmp_path / "run/udev/data").mkdir(parents=True, exist_ok=True)
         (tmp_path / "run/udev/data" / f"b{number}").write_text(text)
     listed = drives.udev_database(live(tmp_path))
-    assert [node for node, _ in listed] == ["/dev/cciss/c0d0", "/dev/sr1", "/dev/vda"]
+    assert [node for node, _ in listed] == ["/dev/sr1", "/dev/vda", "/dev/cciss/c0d0"]
     assert [drive.device for drive in drives.rank(listed, WANTED)] == ["/dev/sr1"]
 
 
@@ -216,7 +293,7 @@ def test_udevs_own_files_where_pyudev_is_missing(tmp_path):
     os.geteuid() != 0 or not os.path.exists("/dev/loop-control"), reason="needs root and loop devices"
 )
 def test_label_of_a_loop_device(tmp_path):
-    """A real block device is read at sector 16."""
+    """A real block device is read at sector 16; a virtual one where a setting names it."""
     import fcntl
 
     image = tmp_path / "image"
@@ -232,7 +309,12 @@ def test_label_of_a_loop_device(tmp_path):
     with loop, open(image, "r+b") as backing:
         fcntl.ioctl(loop, 0x4C00, backing.fileno())  # LOOP_SET_FD
         try:
-            assert drives.volume_label(System(), f"/dev/loop{number}") == "CONFIG-2"
-            assert (f"/dev/loop{number}", "CONFIG-2") in drives.read_volumes(System())
+            named = [f"/dev/loop{number}"]
+            assert drives.volume_label(System(), named[0]) is None
+            assert drives.volume_label(System(), named[0], named) == "CONFIG-2"
+            assert drives.read_volumes(System(), named) == (
+                (named[0], "CONFIG-2"),
+                *drives.read_volumes(System()),
+            )
         finally:
             fcntl.ioctl(loop, 0x4C01)  # LOOP_CLR_FD

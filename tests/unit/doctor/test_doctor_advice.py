@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from support.healthy_machine import Patient
 from support.replace_fields import replace
+from support.samples import INSTANCE, make_key
 
-from csagent.model import Platform
+from csagent.apply.authorized_keys import merge
+from csagent.doctor import engine
+from csagent.doctor.checks.homes import key_mark
+from csagent.model import Found, Observation, Observed, Platform
 from csagent.other_agents import ownership
 from csagent.other_agents.cloud_init import CloudInit
 from csagent.settings import Settings
+from csagent.state import applied
+from csagent.system.seams import System
 
 LOCAL = "/etc/ssh/sshd_config.d/00-local.conf"
 
@@ -25,7 +31,7 @@ def patient(tmp_path: Path) -> Patient:
 
 def run(command: str, root: Path) -> None:
     """Run a piece of advice in a tree."""
-    subprocess.run(["sh", "-ec", command.replace(" /etc/", f" {root}/etc/")], check=True, timeout=30)
+    subprocess.run(["sh", "-ec", command.replace(" /etc/", f" {root}/etc/")], check=True, timeout=300)
 
 
 def test_advice_about_sshd_adds_up(patient: Patient) -> None:
@@ -97,6 +103,41 @@ def test_of_match_and_access_lines_nothing_unknown_is_quoted(patient: Patient) -
     assert any(one.saw.endswith("- : root : ALL") for one in findings)
     assert any("Match exec was taken" in one.saw for one in findings)
     assert "marker" not in repr(findings)
+
+
+def test_a_key_block_of_another_instance_is_named(patient: Patient) -> None:
+    """What memory does not have came with a template; the advice takes the block out, and nothing else."""
+    path = patient.root / "root/.ssh/authorized_keys"
+    path.write_text(merge(f"{make_key(7, 'owner')}\n# the owner's\n", [make_key(1), make_key(2)]))
+    for mine in (None, tuple(map(key_mark, (make_key(1, "other comment"), make_key(2), make_key(3))))):
+        patient.seen = replace(patient.seen, key_marks=mine)
+        assert patient.wrong("account") == patient.wrong("sshd") == []
+    for mine, count in (((), 2), ((key_mark(make_key(1)),), 1), ((key_mark(make_key(7)),), 2)):
+        patient.seen = replace(patient.seen, key_marks=mine)
+        (found,) = patient.wrong("sshd")
+        assert found.state == "warning" and f"{count} of these for another instance" in found.saw
+        assert "not written them for this one" in found.means
+        assert (found.saw, found.means) in [(one.saw, one.means) for one in patient.archived()]
+    command = found.advice.split("; or ")[0]
+    subprocess.run(
+        ["sh", "-ec", command.replace(" /root/", f" {patient.root}/root/")], check=True, timeout=30
+    )
+    assert path.read_text() == f"{make_key(7, 'owner')}\n# the owner's\n"
+
+
+def test_what_memory_has_and_what_cloudstack_gives_is_this_instances(tmp_path: Path) -> None:
+    """Both count; where memory cannot be read, or is a newer csagent's, nothing is claimed."""
+    system = System.at(str(tmp_path))
+    applied.save(system, applied.load(system, INSTANCE)._replace(ssh_keys=(make_key(1),)))
+    observed = Observed(Found(), Observation(instance_id=INSTANCE, ssh_keys=(make_key(2),)))
+    marks = engine._summary(system, Settings(), observed).key_marks
+    assert marks is not None and set(marks) == {key_mark(make_key(1)), key_mark(make_key(2))}
+    another = Observed(Found(), Observation(instance_id=INSTANCE.replace("1", "2")))
+    assert engine._summary(system, Settings(), another).key_marks == ()
+    (file,) = (tmp_path / applied.INSTANCES[1:]).iterdir()
+    for text in ("[", '{"schema": 99}'):
+        file.write_text(text)
+        assert engine._summary(system, Settings(), observed).key_marks is None
 
 
 def test_without_dmi_it_says_who_has_none(patient: Patient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Callable, Dict, Tuple
 
@@ -9,10 +11,13 @@ import pytest
 from support.healthy_machine import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 from support.replace_fields import replace
 
-from csagent.doctor.checks import machine, units
+from csagent.apply.failures import explained
+from csagent.discovery.leases import CLIENTS
+from csagent.doctor.checks import machine, renewal, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
-from csagent.model import Nic, Place, Platform, Rejected
+from csagent.model import Candidate, Lease, Nic, Place, Platform, Rejected
 from csagent.settings import Settings
+from csagent.sources.refusals import MTU
 from csagent.system.tree import Tree
 
 
@@ -28,7 +33,7 @@ def place(index: int, outcome: str, detail: str = "", seconds: float = 0.01) -> 
     def change(patient: Patient) -> None:
         places = list(patient.seen.places)
         places[index] = replace(places[index], outcome=outcome, detail=detail, seconds=seconds)
-        found = any(one.outcome == "ok" and "password" not in one.place for one in places)
+        found = any(one.believed and "password" not in one.place for one in places)
         patient.seen = replace(
             patient.seen,
             places=tuple(places),
@@ -91,6 +96,7 @@ def selinux(command: str, text: str) -> Callable[[Patient], None]:
 
 
 NO_ADDRESS = (Nic("eth0", 2, None, ()),)
+OVER = Lease("eth0", "systemd-networkd", "10.1.1.42", "10.1.1.1", ("10.1.1.1",), expires=NOW - 90_000.0)
 STALE = (Rejected("/var/lib/dhcp/dhclient.eth0.leases", "dhclient", "eth0", "expired 3 days ago"),)
 DENIED = (
     'type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=7 comm="csagent" name="shadow" dev="vda1"\n'
@@ -124,6 +130,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         found(leases=(), rejected=STALE),
         *("warning", "leases", "no lease holds on eth0", "check the clock"),
     ),
+    "a lease that is over by the clock": (
+        found(leases=(OVER,)),
+        *("warning", "clock", "by the clock", "timedatectl"),
+    ),
     "password server refused": (
         place(1, "refused", "connection refused"),
         *("problem", "router", "password server 10.1.1.1:8080", "csagent apply"),
@@ -140,11 +150,40 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         place(0, "ok", "10 metadata keys", 4.2),
         *("warning", "router", "ok after 4.200 s", "ping -c20 10.1.1.1"),
     ),
+    "small replies only": (
+        place(0, "partial", f"9 metadata keys; some of it could not be read; {MTU}"),
+        *("warning", "router", "see the MTU", "ip link set dev eth0 mtu 1400; then: csagent apply"),
+    ),
+    "not all was answered": (
+        place(0, "partial", "9 metadata keys; some of it could not be read, and is asked for again"),
+        *("warning", "router", "partial", "csagent -v fetch"),
+    ),
     "drive of another VM": (drive("foreign"), "warning", "drives", "drive /dev/sr1", "detach it"),
     "a damaged drive": (drive("malformed"), "warning", "drives", "malformed after 0.100 s", "stopping and"),
     "a pass failed": (
         datum("hostname", state="failed", reason="/etc/hostname: Read-only file system"),
         *("problem", "last pass", "hostname: failed", "csagent apply"),
+    ),
+    "a lock left behind": (
+        datum(
+            "password",
+            state="failed",
+            reason=explained("chpasswd failed with 1: Authentication token lock busy"),
+        ),
+        *(
+            "problem",
+            "last pass",
+            "password: failed",
+            "rm -f /etc/passwd.lock /etc/shadow.lock; then: csagent",
+        ),
+    ),
+    "PAM denies": (
+        datum("password", state="failed", reason=explained("chpasswd failed with 1: pam_chauthtok() failed")),
+        *("problem", "last pass", "password: failed", "/etc/pam.d /etc/security"),
+    ),
+    "a pass failed, nobody knows why": (
+        datum("hostname", state="failed", reason="the shadow entry did not change"),
+        *("problem", "last pass", "hostname: failed", "mend that, then: csagent apply"),
     ),
     "a value refused": (
         datum("ssh_keys", state="refused", reason="no line of it is a public key"),
@@ -249,6 +288,13 @@ def test_an_illness_is_in_the_archive_word_for_word(patient: Patient, name: str)
     assert patient.archived() == patient.findings()
 
 
+def test_the_advice_stands_once(patient: Patient) -> None:
+    """What the pass has said to do is shown as what to do, not beside it as well."""
+    ILLS["a lock left behind"][0](patient)
+    (found,) = patient.wrong("last pass")
+    assert found.means.endswith("has left its lock") and "do:" not in found.means
+
+
 def test_another_router_that_answers_makes_a_refusal_a_note(patient: Patient) -> None:
     """On a shared network some candidates refuse, and that is how it is; the chosen one counts."""
     other = Place("router 10.1.1.254", "the gateway", "refused", "connection refused", 0.001)
@@ -274,6 +320,120 @@ def test_every_outcome_of_a_lone_router_is_a_problem_with_advice(patient: Patien
     router, source = patient.wrong("router", "source")
     assert router.area == "router" and router.means and "{" not in router.advice + router.means
     assert (source.saw, source.state) == ("no CloudStack source", "problem") and source.advice
+
+
+def alone(patient: Patient, *places_: Place, **changes: object) -> None:
+    """Nobody has the data; these were asked."""
+    patient.found = replace(patient.found, **changes)  # type: ignore[arg-type]
+    patient.seen = replace(patient.seen, places=places_, source_found=False, password="unknown")
+
+
+NAME = Place("router data-server.", "the name data-server., from the name servers of eth0", "absent")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "detail", "means"),
+    [
+        ("absent", "data-server. does not resolve", "no name server of that network knows the name"),
+        ("timeout", "data-server. was not resolved in time", "no name server of that network answers"),
+    ],
+)
+@pytest.mark.parametrize("believed", [True, False])
+def test_a_name_that_was_not_resolved_is_no_server(
+    patient: Patient, outcome: str, detail: str, means: str, believed: bool
+) -> None:
+    """Nobody was asked under it: no word of answers or pings, and what to do is said elsewhere."""
+    name = replace(NAME, outcome=outcome, detail=detail)
+    silent = Place("router 10.1.1.1", "DHCP server of eth0", "absent", "HTTP 404")
+    first = patient.seen.places[0] if believed else silent
+    alone(patient, first, name)
+    patient.seen = replace(patient.seen, source_found=believed)
+    (found,) = [one for one in patient.findings("router") if "data-server." in one.saw]
+    assert found.state == "note" and found.means.startswith(means) and found.advice == ""
+    assert found.saw.startswith("the name data-server. (") and "router" not in found.saw
+    if not believed:
+        (source,) = patient.wrong("source")
+        assert source.advice and "data-server." not in source.advice
+    assert patient.archived() == patient.findings()
+
+
+def test_a_name_server_that_is_silent_is_no_router_that_is(patient: Patient) -> None:
+    """Where the address answered and has nothing, the network's offering is what to look at."""
+    silent = replace(NAME, outcome="timeout")
+    alone(patient, Place("router 10.1.1.1", "DHCP server of eth0", "absent", "HTTP 404"), silent)
+    (source,) = patient.wrong("source")
+    assert source.advice.startswith("see that the network's offering has UserData")
+
+
+GATEWAY = Candidate("10.1.1.254", "gateway", "router of eth0 (dhclient)", "eth0", "10.1.1.42")
+
+
+def test_a_physical_gateway_is_not_called_a_virtual_router(patient: Patient) -> None:
+    """On a shared network nothing listens on its port 8080, and never will."""
+    word = Place("password server 10.1.1.254:8080", "router of eth0 (dhclient)", "refused")
+    patient.found = replace(patient.found, candidates=(GATEWAY,))
+    patient.seen = replace(patient.seen, places=(patient.seen.places[0], word), password="unknown")
+    (found,) = patient.wrong("router")
+    assert "a physical gateway has none" in found.means and "cmk list routers" in found.advice
+    # One that gave the instance id is the virtual router; so is what is more than a gateway.
+    mine = replace(patient.seen.places[0], place="router 10.1.1.254")
+    patient.seen = replace(patient.seen, places=(mine, word))
+    assert patient.wrong("router")[0].means.startswith("the virtual router's password server does not run")
+    server = replace(GATEWAY, kind="server-identifier")
+    patient.found = replace(patient.found, candidates=(server, GATEWAY))
+    patient.seen = replace(patient.seen, places=(replace(mine, place="router 10.1.1.7"), word))
+    assert patient.wrong("router")[0].means.startswith("the virtual router's password server does not run")
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "unreachable"])
+def test_a_lease_may_name_a_router_that_was_replaced(patient: Patient, outcome: str) -> None:
+    """Nobody answers at the address that a lease names as its server: the lease is made anew."""
+    alone(patient, Place("router 10.1.1.1", "DHCP server of eth0", outcome))
+    found = patient.wrong("router")[0]
+    assert "a virtual router that was replaced" in found.means
+    assert found.advice.endswith("from the console: networkctl reconfigure eth0")
+    assert patient.archived() == patient.findings()
+    alone(patient, Place("router 10.1.1.254", "router of eth0", outcome))
+    assert "replaced" not in patient.wrong("router")[0].means
+
+
+LEASE = Lease("eth0", "dhclient", "10.1.1.42", "10.1.1.1", path="/var/lib/dhcp/dhclient.eth0.leases")
+RENEWALS = {
+    "systemd-networkd": "networkctl reconfigure eth0",
+    "NetworkManager": "nmcli device connect eth0",
+    "dhclient": "ifdown eth0 && ifup eth0",
+    "udhcpc": "ifdown eth0 && ifup eth0",
+    "dhcpcd": "dhcpcd --rebind eth0",
+    "wicked": "wicked ifdown eth0 && wicked ifup eth0",
+    "connman": "reboot",
+}
+HELP = {"networkctl": ["--help"], "nmcli": ["device", "help"], "dhcpcd": ["--help"]}
+
+
+@pytest.mark.parametrize("client", RENEWALS)
+def test_each_client_has_its_own_command(client: str) -> None:
+    """One that a shell takes, and whose program, where it is here, knows the word; odd names, too."""
+    command = renewal.command(replace(LEASE, client=client))
+    assert command == RENEWALS[client]
+    assert subprocess.run(["sh", "-nc", command], check=False, timeout=30).returncode == 0
+    program, _, rest = command.partition(" ")
+    if program in HELP and shutil.which(program) is not None:
+        told = subprocess.run([program, *HELP[program]], capture_output=True, text=True, timeout=30)
+        word = rest.split()[-2].lstrip("-")
+        assert word in told.stdout + told.stderr
+    odd = renewal.command(replace(LEASE, client=client, interface="a; b"))
+    assert client == "connman" or "'a; b'" in odd
+
+
+def test_dhclient_under_networkmanager_is_networkmanagers() -> None:
+    """It is not ifupdown's, whoever wrote the lease."""
+    lease = replace(LEASE, path="/var/lib/NetworkManager/dhclient-UUID-eth0.lease")
+    assert renewal.command(lease) == "nmcli device connect eth0"
+
+
+def test_every_client_with_a_command_is_one_that_leases_name() -> None:
+    """The names are those of the modules that read leases."""
+    assert {one.NAME for one in CLIENTS} >= set(RENEWALS)
 
 
 def test_settings_that_are_not_the_defaults_are_named(patient: Patient) -> None:

@@ -92,21 +92,25 @@ def test_json_has_its_documented_members(patient: Patient, capsys: pytest.Captur
     assert [one["area"] for one in document["findings"] if one["state"] == "problem"] == ["sshd"]
 
 
-def test_quiet_prints_the_problems_only(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing where there is none; warnings change the exit code all the same."""
+def test_quiet_prints_problems_and_warnings(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the exit code is about, and no more: neither notes nor the verdict."""
+    patient.save()
+    assert run(capsys, patient.root, "-q") == (0, "", "")
     assert patient.status is not None
     patient.status["note"] = "the memory was damaged"
     patient.save()
-    assert run(capsys, patient.root, "-q") == (1, "", "")
+    code, out, _err = run(capsys, patient.root, "-q")
+    assert code == 1 and out.startswith("last pass: warning\n    the memory was damaged\n") and "do: " in out
     patient.sshd("permitrootlogin yes", "permitrootlogin no")
     patient.save()
     code, out, _err = run(capsys, patient.root, "-q")
-    assert (
-        code == 1
-        and out.startswith("sshd: problem (recorded)\n")
-        and "memory" not in out
-        and "verdict" not in out
-    )
+    assert code == 1 and "sshd: problem (recorded)\n" in out and "memory" in out and "verdict" not in out
+
+
+def test_quiet_says_the_verdict_where_there_is_nothing_else(patient: Patient) -> None:
+    """No source, and no finding that says so: still not a word less than one line."""
+    examined = replace(patient.examined(), findings=(OK, NOTE), no_source=True)
+    assert doctor.as_text(examined, Console(), quiet=True) == "verdict: no CloudStack source was found\n"
 
 
 def test_every_line_fits_a_narrow_console(
@@ -171,7 +175,7 @@ from csagent.cli.main import main
 sys.exit(main(["--root", sys.argv[2], "doctor"]))
 """
     words = [sys.executable, "-c", script, str(heard), str(patient.root)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert heard.read_text() == "socket.connect (('127.0.0.1', 9),)\n"  # the hook's own proof
 
@@ -203,9 +207,9 @@ def test_a_probe_that_hangs_is_left_behind(tree: Path) -> None:
         yield OK
         over.wait(60)
 
-    first, second = engine.run("disk", hanging, situation(tree), patience=0.2)
+    first, second = engine.run("disk", hanging, situation(tree), patience=2.0)
     over.set()
-    assert first == OK and second.saw == "this probe did not end within 0.2 s"
+    assert first == OK and second.saw == "this probe did not end within 2 s"
 
 
 def test_every_probe_is_guarded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,17 +226,19 @@ def test_a_command_that_hangs_has_a_deadline(tree: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(context, "DEADLINE", 0.3)
     system = replace(System.at(str(tree)), runner=Runner())
     began = time.monotonic()
-    assert Situation(system, Settings()).ask("sleep", "60") is None
-    assert time.monotonic() - began < 10
+    assert Situation(system, Settings()).ask("sleep", "3600") is None
+    assert time.monotonic() - began < 300
 
 
 def test_in_time_returns_raises_and_gives_up() -> None:
     """The value, the error, or TimeoutError."""
-    assert in_time(5, lambda: 7) == 7
+    assert in_time(60, lambda: 7) == 7
     with pytest.raises(KeyError):
-        in_time(5, lambda: {}["x"])
+        in_time(60, lambda: {}["x"])
+    over = threading.Event()
     with pytest.raises(TimeoutError):
-        in_time(0.05, lambda: time.sleep(1))
+        in_time(0.05, over.wait)
+    over.set()
 
 
 def test_observing_that_fails_is_a_finding(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +278,49 @@ def test_the_first_thing_is_the_first_problem() -> None:
     """A problem comes before a warning that stands earlier; without advice there is nothing to do."""
     assert first_thing((WARNING, PROBLEM)) is PROBLEM and first_thing((OK, WARNING)) is WARNING
     assert first_thing((OK, NOTE, replace(WARNING, advice=""))) is None and worst(()) == "ok"
+
+
+DISK = Finding("disk", "problem", "/ is read-only", "nothing can be written", "mount -o remount,rw /")
+CLOCK = Finding("clock", "warning", "2026", "ahead", "timedatectl")
+ROUTER = Finding("router", "problem", "timeout", "nobody answers", "ping")
+PASS = Finding("last pass", "problem", "hostname: failed", "it could not be written", "mend that")
+
+
+@pytest.mark.parametrize(
+    ("findings", "first"),
+    [
+        ((PASS, DISK), DISK),
+        ((WARNING, ROUTER, CLOCK), CLOCK),
+        ((ROUTER, replace(CLOCK, state="problem")), CLOCK),
+        ((WARNING, CLOCK), CLOCK),
+        # What does not come of it stays first.
+        ((ROUTER, DISK), ROUTER),
+        ((PROBLEM, DISK), PROBLEM),
+        ((PASS, replace(DISK, state="warning")), PASS),
+        ((ROUTER, CLOCK), ROUTER),
+        ((PROBLEM, CLOCK), PROBLEM),
+        ((PASS, replace(DISK, advice="")), PASS),
+        ((DISK,), DISK),
+    ],
+)
+def test_the_cause_comes_before_what_it_shows_as(findings: Tuple[Finding, ...], first: Finding) -> None:
+    """A disk before what could not be written, a clock before the leases and routers that it takes away."""
+    said = first_thing(findings)
+    assert said is not None and (said.area, said.advice) == (first.area, first.advice)
+
+
+def test_a_full_disk_is_the_first_thing_on_a_machine(
+    patient: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line at the end names it, though the failed host name stands above it."""
+    assert patient.status is not None
+    patient.status["data"]["hostname"] = {"state": "failed", "reason": "/etc/hostname: no room"}
+    patient.write("/proc/mounts", "/dev/vda1 / ext4 ro 0 0\n")
+    patient.save()
+    code, out, _err = run(capsys, patient.root)
+    assert (
+        code == 1 and "\nfirst:  disk: dmesg" in out and out.index("hostname: failed") < out.index("disk: ")
+    )
 
 
 def test_colours_are_for_terminals_only(patient: Patient) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
 from csagent.cli.main import main
 from csagent.errors import CsagentError, UsageError
 from csagent.install import units
-from csagent.system.seams import System
+from csagent.system.seams import Completed, NoCommands, System
 
 SCRIPT = "/opt/csagent/bin/csagent"
 UNITS = Path(__file__).resolve().parents[3] / "systemd"
@@ -68,12 +68,13 @@ def test_services_are_enabled_and_the_target_is_not(machine: Path) -> None:
     links = {path: text for path, text in files(machine).items() if ".wants/" in path or ".requires/" in path}
     assert links == {
         f"etc/systemd/system/multi-user.target.wants/{name}": f"/etc/systemd/system/{name}"
-        for name in ("csagent.service", "csagent-host-keys.service")
+        for name in ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
     }
     preset = files(machine)["etc/systemd/system-preset/80-csagent.preset"].splitlines()
     assert [line for line in preset if not line.startswith("#")] == [
         "enable csagent.service",
         "enable csagent-host-keys.service",
+        "enable csagent-user-data.path",
     ]
 
 
@@ -129,7 +130,7 @@ def test_a_directory_that_is_a_link_to_nothing_is_named(machine: Path) -> None:
     assert str(caught.value) == f"install-units: {machine}/etc/systemd is a link to nothing"
     (machine / "etc/systemd").unlink()
     (machine / "etc/systemd").write_text("")
-    with pytest.raises(CsagentError, match=f"{machine}/etc/systemd/system/.*: Not a directory"):
+    with pytest.raises(CsagentError, match=f"{machine}/etc/systemd/system: Not a directory"):
         install(machine)
 
 
@@ -290,3 +291,35 @@ def test_the_command_says_what_it_did_and_what_is_left(
     assert {"what": "account csagent", "done": "kept"} in document["steps"]
     assert main(["--root", str(machine), "install-units", "--remove", "-q"]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("where", ["lib", "lib/yaml.py", "pyvenv.cfg", "lib/csagent/daemon/loop.py"])
+def test_a_module_of_somebody_elses_is_refused(machine: Path, where: str) -> None:
+    """All that the unit's interpreter imports from is looked at, libraries and what says where they are."""
+    for name in ("lib/yaml.py", "pyvenv.cfg", "lib/csagent/daemon/loop.py"):
+        path = machine / "opt/csagent" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    class Python(NoCommands):
+        def run(self, argv: Any, **_more: Any) -> Completed:
+            paths = "/opt/csagent/pyvenv.cfg\n/opt/csagent/lib.zip\n/opt/csagent/lib\n"
+            return Completed(0, paths.encode(), b"")
+
+    system = System.at(str(machine))._replace(runner=Python())
+    system.tree.live = True
+    assert units.command_line(system, SCRIPT)
+    os.chown(machine / "opt/csagent" / where, 1000, 1000)
+    with pytest.raises(UsageError, match=f"/opt/csagent/{where} can be changed by others"):
+        units.command_line(system, SCRIPT)
+
+
+def test_a_persons_account_of_that_name_is_not_used(machine: Path) -> None:
+    """It is kept, and install-units says who reads in its place."""
+    with open(machine / "etc/passwd", "a") as stream:
+        stream.write("csagent:x:1500:1500::/home/csagent:/bin/bash\n")
+    steps, notes = install(machine)
+    assert steps["account csagent"] == "kept"
+    assert "is not used, it is a person's (user 1500, group 1500)" in notes[0] and "nobody" in notes[0]

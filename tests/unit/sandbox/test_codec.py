@@ -125,3 +125,24 @@ def test_recheck_holds_it_against_the_rules_again(changes: Any) -> None:
 
     with pytest.raises(JailError):
         recheck(replace(READING, **changes))
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "\x9b", "a\u202eb", "a\nb", "x" * 9000, "\x07" * 700])
+def test_a_text_is_one_line_that_steers_no_terminal(text: str) -> None:
+    """Every text of a child is cleaned and cut, in whatever field; what CloudStack says stays as it is."""
+    lie = READING._replace(
+        place=text,
+        interface=text,
+        refusals=(Refusal(text, text, text),),
+        doubts={text: text},
+        metadata={"tier": text},
+        network={"x": text},
+    )
+    read = codec.decode(Reading, codec.encode(lie))
+    refusal = read.refusals[0]
+    shown = [read.place, read.interface, refusal.datum, refusal.reason, *read.doubts, *read.doubts.values()]
+    for one in shown:
+        assert one is not None and one.isprintable() and 0 < len(one) <= 500
+    assert read.metadata == {"tier": text} and read.network == {"x": text}
+    found = codec.decode(Found, codec.encode(FOUND._replace(notes=(text,))))
+    assert found.notes[0].isprintable()

@@ -8,6 +8,7 @@ import pytest
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
+from csagent import validation
 from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
 from csagent.sources.merge import merge
 
@@ -142,3 +143,22 @@ def test_refusals_carry_the_datum_they_concern() -> None:
     """Refusals of the readers are told under the name of the datum."""
     reading = replace(router(), refusals=(Refusal("public-keys", "p", "cut"), Refusal("tier", "p", "HTML")))
     assert [one.datum for one in merge([reading], [], NO_DMI, BOTH).refusals] == ["ssh_keys", "tier"]
+
+
+def turned(uuid: str) -> str:
+    """A UUID whose first three fields are in the other byte order."""
+    first, second, third, *rest = uuid.split("-")
+    return "-".join((*(bytes.fromhex(one)[::-1].hex() for one in (first, second, third)), *rest))
+
+
+def test_a_uuid_in_the_other_byte_order_is_the_same_machine() -> None:
+    """SMBIOS has it in one order, firmware may show it in the other; any other difference counts."""
+    other = DMI._replace(uuid=turned(INSTANCE).upper())
+    assert turned(INSTANCE) != INSTANCE
+    for reading in (router(), drive()):
+        assert merge([reading], [], other, BOTH).instance_id == INSTANCE
+    assert not validation.is_anothers(INSTANCE, other) and validation.is_proven(INSTANCE, other)
+    for wrong in (OTHER, turned(OTHER), INSTANCE[::-1], "-".join(INSTANCE.split("-")[::-1])):
+        assert not merge([router(wrong)], [], other, BOTH).source_found or not validation.is_uuid(wrong)
+        assert not validation.is_proven(wrong, other)
+    assert merge([router(turned(INSTANCE)), drive()], [], NO_DMI, BOTH).hostname == "r"

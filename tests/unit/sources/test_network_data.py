@@ -1,4 +1,4 @@
-"""network_data.json, with the quirks of field/cloudstack#6.4."""
+"""network_data.json, with the quirks of field/network-data#1.2, and the documents of the fixtures."""
 
 from __future__ import annotations
 
@@ -63,16 +63,35 @@ def test_a_null_gateway_is_no_route() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"ip_address": "02:01:00:aa:bb:cc"}, "networks[0]: ip_address is not an address"),
-        ({"ip_address": "fd00::1"}, "networks[0]: ip_address is not an IPv4 address"),
-        ({"ip_address": None}, "networks[0]: ip_address is not an address"),
-        ({"netmask": "255.0.255.0"}, "networks[0]: netmask is not a mask"),
-        ({"netmask": "33"}, "networks[0]: netmask is not a mask"),
-        ({"netmask": True}, "networks[0]: netmask is not a mask"),
-        ({"type": "ipv4_dhcp"}, "networks[0]: type is neither ipv4 nor ipv6"),
-        ({"type": ["ipv4"]}, "networks[0]: type is neither ipv4 nor ipv6"),
-        ({"link": "eth7"}, "network eth0: its link is not among the links"),
-        ({"id": "a b\n"}, "networks[0]: id is not a plain name"),
+        ({"ip_address": "02:01:00:aa:bb:cc"}, 'ip_address "02:01:00:aa:bb:cc" is not an address'),
+        ({"ip_address": "fd00::1"}, 'ip_address "fd00::1" is not an IPv4 address'),
+        ({"ip_address": None}, "ip_address is not an address"),
+        (
+            {"ip_address": "fe80::1%eth0", "type": "ipv6", "netmask": "64"},
+            'ip_address "fe80::1%eth0" is not an address',
+        ),
+        ({"netmask": "255.0.255.0"}, 'netmask "255.0.255.0" is not a mask'),
+        ({"netmask": "0.0.0.255"}, 'netmask "0.0.0.255" is not a mask'),
+        ({"netmask": "33"}, 'netmask "33" is not a mask'),
+        ({"netmask": True}, "netmask is not a mask"),
+        ({"netmask": "0.0.0.0"}, "10.7.0.21 has a netmask that makes all addresses its neighbours"),
+        ({"type": "ipv4_dhcp"}, "type is neither ipv4 nor ipv6"),
+        ({"type": ["ipv4"]}, "type is neither ipv4 nor ipv6"),
+        ({"link": "eth7"}, "its link is not among the links"),
+        ({"id": "a b\n"}, r'id "a b\n" is not a plain name'),
+        ({"link": "../../etc"}, 'link "../../etc" is not a plain name'),
+        ({"ip_address": "0.0.0.0"}, "0.0.0.0 is no address"),
+        ({"ip_address": "0.1.2.3"}, "0.1.2.3 is in 0.0.0.0/8, which is no network"),
+        ({"ip_address": "127.0.0.1"}, "127.0.0.1 is a loopback address"),
+        ({"ip_address": "224.0.0.5"}, "224.0.0.5 is a multicast address"),
+        ({"ip_address": "255.255.255.255"}, "255.255.255.255 is the broadcast address"),
+        (
+            {"ip_address": "169.254.7.7"},
+            "169.254.7.7 is a link-local address, which no network of CloudStack's gives",
+        ),
+        ({"ip_address": "10.7.0.0"}, "10.7.0.0 is the address of the network 10.7.0.0/24 itself"),
+        ({"ip_address": "10.7.0.255"}, "10.7.0.255 is the broadcast address of 10.7.0.0/24"),
+        ({"ip_address": "10.7.0.1"}, "10.7.0.1 is a gateway's own address"),
     ],
 )
 def test_a_wrong_network_is_left_out_with_a_reason(change: Dict[str, Any], reason: str) -> None:
@@ -81,8 +100,143 @@ def test_a_wrong_network_is_left_out_with_a_reason(change: Dict[str, Any], reaso
     document["networks"][0].update(change)
     network, reasons = parse(document)
     assert network is not None
-    assert [entry["type"] for entry in network["networks"]] == ["ipv6"]
-    assert reasons == (reason,)
+    assert [entry["ip_address"] for entry in network["networks"]] == ["fd00:7::21"]
+    label = "networks[0]" if reason.startswith("id ") else "networks[0] (eth0)"
+    assert reasons == (f"{label}: {reason}",)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("::", "is no address"),
+        ("::1", "is a loopback address"),
+        ("ff02::1", "is a multicast address"),
+        ("fe80::2", "is a link-local address, which no network of CloudStack's gives"),
+        ("::ffff:10.7.0.21", "is an IPv4 address in IPv6's spelling"),
+        ("fd00:7::1", "is a gateway's own address"),
+    ],
+)
+def test_an_ipv6_address_that_no_nic_has_is_left_out(address: str, reason: str) -> None:
+    """The IPv4 address beside it stays."""
+    document = example()
+    document["networks"][1]["ip_address"] = address
+    network, reasons = parse(document)
+    assert network is not None
+    assert [entry["ip_address"] for entry in network["networks"]] == ["10.7.0.21"]
+    assert len(reasons) == 1 and reasons[0].endswith(reason)
+
+
+@pytest.mark.parametrize("mask", ["255.255.255.254", "31", 32])
+def test_all_addresses_of_the_smallest_networks_are_a_nics(mask: Any) -> None:
+    """A network of two addresses, or of one, has none for itself (RFC 3021)."""
+    document = example()
+    document["networks"][0].update(ip_address="10.7.0.20", netmask=mask)
+    network, reasons = parse(document)
+    assert network is not None and network["networks"][0]["ip_address"] == "10.7.0.20"
+    assert reasons == ()
+
+
+def test_the_gateway_may_be_a_key_of_the_network() -> None:
+    """Routed networks say it so (apache/cloudstack#13758); the answer is the same as for a route."""
+    usual = example()
+    routed = example()
+    routed["networks"][0]["gateway"] = routed["networks"][0].pop("routes")[0]["gateway"]
+    assert parse(routed) == parse(usual)
+    both = example()
+    both["networks"][0]["gateway"] = "10.7.0.1"
+    assert parse(both) == parse(usual)
+    both["networks"][0]["gateway"] = "10.7.0.9"
+    network, reasons = parse(both)
+    assert network == parse(usual)[0]
+    assert reasons == ("networks[0] (eth0): gateway 10.7.0.9: 10.7.0.1 is its gateway already",)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "reason"),
+    [
+        ("127.0.0.1", "gateway 127.0.0.1 is a loopback address"),
+        ("10.7.0.255", "gateway 10.7.0.255 is the broadcast address of 10.7.0.0/24"),
+        ("10.7.0.1\nName=*", r'route: gateway "10.7.0.1\nName=*" is not an address'),
+        ("fe80::1", 'route: gateway "fe80::1" is not an IPv4 address'),
+    ],
+)
+def test_a_wrong_gateway_costs_the_route(gateway: str, reason: str) -> None:
+    """The address is taken without one."""
+    document = example()
+    document["networks"][0]["routes"][0]["gateway"] = gateway
+    network, reasons = parse(document)
+    assert network is not None
+    assert (network["networks"][0]["ip_address"], network["networks"][0]["routes"]) == ("10.7.0.21", [])
+    assert reasons == (f"networks[0] (eth0): {reason}",)
+
+
+def test_a_link_local_gateway_is_one() -> None:
+    """Routed networks have 169.254.0.1 and fe80::1."""
+    document = example()
+    for network, gateway in zip(document["networks"], ("169.254.0.1", "fe80::1")):
+        network["routes"][0]["gateway"] = gateway
+    network, reasons = parse(document)
+    assert network is not None and reasons == ()
+    assert [one["routes"][0]["gateway"] for one in network["networks"]] == ["169.254.0.1", "fe80::1"]
+
+
+def test_a_route_to_somewhere_is_not_cloudstacks() -> None:
+    """It has a reason, and the default route behind it is taken."""
+    document = example()
+    document["networks"][0]["routes"].insert(
+        0, {"gateway": "10.7.0.9", "netmask": "255.255.0.0", "network": "10.9.0.0"}
+    )
+    network, reasons = parse(document)
+    assert network == parse(example())[0]
+    assert reasons == ("networks[0] (eth0): route: 10.9.0.0/16: CloudStack gives default routes only",)
+
+
+def test_of_two_links_with_one_mac_that_with_a_network_counts() -> None:
+    """Wherever it stands; the other is named."""
+    for place in (0, 1):
+        document = example()
+        other = {"ethernet_mac_address": "02-01-00-aa-bb-cc", "id": "eth7", "mtu": 1450, "type": "phy"}
+        document["links"].insert(place, other)
+        network, reasons = parse(document)
+        assert network == parse(example())[0]
+        assert reasons == (f"links[{place}] (eth7): its MAC address is that of eth0 already",)
+
+
+def test_two_links_with_one_id_are_the_first() -> None:
+    """Whose the networks of the second would be, nobody can tell."""
+    document = example()
+    document["links"].append({"ethernet_mac_address": "02:01:00:00:00:09", "id": "eth0", "type": "phy"})
+    network, reasons = parse(document)
+    assert network == parse(example())[0]
+    assert reasons == ("links[1] (eth0): another link has this id already",)
+
+
+@pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "00:00:00:00:00:00"])
+def test_a_mac_that_no_nic_has_is_refused(mac: str) -> None:
+    """Groups and nothing are no NIC's."""
+    document = example()
+    document["links"][0]["ethernet_mac_address"] = mac
+    network, reasons = parse(document)
+    assert network is not None and network["links"] == []
+    assert reasons[0] == f"links[0] (eth0): ethernet_mac_address {mac} is no NIC's"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.53", "127.0.0.53 is a loopback address"),
+        ("0.0.0.0", "0.0.0.0 is no address"),
+        ("fe80::53", "fe80::53 is a link-local address, which says nothing without a NIC"),
+        ("nameserver.example", 'address "nameserver.example" is not an address'),
+    ],
+)
+def test_a_name_server_that_is_none_is_left_out(address: str, reason: str) -> None:
+    """Each for itself."""
+    document = example()
+    document["services"].append({"type": "dns", "address": address})
+    network, reasons = parse(document)
+    assert network == parse(example())[0]
+    assert reasons == (f"services[2]: {reason}",)
 
 
 @pytest.mark.parametrize(
@@ -103,17 +257,18 @@ def test_a_link_without_a_mac_cannot_be_found() -> None:
     document["links"][0]["ethernet_mac_address"] = "eth0"
     network, reasons = parse(document)
     assert network == {"links": [], "networks": [], "services": [{"type": "dns", "address": "10.7.0.2"}]}
-    assert reasons[0] == "links[0]: ethernet_mac_address is not a MAC address"
+    assert reasons[0] == 'links[0] (eth0): ethernet_mac_address "eth0" is not a MAC address'
 
 
 def test_too_much_is_cut_with_a_reason() -> None:
     """Lists are read to a limit, and so are the reasons."""
     document = example()
     document["services"] = [{"address": "x", "type": "dns"}] * 70
+    document["links"] += ["x"] * 60
     network, reasons = parse(document)
     assert network is not None and network["services"] == []
-    assert reasons[0] == "services: 70 entries, only 64 are read"
-    assert len(reasons) == 17 and reasons[-1].endswith("more entries were left out")
+    assert "services: 70 entries, only 64 are read" in reasons
+    assert len(reasons) == 65 and reasons[-1].endswith("more entries were left out")
 
 
 json_values = st.recursive(
@@ -146,7 +301,7 @@ def test_any_json_gives_a_network_or_reasons(document: Any) -> None:
     json.dumps(network)
 
 
-@given(st.integers(0, 128), st.sampled_from(["number", "text", "address"]))
+@given(st.integers(1, 128), st.sampled_from(["number", "text", "address"]))
 def test_masks_in_every_spelling_have_their_length(prefix: int, spelling: str) -> None:
     """A number, a number as text, an address-style mask: the same length and canonical mask."""
     mask = ipaddress.IPv6Network(("::", prefix)).netmask

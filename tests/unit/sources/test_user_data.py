@@ -21,29 +21,37 @@ MIME = b"Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\n\r\n-
     [
         (b"", "empty"),
         (b" \r\n\t\n", "empty"),
-        (b"\xef\xbb\xbf", "empty"),
+        (b"\xef\xbb\xbf", "unknown"),
         (b"#!/bin/sh\ntrue\n", "script"),
         (b"#!/bin/sh\r\ntrue\r\n", "script"),
-        (b"\xef\xbb\xbf#!/bin/sh\n", "script"),
+        (b"\xef\xbb\xbf#!/bin/sh\n", "unknown"),
         (b"\n\n#!/bin/sh\n", "script"),
         (b"#cloud-config\npackages: []\n", "cloud-config"),
         (b"#cloud-config\r\n", "cloud-config"),
         (b"#Cloud-Config", "cloud-config"),
         (b"#cloud-config  # ours\n", "cloud-config"),
-        (b"#cloud-config-archive\n", "unknown"),
-        (b"#cloud-configuration\n", "unknown"),
+        (b" #cloud-config: mine", "cloud-config"),
+        (b"#cloud-config-archive\n", "archive"),
+        (b"#cloud-config-jsonp\n", "json-patch"),
+        (b"#cloud-configuration\n", "cloud-config"),
+        (b"# cloud-config\n", "unknown"),
+        (b"#part-handler\n", "part-handler"),
         (b"# a comment\n#cloud-config\n", "unknown"),
         (b"#cloud-boothook\n", "boothook"),
         (b"#include\nhttp://x.example/\n", "include"),
         (b"#include-once http://x.example/\n", "include"),
         (b"## template: jinja\n#cloud-config\n", "jinja"),
-        (b"##template:jinja\r\n#!/bin/sh", "jinja"),
+        (b"\n## Template: Jinja2\n#cloud-config\n", "jinja"),
+        (b"##template:jinja\r\n#!/bin/sh", "unknown"),
+        (b"## template:jinja\n#!/bin/sh", "unknown"),
         (b"## about this\n", "unknown"),
         (MIME, "multipart"),
         (b"MIME-Version: 1.0\nContent-Type: multipart/mixed;\n boundary=b\n\n--b", "multipart"),
-        (b"content-type: text/cloud-config\n\n", "multipart"),
-        (b"packages: [a]\nContent-Type: x\n\n", "multipart"),
-        (b"packages: [a]\nno header\nContent-Type: x\n\n", "unknown"),
+        (b"content-type: text/cloud-config\n\n", "unknown"),
+        (b"packages: [a]\nMIME-Version: 1.0\n\n", "multipart"),
+        (b"\nMIME-Version: 1.0\nContent-Type: text/plain\n\n#!/bin/sh\n", "unknown"),
+        (b"#!/bin/sh\n# MIME-Version: 1.0\n", "script"),
+        (b"#cloud-config\n#" + b"x" * 4096 + b"\nMIME-Version: 1.0\n", "cloud-config"),
         (b"hello there, world", "unknown"),
         (b"key: value\n", "unknown"),
         (gzip.compress(b"#!/bin/sh\n"), "gzip"),
@@ -60,7 +68,7 @@ MIME = b"Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\n\r\n-
     ],
 )
 def test_each_kind_is_recognised(content: bytes, kind: str) -> None:
-    """The header rules of CloudStack and cloud-init, with CR LF, a byte order mark and blank lines."""
+    """The header rules of cloud-init: a prefix, in any case, after white space; no byte order mark."""
     assert classify(content) == kind
 
 
@@ -81,7 +89,7 @@ def test_a_long_text_takes_no_long_time(content: bytes) -> None:
     """No pattern backtracks over the whole of 768 KiB."""
     start = time.process_time()
     classify(content)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 5.0
 
 
 @given(st.binary(max_size=300))
@@ -91,7 +99,7 @@ def test_any_bytes_have_a_kind(content: bytes) -> None:
 
 
 @given(
-    st.sampled_from([b"#!", b"#cloud-config\n", b"#include\n", b"Content-Type: a/b\n\n"]),
+    st.sampled_from([b"#!", b"#cloud-config\n", b"#include\n", b"MIME-Version: 1.0\n\n"]),
     st.binary(max_size=300),
 )
 def test_base64_of_anything_known_is_base64(header: bytes, rest: bytes) -> None:

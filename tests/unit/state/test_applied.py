@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -117,3 +118,18 @@ def test_a_password_applied_before_the_id_was_known(system: System) -> None:
     )
     known = applied.load(system, INSTANCE)
     assert known.age_of(Secret(b"EXAMPLE-1")) == "newest" and known.hostname is None
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("where", ["home/alice", "home/alice/.password.md5"])
+def test_a_marker_that_others_could_have_written(system: System, tree: Path, where: str) -> None:
+    """The account's owner may not say that a password was set already."""
+    (tree / "home/alice").mkdir(parents=True, exist_ok=True)
+    os.chown(tree / "home/alice", 0, 0)
+    (tree / "home/alice/.password.md5").write_text("d41d8cd98f00b204e9800998ecf8427e\n")
+    for path in ("home", "home/alice", "home/alice/.password.md5"):
+        (tree / path).chmod(0o755)
+    assert applied.load(system, INSTANCE, "/home/alice").script_markers
+    os.chown(tree / where, 1000, 1000)
+    assert applied.load(system, INSTANCE, "/home/alice").script_markers == ()

@@ -14,6 +14,7 @@ from support.replace_fields import replace
 from support.samples import INSTANCE
 
 import csagent
+from csagent.console import one_line
 from csagent.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_PARTIAL
 from csagent.model import Found, Observation, Observed, PasswordOffer, Place, Secret, UserData
 from csagent.plan import Outcome, Report
@@ -154,7 +155,7 @@ def test_labels_are_escaped(names: List[str]) -> None:
     """Quotes, newlines, backslashes, what is no Unicode: the file stays valid, the name what it was."""
     found = of(with_places(*(f"router {name}" for name in names)))
     for name in names:
-        printable = f"router {name}".encode("utf-8", "replace").decode()
+        printable = one_line(f"router {name}")
         assert found[sample("place_up", place=printable)] == 1
 
 

@@ -125,3 +125,25 @@ def test_the_running_system_is_asked_by_its_name_service() -> None:
     assert accounts.group_names(System.at("/"), found)
     with pytest.raises(ApplyError, match="there is no account no-such-account: see the setting user"):
         accounts.find(System.at("/"), "no-such-account")
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "shell", "words"),
+    [
+        (104, 110, "/usr/sbin/nologin", ""),
+        (999, 65534, "/sbin/nologin", ""),
+        (104, 110, "/bin/false", ""),
+        (1500, 1500, "/usr/sbin/nologin", "a person's"),
+        (104, 1000, "/usr/sbin/nologin", "a person's"),
+        (104, 110, "/bin/bash", "its shell is /bin/bash"),
+        (104, 110, "", "its shell is /bin/sh"),
+        (104, 0, "/usr/sbin/nologin", "root's"),
+        (0, 110, "/usr/sbin/nologin", "root's"),
+    ],
+)
+def test_whose_account_may_read_strangers_bytes(
+    system: System, uid: int, gid: int, shell: str, words: str
+) -> None:
+    """A system account without a shell, in no group of root's or a person's."""
+    reason = accounts.why_no_reader(system, accounts.Account("csagent", uid, gid, "/", shell))
+    assert words in reason and bool(words) == bool(reason)

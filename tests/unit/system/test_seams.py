@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from csagent.errors import UsageError
-from csagent.system.seams import System
+from csagent.system.seams import SEARCH_PATH, System
 from csagent.system.tree import Tree
 
 
@@ -141,3 +141,10 @@ def test_no_such_root() -> None:
     """--root must be a directory."""
     with pytest.raises(UsageError, match="no such directory"):
         System.at("/nonexistent-EXAMPLE")
+
+
+def test_the_distributions_programs_come_first() -> None:
+    """Debian's group staff may write in /usr/local: a chpasswd there must not be given root's password."""
+    places = SEARCH_PATH.split(":")
+    assert places.index("/usr/sbin") < places.index("/usr/local/sbin")
+    assert [place for place in places if "local" in place] == places[-2:]

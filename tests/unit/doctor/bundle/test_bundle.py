@@ -148,6 +148,22 @@ def test_drives_of_the_machine_are_named_from_the_archive(tmp_path):
     assert "marker" not in (unpacked / "run/udev/data/b11:0").read_text()
 
 
+def test_name_servers_of_systemd_resolved_are_in_the_archive(tmp_path):
+    """Where /etc/resolv.conf names this machine itself, elsewhere data-server. is asked of the others too."""
+    root = tmp_path / "machine"
+    put(root, "/etc/resolv.conf", "nameserver 10.1.1.42\n")
+    put(root, "/run/systemd/resolve/resolv.conf", "nameserver 10.1.1.1\nsearch cloud.example\n")
+    nics, routes = (Nic("eth0", 2, None, ("10.1.1.42",), (24,)),), (Route("eth0", "10.1.1.1", 0),)
+    put(root, "/ip.json", raw.ip_addr(nics).decode())
+    put(root, "/proc/net/route", raw.proc_route(routes).decode())
+    put(root, "/recorded.json", json.dumps({"now": NOW, "commands": {"ip -j addr": "ip.json"}}))
+    system = System.at(str(root))
+    candidates = look(system, prepare(system), []).candidates
+    assert any("/run/systemd/resolve/resolv.conf" in one.why for one in candidates)
+    unpacked = unpack(archive.pack(raw_of(system).members), tmp_path / "unpacked")
+    assert discover(unpacked).candidates == candidates
+
+
 def test_clock_and_times_of_leases_are_kept(tmp_path):
     """The archive says when it was made, and a lease file is as old in it as on the machine."""
     root = tmp_path / "machine"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Union
 
+import pytest
 from support.samples import make_key
 
-from csagent.errors import Absent, ProbeError
+from csagent.errors import Absent, ProbeError, Refused, Stalled, TimedOut
+from csagent.sources.refusals import MTU
 from csagent.sources.router.http import Answer
 from csagent.sources.router.metadata import LEGACY, MODERN, RESTLESS, MetadataReader, MetadataTree
 from csagent.system.seams import Clock
@@ -79,6 +81,37 @@ def test_restless_values() -> None:
     assert tree.metadata["custom"].startswith("r") and tree.doubts == {} and tree.complete
     tree = read({MODERN + "local-hostname": restless})
     assert tree.doubts == {"hostname": RESTLESS} and not tree.complete
+
+
+LATE = TimedOut("no answer in time")
+SMALL: Dict[str, Reply] = {MODERN + "local-hostname": b"web01"}
+
+
+@pytest.mark.parametrize("late", [LATE, Stalled(1380), Stalled(0)])
+@pytest.mark.parametrize("path", [MODERN + "public-keys", LEGACY + "user-data"])
+def test_small_replies_only_name_the_mtu(path: str, late: ProbeError) -> None:
+    """What fits into one packet came, the keys or user-data did not: they are unknown, with the reason."""
+    tree = read({**SMALL, path: late})
+    assert tree.only_small and not tree.complete
+    (refusal,) = tree.refusals
+    assert refusal.reason == f"{late}; {MTU}" and not refusal.answered
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        SMALL,
+        {**SMALL, MODERN + "public-keys": Refused("HTTP 403")},
+        {**SMALL, MODERN + "public-keys": Stalled(50_000)},
+        {**SMALL, MODERN + "public-keys": LATE, LEGACY + "user-data": b"x" * 2000},
+        {MODERN + "public-keys": LATE, MODERN + "local-hostname": LATE, MODERN + "vm-id": b"7"},
+        {MODERN + "public-keys": LATE},
+    ],
+)
+def test_other_trouble_does_not(replies: Dict[str, Reply]) -> None:
+    """A refusal, a router that is slow with everything, or something large that came: no word of the MTU."""
+    tree = read(replies)
+    assert not tree.only_small and "MTU" not in repr(tree.refusals)
 
 
 def test_the_older_paths() -> None:

@@ -1,0 +1,83 @@
+"""What the words of a failed change come to, and what helps: one table, for `apply`, `status` and `doctor`.
+
+The words are those of chpasswd(8), with PAM and without, of pam_strerror(3), and of strerror(3).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import NamedTuple, Optional
+
+DO = "; do: "  # in a reason, before the advice
+AGAIN = "then: csagent apply"
+
+
+class Failure(NamedTuple):
+    """A known cause: how its words are recognised, what it is, what to do. `{name}` is what was named."""
+
+    words: "re.Pattern[str]"
+    means: str
+    advice: str
+
+
+def _known(words: str, means: str, advice: str) -> Failure:
+    return Failure(re.compile(words), means, f"{advice}; {AGAIN}")
+
+
+# In this order: on a file system that is full or read-only, no lock can be taken either.
+KNOWN = (
+    _known(
+        "Read-only file system",
+        "the file system is read-only",
+        "dmesg | grep -i -e remount -e error; findmnt --options ro; mount -o remount,rw /",
+    ),
+    _known(
+        "No space left on device|Disk quota exceeded",
+        "the file system is full",
+        "df -h; df -i; make room where it says 100%",
+    ),
+    _known(
+        r"[Uu]ser '(?P<name>[^']{1,64})' does not exist|there is no account (?P<account>\S{1,64}?)(?: in |:)",
+        "there is no such user",
+        "useradd --create-home {name}, or set user in /etc/csagent/csagent.yaml",
+    ),
+    _known(
+        r"lock busy|cannot lock|lock file|\.lock\b",
+        "another program changes the accounts, or one that was cut short has left its lock",
+        "fuser -v /etc/.pwd.lock; pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'; where none of these "
+        "runs: rm -f /etc/passwd.lock /etc/shadow.lock",
+    ),
+    _known(
+        "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
+        "PAM refused it: a rule for passwords, or a module that denies",
+        "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny /etc/pam.d /etc/security; lift "
+        "that rule, or set vm.password.length higher in CloudStack and reset the password",
+    ),
+    _known(
+        r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
+        "a file is immutable, or the service may not change it",
+        "lsattr -d {name}; where it has an i or an a: chattr -ia {name}",
+    ),
+)
+
+
+def find(reason: str) -> Optional[Failure]:
+    """The known cause that a reason's words tell of, its advice ready to be run; None where there is none."""
+    for one in KNOWN:
+        match = one.words.search(reason)
+        if match is not None:
+            name = next((text for text in match.groupdict().values() if text), "FILE")
+            return one._replace(advice=one.advice.replace("{name}", shlex.quote(name)))
+    return None
+
+
+def explained(reason: str) -> str:
+    """The reason of a failure with what it comes to and what to do; as it is where that is not known."""
+    known = find(reason)
+    return reason if known is None else f"{reason}: {known.means}{DO}{known.advice}"
+
+
+def without_advice(reason: str) -> str:
+    """An explained reason without what to do, for whoever shows that apart."""
+    return reason if find(reason) is None else reason.partition(DO)[0]

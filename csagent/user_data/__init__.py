@@ -1,0 +1,1 @@
+"""User-data: read as a whole, shown as steps, and carried out once."""

@@ -1,0 +1,106 @@
+"""Files: a whole new content, or more at the end, with mode, owner and parent directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+
+from csagent.model import Secret
+
+if TYPE_CHECKING:
+    from csagent.user_data.machine import Machine
+
+IN_PLACE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
+
+
+class WriteFile(NamedTuple):
+    """Write a file. A user or group of None leaves root's."""
+
+    path: str
+    content: Secret
+    mode: int = 0o644
+    user: Optional[str] = "root"
+    group: Optional[str] = "root"
+    append: bool = False
+
+    def carry_out(self, machine: "Machine") -> None:
+        """Nothing is written where its owner does not exist (field/user-data#U45).
+
+        Raises:
+            StepFailed: it could not be written.
+        """
+        owner = machine.owner(self.user, self.group)
+        try:
+            _make_parents(machine, self.path, owner)
+            _write(machine, self, owner)
+        except OSError as error:
+            machine.fail(f"cannot write {machine.shown(self.path)}: {error.strerror}")
+        machine.relabel(self.path)
+
+
+def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> None:
+    """The directories that are missing on the way: 0755, and their file's owner's (field/user-data#U49)."""
+    tree = machine.system.tree
+    parts = [part for part in os.path.dirname(path).split("/") if part]
+    for depth in range(1, len(parts) + 1):
+        below = "/" + "/".join(parts[:depth])
+        if tree.exists(below):
+            continue
+        tree.mkdir(below, 0o755)
+        directory, name = tree.resolve(below)
+        try:
+            os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+
+
+def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> None:
+    tree = machine.system.tree
+    before = tree.stat(action.path)
+    if before is not None and stat.S_ISDIR(before.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    content = action.content.reveal()
+    if action.append or (before is not None and not stat.S_ISREG(before.st_mode)):
+        _write_in_place(machine, action, owner)
+        return
+    # As cloud-init: the mode first, then the owner, which takes set-user-id away (field/user-data#U51).
+    given = owner != (-1, -1)
+    mode = action.mode & ~0o4000 if given else action.mode
+    if given and mode & 0o2010 == 0o2010:
+        mode &= ~0o2000
+    uid, gid = _whole(owner, before)
+    try:
+        tree.write(action.path, content, mode, owner=(uid, gid))
+    except OSError as error:
+        # A file that cannot be replaced, as in /proc, or one that a container engine has mounted.
+        if before is None or error.errno not in IN_PLACE:
+            raise
+        _write_in_place(machine, action, owner)
+
+
+def _whole(owner: Tuple[int, int], before: Optional[os.stat_result]) -> Tuple[int, int]:
+    """The owner with what is left alone filled in: of a new file it is whoever writes."""
+    uid = owner[0] if owner[0] >= 0 else (before.st_uid if before else os.geteuid())
+    gid = owner[1] if owner[1] >= 0 else (before.st_gid if before else os.getegid())
+    return uid, gid
+
+
+def _write_in_place(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> None:
+    from csagent.system.files import write_all
+
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if action.append else os.O_TRUNC)
+    descriptor = machine.system.tree.open(action.path, flags, 0o600)
+    try:
+        write_all(descriptor, action.content.reveal())
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            try:
+                os.fchmod(descriptor, action.mode)
+                os.fchown(descriptor, *owner)
+                os.fsync(descriptor)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
+                    raise
+    finally:
+        os.close(descriptor)

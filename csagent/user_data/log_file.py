@@ -1,0 +1,101 @@
+"""/var/log/csagent-user-data.log: what scripts and commands say, for root and adm; and the console."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from csagent.errors import ApplyError
+from csagent.system.files import write_all
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
+
+PATH = "/var/log/csagent-user-data.log"
+MODE = 0o640
+CONSOLE = "/dev/console"
+GROUP = "adm"
+PIECE = 65536
+
+
+class LogFile:
+    """The log, open for appending: what scripts leave running may write to it for as long as it likes.
+
+    What is appended is copied to the console by `follow`; nothing holds a pipe that could be left without a
+    reader.
+    """
+
+    def __init__(self, system: "System") -> None:
+        self._live = system.live
+        try:
+            system.tree.mkdir(os.path.dirname(PATH), 0o755)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            self.descriptor = system.tree.open(PATH, flags, MODE)
+        except OSError as error:
+            raise ApplyError(f"cannot open {system.tree.shown(PATH)}: {error.strerror}") from None
+        self._private(system)
+        self._shown = os.fstat(self.descriptor).st_size
+
+    def _private(self, system: "System") -> None:
+        """Nobody else may read it, also where it was there before (CVE-2021-3429)."""
+        from csagent.system import accounts
+
+        gid = accounts.group_id(system, GROUP)
+        try:
+            os.fchmod(self.descriptor, MODE)
+            os.fchown(self.descriptor, -1, -1 if gid is None else gid)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self.descriptor).st_size
+
+    def write(self, text: str) -> None:
+        """Append a text of ours."""
+        write_all(self.descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def follow(self) -> None:
+        """Copy to the console what has been appended since the last time."""
+        size = self.size
+        if size < self._shown:
+            self._shown = 0  # rotated by copying
+        while self._shown < size:
+            piece = os.pread(self.descriptor, min(PIECE, size - self._shown), self._shown)
+            if not piece:
+                return
+            self._shown += len(piece)
+            self.console(piece)
+
+    def console(self, content: bytes) -> None:
+        """Show something on the console only. A console that is not there, or does not read, misses it."""
+        if not self._live:
+            return
+        try:
+            descriptor = os.open(
+                CONSOLE, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC
+            )
+        except OSError:
+            return
+        try:
+            write_all(descriptor, content)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+    def last_line(self, since: int) -> str:
+        """The last line that says something, of what was appended since then; at most 200 characters."""
+        size = self.size
+        start = max(since, size - 4096)
+        text = os.pread(self.descriptor, max(0, size - start), start).decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1][:200] if lines else ""
+
+    def close(self) -> None:
+        """Show the rest, and close it."""
+        self.follow()
+        os.close(self.descriptor)

@@ -1,0 +1,310 @@
+"""The hands of the runner: files, commands and scripts, on the running machine or in a tree.
+
+In a tree (a root other than /) files are written and commands are shown, not run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+
+from csagent.errors import ApplyError, StepFailed
+from csagent.model import NOTHING
+from csagent.state import user_data as records
+from csagent.system import accounts
+from csagent.system.seams import SEARCH_PATH
+from csagent.system.selinux import relabel
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
+    from csagent.user_data.log_file import LogFile
+
+FOLLOW_SECONDS = 0.25  # between two looks at what a script has said
+PASSED_ON = ("LANG", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+OWN_COMMAND_SECONDS = 60.0
+KERNEL = "/proc/sys/kernel/hostname"
+
+
+class Machine:
+    """What one run of user-data acts on.
+
+    Args:
+        system: the machine, or a tree.
+        folder: the directory of the instance, where scripts are stored.
+        instance_id: for scripts that ask for it.
+        metadata: CloudStack's, by its own keys.
+        log: where scripts and commands say what they say.
+    """
+
+    def __init__(
+        self, system: "System", folder: str, instance_id: str, metadata: Mapping[str, str], log: "LogFile"
+    ) -> None:
+        self.system = system
+        self.instance_id = instance_id
+        self.metadata = metadata
+        self.log = log
+        self.named = ""  # the name that a step has given the machine
+        self.keeps_password = ""  # the account whose password is CloudStack's, of this instance
+        self.warnings: List[str] = []  # of the step that is being carried out
+        self.shown_commands: List[str] = []  # in a tree
+        self.end: Callable[[], None] = lambda: None  # records the step as done before the machine goes
+        self.post: Callable[[str, Dict[str, str], int], None] = _no_network
+        self._folder = folder
+        self._limits = resource.getrlimit(resource.RLIMIT_CORE)
+
+    # --- saying ---
+
+    def fail(
+        self, text: str, exit: Optional[int] = None, count: Optional[Tuple[int, int]] = None
+    ) -> NoReturn:
+        """End the step as failed. Raises: StepFailed."""
+        raise StepFailed(text, exit, count)
+
+    def warn(self, text: str) -> None:
+        """The step is done, but somebody should know."""
+        self.warnings.append(text)
+
+    def say(self, text: str) -> None:
+        """Into the log, and so on the console."""
+        self.log.write(text)
+        self.log.follow()
+
+    def console(self, text: str) -> None:
+        """On the console only: it is in no file."""
+        self.log.console(text.encode("utf-8", "backslashreplace"))
+
+    def shown(self, path: str) -> str:
+        """A path as an operator finds it."""
+        return self.system.tree.shown(path)
+
+    def tries(self, work: Callable[[], object]) -> bool:
+        """Whether something could be done."""
+        try:
+            work()
+        except ApplyError:
+            return False
+        return True
+
+    # --- files ---
+
+    def owner(self, user: Optional[str], group: Optional[str]) -> Tuple[int, int]:
+        """(uid, gid) by name; -1 for what is left alone. Raises: StepFailed where there is no such name."""
+        uid, gid = -1, -1
+        if user is not None:
+            try:
+                uid = accounts.find(self.system, user).uid
+            except ApplyError:
+                self.fail(f"there is no account {user[:60]}: nothing was written")
+        if group is not None:
+            found = accounts.group_id(self.system, group)
+            if found is None:
+                self.fail(f"there is no group {group[:60]}: nothing was written")
+            gid = found
+        if not self.system.live and os.geteuid() != 0:
+            return -1, -1  # in a tree of somebody who is not root all is that one's
+        return uid, gid
+
+    def write(self, path: str, content: bytes, mode: int, *, keep: bool = False) -> None:
+        """Replace a file of root's as a whole. Raises: StepFailed."""
+        try:
+            self.system.tree.mkdir(os.path.dirname(path), 0o755)
+            self._replace(path, content, mode, keep=keep)
+        except OSError as error:
+            self.fail(f"cannot write {self.shown(path)}: {error.strerror}")
+        self.relabel(path)
+
+    def _replace(self, path: str, content: bytes, mode: int, *, keep: bool) -> None:
+        try:
+            self.system.tree.write(path, content, mode, keep=keep)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # Container engines mount some files of /etc one by one: they can be written and not replaced.
+            descriptor = self.system.tree.open(path, os.O_WRONLY | os.O_TRUNC)
+            try:
+                os.write(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def remove(self, path: str) -> None:
+        """Take a file away. Raises: StepFailed."""
+        try:
+            self.system.tree.remove(path)
+        except OSError as error:
+            self.fail(f"cannot remove {self.shown(path)}: {error.strerror}")
+
+    def relabel(self, path: str) -> None:
+        """Restore its SELinux context."""
+        relabel(self.system, path)
+
+    def store(self, folder: str, name: str, content: bytes) -> str:
+        """Keep a script below the instance's directory, 0700; its path."""
+        path = f"{self._folder}/{folder}/{name}"
+        try:
+            records.make_folder(self.system, os.path.dirname(path))
+            self.system.tree.write(path, content, 0o700)
+        except OSError as error:
+            self.fail(f"cannot write {self.shown(path)}: {error.strerror}")
+        return path
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory of root's, 0755, where there is none. Raises: StepFailed."""
+        try:
+            self.system.tree.mkdir(path, 0o755)
+        except OSError as error:
+            self.fail(f"cannot make {self.shown(path)}: {error.strerror}")
+
+    # --- commands ---
+
+    def script(self, words: Sequence[str], *, with_id: bool = False) -> None:
+        """Run a script of the document to its end. Raises: StepFailed, with its exit code."""
+        environment = {"INSTANCE_ID": self.instance_id} if with_id else {}
+        since = self.log.size
+        try:
+            code = self._run(words, environment)
+        except OSError as error:
+            hint = ""
+            if error.errno == errno.ENOEXEC:
+                hint = ": its first line must begin with #! and name what runs it"
+            elif error.errno == errno.ENOENT:
+                hint = ": what its first line names is not there"
+            elif error.errno == errno.EACCES:
+                hint = ": is what its first line names a program, and is /var mounted without noexec?"
+            self.fail(f"it could not be run ({error.strerror}){hint}")
+        if code == 127 and not self.log.last_line(since):
+            self.fail("exit 127: a command was not found", code)
+        if code < 0:
+            self.fail(f"it was killed by signal {-code}", 128 - code)
+        if code != 0:
+            self.fail(f"exit {code}", code)
+
+    def command(
+        self, words: Sequence[str], *, environment: Mapping[str, str] = NOTHING, quiet: bool = False
+    ) -> bytes:
+        """Run a command of the system, without a limit in time; what it says goes to the log.
+
+        Args:
+            words: no secret is among them.
+            environment: besides that of scripts.
+            quiet: it is a short one, and what it says is returned and not logged.
+
+        Raises:
+            StepFailed: it ended with another status than 0, or is not installed.
+        """
+        if not self.system.live:
+            self.shown_commands.append(" ".join(words))
+            return b""
+        if quiet:
+            done = self.system.runner.run(words, timeout=OWN_COMMAND_SECONDS)
+            if done.code != 0:
+                said = done.error.decode("utf-8", "replace").strip().splitlines()
+                self.fail(
+                    f"{words[0]} {self._ended(done.code)}{': ' + said[-1][:200] if said else ''}", done.code
+                )
+            return done.output
+        since = self.log.size
+        try:
+            code = self._run(words, {"LC_ALL": "C.UTF-8", **environment})
+        except OSError as error:
+            self.fail(f"{words[0]}: {'not installed' if error.errno == errno.ENOENT else error.strerror}")
+        if code != 0:
+            said_last = self.log.last_line(since)
+            self.fail(f"{words[0]} {self._ended(code)}{': ' + said_last if said_last else ''}", code)
+        return b""
+
+    @staticmethod
+    def _ended(code: Optional[int]) -> str:
+        if code is None:
+            return "could not be run"
+        return f"was killed by signal {-code}" if code < 0 else f"failed with {code}"
+
+    def exit_code(self, words: Sequence[str], timeout: float) -> Optional[int]:
+        """Run a command of the document that decides something; None in a tree, or where it does not end."""
+        if not self.system.live:
+            self.shown_commands.append(" ".join(words))
+            return None
+        return self.system.runner.run(words, timeout=timeout).code
+
+    def _run(self, words: Sequence[str], more: Mapping[str, str]) -> int:
+        """Start a process as scripts are started, and wait for it alone: its children may stay.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        if not self.system.live:
+            self.shown_commands.append(" ".join(words))
+            return 0
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment.update(PATH=SEARCH_PATH, HOME="/root", USER="root", LOGNAME="root", **more)
+
+        def surroundings() -> None:
+            os.umask(0o022)
+            resource.setrlimit(resource.RLIMIT_CORE, self._limits)
+            for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+
+        child = subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=self.log.descriptor,
+            stderr=self.log.descriptor,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=surroundings,  # noqa: PLW1509  there are no threads here
+        )
+        try:
+            while True:
+                try:
+                    return child.wait(FOLLOW_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self.log.follow()
+        except KeyboardInterrupt:
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait()
+            raise
+        finally:
+            self.log.follow()
+
+    def settle(self) -> None:
+        """Wait until udev has seen what was done to devices, where it runs."""
+        if self.system.live and self.system.runner.available("udevadm"):
+            self.system.runner.run(["udevadm", "settle", "--timeout=30"], timeout=OWN_COMMAND_SECONDS)
+
+    # --- the machine itself ---
+
+    def tell_kernel(self, name: str) -> None:
+        """Make this the running kernel's host name. Raises: StepFailed."""
+        import socket
+
+        if socket.gethostname() == name:
+            return
+        try:
+            socket.sethostname(name)
+        except OSError as error:
+            self.fail(f"the kernel refused the host name {name}: {error.strerror}")
+
+    def ending(self, words: Sequence[str], seconds: float = 0.0) -> None:
+        """End or restart the machine, after the step has been recorded as done.
+
+        Args:
+            words: the command.
+            seconds: wait so long for the machine to go; 0: it goes later.
+
+        Raises:
+            StepFailed: it did not.
+        """
+        self.end()
+        self.command(words)
+        if seconds and self.system.live:
+            self.system.clock.sleep(seconds)
+            self.fail("the machine should have gone down by now")
+
+
+def _no_network(_url: str, _fields: Dict[str, str], _tries: int) -> None:
+    raise StepFailed("nothing is sent from here")

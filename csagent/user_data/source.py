@@ -1,0 +1,129 @@
+"""Which document is run, for whom: this instance's own, or one that is given by hand."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Dict, Mapping, NamedTuple, Optional
+
+from csagent.errors import UsageError
+from csagent.model import Secret
+from csagent.state import user_data as records
+from csagent.user_data import facts as known
+from csagent.user_data.facts import NO_INSTANCE, Facts
+
+if TYPE_CHECKING:
+    from csagent.settings import Settings
+    from csagent.system.seams import System
+
+DOCUMENT_LIMIT = 64 << 20  # bytes of a file that is read at all
+KEPT_METADATA = "metadata.json"
+INSTANCE = "/run/csagent/instance.json"
+
+
+class Source(NamedTuple):
+    """A document, what is known about its instance, and where its record is."""
+
+    document: Secret
+    facts: Facts
+    folder: str
+    by_hand: bool
+    name: str  # for a person
+    memory_id: str = NO_INSTANCE  # under which passes remember what they have applied
+
+    @property
+    def sha256(self) -> str:
+        """Which document it is."""
+        import hashlib
+
+        return hashlib.sha256(self.document.reveal()).hexdigest()
+
+
+def given(system: "System", settings: "Settings", document: str, metadata: Optional[str]) -> Source:
+    """A document of the command line.
+
+    Raises:
+        UsageError: a file cannot be read, or the metadata are none.
+    """
+    raw = _file(document, "--document")
+    said: Mapping[str, str] = {}
+    if metadata is not None:
+        said = known.metadata_of(_file(metadata, "--metadata"), f"--metadata {metadata}")
+    facts = known.gather(system, settings, said)
+    facts = facts._replace(names_machine=bool(said.get("local-hostname")))
+    folder = records.folder_of(facts.instance_id, by_hand=True)
+    return Source(Secret(raw), facts, folder, True, document)
+
+
+def own(system: "System", settings: "Settings") -> Optional[Source]:
+    """This instance's own document, as the last pass has kept it; None where there is none.
+
+    Raises:
+        UsageError: it is there and cannot be read.
+    """
+    from csagent.state import applied
+
+    instance, metadata = _published(system)
+    instance = instance or applied.last_instance(system) or NO_INSTANCE
+    path = applied.user_data_path(instance)
+    try:
+        raw = system.tree.read(path, DOCUMENT_LIMIT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        hint = "; this needs root" if os.geteuid() != 0 else ""
+        raise UsageError(f"{system.tree.shown(path)}: {error.strerror}{hint}") from None
+    folder = records.folder_of(instance)
+    if metadata is None:
+        metadata = _kept(system, folder)
+    facts = known.gather(system, settings, {"instance-id": instance, **metadata})
+    return Source(Secret(raw), facts, folder, False, "this instance's user-data", instance)
+
+
+def keep_metadata(system: "System", source: Source) -> None:
+    """For the next boot, at which the document may run before anybody has been asked. Raises: OSError."""
+    import json
+
+    records.make_folder(system, source.folder)
+    text = json.dumps(dict(source.facts.metadata), indent=1).encode() + b"\n"
+    system.tree.write(f"{source.folder}/{KEPT_METADATA}", text, 0o600)
+
+
+def _published(system: "System") -> "tuple[Optional[str], Optional[Dict[str, str]]]":
+    """The instance id and the metadata of the last pass since the machine was started."""
+    document = _json(system, INSTANCE)
+    if document is None:
+        return None, None
+    instance, metadata = document.get("memory_id"), document.get("metadata")
+    if not isinstance(metadata, dict):
+        return None, None
+    return (instance if isinstance(instance, str) and instance else None), _texts(metadata)
+
+
+def _kept(system: "System", folder: str) -> Dict[str, str]:
+    return _texts(_json(system, f"{folder}/{KEPT_METADATA}") or {})
+
+
+def _json(system: "System", path: str) -> "Optional[Dict[str, object]]":
+    from csagent.system import json_limits
+
+    try:
+        document = json_limits.loads(system.tree.read(path, known.METADATA_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _texts(values: Mapping[str, object]) -> Dict[str, str]:
+    return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+def _file(path: str, option: str) -> bytes:
+    try:
+        if path == "-":
+            import sys
+
+            return sys.stdin.buffer.read(DOCUMENT_LIMIT)
+        with open(path, "rb") as stream:
+            return stream.read(DOCUMENT_LIMIT)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None

@@ -1,0 +1,242 @@
+"""A Debian root file system for user-data, and runs in it: csagent's, and real cloud-init's.
+
+A run takes place in an overlay of the tree, in namespaces of its own (mounts, processes, names, network):
+what it writes is the overlay's upper directory, and this machine is not touched. The tree has cloud-init in
+it, so that both engines run in the same one; csagent is this checkout, mounted at /opt/csagent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence
+
+from support.debian_image import (
+    MIRROR,
+    REPOSITORY,
+    _forget_old,
+    _half_made,
+    _key,
+    _locked,
+    cache_directory,
+    run,
+)
+
+INSTANCE = "7c0e5a3e-0000-4000-8000-000000000001"
+METADATA = f"instance-id: {INSTANCE}\nlocal-hostname: vm01\n"
+SETTINGS = "user: debian\ncreate_user: true\n"
+TOOLS = ("mmdebstrap", "unshare", "dpkg-deb", "mount")
+DEADLINE = 300.0
+
+PACKAGES = (
+    *("cloud-init", "openssh-server", "sudo", "locales", "tzdata", "ca-certificates", "passwd", "procps"),
+    *("iproute2", "e2fsprogs", "fdisk", "gdisk", "cloud-guest-utils", "xfsprogs", "keyboard-configuration"),
+    *("python3-yaml", "python3-jinja2", "python3-requests", "python3-netifaces", "python3-pyudev"),
+    *("python3-pycdlib", "libseccomp2", "systemd-sysv"),
+)
+DEBS = (("hello", "2.10-3"), ("tree", "2.1.0-1"), ("csdemo", "1.0-1"), ("csdemo", "2.0-1"))
+
+# A repository of our own: three programs that do nothing, one of them in two versions.
+CUSTOMIZE = r"""
+set -e
+root=$1
+mkdir -p "$root/srv/repo" "$root/var/tmp/build"
+for pair in hello=2.10-3 tree=2.1.0-1 csdemo=1.0-1 csdemo=2.0-1; do
+    name=${pair%=*} version=${pair#*=} build=$root/var/tmp/build/$pair
+    mkdir -p "$build/DEBIAN" "$build/usr/bin"
+    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n' \
+        "$name" "$version" >"$build/DEBIAN/control"
+    printf '#!/bin/sh\necho %s\n' "$name" >"$build/usr/bin/$name"
+    chmod 755 "$build/usr/bin/$name"
+    dpkg-deb --root-owner-group -b "$build" "$root/srv/repo/${name}_${version}_all.deb" >/dev/null
+done
+rm -rf "$root/var/tmp/build"
+cd "$root/srv/repo"
+for deb in *.deb; do
+    dpkg-deb -f "$deb"
+    echo "Filename: ./$deb"
+    echo "Size: $(stat -c %s "$deb")"
+    echo "SHA256: $(sha256sum "$deb" | cut -d' ' -f1)"
+    echo
+done >Packages
+rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
+find "$root/var/lib/apt/lists" -name '*Packages*' -delete
+echo 'deb [trusted=yes] file:/srv/repo ./' >"$root/etc/apt/sources.list"
+rm -f "$root/etc/hostname"
+echo localhost >"$root/etc/hostname"
+chmod 644 "$root/etc/hostname" "$root/etc/apt/sources.list"
+mkdir -p "$root/opt/csagent" "$root/etc/csagent"
+"""
+
+
+def tree(suite: str = "bookworm") -> Path:
+    """The tree, made once and kept in the cache of `support.debian_image`."""
+    cache = cache_directory()
+    with _locked(cache / f"lock-user-data-{suite}"):
+        found = cache / f"user-data-{suite}-{_key([suite, *PACKAGES, CUSTOMIZE], [])}"
+        if not found.exists():
+            _forget_old(cache, f"user-data-{suite}")
+            with _half_made(cache) as new:
+                command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
+                command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
+                command += [f"--customize-hook={CUSTOMIZE}", f"--include={','.join(PACKAGES)}"]
+                run([*command, suite, new / "tree", f"deb {MIRROR} {suite} main"], 1500)
+                (new / "tree").rename(found)
+        os.utime(found)
+    return found
+
+
+# $1 the tree, $2 the scratch directory, $3 the checkout; what stands in $2/in is /root/in inside.
+ENTER = r"""
+set -e
+mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
+cd "$2/root"
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t tmpfs -o mode=0755 tmpfs dev
+mkdir dev/pts dev/shm
+chmod 1777 dev/shm
+for device in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 0666 "dev/${device%:*}" c 1 "${device#*:}"
+done
+: >dev/console
+ln -s /proc/self/fd dev/fd
+mount -t tmpfs -o mode=0755 tmpfs run
+mkdir -p run/sshd run/in opt/csagent
+mount --bind "$3" opt/csagent
+mount -o remount,bind,ro opt/csagent
+mount --bind "$2/in" run/in
+ip link set lo up
+hostname localhost
+set +e
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /bin/sh /run/in/run.sh </dev/null
+code=$?
+cp -r run "$2/run" 2>/dev/null
+cp dev/console "$2/dev-console"
+exit $code
+"""
+
+CSAGENT = r"""
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+cd /
+csagent() {
+    python3 -I -B -c 'import sys
+sys.path.insert(0, "/opt/csagent")
+from csagent.cli.main import entry
+entry()' "$@"
+}
+"""
+
+CLOUD_INIT = r"""
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+cd /
+mkdir -p /var/lib/cloud/seed/nocloud
+chmod go-rwx /var/lib/cloud/seed
+boot() {
+    cp "/run/in/$1" /var/lib/cloud/seed/nocloud/user-data
+    cp /run/in/metadata.yaml /var/lib/cloud/seed/nocloud/meta-data
+    rm -rf /run/cloud-init
+    for stage in "init --local" init "modules --mode=config" "modules --mode=final"; do
+        cloud-init $stage </dev/null
+        echo "$?" >>/run/stages
+    done
+}
+"""
+
+
+class Scratch:
+    """One overlay, in which scripts run one after another; what they leave stays until `close`."""
+
+    def __init__(self, base: Path, directory: Optional[Path] = None) -> None:
+        self.base = base
+        self._own = directory is None
+        self.directory = (
+            Path(tempfile.mkdtemp(prefix="csagent-user-data-")) if directory is None else directory
+        )
+        for name in ("upper", "work", "root", "in"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+
+    def run(
+        self, script: str, files: Mapping[str, bytes], timeout: float = DEADLINE
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run a script inside, with these files in /run/in."""
+        for name, content in {**files, "run.sh": script.encode()}.items():
+            (self.directory / "in" / name).write_bytes(content)
+        for name in ("run", "work"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        (self.directory / "work").mkdir()
+        words: List[str] = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--uts",
+            "--net",
+            "--ipc",
+        ]
+        words += ["sh", "-c", ENTER, "enter", str(self.base), str(self.directory), str(REPOSITORY)]
+        return subprocess.run(words, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+    def csagent(
+        self, document: bytes, *words: str, count: int = 1, metadata: str = METADATA, settings: str = SETTINGS
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """`csagent user-data run` with a document, so many times; the last one's exit code."""
+        told = " ".join(words)
+        lines = [CSAGENT, "mkdir -p /etc/csagent", "cp /run/in/csagent.yaml /etc/csagent/csagent.yaml"]
+        command = "csagent user-data run --document /run/in/user-data --metadata /run/in/metadata.yaml"
+        lines += [f"{command} {told} --json >/run/status.json 2>/run/stderr; code=$?"] * count
+        lines += ["hostname >/run/hostname.final", "cat /run/stderr >&2", "exit $code"]
+        files = {"user-data": document, "metadata.yaml": metadata.encode(), "csagent.yaml": settings.encode()}
+        return self.run("\n".join(lines) + "\n", files)
+
+    def cloud_init(
+        self, documents: Sequence[bytes], metadata: str = METADATA
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """A boot of real cloud-init's four stages with each document."""
+        names = [f"user-data-{number}" for number in range(len(documents))]
+        lines = [CLOUD_INIT, *(f"boot {name}" for name in names), "hostname >/run/hostname.final"]
+        files: Dict[str, bytes] = dict(zip(names, documents))
+        return self.run("\n".join(lines) + "\n", {**files, "metadata.yaml": metadata.encode()})
+
+    # --- what came of it ---
+
+    def text(self, path: str) -> str:
+        """The text of a file as it is inside; "" where there is none."""
+        found = self.path(path)
+        return "" if found is None else found.read_text(errors="replace")
+
+    def path(self, path: str) -> Optional[Path]:
+        """A file as it is inside: what was written, or what the tree has; None where there is none."""
+        import stat
+
+        upper = self.directory / "upper" / path.lstrip("/")
+        parts = Path(path.lstrip("/")).parts
+        for depth in range(1, len(parts) + 1):
+            above = self.directory / "upper" / Path(*parts[:depth])
+            if above.is_symlink() or not above.exists():
+                break
+            if stat.S_ISCHR(above.lstat().st_mode):
+                return None  # a whiteout
+        for found in (upper, self.base / path.lstrip("/")):
+            if found.is_symlink() or found.exists():
+                return found
+        return None
+
+    def told(self, name: str) -> str:
+        """The text of a file that the run has left in /run."""
+        found = self.directory / "run" / name
+        return found.read_text(errors="replace") if found.exists() else ""
+
+    def console(self) -> str:
+        """What stood on the console."""
+        found = self.directory / "dev-console"
+        return found.read_text(errors="replace") if found.exists() else ""
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.directory, ignore_errors=True)

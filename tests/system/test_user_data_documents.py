@@ -1,0 +1,117 @@
+"""30 documents run in a real Debian 12 by csagent, each with the state that it must lead to.
+
+tests/fixtures/user-data: each was run by cloud-init too, of three versions, and leads to the same state
+there, but for what its expected.yaml names.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+import yaml
+from support.requirements import require
+from support.user_data_state import differences, report_differences
+from support.user_data_tree import TOOLS, Scratch, tree
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/user-data"
+NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
+EXIT_CODES = {"done": (0,), "ignored": (0,), "failed": (1, 3), "refused": (1,)}
+
+pytestmark = [pytest.mark.root, pytest.mark.netns]
+
+
+@pytest.fixture(scope="module")
+def debian() -> Path:
+    """A Debian 12 tree."""
+    require(TOOLS, "runs documents in a Debian tree")
+    return tree()
+
+
+@pytest.fixture
+def scratch(debian: Path, tmp_path: Path) -> Iterator[Scratch]:
+    """An overlay of it."""
+    made = Scratch(debian, tmp_path)
+    yield made
+    made.close()
+
+
+def test_there_are_thirty() -> None:
+    """None has been lost on the way."""
+    assert len(NAMES) == 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_document(scratch: Scratch, name: str) -> None:
+    """It leads to its state, and is reported as what it is."""
+    expected = yaml.safe_load((FIXTURES / name / "expected.yaml").read_text("utf-8"))
+    document = (FIXTURES / name / "user-data").read_bytes()
+    done = scratch.csagent(document, count=expected.get("boot", {}).get("count", 1))
+    error = done.stderr.decode(errors="replace")
+    assert "Traceback" not in error
+    report = json.loads(scratch.told("status.json"))
+    log = scratch.text("/var/log/csagent-user-data.log") + scratch.console()
+    wrong = differences(scratch, expected, log)
+    wrong += report_differences(report, expected, json.dumps(report) + error)
+    assert wrong == []
+    assert done.returncode in EXIT_CODES[expected["outcome"]]
+
+
+CUT = b"""\
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="b"
+
+--b
+Content-Type: text/x-shellscript; name="10-cut"
+Content-Disposition: x; filename="10-cut"
+
+#!/bin/sh
+echo cut >> /var/tmp/order
+kill -9 "$PPID"
+sleep 1
+echo late >> /var/tmp/order
+--b
+Content-Type: text/x-shellscript; name="20-next"
+Content-Disposition: x; filename="20-next"
+
+#!/bin/sh
+echo next >> /var/tmp/order
+--b--
+"""
+
+
+def test_a_runner_that_is_killed_in_a_script(scratch: Scratch) -> None:
+    """The script is interrupted, does not run again, and the one behind it does (field/user-data#D8)."""
+    scratch.csagent(CUT)
+    assert scratch.told("status.json") == ""
+    scratch.csagent(CUT)
+    report = json.loads(scratch.told("status.json"))
+    assert [part["outcome"] for part in report["parts"]] == ["interrupted", "done"]
+    assert report["state"] == "interrupted"
+    assert scratch.text("/var/tmp/order").split().count("cut") == 1
+    assert scratch.text("/var/tmp/order").split()[-1] == "next"
+    scratch.csagent(CUT)
+    assert scratch.text("/var/tmp/order").split().count("next") == 1
+
+
+def test_secrets_are_in_files_of_roots_only(scratch: Scratch) -> None:
+    """Document, passwords and rendered texts: not in what everybody may read, nor on the console."""
+    marker = "EXAMPLE-marker"
+    document = f"""#cloud-config
+users:
+  - {{name: eve, plain_text_passwd: {marker}-1, lock_passwd: false}}
+chpasswd: {{list: ["root:{marker}-2"]}}
+write_files: [{{path: /root/secret, permissions: "0600", content: {marker}-3}}]
+runcmd:
+  - "x={marker}-4; ps axe >/root/processes; chmod 600 /root/processes"
+""".encode()
+    done = scratch.csagent(document)
+    assert done.returncode == 0
+    assert marker not in scratch.told("status.json") + scratch.console() + done.stderr.decode()
+    upper = scratch.directory / "upper"
+    for path in (one for one in upper.rglob("*") if one.is_file() and not one.is_symlink()):
+        if marker.encode() in path.read_bytes():
+            assert path.stat().st_mode & 0o077 == 0, path
+    assert marker not in (upper / "root/processes").read_text()

@@ -1,0 +1,277 @@
+"""A change of a NIC: written, looked up, kept or put back, and what a kill at any step comes to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from support.fake_networkd import FakeNetworkd, Killed
+from support.network_nics import MAC, usual
+
+from csagent.apply.network import executor, recovery
+from csagent.apply.network.decide import decide
+from csagent.apply.network.machine import Assigned, Hop
+from csagent.apply.network.renderers import networkd
+from csagent.apply.network.survey import survey
+from csagent.log import nothing
+from csagent.plan import NicOutcome
+from csagent.state import network as state
+
+GOOD = usual()
+CHANGED = usual("10.7.0.22/24")
+BAD = usual("10.7.0.66/24", "10.7.0.77")
+PATH = networkd.path(MAC)
+DHCP = "[Match]\nName=e*\n[Network]\nDHCP=yes\n"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNetworkd:
+    """DHCP is configured and does not answer; the document's gateway does."""
+    made = FakeNetworkd(tmp_path / "root", monkeypatch)
+    (tmp_path / "root/etc/systemd/network").mkdir(parents=True)
+    (tmp_path / "root/etc/systemd/network/80-all.network").write_text(DHCP)
+    made.gateways = {"10.7.0.1"}
+    return made
+
+
+def apply(machine: FakeNetworkd, document: object = GOOD, again: bool = False) -> NicOutcome:
+    """One pass of the network."""
+    system = machine.system
+    begun = recovery.recover(system, nothing)
+    if recovery.waits(begun):
+        assert begun is not None
+        return begun
+    memory = state.load(system)
+    plan = decide(document, survey(system, ()), memory, again=again)  # type: ignore[arg-type]
+    (outcome,) = executor.carry_out(system, plan, memory)
+    return outcome
+
+
+def given(machine: FakeNetworkd) -> Optional[str]:
+    """The address that the kernel has."""
+    return machine.addresses[0].address if machine.addresses else None
+
+
+def test_what_is_in_force_is_not_touched_again(machine: FakeNetworkd) -> None:
+    """The second pass reloads nothing and writes nothing."""
+    assert apply(machine).state == "applied"
+    assert given(machine) == "10.7.0.21/24" and machine.reloads() == 1
+    memory = machine.system.tree.stat(state.APPLIED)
+    assert apply(machine).state == "unchanged"
+    assert machine.reloads() == 1 and machine.system.tree.stat(state.APPLIED) == memory
+    assert not machine.system.tree.exists(state.PENDING)
+
+
+def test_a_bad_gateway_is_put_back_and_not_tried_again(machine: FakeNetworkd) -> None:
+    """Until the document changes, or somebody says so."""
+    apply(machine)
+    failed = apply(machine, BAD)
+    assert failed.state == "failed" and failed.wrong
+    assert failed.reason == "the gateway 10.7.0.77 does not answer; the former state is back"
+    assert given(machine) == "10.7.0.21/24" and "10.7.0.21" in str(machine.file())
+    reloads = machine.reloads()
+    left = apply(machine, BAD)
+    assert left.state == "failed" and "tried before with this document" in left.reason
+    assert machine.reloads() == reloads
+    machine.gateways.add("10.7.0.77")
+    assert apply(machine, BAD, again=True).state == "applied"
+    assert given(machine) == "10.7.0.66/24"
+
+
+def test_another_document_after_a_failure_is_tried(machine: FakeNetworkd) -> None:
+    """What failed stands for itself only."""
+    apply(machine)
+    apply(machine, BAD)
+    assert apply(machine, CHANGED).state == "applied"
+    assert given(machine) == "10.7.0.22/24"
+
+
+def test_what_was_not_better_is_not_put_back(machine: FakeNetworkd) -> None:
+    """The first configuration of a NIC stays, though its gateway is silent, and is looked at again."""
+    machine.gateways.clear()
+    first = apply(machine)
+    assert first.state == "unconfirmed" and first.wrong and "nothing worked before" in first.reason
+    assert given(machine) == "10.7.0.21/24"
+    assert apply(machine).state == "unconfirmed" and machine.reloads() == 1
+    machine.gateways.add("10.7.0.1")
+    assert apply(machine).state == "applied"
+    assert apply(machine).state == "unchanged"
+
+
+def test_a_state_that_somebody_elses_gateway_made_good_comes_back(machine: FakeNetworkd) -> None:
+    """DHCP's router answered before: our file goes again."""
+    machine.addresses = (Assigned("10.9.0.5/24", permanent=False),)
+    machine.hops = (Hop(4, "10.9.0.1", 1024),)
+    machine.gateways = {"10.9.0.1"}
+    assert apply(machine).state == "failed"
+    assert machine.file() is None
+
+
+def test_an_exit_code_of_0_is_not_believed(machine: FakeNetworkd) -> None:
+    """A reload without effect: once more by reconfigure, then it is put back."""
+    apply(machine)
+    machine.deaf = 1
+    assert apply(machine, CHANGED).state == "applied"
+    assert ("networkctl", "reconfigure", "ens3") in machine.commands
+    machine.deaf = 2
+    failed = apply(machine, GOOD)
+    assert failed.state == "failed" and "it does not have 10.7.0.21/24" in failed.reason
+    assert "10.7.0.22" in str(machine.file()) and given(machine) == "10.7.0.22/24"
+
+
+def test_an_address_of_another_machine_is_put_back(
+    machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says dadfailed."""
+    apply(machine)
+    take = machine.take
+
+    def duplicate() -> None:
+        take()
+        machine.addresses = tuple(
+            one._replace(duplicate=one.address.startswith("10.7.0.22")) for one in machine.addresses
+        )
+
+    monkeypatch.setattr(machine, "take", duplicate)
+    failed = apply(machine, CHANGED)
+    assert failed.state == "failed" and "another machine has 10.7.0.22/24" in failed.reason
+    assert given(machine) == "10.7.0.21/24"
+
+
+def test_a_manager_that_fails_is_a_reason(machine: FakeNetworkd) -> None:
+    """Not a traceback; the NIC is left as it was."""
+    machine.fails = True
+    left = apply(machine)
+    assert left.state == "left" and "systemd-networkd does not answer" in left.reason
+    assert machine.file() is None
+
+
+def test_a_manager_that_is_not_up_reads_it_at_its_start(machine: FakeNetworkd) -> None:
+    """At early boot: written, and confirmed by the pass after that."""
+    machine.active = False
+    written = apply(machine)
+    assert (written.state, machine.reloads()) == ("written", 0)
+    machine.active = True
+    machine.take()
+    assert apply(machine).state == "applied" and machine.reloads() == 0
+
+
+@pytest.mark.parametrize("document", [CHANGED, BAD])
+def test_killed_before_the_reload(machine: FakeNetworkd, document: object) -> None:
+    """The next pass ends it: the new configuration where it carries, else the former one."""
+    apply(machine)
+    machine.killed_at = "reload"
+    with pytest.raises(Killed):
+        apply(machine, document)
+    assert machine.system.tree.exists(state.PENDING)
+    machine.killed_at = None
+    ended = recovery.recover(machine.system, nothing)
+    assert ended is not None and not machine.system.tree.exists(state.PENDING)
+    expected = ("applied", "10.7.0.22/24") if document is CHANGED else ("failed", "10.7.0.21/24")
+    assert (ended.state, given(machine)) == expected
+    assert apply(machine, document).state == ("unchanged" if document is CHANGED else "failed")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_killed_while_writing(machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """With the record only, or with the file as well: the former state, then the pass begins anew."""
+    apply(machine)
+    write = executor.change.write
+    done = []
+
+    def writing(*arguments: object) -> None:
+        if len(done) == count:
+            raise Killed
+        done.append(1)
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(executor.change, "write", writing)
+    plan = CHANGED
+    if count == 0:
+        with pytest.raises(Killed):
+            apply(machine, plan)
+    else:
+        machine.killed_at = "reload"
+        with pytest.raises(Killed):
+            apply(machine, plan)
+    monkeypatch.setattr(executor.change, "write", write)
+    machine.killed_at = None
+    assert apply(machine, plan).state in ("applied", "unchanged")
+    assert given(machine) == "10.7.0.22/24"
+    assert not machine.system.tree.exists(state.PENDING)
+
+
+def test_killed_while_it_is_put_back(machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The former state comes back in the next pass."""
+    apply(machine)
+    restored = executor.change.put_back
+
+    def dies(*_arguments: object) -> str:
+        raise Killed
+
+    monkeypatch.setattr(executor.change, "put_back", dies)
+    with pytest.raises(Killed):
+        apply(machine, BAD)
+    assert given(machine) == "10.7.0.66/24"
+    monkeypatch.setattr(executor.change, "put_back", restored)
+    assert apply(machine, BAD).state == "failed"
+    assert given(machine) == "10.7.0.21/24"
+
+
+def test_a_cut_change_waits_for_its_manager(machine: FakeNetworkd) -> None:
+    """Nothing else is begun before it is up."""
+    apply(machine)
+    machine.killed_at = "reload"
+    with pytest.raises(Killed):
+        apply(machine, BAD)
+    machine.killed_at, machine.active = None, False
+    waits = apply(machine, CHANGED)
+    assert waits.state == "written" and "waits for systemd-networkd" in waits.reason
+    machine.active = True
+    assert apply(machine, CHANGED).state == "applied" and given(machine) == "10.7.0.22/24"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"mac": 1}', '{"schema": 1}'])
+def test_a_damaged_record_is_passed_over(machine: FakeNetworkd, text: str) -> None:
+    """It goes, and the machine is looked at as it is."""
+    machine.system.tree.mkdir("/var/lib/csagent/network", 0o700)
+    machine.system.tree.write(state.PENDING, text.encode(), 0o600)
+    assert apply(machine).state == "applied"
+    assert not machine.system.tree.exists(state.PENDING)
+
+
+def test_the_owners_edit_stays(machine: FakeNetworkd) -> None:
+    """A choice made inside the VM is not put back before CloudStack says something else."""
+    apply(machine)
+    edited = str(machine.file()).replace("10.7.0.21", "10.7.0.99")
+    machine.system.tree.write(PATH, edited.encode(), 0o644)
+    left = apply(machine)
+    assert left.state == "left" and "the owner has changed or removed" in left.reason
+    assert machine.file() == edited
+    assert apply(machine, CHANGED).state == "applied"
+
+
+def test_nothing_is_written_where_nothing_can_be_remembered(
+    machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs the change, not the network."""
+    from csagent.errors import ApplyError
+
+    def full(*_arguments: object) -> None:
+        raise ApplyError("cannot remember: No space left on device")
+
+    monkeypatch.setattr(state, "begin", full)
+    failed = apply(machine)
+    assert failed.state == "failed" and "No space left" in failed.reason
+    assert machine.file() is None and machine.reloads() == 0
+
+
+def test_records_hold_no_secret_and_are_roots(machine: FakeNetworkd) -> None:
+    """0600 below a directory of 0700."""
+    apply(machine)
+    status = machine.system.tree.stat(state.APPLIED)
+    assert status is not None and status.st_mode & 0o777 == 0o600
+    text = machine.system.tree.read_text(state.APPLIED)
+    assert text is not None and json.loads(text)["nics"][MAC]["state"] == "applied"

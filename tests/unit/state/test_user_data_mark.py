@@ -1,0 +1,105 @@
+"""The mark that a pass leaves for user-data, and what status makes of it and of what has run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import pytest
+
+from csagent.cli.main import main
+from csagent.errors import CsagentError
+from csagent.state import user_data_mark
+from csagent.state.status_files import user_data, wait_for_user_data
+from csagent.system.seams import System
+
+
+def put(tree: Path, name: str, document: Dict[str, Any]) -> None:
+    (tree / "run/csagent").mkdir(exist_ok=True)
+    (tree / "run/csagent" / name).write_text(json.dumps(document))
+
+
+def ran(tree: Path, sha256: str = "a", **more: Any) -> None:
+    document = {"schema": 1, "state": "done", "parts": [], "sha256": sha256, "by_hand": False, **more}
+    put(tree, "user-data.json", document)
+
+
+def state(tree: Path) -> Optional[str]:
+    found = user_data(str(tree))
+    return None if found is None else found["state"]
+
+
+def test_states(system: System, tree: Path) -> None:
+    """None to run, one that is to come, one that ran, one that has changed since; documents by hand apart."""
+    assert state(tree) is None
+    user_data_mark.leave(system, "a")
+    assert state(tree) == "waiting"
+    ran(tree, by_hand=True)
+    assert state(tree) == "waiting"
+    ran(tree)
+    assert state(tree) == "done"
+    user_data_mark.leave(system, "b")
+    assert state(tree) == "changed"
+    user_data_mark.leave(system, "")
+    assert state(tree) == "done"
+    assert not (tree / "run/csagent/user-data-ready").exists()
+
+
+def test_a_run_that_cannot_be_marked_costs_no_pass(system: System, tree: Path) -> None:
+    """Something in the way of /run/csagent."""
+    (tree / "run/csagent").write_text("")
+    user_data_mark.leave(system, "a")
+    user_data_mark.leave(system, "")
+
+
+def test_waiting_for_a_stage(system: System, tree: Path) -> None:
+    """Nothing to run: at once. Else until that stage has ended, or the time is up."""
+    assert wait_for_user_data(str(tree), 0.0, final=True) is None
+    user_data_mark.leave(system, "a")
+    with pytest.raises(CsagentError, match="the early stage of user-data has not ended within 0 s"):
+        wait_for_user_data(str(tree), 0.0, final=False)
+    ran(tree, stages={"early": "ended", "final": "waiting"})
+    assert wait_for_user_data(str(tree), 0.0, final=False) is not None
+    with pytest.raises(CsagentError, match="the final stage"):
+        wait_for_user_data(str(tree), 0.0, final=True)
+    ran(tree, stages={"early": "ended", "final": "ended"})
+    assert wait_for_user_data(str(tree), 0.0, final=True) is not None
+
+
+def test_status_shows_it(system: System, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Per part and key, with the reason, in words and as JSON; with hostile content on one line."""
+    put(tree, "status.json", {"schema": 1, "source_found": True, "data": {}, "places": []})
+    part = {
+        "name": "part-001\x1b[31m",
+        "kind": "cloud-config",
+        "template": True,
+        "outcome": "failed",
+        "exit": 3,
+        "keys": {"runcmd": "failed, exit 3", "users": "done"},
+        "reasons": {"runcmd": "exit 3"},
+        "problems": [{"line": 4, "key": None, "text": "x", "severity": "error"}],
+        "warnings": ["line 2: y"],
+    }
+    ran(tree, state="interrupted", parts=[part, 5])
+    assert main(["--root", str(tree), "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["user_data"]["parts"][0]["exit"] == 3
+    assert main(["--root", str(tree), "status"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "user-data run: interrupted",
+        "(template of a cloud-config): failed, exit 3",
+        "runcmd: failed, exit 3: exit 3",
+        "line 4: x",
+        "warning: line 2: y",
+        "what was cut short does not run again by itself",
+    ):
+        assert text in shown
+    assert "\x1b" not in shown
+    assert "users" not in shown
+
+
+def test_user_data_needs_wait(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`status --user-data` alone would say nothing."""
+    assert main(["--root", str(tree), "status", "--user-data"]) == 2
+    assert "--user-data goes with --wait" in capsys.readouterr().err

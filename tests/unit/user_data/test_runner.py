@@ -1,0 +1,246 @@
+"""Carrying a plan out, once: what runs again, what was cut short, what has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, List, Optional
+
+import pytest
+
+from csagent.errors import ApplyError
+from csagent.model import Secret
+from csagent.state import user_data as records
+from csagent.system.seams import System
+from csagent.user_data import reading, runner
+from csagent.user_data.facts import Facts
+from csagent.user_data.source import Source
+
+FACTS = Facts(instance_id="i-2-3-VM", user="root")
+DOCUMENT = b"""\
+#cloud-config
+bootcmd: [echo marker-EXAMPLE]
+write_files:
+  - {path: /etc/one, content: EXAMPLE-marker, append: true}
+  - {path: /etc/two, content: EXAMPLE-marker, append: true, defer: true}
+"""
+
+
+class Cut(BaseException):
+    """The power goes."""
+
+
+def source(document: bytes = DOCUMENT, facts: Facts = FACTS) -> Source:
+    return Source(Secret(document), facts, records.folder_of(facts.instance_id), False, "test")
+
+
+def run(system: System, document: bytes = DOCUMENT, stage: Optional[str] = None, **more: Any) -> runner.Ran:
+    chosen = source(document)
+    plan = reading.read(system, document, FACTS)
+    return runner.Runner(system, chosen, plan).run(stage, **more)
+
+
+def states(ran: runner.Ran) -> List[str]:
+    return [f"{key} {state}" for key, state in ran.status["parts"][0]["keys"].items()]
+
+
+def test_each_step_once(system: System, tree: Path) -> None:
+    """The second run finds nothing to do; what is run at each boot waits for the next one."""
+    first = run(system)
+    assert (first.exit_code, first.status["state"]) == (0, "shown")
+    second = run(system)
+    assert (second.done, second.failed, second.exit_code) == (0, 0, 0)
+    assert (tree / "etc/one").read_text() == "EXAMPLE-marker"
+    assert (tree / "etc/two").read_text() == "EXAMPLE-marker"
+
+
+def test_stages(system: System, tree: Path) -> None:
+    """The early one leaves the final one's; the final one takes what the early one has not begun."""
+    ran = run(system, stage="early")
+    assert (tree / "etc/one").exists()
+    assert not (tree / "etc/two").exists()
+    assert ran.status["state"] == "waiting"
+    run(system, stage="final")
+    assert (tree / "etc/two").exists()
+
+
+def test_the_final_stage_alone_does_both(system: System, tree: Path) -> None:
+    """Where the early unit did not run."""
+    run(system, stage="final")
+    assert (tree / "etc/one").exists()
+
+
+def test_a_changed_document(system: System, tree: Path) -> None:
+    """Is said to be changed and not run, but for what runs at each boot; --again runs it."""
+    run(system)
+    other = DOCUMENT.replace(b"/etc/one", b"/etc/three")
+    ran = run(system, other)
+    assert ran.changed
+    assert ran.status["state"] == "changed"
+    assert not (tree / "etc/three").exists()
+    assert run(system, other, again=True).status["state"] == "shown"
+    assert (tree / "etc/three").exists()
+    assert (tree / "etc/two").read_text() == "EXAMPLE-marker" * 2
+
+
+def test_a_new_instance_runs_all_of_it(system: System, tree: Path) -> None:
+    """On top of what the old one has left (field/user-data#U67)."""
+    run(system)
+    facts = FACTS._replace(instance_id="i-2-4-VM")
+    plan = reading.read(system, DOCUMENT, facts)
+    runner.Runner(system, source(facts=facts), plan).run()
+    assert (tree / "etc/one").read_text() == "EXAMPLE-marker" * 2
+
+
+def appends(system: System, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Let the power go before the record's entry of that number."""
+    whole = records.Record._append
+    count = [0]
+
+    def append(self: records.Record, entry: Any) -> None:
+        count[0] += 1
+        if count[0] == limit:
+            raise Cut
+        whole(self, entry)
+
+    monkeypatch.setattr(records.Record, "_append", append)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_cut_short_at_each_entry_of_the_record(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Nothing runs twice; what began and did not end is interrupted; what is behind it runs."""
+    with monkeypatch.context() as patch:
+        appends(system, patch, number)
+        with pytest.raises(Cut):
+            run(system)
+    ran = run(system)
+    found = states(ran)
+    for name in ("one", "two"):
+        text = (tree / "etc" / name).read_text() if (tree / "etc" / name).exists() else ""
+        assert text in ("", "EXAMPLE-marker")
+    written = [(tree / "etc" / name).exists() for name in ("one", "two")]
+    began = number in (3, 5, 7)  # the entries are: document, then begun and ended of each step
+    assert ("write_files interrupted" in found) == (number in (5, 7))
+    assert ran.status["state"] == ("interrupted" if began else "shown")
+    assert all(written)
+    assert run(system).done == 0
+
+
+def test_a_torn_line_is_passed_over(system: System) -> None:
+    """A power cut in the middle of a write: what stands before it counts, and what is written behind it."""
+    record = records.Record(system, "/var/lib/csagent/user-data/x")
+    record.start("abc")
+    record.begin("a")
+    path = system.tree.shown("/var/lib/csagent/user-data/x/record")
+    with open(path, "ab") as stream:
+        stream.write(b'\n{"step": "a", "state": "do')
+    again = records.Record(system, "/var/lib/csagent/user-data/x")
+    assert again.steps["a"].state == records.BEGUN
+    again.begin("b")
+    again.end("b", records.StepState(records.DONE, warnings=("w",), count=(1, 3)))
+    third = records.Record(system, "/var/lib/csagent/user-data/x")
+    assert (third.document, third.steps["a"].state) == ("abc", records.BEGUN)
+    assert (third.steps["b"].state, third.steps["b"].warnings, third.steps["b"].count) == (
+        records.DONE,
+        ("w",),
+        (1, 3),
+    )
+
+
+def test_the_record_is_roots(system: System, tree: Path) -> None:
+    """Mode 0600 in directories of 0700; scripts 0700; nothing of the document in what is published."""
+    run(system)
+    folder = tree / "var/lib/csagent/user-data"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for path in folder.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert (tree / "var/log/csagent-user-data.log").stat().st_mode & 0o777 == 0o640
+    published = (tree / "run/csagent/user-data.json").read_text()
+    assert "marker" not in published
+    assert json.loads(published)["state"] == "shown"
+
+
+def test_nothing_starts_where_nothing_can_be_recorded(system: System, tree: Path) -> None:
+    """A step that could not be remembered could run twice."""
+    (tree / "var/lib").mkdir()
+    (tree / "var/lib/csagent").write_text("in the way")
+    with pytest.raises(ApplyError):
+        run(system)
+    assert not (tree / "etc/one").exists()
+
+
+def test_a_failing_step_does_not_stop_the_next(system: System, tree: Path) -> None:
+    """Exit code 3, and each with its reason."""
+    (tree / "etc/dir").mkdir()
+    ran = run(
+        system,
+        b"#cloud-config\nwrite_files:\n  - {path: /etc/dir}\n  - {path: /etc/b, owner: nobody-here}\n"
+        b"  - {path: /etc/c}\n",
+    )
+    assert (ran.exit_code, ran.status["state"]) == (3, "failed")
+    assert states(ran) == ["write_files failed, 2 of 3"]
+    reasons = ran.status["parts"][0]["reasons"]["write_files"]
+    assert "Is a directory" in reasons
+    assert "there is no account nobody-here" in reasons
+    assert (tree / "etc/c").exists()
+    assert not (tree / "etc/b").exists()
+
+
+def test_all_failed(system: System, tree: Path) -> None:
+    """Exit code 1."""
+    (tree / "etc/dir").mkdir()
+    assert run(system, b"#cloud-config\nwrite_files: [{path: /etc/dir}]\n").exit_code == 1
+    assert run(system, b"#cloud-config\n- a\n", again=True).exit_code == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_the_log_is_there_for_adm(system: System, tree: Path) -> None:
+    """0640, also where it was there with another mode (CVE-2021-3429)."""
+    (tree / "var/log").mkdir()
+    (tree / "var/log/csagent-user-data.log").write_text("before\n")
+    (tree / "var/log/csagent-user-data.log").chmod(0o666)
+    (tree / "etc/group").write_text("root:x:0:\nadm:x:4:\n")
+    run(system)
+    status = (tree / "var/log/csagent-user-data.log").stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (0o640, 4)
+
+
+ONCE = b"""\
+MIME-Version: 1.0
+Content-Type: text/x-shellscript-per-once
+
+#!/bin/sh
+"""
+
+
+def test_once_for_a_machine(system: System) -> None:
+    """Another instance on the same disk finds it done, and is told so; --again runs it."""
+    first = run(system, ONCE)
+    assert first.status["parts"][0]["outcome"] == "shown"
+    facts = FACTS._replace(instance_id="i-2-4-VM")
+    plan = reading.read(system, ONCE, facts)
+    other = source(ONCE, facts)
+    ran = runner.Runner(system, other, plan).run()
+    assert (ran.done, ran.status["parts"][0]["outcome"]) == (0, "done")
+    assert runner.Runner(system, other, plan).run(again=True).done == 1
+
+
+def test_what_was_half_written_is_cleared_up(system: System, tree: Path) -> None:
+    """The temporary file of a step that was cut short; what lies elsewhere stays."""
+    run(system)
+    record = records.Record(system, records.folder_of(FACTS.instance_id))
+    step = next(step for step in record.steps if step.startswith("write_files/1"))
+    record.begin(step)
+    for name in (
+        "etc/.one.csagent-new",
+        "etc/.shadow.csagent-new",
+        "root/.x.csagent-new",
+        "etc/one.csagent-new",
+    ):
+        (tree / name).write_text("EXAMPLE")
+    run(system)
+    left = sorted(str(path.relative_to(tree)) for path in tree.rglob("*csagent-new"))
+    assert left == ["etc/one.csagent-new", "root/.x.csagent-new"]
