@@ -13,7 +13,6 @@ from typing import Any, Dict, List
 import pytest
 
 from csagent.lab import drive as lab
-from csagent.sandbox import jail
 from csagent.sources.drive import device
 
 ROOT = Path(device.__file__).parents[3]
@@ -40,12 +39,8 @@ def work(opened, say):
     reading, place = device.read(opened)
     return {"outcome": place.outcome, "detail": place.detail, "reading": reading is not None}
 
-def used():
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
 for path in sys.argv[1:]:
-    before = used()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         who = jail.unprivileged()
         job = jail.Job("drive", system, lambda: prepare(path), work, jail.DRIVE, who)
@@ -54,7 +49,9 @@ for path in sys.argv[1:]:
         said = {"outcome": "timeout", "detail": str(error), "reading": False}
     except JailError as error:
         said = {"outcome": "killed", "detail": str(error), "reading": False}
-    print(json.dumps({**said, "processor": used() - before}))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({**said, "processor": processor}))
 """.replace("SECONDS", str(SECONDS))
 
 
@@ -85,11 +82,11 @@ def test_a_good_drive_is_read_within_the_limits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
 def test_a_hostile_image_costs_one_child_and_a_few_seconds(path: Path) -> None:
-    """It ends with a reason, or with the child: never with a traceback, and within the processor time."""
+    """It ends with a reason, or with the child: with no traceback, and in few seconds of a processor."""
     (said,) = read_jailed(path)
     assert said["outcome"] in OUTCOMES | {"killed", "timeout"}
     assert said["detail"] and "\n" not in said["detail"]
-    assert said["processor"] < jail.DRIVE.cpu + 2  # and its libraries
+    assert said["processor"] < 5
 
 
 def test_the_hostile_images_are_there() -> None:

@@ -274,23 +274,6 @@ def test_what_a_child_says_costs_its_parent_little(kind: str) -> None:
     assert "bomb: " in said and int(peak) <= 100 * 1024 and float(seconds) < 5.0, done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's children become somebody else")
-@pytest.mark.parametrize(
-    ("uid", "shell", "used"), [(104, "/usr/sbin/nologin", True), (1500, "/bin/bash", False)]
-)
-def test_a_persons_account_is_not_borrowed(
-    monkeypatch: pytest.MonkeyPatch, uid: int, shell: str, used: bool
-) -> None:
-    """A person who happens to be called csagent does not become the parsers' user; `discover` says so."""
-    entries = {
-        "csagent": pwd.struct_passwd(("csagent", "x", uid, uid, "", "/", shell)),
-        "nobody": pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", shell)),
-    }
-    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
-    assert jail.unprivileged() == (jail.Identity(uid, uid) if used else jail.Identity(65534, 65534))
-    assert ("is not used" in jail.note_on_account()) is not used
-
-
 def test_its_time_begins_when_it_is_ready() -> None:
     """Slow libraries do not count: only the work has the time-out."""
     assert run(lambda: "done", timeout=0.3, prepare=lambda: time.sleep(0.6)) == "done"
@@ -312,3 +295,20 @@ def test_it_knows_how_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(said(child)) == [{"done": child.result()}]
     assert child.ready and 2.0 < child.result() <= 30.0 and child.slowness > 2.0
     assert system.clock.slowness == 1.0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's children become somebody else")
+@pytest.mark.parametrize(
+    ("uid", "shell", "used"), [(104, "/usr/sbin/nologin", True), (1500, "/bin/bash", False)]
+)
+def test_a_persons_account_is_not_borrowed(
+    monkeypatch: pytest.MonkeyPatch, uid: int, shell: str, used: bool
+) -> None:
+    """A person who happens to be called csagent does not become the parsers' user; `discover` says so."""
+    entries = {
+        "csagent": pwd.struct_passwd(("csagent", "x", uid, uid, "", "/", shell)),
+        "nobody": pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", shell)),
+    }
+    monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
+    assert jail.unprivileged() == (jail.Identity(uid, uid) if used else jail.Identity(65534, 65534))
+    assert ("is not used" in jail.note_on_account()) is not used
