@@ -54,7 +54,8 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         known = recall(system, settings, observed)
         plan = _decide(system, observed.observation, known, settings, force_password=options.force_password)
         previous = published.previous(system)
-        executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous)
+        same = same_machine(observed) if observed.observation.source_found else ()
+        executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous, same)
         outcomes = executor.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
         finished = system.clock.now()
@@ -76,6 +77,13 @@ def instance_of(system: "System", observed: Observed) -> Optional[str]:
     return applied.last_instance(system)
 
 
+def same_machine(observed: Observed) -> Tuple[str, ...]:
+    """Every id that DMI, where it is CloudStack's, or a drive shows to be this machine's."""
+    platform = observed.found.platform
+    by_dmi = (platform.uuid.lower(),) if platform.cloudstack and platform.uuid else ()
+    return tuple(dict.fromkeys((*by_dmi, *observed.observation.drive_ids)))
+
+
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":
     """What was applied for this instance before, old guest scripts' markers included."""
     from csagent.state import applied
@@ -85,7 +93,7 @@ def recall(system: "System", settings: "Settings", observed: Observed) -> "Memor
         home: Optional[str] = accounts.find(system, settings.user).home
     except ApplyError:
         home = None
-    return applied.load(system, instance_of(system, observed), home)
+    return applied.load(system, instance_of(system, observed), home, same_machine(observed))
 
 
 def make_plan(

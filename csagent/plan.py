@@ -42,6 +42,26 @@ class SetHostname(NamedTuple):
         return True
 
 
+class FinishHostname(NamedTuple):
+    """What failed beside the name in an earlier pass, tried again alone (`csagent.apply.hostname`).
+
+    `todo`: by part, what was found there when it failed; where something else stands by now, its owner has
+    been there, and it stays.
+    """
+
+    datum: str
+    reason: str
+    source: str = ""
+    name: str = ""
+    domain: Optional[str] = None
+    todo: Mapping[str, str] = NOTHING
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return True
+
+
 class WriteKeys(NamedTuple):
     """Make these lines the ones we own in the user's authorized_keys. `previous` were ours until now.
 
@@ -58,6 +78,22 @@ class WriteKeys(NamedTuple):
     former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
     adopt: bool = False
     only_add: bool = False
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return True
+
+
+class RevokeFormer(NamedTuple):
+    """The keys are written; what failed is to take them from the accounts that had them before."""
+
+    datum: str
+    reason: str
+    source: str = ""
+    users: Tuple[str, ...] = ()
+    keys: Tuple[str, ...] = ()
+    adopt: bool = False
     wrong: bool = False
 
     @property
@@ -113,7 +149,9 @@ class KeepUserData(NamedTuple):
         return True
 
 
-Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData]
+Action = Union[
+    Leave, SetHostname, FinishHostname, WriteKeys, RevokeFormer, SetPassword, Acknowledge, KeepUserData
+]
 """One thing to do, or to leave alone.
 
 Each has the `datum` (one of DATA) that it is about, a `reason` in one line, the `source` that the value came
@@ -125,11 +163,13 @@ as a refusal that is not an expected one, or a value that was not read whole, wh
 class Plan(NamedTuple):
     """Exactly one action for each datum.
 
-    `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
+    `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid;
+    `forgotten_by` the password servers that say that nothing is waiting: they have forgotten the newest.
     """
 
     actions: Tuple[Action, ...] = ()
     passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    forgotten_by: Tuple[Endpoint, ...] = ()
 
     @property
     def changes(self) -> bool:

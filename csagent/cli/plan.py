@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any, Dict, List
 from csagent.apply import hostname, ssh_keys
 from csagent.console import Console, shorten
 from csagent.errors import ApplyError
-from csagent.plan import Acknowledge, Action, KeepUserData, Leave, Plan, SetHostname, SetPassword, WriteKeys
+from csagent.plan import (
+    Acknowledge,
+    Action,
+    FinishHostname,
+    KeepUserData,
+    Leave,
+    Plan,
+    RevokeFormer,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
 from csagent.system import accounts
 
 if TYPE_CHECKING:
@@ -20,6 +31,8 @@ def verb(action: Action) -> str:
         return action.state
     if isinstance(action, Acknowledge):
         return "acknowledge" if action.endpoints else "unchanged"
+    if isinstance(action, (FinishHostname, RevokeFormer)):
+        return "finish"
     return {"hostname": "set", "ssh_keys": "write", "password": "set", "user_data": "keep"}[action.datum]
 
 

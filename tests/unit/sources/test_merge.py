@@ -142,3 +142,14 @@ def test_refusals_carry_the_datum_they_concern() -> None:
     """Refusals of the readers are told under the name of the datum."""
     reading = replace(router(), refusals=(Refusal("public-keys", "p", "cut"), Refusal("tier", "p", "HTML")))
     assert [one.datum for one in merge([reading], [], NO_DMI, BOTH).refusals] == ["ssh_keys", "tier"]
+
+
+def test_what_a_drive_calls_this_vm_is_this_machine() -> None:
+    """Its ids, by which memory may know the machine; a router's word for it is none."""
+    seen = merge(
+        [router("i-2-3-VM"), drive(INSTANCE, metadata={"vm-id": "i-2-4-VM"}), drive(OTHER, "drive /dev/sr2")],
+        [],
+        DMI,
+        BOTH,
+    )
+    assert seen.drive_ids == (INSTANCE, "i-2-4-VM")
