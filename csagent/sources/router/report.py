@@ -10,6 +10,11 @@ from csagent.sources.router.metadata import MetadataTree
 from csagent.sources.router.probe import Probe
 from csagent.sources.router.search import CANDIDATES_LIMIT, Search
 
+BROKEN = (
+    "the router answers HTTP 500 to everything below /latest, for all of its VMs, as where a user-data "
+    "variable of any of them has a blank in its name; read from this VM's own directory beside it"
+)
+
 
 def places(search: Search, chosen: Optional[Probe], tree: Optional[MetadataTree]) -> Tuple[Place, ...]:
     """One place per candidate, those that were left out included.
@@ -29,8 +34,9 @@ def _place(probe: Probe, chosen: Optional[Probe], tree: Optional[MetadataTree]) 
     if probe is chosen and tree is not None:
         size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
         partly = "" if tree.complete else "; some of it could not be read, and is asked for again"
-        outcome = "ok" if tree.complete else "partial"
-        return probe.report(f"{len(tree.metadata)} metadata keys{size}{partly}", outcome)
+        outcome = "ok" if tree.complete and not probe.own else "partial"
+        broken = f"; {BROKEN}" if probe.own else ""
+        return probe.report(f"{len(tree.metadata)} metadata keys{size}{partly}{broken}", outcome)
     if probe.instance_id is not None and chosen is not None:
         if probe.instance_id == chosen.instance_id:
             return probe.report(f"the same VM as at {chosen.place}, which ranks higher")
