@@ -82,7 +82,7 @@ class _RouterRead:
             raise AssertionError("a candidate is believed only after it answered")
         reader = MetadataReader(http.get, chosen.place, self._deadline, self._clock, loaded=chosen.loaded)
         listing = chosen.listing(min(LISTING_SECONDS, self._deadline - self._clock.monotonic()))
-        tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy)
+        tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy, own=chosen.own)
         chosen.close()  # while the password is waited for, others may need the connections
         if self._progress is not None and settled.empty():
             self._progress(self._answer(chosen, tree, PasswordOffer(reason="no answer so far")))
