@@ -64,7 +64,8 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
             network=network,
         )
         previous = published.previous(system)
-        executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous)
+        same = same_machine(observed) if observed.observation.source_found else ()
+        executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous, same)
         outcomes = executor.carry_out(plan)
         code = exit_code(observed.observation, outcomes)
         finished = system.clock.now()
@@ -98,6 +99,13 @@ def instance_of(system: "System", observed: Observed) -> Optional[str]:
     return last
 
 
+def same_machine(observed: Observed) -> Tuple[str, ...]:
+    """Every id that DMI, where it is CloudStack's, or a drive shows to be this machine's."""
+    platform = observed.found.platform
+    by_dmi = (platform.uuid.lower(),) if platform.cloudstack and platform.uuid else ()
+    return tuple(dict.fromkeys((*by_dmi, *observed.observation.drive_ids)))
+
+
 def recall(system: "System", settings: "Settings", observed: Observed) -> "Memory":
     """What was applied for this instance before, old guest scripts' markers included."""
     from csagent.state import applied
@@ -107,7 +115,7 @@ def recall(system: "System", settings: "Settings", observed: Observed) -> "Memor
         home: Optional[str] = accounts.find(system, settings.user).home
     except ApplyError:
         home = None
-    return applied.load(system, instance_of(system, observed), home)
+    return applied.load(system, instance_of(system, observed), home, same_machine(observed))
 
 
 def make_plan(
@@ -171,7 +179,7 @@ def _decide(
 
     # Where there is no cloud-init, that costs one stat.
     other = _other_owner(system, known, settings) if system.tree.exists(CLOUD_INIT) else OtherOwner()
-    named = user_data_mark.name_given(system, known.instance_id)
+    named = user_data_mark.name_given(system, known.moved_from or known.instance_id)
     plan = decide(
         observation,
         known,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from csagent.model import Observation, Refusal
 from csagent.plan import (
+    HOSTS,
     Acknowledge,
     Action,
+    FinishHostname,
     KeepUserData,
     Leave,
     OtherOwner,
     Plan,
+    RevokeFormer,
     SetHostname,
     SetPassword,
     WriteKeys,
@@ -31,6 +34,7 @@ _OLD_NEWS = (
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 NO_OTHER = OtherOwner()
 KEPT_FOR = "csagent user-data run carries it out"
+AGAIN = "what failed before is tried again: "
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
 
@@ -64,7 +68,13 @@ def decide(
         _network(observation, settings, network),
     )
     actions = tuple(_unless_left(action, other) for action in actions)
-    return Plan(actions, _passed_over(observation, memory, actions), _run(observation, settings, other))
+    offer = observation.password
+    return Plan(
+        actions,
+        _passed_over(observation, memory, actions),
+        offer.endpoints if offer.state == "none" else (),
+        _run(observation, settings, other),
+    )
 
 
 def _run(observation: Observation, settings: "Settings", other: OtherOwner) -> str:
@@ -142,10 +152,15 @@ def _hostname(observation: Observation, memory: "Memory", settings: "Settings", 
     if named:
         return Leave("hostname", f"{named}: user-data has named this machine, and that stays", source)
     if name == memory.hostname:
-        if observation.domain and memory.domain is None and "." not in name:
-            reason = f"{name} was applied before; the domain {observation.domain} has come since"
-            return SetHostname(
-                "hostname", reason, source, name, observation.domain, wrong=bool(doubt), only_domain=True
+        todo = memory.hostname_todo
+        why = f"{AGAIN}{', '.join(todo)}"
+        if observation.domain and memory.domain is None and "." not in name and HOSTS not in todo:
+            why = f"the domain {observation.domain} has come since" + (f"; {why}" if todo else "")
+            todo = {**todo, HOSTS: name}
+        if todo:
+            reason = _doubted(f"{name} was applied before; {why}", doubt)
+            return FinishHostname(
+                "hostname", reason, source, name, observation.domain, todo, wrong=bool(doubt)
             )
         reason = f"{name} was applied before; a name given inside the VM stays"
         return Leave("hostname", _doubted(reason, doubt), source, wrong=bool(doubt))
@@ -190,6 +205,10 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", 
                 "ssh_keys", reason, source, settings.user, keys, keys, None, True, wrong, wrong=wrong
             )
         reason = f"{_count(keys)} for {settings.user} written before, unchanged"
+        if memory.former_users:
+            users = memory.former_users
+            reason = _doubted(f"{reason}; {AGAIN}to take them from {', '.join(users)}", doubt)
+            return RevokeFormer("ssh_keys", reason, source, users, keys, adopt, wrong)
         return Leave("ssh_keys", _doubted(reason, doubt), source, wrong=wrong)
     if _is_old_news("ssh_keys", keys, observation, memory, settings):
         return Leave("ssh_keys", _OLD_NEWS.format("these keys", "what it said"), source)
@@ -238,13 +257,17 @@ def _password(
         reason = "set because --force-password says so"
         return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
     age = memory.age_of(value)
+    if age == "newest" and memory.is_forgotten_by(endpoints):
+        reason = "the newest password is offered again by a server that had forgotten it: a new reset"
+        return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
     if age == "newest":
         told = "acknowledge again, do not set" if endpoints else "do not set"
         return Acknowledge("password", f"already applied: {told}", source, value, endpoints, outranked)
     if age == "older":
         reason = f"a stale copy: an older password than the one applied last; not set ({OVERRIDE})"
         return Leave("password", reason, source, state="refused")
-    if not memory.passwords and memory.set_by_script(value):
+    # A drive offers its password for as long as it is attached; a router's is one that nobody has taken.
+    if not endpoints and not memory.passwords and memory.set_by_script(value):
         reason = "already applied by an older guest script (its MD5 marker says so): do not set"
         return Acknowledge("password", reason, source, value, endpoints, outranked, remember=True)
     reason = (

@@ -5,6 +5,7 @@ CsagentError                 one line for the operator, with the exit code it le
 │   └── SettingsError        a settings file says something we do not understand   (2)
 ├── SourceNotFound           no CloudStack source answered                         (4)
 ├── ProbeError               one place gave nothing: recorded, never fatal
+│   ├── ServerFault          the server itself failed (HTTP 500)
 │   ├── Absent               the place is there, the thing asked for is not
 │   ├── Refused              somebody said no: a TCP reset, a 403
 │   ├── TimedOut             nobody said anything in time
@@ -75,6 +76,10 @@ class ProbeError(CsagentError):
     outcome = "failed"
     answered = False
     temporary = True
+
+
+class ServerFault(ProbeError):
+    """The server failed at every request of a kind, whatever was asked for."""
 
 
 class Absent(ProbeError):

@@ -90,6 +90,7 @@ class Lease(NamedTuple):
     next_server: Optional[str] = None
     expires: Optional[float] = None  # None: never, or not recorded in absolute time
     path: str = ""  # the file, or the command line, that said so
+    given_up: bool = False  # at `expires`, where that has come
 
 
 class Rejected(NamedTuple):
@@ -200,7 +201,7 @@ class PasswordOffer(NamedTuple):
     value: Optional[Secret] = None
     place: str = ""
     reason: str = ""
-    endpoints: Tuple[Endpoint, ...] = ()  # that offered it, to be told that it is set; empty for a drive
+    endpoints: Tuple[Endpoint, ...] = ()  # that said so; who offered it is told that it is set
 
 
 class Refusal(NamedTuple):
@@ -260,6 +261,7 @@ class Observation(NamedTuple):
     outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
     # By datum, what the places behind the one in `provenance` say of it; what none of them gave is missing.
     others: Mapping[str, Tuple[Any, ...]] = NOTHING
+    drive_ids: Tuple[str, ...] = ()  # every id of this machine that a drive of its own gives
     doubts: Mapping[str, str] = NOTHING  # by datum, why its value is not whole
     source_found: bool = False  # at least one place was believed
     complete: bool = True

@@ -12,6 +12,9 @@ from csagent.model import NOTHING, Endpoint, Observed, Secret, UserData
 DATA = ("hostname", "ssh_keys", "password", "user_data", "network")
 """What a pass decides about, in the order in which it is done and shown."""
 
+HOSTS = "/etc/hosts"
+"""The part of a host name that a domain completes (`FinishHostname`)."""
+
 
 class Leave(NamedTuple):
     """Nothing is done: unchanged, absent, unknown, off or refused."""
@@ -28,10 +31,7 @@ class Leave(NamedTuple):
 
 
 class SetHostname(NamedTuple):
-    """Make this the machine's name; `domain` completes it in /etc/hosts.
-
-    `only_domain`: the name was applied before; the domain has come since.
-    """
+    """Make this the machine's name; `domain` completes it in /etc/hosts."""
 
     datum: str
     reason: str
@@ -39,7 +39,26 @@ class SetHostname(NamedTuple):
     name: str = ""
     domain: Optional[str] = None
     wrong: bool = False
-    only_domain: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return True
+
+
+class FinishHostname(NamedTuple):
+    """What failed beside the name in an earlier pass, or lacks a domain that has come since.
+
+    `todo`: by part, what was found there then (`csagent.apply.hostname.finish`); where something else stands
+    by now, its owner has been there, and it stays.
+    """
+
+    datum: str
+    reason: str
+    source: str = ""
+    name: str = ""
+    domain: Optional[str] = None
+    todo: Mapping[str, str] = NOTHING
+    wrong: bool = False
 
     @property
     def changes(self) -> bool:
@@ -62,6 +81,22 @@ class WriteKeys(NamedTuple):
     former_user: Optional[str] = None  # whose file loses our lines, because the account has changed
     adopt: bool = False
     only_add: bool = False
+    wrong: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return True
+
+
+class RevokeFormer(NamedTuple):
+    """The keys are written; what failed is to take them from the accounts that had them before."""
+
+    datum: str
+    reason: str
+    source: str = ""
+    users: Tuple[str, ...] = ()
+    keys: Tuple[str, ...] = ()
+    adopt: bool = False
     wrong: bool = False
 
     @property
@@ -135,7 +170,17 @@ class ConfigureNetwork(NamedTuple):
         return self.differs
 
 
-Action = Union[Leave, SetHostname, WriteKeys, SetPassword, Acknowledge, KeepUserData, ConfigureNetwork]
+Action = Union[
+    Leave,
+    SetHostname,
+    FinishHostname,
+    WriteKeys,
+    RevokeFormer,
+    SetPassword,
+    Acknowledge,
+    KeepUserData,
+    ConfigureNetwork,
+]
 """One thing to do, or to leave alone.
 
 Each has the `datum` (one of DATA) that it is about, a `reason` in one line, the `source` that the value came
@@ -147,12 +192,14 @@ as a refusal that is not an expected one, or a value that was not read whole, wh
 class Plan(NamedTuple):
     """Exactly one action for each datum.
 
-    `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid.
-    `run` is the sha256 of the user-data that `csagent user-data run` is to be told of; "" for none.
+    `passed_over` is what memory is to know, by datum, of the values that a better-trusted place outdid;
+    `forgotten_by` the password servers that say that nothing is waiting: they have forgotten the newest;
+    `run` the sha256 of the user-data that `csagent user-data run` is to be told of, "" for none.
     """
 
     actions: Tuple[Action, ...] = ()
     passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    forgotten_by: Tuple[Endpoint, ...] = ()
     run: str = ""
 
     @property

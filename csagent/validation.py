@@ -28,9 +28,9 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z", re.ASCII)
 _MAC = re.compile(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}\Z", re.ASCII | re.IGNORECASE)
 _DOTTED = re.compile(r"[0-9]+(\.[0-9]+)*\.?\Z", re.ASCII)
 _HTML = re.compile(rb"<\s*(!doctype|html|head|body|title|meta|script|\?xml|h[1-6]|p|center)\b", re.IGNORECASE)
-_KEY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.:@+-]{0,126}\Z", re.ASCII)
+_KEY_NAME = re.compile(r"[^ .\-/\\?%#][^/\\?%#]{0,126}\Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PASSWORD_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PASSWORD_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 # The metadata that CloudStack itself gives (field/cloudstack#2.4).
 WELL_KNOWN_KEYS = (
@@ -50,6 +50,14 @@ WELL_KNOWN_KEYS = (
     "cloud-name",
 )
 
+# Those that the releases knew which had no /latest/meta-data/. The image's rules of 4.18 and later answer at
+# the older path of two others with the vm-id (field/cloudstack#2.2).
+OLD_KEYS = WELL_KNOWN_KEYS[:10]
+
+# What else the metadata may have of a password: the network extension of 4.23 gives Windows guests its MD5 as
+# `password-checksum` (a drive has vm-password-md5checksum.txt).
+SECRET_KEYS = ("password", "vm-password")
+
 SAVED_PASSWORD = b"saved_password"
 BAD_REQUEST = b"bad_request"
 
@@ -59,10 +67,15 @@ def is_html(body: bytes) -> bool:
     return _HTML.match(body[:512].lstrip(b"\xef\xbb\xbf \t\r\n")) is not None
 
 
-def password(raw: bytes) -> Secret:
+def password(raw: bytes, *, unsigned: bool = False) -> Secret:
     """What a password server or a drive gave, as a password.
 
     One trailing LF or CR LF is removed, nothing else is (field/cloudstack#4.7 and #edge-31 to #edge-34).
+
+    Args:
+        raw: the bytes.
+        unsigned: they come from a server that does not sign as CloudStack's, and may be any web server:
+            what those say is no password then.
 
     Raises:
         Absent: the server says that there is none for us (empty, `saved_password`, `bad_request`).
@@ -75,19 +88,23 @@ def password(raw: bytes) -> Secret:
     if raw == SAVED_PASSWORD:
         raise Absent("saved_password: no new password is waiting")
     if raw == BAD_REQUEST:
-        raise Absent("bad_request: the server did not understand, or has nothing for this VM")
-    if raw.startswith(b"HTTP/"):
-        raise Malformed("an HTTP status line where a password should be")
+        raise Absent("bad_request: there is nothing for this VM")
+    if raw.strip().lower() in (SAVED_PASSWORD, BAD_REQUEST):
+        raise Malformed("all but a word of the password protocol, which everybody knows")
     if b"\n" in raw or b"\r" in raw:
         raise Malformed("several lines where a password should be")
-    if is_html(raw):
-        raise Malformed("HTML where a password should be")
     if len(raw) > PASSWORD_LIMIT:
         raise Malformed(f"longer than {PASSWORD_LIMIT} bytes, not a password")
     if b"\0" in raw:
         raise Malformed("a NUL byte where a password should be")
     if _PASSWORD_CONTROL.search(raw.decode("latin-1")):
         raise Malformed("control characters where a password should be")
+    if unsigned and raw.startswith(b"HTTP/"):
+        raise Malformed("an HTTP status line where a password should be")
+    if unsigned and is_html(raw):
+        raise Malformed("HTML where a password should be")
+    if unsigned and b"\t" in raw:
+        raise Malformed("a tab where a password should be")
     return Secret(raw)
 
 
@@ -208,8 +225,16 @@ def is_mac(text: str) -> bool:
 
 
 def metadata_key(name: str) -> bool:
-    """Whether a metadata key may be asked for and kept: a plain name, no path (field/cloudstack#edge-24)."""
-    return _KEY_NAME.match(name) is not None and ".." not in name
+    """Whether a metadata key may be asked for and kept: a name of any language, no path and no part of a URL.
+
+    CloudStack checks the names of user-data's variables little (field/cloudstack#2.4, #edge-24).
+    """
+    return _KEY_NAME.match(name) is not None and ".." not in name and name.isprintable()
+
+
+def is_secret_key(name: str) -> bool:
+    """Whether a metadata key, or one inside a directory, has a password or what gives one away."""
+    return name.rsplit("/", 1)[-1].lower().replace("_", "-").startswith(SECRET_KEYS)
 
 
 def value_limit(key: str) -> int:
@@ -218,15 +243,13 @@ def value_limit(key: str) -> int:
 
 
 def metadata_value(raw: bytes, limit: int = METADATA_LIMIT) -> str:
-    """A metadata value as text.
+    """A metadata value as text: markup, tabs and line ends are its owner's business, and only shown.
 
     Raises:
-        Malformed: HTML, not UTF-8, control characters, or too long.
+        Malformed: not UTF-8, other control characters, or too long.
     """
     if len(raw) > limit:
         raise Malformed(f"longer than {limit} bytes")
-    if is_html(raw):
-        raise Malformed("HTML where a value should be")
     text = _text(raw)
     if _CONTROL.search(text):
         raise Malformed("control characters in the value")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from csagent.errors import ApplyError, Interrupted
 from csagent.model import Endpoint, Place, Secret
 from csagent.plan import (
+    HOSTS,
     Acknowledge,
     Action,
     ConfigureNetwork,
+    FinishHostname,
     KeepUserData,
     Leave,
     Outcome,
     Plan,
+    RevokeFormer,
     SetHostname,
     SetPassword,
     WriteKeys,
@@ -45,6 +48,7 @@ class PlanExecutor:
         acknowledge: how the password servers are told.
         cancel: readable when no further action is to be begun.
         previous: "data" of the last pass's status: what it has said of a datum already is not said again.
+        same: every id that is shown to be this machine's now; remembered, so that memory can move along.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class PlanExecutor:
         acknowledge: Acknowledger,
         cancel: Optional["CancelFd"] = None,
         previous: Optional[Mapping[str, Any]] = None,
+        same: Sequence[str] = (),
     ) -> None:
         self.system = system
         self.acknowledge = acknowledge
@@ -62,6 +67,8 @@ class PlanExecutor:
         self.previous = previous or {}
         self.memory = known
         self.log = log
+        self.same = same
+        self._writable = False
         self.reset_meanwhile = False
 
     def carry_out(self, plan: Plan) -> Tuple[Outcome, ...]:
@@ -83,22 +90,33 @@ class PlanExecutor:
                 outcome = _failed(action, reason)
             outcomes.append(outcome)
             self._say(action, outcome)
-        self._remember_passed_over(plan, outcomes)
+        self._remember_seen(plan, outcomes)
         return tuple(outcomes)
 
-    def _remember_passed_over(self, plan: Plan, outcomes: List[Outcome]) -> None:
-        """What was outdone in this pass; of a datum that failed, what was known before."""
+    def _remember_seen(self, plan: Plan, outcomes: List[Outcome]) -> None:
+        """What was outdone in this pass; of a datum that failed, what was known before.
+
+        And by what ids this machine is known, and who has forgotten the newest password.
+        """
         if self.memory.withheld:
             return
+        changed = self.memory
         known = dict(plan.passed_over)
         for outcome in outcomes:
             if outcome.state == "failed":
                 known.pop(outcome.datum, None)
                 if outcome.datum in self.memory.passed_over:
                     known[outcome.datum] = self.memory.passed_over[outcome.datum]
-        if known != self.memory.passed_over:
+        if known != changed.passed_over:
+            changed = changed._replace(passed_over=known)
+        new = [one for one in self.same if one not in (*changed.known_as, changed.instance_id)]
+        if new and not changed.is_new:
+            changed = changed._replace(known_as=(*changed.known_as, *new)[-applied.IDS_KEPT :])
+        if not all(changed.is_forgotten_by([one]) for one in plan.forgotten_by):
+            changed = changed.with_forgotten_by(plan.forgotten_by)
+        if changed != self.memory or (changed.moved_from and self.same):
             try:
-                self._remember(self.memory._replace(passed_over=known))
+                self._remember(changed)
             except ApplyError as error:
                 self.log(str(error), event="failed")
 
@@ -129,23 +147,23 @@ class PlanExecutor:
 
     def _one(self, action: Action) -> Outcome:
         # What changes things is imported where something changes: most passes change nothing.
+        if isinstance(action, Leave):
+            return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
+        if isinstance(action, ConfigureNetwork):
+            from csagent.apply.network import action as network
+
+            return network.carry_out(self.system, action)  # it has a memory of its own
+        if not isinstance(action, Acknowledge):
+            self._reserve()
         if isinstance(action, SetHostname):
-            from csagent.apply import hostname
-
-            if action.only_domain:
-                return self._add_domain(action)
-            hostname.set_hostname(self.system, action.name, action.domain)
-            self._remember(self.memory._replace(hostname=action.name, domain=action.domain))
-        elif isinstance(action, WriteKeys):
-            from csagent.apply import ssh_keys
-
-            account = accounts.find(self.system, action.user)
-            keys = ssh_keys.write_keys(
-                self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
-            )
-            self._revoke_from_former(action)
-            self._remember(self.memory._replace(ssh_keys=keys, ssh_user=action.user))
-        elif isinstance(action, KeepUserData) and action.user_data is not None:
+            return self._set_hostname(action)
+        if isinstance(action, FinishHostname):
+            return self._finish_hostname(action, action.todo, "unchanged")
+        if isinstance(action, WriteKeys):
+            return self._write_keys(action)
+        if isinstance(action, RevokeFormer):
+            return self._revoke_from_former(action, action.keys, adopt=action.adopt, state="unchanged")
+        if isinstance(action, KeepUserData) and action.user_data is not None:
             from csagent.apply import user_data
 
             user_data.keep(self.system, self.memory.instance_id, action.user_data)
@@ -165,42 +183,86 @@ class PlanExecutor:
             elif action.endpoints:
                 self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
-        elif isinstance(action, ConfigureNetwork):
-            from csagent.apply.network import action as network
-
-            return network.carry_out(self.system, action)
-        elif isinstance(action, Leave):
-            return Outcome(action.datum, action.state, action.reason, action.source, action.wrong)
         return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)
 
-    def _add_domain(self, action: SetHostname) -> Outcome:
-        """What cannot be written is tried again, and fails nothing: the name itself was applied before."""
+    def _reserve(self) -> None:
+        """Before the first change: what cannot be remembered is not done, or the owner's choice is undone
+        at every pass."""
+        if not self._writable:
+            try:
+                self.memory = applied.reserve(self.system, self.memory)
+            except ApplyError as error:
+                raise ApplyError(f"not changed: {error}") from None
+            self._writable = True
+
+    def _set_hostname(self, action: SetHostname) -> Outcome:
+        """The name in /etc/hostname is what counts; what comes after it is remembered is tried by itself."""
         from csagent.apply import hostname
 
-        reason = action.reason
-        try:
-            state = (
-                "applied"
-                if hostname.add_domain(self.system, action.name, action.domain or "")
-                else "unchanged"
-            )
-            self._remember(self.memory._replace(domain=action.domain))
-        except ApplyError as error:
-            state, reason = "unchanged", f"{reason}; {error}"
-        return Outcome(action.datum, state, reason, action.source, action.wrong)
+        todo = hostname.set_hostname(self.system, action.name)
+        self._remember(self.memory._replace(hostname=action.name, domain=None, hostname_todo=todo))
+        return self._finish_hostname(action, todo, "applied")
 
-    def _revoke_from_former(self, action: WriteKeys) -> None:
-        """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
-        if action.former_user is None:
-            return
+    def _finish_hostname(
+        self, action: Union[SetHostname, FinishHostname], todo: Mapping[str, str], state: str
+    ) -> Outcome:
+        """What is still to be done for the name, each part by itself; what fails is a warning."""
+        from csagent.apply import hostname
+
+        finished = hostname.finish(self.system, action.name, action.domain, todo)
+        domain = self.memory.domain if HOSTS not in todo or HOSTS in finished.left else action.domain
+        changed = self.memory._replace(hostname_todo=finished.left, domain=domain)
+        if changed != self.memory:
+            self._remember(changed)
+        outcome = self._outcome(action, "applied" if finished.done else state, finished.problems)
+        # A line without its domain is no failure: the name itself is resolved.
+        only_domain = finished.left == {HOSTS: action.name}
+        return outcome._replace(wrong=action.wrong) if only_domain else outcome
+
+    def _write_keys(self, action: WriteKeys) -> Outcome:
         from csagent.apply import ssh_keys
 
-        try:
-            former = accounts.find(self.system, action.former_user)
-        except ApplyError:
-            return  # the account is gone, and its access with it
-        if ssh_keys.current(self.system, former):
-            ssh_keys.write_keys(self.system, former, (), action.previous, action.adopt)
+        account = accounts.find(self.system, action.user)
+        keys = ssh_keys.write_keys(
+            self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
+        )
+        former = [*self.memory.former_users, *([action.former_user] if action.former_user else [])]
+        users = tuple(dict.fromkeys(user for user in former if user != action.user))
+        self._remember(self.memory._replace(ssh_keys=keys, ssh_user=action.user, former_users=users))
+        return self._revoke_from_former(action, action.previous, adopt=action.adopt, state="applied")
+
+    def _revoke_from_former(
+        self, action: Union[WriteKeys, RevokeFormer], keys: Tuple[str, ...], *, adopt: bool, state: str
+    ) -> Outcome:
+        """The account has changed: what CloudStack may revoke must not live on in the old one's file."""
+        users, problems = self.memory.former_users, []
+        if users:
+            from csagent.apply import ssh_keys
+
+            left = []
+            for user in users:
+                try:
+                    former = accounts.find(self.system, user)
+                except ApplyError:
+                    continue  # the account is gone, and its access with it
+                try:
+                    if ssh_keys.current(self.system, former):
+                        ssh_keys.write_keys(self.system, former, (), keys, adopt)
+                except ApplyError as error:
+                    left.append(user)
+                    problems.append(f"the keys stay with {user}: {error}")
+            if tuple(left) != users:
+                self._remember(self.memory._replace(former_users=tuple(left)))
+                state = "applied"
+        return self._outcome(action, state, problems)
+
+    @staticmethod
+    def _outcome(action: Action, state: str, problems: Sequence[str]) -> Outcome:
+        """What became of an action whose main effect stands."""
+        if not problems:
+            return Outcome(action.datum, state, action.reason, action.source, action.wrong)
+        reason = f"{action.reason}; but {'; '.join(problems)}: the next pass tries again"
+        return Outcome(action.datum, state, reason, action.source, wrong=True)
 
     def _remember_password(self, value: Secret, outranked: Tuple[Secret, ...]) -> None:
         changed = self.memory.with_password(value)
@@ -209,8 +271,7 @@ class PlanExecutor:
         self._remember(changed)
 
     def _remember(self, changed: Memory) -> None:
-        applied.save(self.system, changed)
-        self.memory = changed
+        self.memory = applied.save(self.system, changed)
 
     def _acknowledged(
         self, action: Action, value: Secret, endpoints: Tuple[Endpoint, ...], state: str
@@ -219,12 +280,23 @@ class PlanExecutor:
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="not needed")
         places = self.acknowledge(value, endpoints)
         self.reset_meanwhile = any(place.outcome == "changed" for place in places)
+        self._note_forgotten(endpoints, places)
         bad = [place for place in places if place.outcome not in ("ok", "changed")]
         if not bad and any(place.outcome == "ok" for place in places):
             return Outcome(action.datum, state, action.reason, action.source, acknowledged="yes")
         told = "; ".join(f"{place.place}: {place.detail or place.outcome}" for place in bad or places)
         reason = f"{action.reason}; not acknowledged ({told or 'nobody answered'}): the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True, acknowledged="no")
+
+    def _note_forgotten(self, endpoints: Tuple[Endpoint, ...], places: Tuple[Place, ...]) -> None:
+        """Whose confirmation came: where it offers that password again, that is a new reset."""
+        told = [one for one, place in zip(endpoints, places) if place.outcome == "ok"]
+        if not told or len(places) != len(endpoints):
+            return
+        try:
+            self._remember(self.memory.with_forgotten_by(told))
+        except ApplyError as error:
+            self.log(str(error), event="failed")  # told it is; a later pass hears it again
 
 
 def _failed(action: Action, reason: str) -> Outcome:

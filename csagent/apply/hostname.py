@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+from csagent import plan
 from csagent.errors import ApplyError
+from csagent.model import NOTHING
 from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
 HOSTNAME = "/etc/hostname"
-HOSTS = "/etc/hosts"
+HOSTS = plan.HOSTS
 HOSTS_LIMIT = 16 << 20
 KERNEL = "/proc/sys/kernel/hostname"
 NO_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
+RUNNING_NAME = "the running name"
 OUR_MARK = "# csagent"
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
@@ -26,62 +29,114 @@ def current(system: "System") -> str:
     return _first_line(system.tree.read_text(HOSTNAME) or "")
 
 
-def set_hostname(system: "System", name: str, domain: Optional[str]) -> None:
-    """Make `name` the machine's name, now and at the next boot.
+class Finished(NamedTuple):
+    """What became of the parts beside the name: done now; left, with what was found there; why."""
+
+    done: Tuple[str, ...] = ()
+    left: Mapping[str, str] = NOTHING
+    problems: Tuple[str, ...] = ()
+
+
+def set_hostname(system: "System", name: str) -> Dict[str, str]:
+    """Make `name` the machine's name: in /etc/hostname, else, where nobody can write that, for this boot.
+
+    Returns:
+        The parts that are still to be done (`finish`), with what was found there.
 
     Raises:
-        ApplyError: a file could not be written or the kernel refused.
+        ApplyError: neither could be done, and nothing has changed.
     """
+    before = current(system)
+    todo = {RUNNING_NAME: socket.gethostname()} if system.live else {}
+    try:
+        _write_name(system, name)
+    except ApplyError:
+        # A link into a read-only store, as NixOS has it.
+        if not system.live or not _rename(name):
+            raise
+        todo = {HOSTNAME: before}
+    return {**todo, HOSTS: ""}
+
+
+def finish(system: "System", name: str, domain: Optional[str], todo: Mapping[str, str]) -> Finished:
+    """Do what is left beside the name, each part by itself. Nothing is raised.
+
+    A part where something else stands than when it failed, and a name that the machine no longer has, are
+    its owner's doing, and stay. For /etc/hosts that is "" where our line was not written, and the name that
+    stands alone on it where it lacks a domain that has come since.
+    """
+    done: List[str] = []
+    left: Dict[str, str] = {}
+    problems: List[str] = []
+
+    def attempt(part: str, work: Callable[[], Optional[bool]]) -> None:
+        try:
+            if work() is not False:
+                done.append(part)
+        except (ApplyError, OSError) as error:
+            left[part] = todo[part]
+            problems.append(str(error) if isinstance(error, ApplyError) else f"{part}: {error.strerror}")
+
+    if HOSTNAME in todo and current(system) == todo[HOSTNAME]:
+        attempt(HOSTNAME, lambda: _write_name(system, name))
+        booted = system.live and HOSTNAME in left and socket.gethostname() == todo[HOSTNAME] != name
+        if booted and _rename(name):
+            done.append(RUNNING_NAME)
+    if current(system) == name or (HOSTNAME in left and system.live and socket.gethostname() == name):
+        if RUNNING_NAME in todo and system.live and socket.gethostname() == todo[RUNNING_NAME] != name:
+            attempt(RUNNING_NAME, lambda: _tell_kernel(name))
+        if HOSTS in todo:
+            attempt(HOSTS, lambda: _write_hosts(system, name, domain, todo[HOSTS]))
+    relabel(system, HOSTNAME, HOSTS)
+    return Finished(tuple(done), left, tuple(problems))
+
+
+def _rename(name: str) -> bool:
+    """Whether the running machine has this name now."""
+    try:
+        if socket.gethostname() != name:
+            _tell_kernel(name)
+    except OSError:
+        return False
+    return True
+
+
+def _write_name(system: "System", name: str) -> None:
     try:
         system.tree.write(HOSTNAME, name.encode() + b"\n", 0o644, keep=True)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTNAME)}: {error.strerror}") from None
         _write_in_place(system, name)
-    if system.live and socket.gethostname() != name:
-        try:
-            _tell_kernel(name)
-        except OSError as error:
-            raise ApplyError(f"the kernel refused the host name {name}: {error.strerror}") from None
+
+
+def _write_hosts(system: "System", name: str, domain: Optional[str], left: str) -> bool:
+    """Our line; False where it stands already, or is not as it was left (`finish`)."""
 
     def change(content: bytes) -> bytes:
-        text = content.decode("utf-8", "surrogateescape") or NO_HOSTS
-        return with_our_line(text, name, domain).encode("utf-8", "surrogateescape")
+        text = content.decode("utf-8", "surrogateescape")
+        if not _is_as_left(text, left):
+            return content
+        return with_our_line(text or NO_HOSTS, name, domain).encode("utf-8", "surrogateescape")
 
     try:
-        system.tree.change(HOSTS, change, 0o644, HOSTS_LIMIT)
+        return system.tree.change(HOSTS, change, 0o644, HOSTS_LIMIT)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
-    relabel(system, HOSTNAME, HOSTS)
-
-
-def add_domain(system: "System", name: str, domain: str) -> bool:
-    """Complete our line in /etc/hosts; False where the owner has changed it, or the machine's name.
-
-    Raises:
-        ApplyError: the file could not be written.
-    """
-    before, after = preview_domain(system, name, domain)
-    if before == after:
         return False
-    hosts = system.tree.read_text(HOSTS, HOSTS_LIMIT) or ""
-    text = with_our_line(hosts, name, domain).encode("utf-8", "surrogateescape")
-    try:
-        system.tree.write(HOSTS, text, 0o644, keep=True)
-    except OSError as error:
-        raise ApplyError(f"cannot write {system.tree.shown(HOSTS)}: {error.strerror}") from None
-    relabel(system, HOSTS)
-    return True
 
 
-def preview_domain(system: "System", name: str, domain: str) -> Tuple[str, str]:
-    """Our line in /etc/hosts, now and with the domain; the same twice where it is not as we have left it."""
-    ours = _our_line(name, None)
+def _is_as_left(hosts: str, left: str) -> bool:
+    return not left or _our_line(left, None) in hosts.split("\n")
+
+
+def preview_hosts(system: "System", name: str, domain: Optional[str], left: str) -> Tuple[str, str]:
+    """(now, afterwards) of our line in /etc/hosts, for `plan`; `left` as in `finish`."""
     hosts = system.tree.read_text(HOSTS, HOSTS_LIMIT) or ""
-    if current(system) != name or ours not in hosts.split("\n") or len(hosts) >= HOSTS_LIMIT:
-        return ours, ours
-    return ours, _our_line(name, domain)
+    now = next((line for line in hosts.split("\n") if line.rstrip().endswith(OUR_MARK)), "")
+    stays = current(system) != name or not _is_as_left(hosts, left)
+    return now, now if stays else _our_line(name, domain)
 
 
 def _tell_kernel(name: str) -> None:

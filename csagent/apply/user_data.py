@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from csagent.errors import ApplyError
 from csagent.model import UserData
-from csagent.state import applied
+from csagent.state import applied, instances
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -20,7 +20,7 @@ def keep(system: "System", instance_id: Optional[str], data: UserData) -> None:
     """
     path = applied.user_data_path(instance_id)
     try:
-        applied.prepare(system)
+        instances.prepare(system)
         system.tree.write(path, data.content.reveal(), 0o600)
     except OSError as error:
         raise ApplyError(f"cannot write {system.tree.shown(path)}: {error.strerror}") from None

@@ -61,8 +61,10 @@ def as_text(found: Found, width: int, colour: bool) -> str:
 
 
 def _lease_json(lease: Lease) -> Dict[str, Any]:
+    fields = lease._asdict()
+    del fields["given_up"]  # those that are listed are not
     return {
-        **lease._asdict(),
+        **fields,
         "routers": list(lease.routers),
         "name_servers": list(lease.name_servers),
     }

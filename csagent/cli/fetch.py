@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 from csagent.console import Console, shorten
 from csagent.errors import ApplyError
 from csagent.state.published import place_json, refusals_json, user_data_json
+from csagent.validation import is_secret_key
 
 if TYPE_CHECKING:
     from csagent.model import Observation
@@ -20,6 +21,10 @@ SHOWN_APART = ("public-keys", "local-hostname", "instance-id")
 def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[str, Any]:
     """The layout of `fetch --json`: other programs rely on it, so it only grows."""
     offer = observation.password
+    metadata = {
+        key: "***" if is_secret_key(key) and not show_secrets else value
+        for key, value in observation.metadata.items()
+    }
     password: Dict[str, Any] = {"state": offer.state, "value": None, "reason": offer.reason}
     if offer.value is not None:
         raw = offer.value.reveal()
@@ -29,7 +34,7 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
         "instance_id": observation.instance_id,
         "hostname": observation.hostname,
         "domain": observation.domain,
-        "metadata": dict(observation.metadata),
+        "metadata": metadata,
         "ssh_keys": list(observation.ssh_keys),
         "password": password,
         "user_data": user_data_json(observation),
@@ -67,7 +72,10 @@ def as_text(observation: "Observation", console: Console, *, show_secrets: bool 
     rest = [(key, value) for key, value in observation.metadata.items() if key not in SHOWN_APART]
     if rest:
         lines += ["", console.paint("metadata", "head")]
-        lines += console.pairs([(shorten(key, 30), shorten(value, 300) or '""') for key, value in rest])
+        masked = {key: "***" for key, _ in rest if is_secret_key(key) and not show_secrets}
+        lines += console.pairs(
+            [(shorten(key, 30), shorten(masked.get(key, value), 300) or '""') for key, value in rest]
+        )
     if observation.network:
         lines += ["", console.paint("network", "head")]
         lines += console.wrap(json.dumps(observation.network), 2)
@@ -137,6 +145,8 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     if observation.password.value is not None and show_secrets:
         files["password"] = observation.password.value.reveal()
     for key, value in observation.metadata.items():
+        if is_secret_key(key) and not show_secrets:
+            continue
         files[f"metadata.{quote(key, safe=' ')}"[:NAME_LIMIT]] = value.encode()
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)

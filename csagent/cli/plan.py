@@ -8,12 +8,15 @@ from csagent.apply import hostname, ssh_keys
 from csagent.console import Console, shorten
 from csagent.errors import ApplyError
 from csagent.plan import (
+    HOSTS,
     Acknowledge,
     Action,
     ConfigureNetwork,
+    FinishHostname,
     KeepUserData,
     Leave,
     Plan,
+    RevokeFormer,
     SetHostname,
     SetPassword,
     WriteKeys,
@@ -32,17 +35,19 @@ def verb(action: Action) -> str:
         return "acknowledge" if action.endpoints else "unchanged"
     if isinstance(action, ConfigureNetwork):
         return "configure" if action.changes else "unchanged"
+    if isinstance(action, (FinishHostname, RevokeFormer)):
+        return "finish"
     return {"hostname": "set", "ssh_keys": "write", "password": "set", "user_data": "keep"}[action.datum]
 
 
 def diff(system: "System", action: Action) -> List[str]:
     """Lines that begin with - and +; empty where nothing changes."""
     if isinstance(action, SetHostname):
-        if action.only_domain:
-            now, new = hostname.preview_domain(system, action.name, action.domain or "")
-        else:
-            now, new = hostname.preview(system, action.name)
-        return [] if now == new else [*([f"-{now}"] if now else []), f"+{new}"]
+        now, new = hostname.preview(system, action.name)
+        return _changed(now, new)
+    if isinstance(action, FinishHostname) and HOSTS in action.todo:
+        now, new = hostname.preview_hosts(system, action.name, action.domain, action.todo[HOSTS])
+        return _changed(now, new)
     if isinstance(action, WriteKeys):
         try:
             account = accounts.find(system, action.user)
@@ -74,6 +79,10 @@ def diff(system: "System", action: Action) -> List[str]:
         changes = (files.diff(system, file) for nic in action.network.nics for file in nic.files)
         return [line for text in changes for line in text.split("\n") if line]
     return []
+
+
+def _changed(now: str, new: str) -> List[str]:
+    return [] if now == new else [*([f"-{now}"] if now else []), f"+{new}"]
 
 
 def as_json(system: "System", plan: Plan, note: str = "") -> Dict[str, Any]:

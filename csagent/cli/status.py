@@ -7,11 +7,11 @@ import time
 
 from csagent.console import Console, safe
 from csagent.errors import CsagentError
-from csagent.state.status_files import read
+from csagent.state.status_files import VARIABLES, load, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping
+    from typing import Any, Dict, List, Mapping, Tuple
 
 COLOURS = {"done": "applied", "failed": "failed", "interrupted": "failed", "refused": "refused"}
 AGAIN = {
@@ -109,26 +109,29 @@ def _number(value: Any) -> bool:
 def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
     """The value of a key as bytes to print, lists one item a line.
 
-    Keys are the metadata's own names, and `hostname`, `instance_id`, `ssh_keys`, `user_data`, `network`.
+    Keys are csagent's own words `hostname`, `instance_id`, `ssh_keys`, `user_data`, `network`, for which no
+    metadata key of that name ever answers, and the metadata's own names.
 
     Raises:
         CsagentError: the last pass has no such value; the message names those it has.
     """
-    metadata = instance.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
     name = key.replace("-", "_").lower()
     if name == "user_data":
         return _user_data(root, instance)
-    value: Any = None
+    metadata, hint = _metadata(instance), ""
     if name in KEYS:
-        value = instance.get(name)
-    if value is None:
-        value = metadata.get(key)
-    if value is None:
-        value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
+        value: Any = instance.get(name)
+    else:
+        value = _find(metadata, key)
+        if value is None:
+            variables, hint = _variables(root)
+            value = _find(variables, key)
+            metadata = {**metadata, **variables}
     if value is None:
         known = [word for word in KEYS if instance.get(word)]
-        raise CsagentError(f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}")
+        raise CsagentError(
+            f"the last pass knows no {key!r}; it knows: {', '.join([*known, *metadata])}{hint}"
+        )
     if isinstance(value, list):
         return "".join(f"{item}\n" for item in value).encode("utf-8", "replace")
     if isinstance(value, dict):
@@ -136,6 +139,26 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
 
         return json.dumps(value).encode() + b"\n"
     return f"{value}\n".encode("utf-8", "replace")
+
+
+def _metadata(document: Dict[str, Any]) -> Dict[str, Any]:
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _find(metadata: Dict[str, Any], key: str) -> Any:
+    """Its value; where no key is spelled so, that of one whose case differs."""
+    value = metadata.get(key)
+    if value is None:
+        value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
+    return value
+
+
+def _variables(root: str) -> Tuple[Dict[str, Any], str]:
+    """The instance's own keys, and what to say where they cannot be read."""
+    if os.geteuid() != 0 and os.path.realpath(root) == "/":
+        return {}, "; user-data's own variables are for root only"
+    return _metadata(load(root, VARIABLES) or {}), ""
 
 
 def _user_data(root: str, instance: Dict[str, Any]) -> bytes:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.discovery.leases.text import routable
+from csagent.discovery.leases.text import given_addresses
 from csagent.discovery.networks import network
 from csagent.model import Candidate, Lease, Nic, Route
 
 DATA_SERVER = "data-server."  # with the dot: without it a resolver tries its search list first
+
+SOURCES_LIMIT = 3  # addresses of a NIC without a lease, of which a router may know one
 
 SHORT = {"next-server": "next-server", "gateway": "router"}  # what an address may be besides
 
@@ -52,18 +54,18 @@ def candidates(
     names += [lease.interface for lease in leases if lease.interface not in named]
     names.sort(key=lambda name: name != default)
     gateways = {name: [route.gateway for route in routes if route.interface == name] for name in names}
-    sources = {name: _source(named.get(name), by_interface.get(name)) for name in names}
+    sources = {name: _sources(named.get(name), by_interface.get(name)) for name in names}
     counting = [
         name
         for name in names
         if sources[name] and (name in by_interface or gateways[name] or name == default)
     ]
-    own = {address for nic in nics for address in nic.addresses} | set(sources.values())
-    found: Dict[Tuple[str, str], Candidate] = {}
-    for name in counting:
+    own = {address for nic in nics for address in nic.addresses}.union(*sources.values())
+    found: Dict[Tuple[str, str, str], Candidate] = {}
+    for name, source in [(one, source) for one in counting for source in sources[one]]:
         about = _About(
             name,
-            sources[name] or "",
+            source,
             name == default,
             by_interface.get(name),
             named.get(name),
@@ -71,7 +73,7 @@ def candidates(
             resolver if resolver is not None and counting == [name] else Resolver(),
         )
         for candidate in about.candidates():
-            key = (candidate.address, name)
+            key = (candidate.address, name, source)
             if candidate.address in own:
                 continue
             if key in found:
@@ -81,8 +83,11 @@ def candidates(
     return tuple(found.values())
 
 
-def _source(nic: Optional[Nic], lease: Optional[Lease]) -> Optional[str]:
-    return lease.address if lease else routable(nic) if nic else None
+def _sources(nic: Optional[Nic], lease: Optional[Lease]) -> Tuple[str, ...]:
+    """By which of its addresses a router may know the NIC: the lease's, else any that somebody gave it."""
+    if lease:
+        return (lease.address,)
+    return given_addresses(nic)[:SOURCES_LIMIT] if nic else ()
 
 
 class _About(NamedTuple):

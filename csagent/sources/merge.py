@@ -60,6 +60,7 @@ def merge(
             datum: tuple(value for _place, value in given[1:]) for datum, given in values.items() if given[1:]
         },
         user_data=user_data,
+        drive_ids=_drive_ids(believed),
         doubts=doubts,
         network=_first(believed, "network", provenance),
         provenance=provenance,
@@ -128,6 +129,18 @@ def _places(places: Sequence[Place], foreign: Mapping[str, str]) -> Tuple[Place,
         place._replace(outcome="foreign", detail=foreign[place.place]) if place.place in foreign else place
         for place in places
     )
+
+
+def _drive_ids(readings: Sequence[Reading]) -> Tuple[str, ...]:
+    """A drive is attached to one VM: whatever it calls that VM, it is this machine."""
+    given = [
+        text
+        for reading in readings
+        if reading.channel == "drive"
+        for text in (reading.instance_id, reading.metadata.get("vm-id"))
+        if text
+    ]
+    return tuple(dict.fromkeys(text.lower() if validation.is_uuid(text) else text for text in given))
 
 
 def _first(readings: Sequence[Reading], name: str, provenance: Dict[str, str]) -> Any:

@@ -10,22 +10,23 @@ from __future__ import annotations
 import json
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.errors import ApplyError, Distrusted
-from csagent.model import NOTHING, Secret
+from csagent.model import NOTHING, Endpoint, Secret
+from csagent.state import instances
 from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
-STATE = "/var/lib/csagent"
-INSTANCES = STATE + "/instances"
-LATEST = STATE + "/latest-instance"
+STATE = instances.STATE
+NO_INSTANCE = instances.NO_INSTANCE
+SIZE_LIMIT = instances.SIZE_LIMIT
 SCHEMA = 1
-PASSWORDS_KEPT = 8
-NO_INSTANCE = "unknown"
-SIZE_LIMIT = 4 << 20
+PASSWORDS_KEPT = 500
+IDS_KEPT = 8
+SERVERS_KEPT = 32
 
 # One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
 # characters of CloudStack's alphabet (field/cloudstack#4.7) then take an attacker who is root a core-decade
@@ -39,18 +40,29 @@ SCRIPT_MARKER_IN_HOME = ".password.md5"
 
 
 class Memory(NamedTuple):
-    """What was applied to this machine for one instance id. None: never applied anything of the kind."""
+    """What was applied to this machine for one instance id. None: never applied anything of the kind.
+
+    `forgotten_by`: by password server, the fingerprint of the newest password when that server confirmed that
+    it has forgotten it. `hostname_todo` and `former_users`: what failed after the main effect and is tried
+    again alone (`csagent.plan.FinishHostname`, `RevokeFormer`). `known_as`: the other ids that DMI or a drive
+    has shown to be this machine's.
+    """
 
     instance_id: str = NO_INSTANCE
     salt: bytes = b""
     passwords: Tuple[str, ...] = ()
+    forgotten_by: Mapping[str, str] = NOTHING
     hostname: Optional[str] = None
     domain: Optional[str] = None  # that the host name was completed with
+    hostname_todo: Mapping[str, str] = NOTHING
     ssh_keys: Optional[Tuple[str, ...]] = None
     ssh_user: Optional[str] = None
+    former_users: Tuple[str, ...] = ()
     user_data: Optional[str] = None  # sha256 of the copy that is kept
     # By datum, the values that were seen and outdone by a better-trusted place (`decide`).
     passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    known_as: Tuple[str, ...] = ()
+    moved_from: str = ""  # the id under which its file lies still
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
@@ -75,6 +87,20 @@ class Memory(NamedTuple):
             return "newest"
         return "older" if mark in self.passwords else None
 
+    def is_forgotten_by(self, endpoints: Sequence[Endpoint]) -> bool:
+        """Whether one of these servers has confirmed that it has forgotten the newest password."""
+        newest = self.passwords[-1:]
+        return any((self.forgotten_by.get(where(one)),) == newest for one in endpoints)
+
+    def with_forgotten_by(self, endpoints: Sequence[Endpoint]) -> "Memory":
+        """The memory after these servers have confirmed it."""
+        if not self.passwords:
+            return self
+        newest = self.passwords[-1]
+        kept = {server: mark for server, mark in self.forgotten_by.items() if mark == newest}
+        told = {**kept, **{where(one): newest for one in endpoints}}
+        return self._replace(forgotten_by=dict(list(told.items())[-SERVERS_KEPT:]))
+
     def set_by_script(self, secret: Secret) -> bool:
         """Whether an older guest script says that it has set this very password."""
         if not self.script_markers:
@@ -98,6 +124,11 @@ class Memory(NamedTuple):
         return self._replace(passwords=(*self.passwords[:-1], mark, self.passwords[-1])[-PASSWORDS_KEPT:])
 
 
+def where(server: Endpoint) -> str:
+    """How memory calls a password server."""
+    return f"{server.address}:{server.port}"
+
+
 @lru_cache(maxsize=16)
 def _fingerprint(salt: bytes, secret: Secret) -> str:
     """Decided with, then remembered: once is enough for a pass."""
@@ -109,13 +140,17 @@ def _fingerprint(salt: bytes, secret: Secret) -> str:
         return hashlib.pbkdf2_hmac("sha256", secret.reveal(), salt, PBKDF2_ROUNDS).hex()
 
 
-def load(system: "System", instance_id: Optional[str], home: Optional[str] = None) -> Memory:
+def load(
+    system: "System", instance_id: Optional[str], home: Optional[str] = None, same: Sequence[str] = ()
+) -> Memory:
     """The memory of an instance; an empty one, with a fresh salt, where there is none.
 
     Args:
         system: whose state directory.
         instance_id: None where no source told it.
         home: the account's home directory, where a script's marker may lie.
+        same: the ids that DMI or a drive shows to be this machine's now. A memory under one of them is this
+            machine's, too: an id changes its form, from i-2-3-VM to a UUID, when CloudStack is upgraded.
     """
     key = instance_id or NO_INSTANCE
     markers = _script_markers(system, home)
@@ -124,39 +159,66 @@ def load(system: "System", instance_id: Optional[str], home: Optional[str] = Non
     if known is not None:
         return known
     # A password that was applied before anybody told the id must not be set again once it is known.
+    moved = _moved(system, key, fresh, same) if key != NO_INSTANCE else None
+    if moved is not None:
+        return moved
     nameless = _read(system, NO_INSTANCE, fresh) if key != NO_INSTANCE else None
     if nameless is not None and nameless.passwords:
         return fresh._replace(salt=nameless.salt, passwords=nameless.passwords)
     return fresh
 
 
+def _moved(system: "System", key: str, fresh: Memory, same: Sequence[str]) -> Optional[Memory]:
+    """What this machine remembers under another id."""
+    for other in instances.known(system):
+        known = _read(system, other, fresh) if other not in (key, NO_INSTANCE) else None
+        if known is None or known.note or known.withheld:
+            continue
+        if other in same or key in known.known_as or set(same) & set(known.known_as):
+            return known._replace(instance_id=key, moved_from=other)
+    return None
+
+
 def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     try:
-        raw = system.tree.read(_path(key), SIZE_LIMIT)
+        raw = system.tree.read(instances.memory_path(key), SIZE_LIMIT)
     except FileNotFoundError:
         return None
     except OSError as error:
-        where = system.tree.shown(_path(key))
+        where = system.tree.shown(instances.memory_path(key))
         return fresh._replace(note=f"{where} cannot be read ({error.strerror}): taken for a first run")
     try:
         return _parse(raw, fresh)
     except _Newer as newer:
-        where = system.tree.shown(_path(key))
+        where = system.tree.shown(instances.memory_path(key))
         return fresh._replace(
             withheld=f"not touched: {where} was written by a newer csagent (schema {newer}); "
             "install that one again, or remove the file for a first run",
         )
     except (ValueError, RecursionError):
-        where = system.tree.shown(_path(key))
+        where = system.tree.shown(instances.memory_path(key))
         return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
 
 
-def save(system: "System", memory: Memory) -> None:
-    """Write it down, durably, before anyone is told.
+def save(system: "System", memory: Memory) -> Memory:
+    """Write it down, durably, before anyone is told; the memory as it lies there now.
 
     Raises:
         ApplyError: it could not be written.
     """
+    return _save(system, memory)
+
+
+def reserve(system: "System", memory: Memory) -> Memory:
+    """Find out, by writing it as it is, whether what will be changed can be remembered.
+
+    Raises:
+        ApplyError: it cannot.
+    """
+    return _save(system, memory)
+
+
+def _save(system: "System", memory: Memory) -> Memory:
     if memory.withheld:
         raise ApplyError(memory.withheld)
     document = {
@@ -165,64 +227,42 @@ def save(system: "System", memory: Memory) -> None:
         "instance_id": memory.instance_id,
         "salt": memory.salt.hex(),
         "passwords": list(memory.passwords),
+        "forgotten_by": dict(memory.forgotten_by),
         "hostname": memory.hostname,
         "domain": memory.domain,
+        "hostname_todo": dict(memory.hostname_todo),
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
         "ssh_user": memory.ssh_user,
+        "former_users": list(memory.former_users),
         "user_data": memory.user_data,
         "passed_over": dict(memory.passed_over),
+        "known_as": list(memory.known_as),
     }
-    path = _path(memory.instance_id)
+    path = instances.memory_path(memory.instance_id)
     try:
-        prepare(system)
-        if memory.instance_id not in (NO_INSTANCE, _latest(system)):
-            system.tree.write(LATEST, memory.instance_id.encode("utf-8", "replace") + b"\n", 0o600)
+        instances.prepare(system)
+        if memory.moved_from:
+            instances.move(system, memory.moved_from, memory.instance_id)
+        instances.note_latest(system, memory.instance_id)
         if memory.damaged:
             system.tree.write(path + ".damaged", memory.damaged, 0o600)
         system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
+        if memory.moved_from:
+            instances.remove(system, memory.moved_from)
     except OSError as error:
         raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
+    instances.prune(system)
+    return memory._replace(moved_from="", damaged=b"")
 
 
 def last_instance(system: "System") -> Optional[str]:
-    """The id that was remembered last, for a pass in which nobody says whose machine this is.
-
-    It is written down, since times are not to be trusted: a template's file may come from a clock that was
-    years ahead. They decide only where an earlier csagent has not written it.
-    """
-    named = _latest(system)
-    if named is not None and system.tree.exists(_path(named)):
-        return named
-    latest: Tuple[float, Optional[str]] = (-1.0, None)
-    for path in system.tree.glob(INSTANCES + "/*.json"):
-        status = system.tree.stat(path)
-        if status is not None and status.st_mtime > latest[0]:
-            try:
-                document = json_limits.loads(system.tree.read(path, SIZE_LIMIT))
-                latest = (status.st_mtime, _str(document["instance_id"]))
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue
-    return latest[1]
-
-
-def _latest(system: "System") -> Optional[str]:
-    return (system.tree.read_text(LATEST, 4096) or "").strip() or None
-
-
-def prepare(system: "System") -> None:
-    """Make the state directories, private to root."""
-    system.tree.mkdir(STATE, 0o700)
-    system.tree.mkdir(INSTANCES, 0o700)
+    """The id that was remembered last, for a pass in which nobody says whose machine this is."""
+    return next(iter(instances.known(system)), None)
 
 
 def user_data_path(instance_id: Optional[str]) -> str:
     """Where the user-data of an instance is kept, 0600."""
-    return _path(instance_id or NO_INSTANCE)[: -len(".json")] + ".user-data"
-
-
-def _path(key: str) -> str:
-    name = "".join(char if char.isalnum() or char in "-_" else "_" for char in key)[:128]
-    return f"{INSTANCES}/{name}.json"
+    return f"{instances.INSTANCES}/{instances.stem(instance_id or NO_INSTANCE)}.user-data"
 
 
 class _Newer(Exception):
@@ -253,10 +293,14 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         instance_id=fresh.instance_id,
         script_markers=fresh.script_markers,
         salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
-        passwords=tuple(_str(mark) for mark in _list(document.pop("passwords", []))),
+        passwords=_strings(document.pop("passwords", [])),
+        forgotten_by=_texts(document.pop("forgotten_by", {})),
+        hostname_todo=_texts(document.pop("hostname_todo", {})),
+        former_users=_strings(document.pop("former_users", [])),
+        known_as=_strings(document.pop("known_as", [])),
         hostname=_optional(document.pop("hostname", None)),
         domain=_optional(document.pop("domain", None)),
-        ssh_keys=None if keys is None else tuple(_str(line) for line in _list(keys)),
+        ssh_keys=None if keys is None else _strings(keys),
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
         passed_over=_passed_over(document.pop("passed_over", {})),
@@ -274,6 +318,16 @@ def _passed_over(value: Any) -> Dict[str, Tuple[Any, ...]]:
         )
         for datum, values in value.items()
     }
+
+
+def _texts(value: Any) -> Dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("not a mapping")
+    return {key: _str(text) for key, text in value.items()}
+
+
+def _strings(value: Any) -> Tuple[str, ...]:
+    return tuple(_str(one) for one in _list(value))
 
 
 def _str(value: Any) -> str:

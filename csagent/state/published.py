@@ -1,6 +1,8 @@
 """What a pass leaves in /run/csagent for everybody to read, no secrets.
 
-These are status.json, instance.json, and csagent.prom for a monitoring system.
+These are status.json, instance.json, and csagent.prom for a monitoring system. Of the metadata everybody may
+read what CloudStack itself says of a VM; what its owner has put there, the variables of user-data, is in
+variables.json, for root. A value that is a secret of the protocol's is in neither.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from csagent import __version__
 from csagent.console import one_line
 from csagent.errors import EXIT_NO_SOURCE
 from csagent.state import metrics
-from csagent.state.status_files import INSTANCE, STATUS
+from csagent.state.status_files import INSTANCE, STATUS, VARIABLES
 from csagent.system import json_limits
+from csagent.validation import WELL_KNOWN_KEYS, is_secret_key
 
 if TYPE_CHECKING:
     from csagent.model import Observation
@@ -40,6 +43,7 @@ def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] =
         system.tree.write(STATUS, _dump(status), 0o644, durable=False)
         system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
+            system.tree.write(VARIABLES, _dump(variables_json(report)), 0o600, durable=False)
             system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
     except OSError as error:
         note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
@@ -144,16 +148,33 @@ def user_data_json(observation: "Observation") -> Optional[Dict[str, Any]]:
 
 
 def instance_json(report: "Report") -> Dict[str, Any]:
-    """What `query` answers from. No password, no user-data; that lies under `memory_id`, for root."""
+    """What `query` answers from. No password, no user-data; that lies under `memory_id`, for root.
+
+    `metadata` has the well-known keys only; the others are in `variables_json`.
+    """
     observation = report.observed.observation
+    metadata = observation.metadata
     return {
         "schema": 1,
         "instance_id": observation.instance_id,
         "memory_id": report.memory_id,
         "hostname": observation.hostname,
-        "metadata": dict(observation.metadata),
+        "metadata": {key: metadata[key] for key in metadata if key in WELL_KNOWN_KEYS},
         "ssh_keys": list(observation.ssh_keys),
         "user_data": user_data_json(observation),
         "network": observation.network,
         "provenance": dict(observation.provenance),
+    }
+
+
+def variables_json(report: "Report") -> Dict[str, Any]:
+    """The keys of the instance's own, which `query` answers from for root."""
+    metadata = report.observed.observation.metadata
+    return {
+        "schema": 1,
+        "metadata": {
+            key: value
+            for key, value in metadata.items()
+            if key not in WELL_KNOWN_KEYS and not is_secret_key(key)
+        },
     }

@@ -16,6 +16,7 @@ STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
 USER_DATA = "/run/csagent/user-data.json"
 READY = "/run/csagent/user-data-ready"
+VARIABLES = "/run/csagent/variables.json"  # root's: user-data's own variables, which are no less secret
 LOOK_AGAIN = 0.2  # seconds
 SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
 

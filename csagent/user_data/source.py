@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DOCUMENT_LIMIT = 64 << 20  # bytes of a file that is read at all
 KEPT_METADATA = "metadata.json"
 INSTANCE = "/run/csagent/instance.json"
+VARIABLES = "/run/csagent/variables.json"
 
 
 class Source(NamedTuple):
@@ -96,7 +97,9 @@ def _published(system: "System") -> "tuple[Optional[str], Optional[Dict[str, str
     instance, metadata = document.get("memory_id"), document.get("metadata")
     if not isinstance(metadata, dict):
         return None, None
-    return (instance if isinstance(instance, str) and instance else None), _texts(metadata)
+    variables = (_json(system, VARIABLES) or {}).get("metadata")
+    both = {**(variables if isinstance(variables, dict) else {}), **metadata}
+    return (instance if isinstance(instance, str) and instance else None), _texts(both)
 
 
 def _kept(system: "System", folder: str) -> Dict[str, str]:

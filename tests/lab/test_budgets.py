@@ -27,10 +27,10 @@ MIB = 1 << 10  # in KiB
 
 # Modules over what a bare interpreter imports, and files over what it opens, children included. Raising one
 # of these needs a reason in the commit that does.
-MODULES = {"status": 48, "query": 48, "discover": 89, "fetch": 96, "plan": 110}
-MODULES.update({"apply-router": 106, "apply-drive": 107, "doctor": 164, "seal-check": 144})
-FILES = {"status": 58, "query": 54, "discover": 240, "fetch": 375, "plan": 400}
-FILES.update({"apply-router": 435, "apply-drive": 300})
+MODULES = {"status": 48, "query": 48, "discover": 93, "fetch": 105, "plan": 116}
+MODULES.update({"apply-router": 117, "apply-drive": 108, "doctor": 175, "seal-check": 149})
+FILES = {"status": 58, "query": 54, "discover": 260, "fetch": 375, "plan": 400}
+FILES.update({"apply-router": 435, "apply-drive": 315})
 MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 22 * MIB}
 ROOT_MEMORY = 20 * MIB  # for all others
 DAEMON_MEMORY = 13 * MIB  # of the process that stays

@@ -181,22 +181,23 @@ def _memory_is_a_directory(root: Path) -> None:
         _memory_is_a_directory,
     ],
 )
-def test_what_cannot_be_remembered_is_not_acknowledged(guest: Tree, spoil: Spoil) -> None:
-    """It is done, said to be failed, and offered again; the next pass that can remember changes no hash."""
+def test_what_cannot_be_remembered_is_not_done(guest: Tree, spoil: Spoil) -> None:
+    """Nothing is changed, and it is said to be failed; the next pass that can remember does it."""
+    before = guest.shadow()
     spoil(guest.root)
     first = guest.apply()
     assert first.code == 1 and set(first.states.values()) == {"failed"}, first
     for datum in ("hostname", "ssh_keys", "password"):
-        first.says(datum, f"cannot remember in .*/{INSTANCE}.json: [A-Z]")
+        first.says(datum, f"not changed: cannot remember in .*/{INSTANCE}.json: [A-Z]")
     assert guest.router.acknowledged == [] and guest.router.waiting("127.0.0.1") == PASSWORD
-    assert guest.password_is() and make_key(1) in (guest.root / "root/.ssh/authorized_keys").read_text()
-    shadow = guest.shadow()
+    assert guest.shadow() == before and not (guest.root / "root/.ssh").exists()
+    assert (guest.root / "etc/hostname").read_text() == "debian\n"
     state = guest.root / "var/lib/csagent"
     state.unlink() if state.is_symlink() or state.is_file() else shutil.rmtree(state)
     second = guest.apply()
     second.is_well()
     assert second.states == dict.fromkeys(DATA, "applied")
-    assert guest.shadow() == shadow and len(guest.router.acknowledged) == 1
+    assert guest.password_is() and len(guest.router.acknowledged) == 1
     assert guest.litter() == []
 
 
@@ -303,7 +304,9 @@ def test_a_newer_memory_that_we_do_understand(guest: Tree) -> None:
     """What it says was applied counts, and what we do not know in it is kept."""
     guest.apply().is_well()
     path = memory_of(guest)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2, "future": {"a": 1}}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "schema": 2, "future": {"a": 1}, "forgotten_by": {}})
+    )
     (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
     guest.router._done.clear()
     guest.router.change(hostname="web02")

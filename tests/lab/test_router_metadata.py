@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.server
 import time
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +77,49 @@ def test_hostile_key_names_are_never_requested(read_lab: Read) -> None:
     assert all(reason.isprintable() for reason in refused)
 
 
+class Broken(LabRouter):
+    """All below /latest fails, for another VM's variable; each VM's own directory is there beside it."""
+
+    mine = "127.0.0.1"
+
+    def page(self, path: str, source: str) -> Tuple[int, bytes]:
+        if path.startswith("/latest"):
+            return 500, b""
+        for base, latest in (("/metadata/", "/latest/meta-data/"), ("/userdata/", "/latest/")):
+            if path.startswith(base):
+                address, _, key = path[len(base) :].partition("/")
+                if address != self.mine or source != self.mine:
+                    return 403, b""
+                return super().page(latest + ("" if key == "meta-data" else key), source)
+        return 404, b""
+
+
+@pytest.mark.parametrize("source", [None, "127.0.0.1"])
+def test_where_everything_latest_fails_the_vms_own_directory_is_read(
+    source: Optional[str], live: System, candidate: Callable[..., Candidate]
+) -> None:
+    """All of it is there, and the place says what is broken and that it is the router's."""
+    cloud = Cloud(user_data=b"#!/bin/sh\n", metadata={"role": "web"}, password="EXAMPLE")
+    with Broken(cloud) as lab:
+        question = client.Question(live, [candidate(lab, source=source)], Platform(), time.monotonic() + 8)
+        answer = client.look(question)
+    (reading,) = answer.readings
+    assert (reading.instance_id, reading.metadata["role"]) == (cloud.instance_id, "web")
+    assert (reading.ssh_keys, reading.user_data) == (cloud.ssh_keys, b"#!/bin/sh\n")
+    assert reading.password.state == "offered" and reading.complete
+    place = answer.places[0]
+    assert place.outcome == "partial" and "HTTP 500" in place.detail and "own directory" in place.detail
+
+
+def test_anothers_directory_is_not_ours(live: System, candidate: Callable[..., Candidate]) -> None:
+    """Where that fails too, what /latest said is the reason."""
+    kind = type("Others", (Broken,), {"mine": "127.0.0.77"})
+    with kind(Cloud()) as lab:
+        answer = client.look(client.Question(live, [candidate(lab)], Platform(), time.monotonic() + 4))
+    assert answer.readings == ()
+    assert (answer.places[0].outcome, answer.places[0].detail) == ("failed", "HTTP 500")
+
+
 def test_keys_are_found_though_they_are_not_listed(read_lab: Read) -> None:
     """A well-known key that is not listed (field/cloudstack#2.3) is read; a custom one cannot be known."""
     cloud = Cloud(metadata={"my-cloud-name": "a", "cloud-name": "b", "host": "c"})
@@ -121,12 +164,11 @@ def raw(value: bytes) -> str:
         (raw(b"\xff\xfe"), "not UTF-8"),
         ("a\0b", "control characters"),
         ("a\x1b[2Jb", "control characters"),
-        ("<!DOCTYPE html><html>404</html>", "HTML"),
         ("x" * 65537, "more than 65536 bytes"),
     ],
 )
 def test_a_value_that_is_none_costs_only_itself(read_lab: Read, value: str, reason: str) -> None:
-    """Not UTF-8, control characters, HTML, too long: recorded with its key; the others are used."""
+    """Not UTF-8, control characters, too long: recorded with its key; the others are used."""
     reading, _ = read_lab(Cloud(metadata={"role": value, "rank": "7"}))
     assert "role" not in reading.metadata
     assert reading.metadata["rank"] == "7"

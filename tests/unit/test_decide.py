@@ -10,9 +10,21 @@ from support.samples import INSTANCE, make_key
 
 from csagent.decide import decide
 from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
-from csagent.plan import DATA, Acknowledge, Action, KeepUserData, Leave, SetHostname, SetPassword, WriteKeys
+from csagent.plan import (
+    DATA,
+    Acknowledge,
+    Action,
+    FinishHostname,
+    KeepUserData,
+    Leave,
+    RevokeFormer,
+    SetHostname,
+    SetPassword,
+    WriteKeys,
+)
 from csagent.settings import Settings
 from csagent.sources.user_data import describe
+from csagent.state import applied
 from csagent.state.applied import Memory
 
 PASSWORD = Secret(b"EXAMPLE-new")
@@ -220,14 +232,65 @@ def test_force_sets_it_all_the_same() -> None:
         assert isinstance(one("password", Observation(password=offer(value)), known, force=True), SetPassword)
 
 
-def test_eight_passwords_are_remembered() -> None:
-    """The last eight applied are recognised as stale; the ninth is new again."""
-    known = FRESH
-    for number in range(10):
-        known = known.with_password(Secret(f"EXAMPLE-{number}".encode()))
-    assert len(known.passwords) == 8
-    assert isinstance(one("password", Observation(password=offer(Secret(b"EXAMPLE-2"))), known), Leave)
-    assert isinstance(one("password", Observation(password=offer(Secret(b"EXAMPLE-1"))), known), SetPassword)
+def test_five_hundred_passwords_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of them is recognised as stale, by one derivation; the one before them is new again."""
+    marks = replace(FRESH, passwords=tuple(f"{number:064x}" for number in range(499)))
+    known = marks.with_password(OLD)
+    assert len(known.passwords) == 500
+    assert len(known.with_password(PASSWORD).passwords) == 500
+    known = replace(known, passwords=(known.passwords[-1], *known.passwords[:-1]))
+    derived: List[bytes] = []
+    monkeypatch.setattr(applied, "_fingerprint", lambda salt, value: derived.append(salt) or "f" * 64)
+    assert isinstance(one("password", Observation(password=offer(PASSWORD)), known), SetPassword)
+    assert len(derived) == 1
+    monkeypatch.undo()
+    stale = one("password", Observation(password=offer(OLD)), known)
+    assert isinstance(stale, Leave) and stale.state == "refused"
+
+
+def test_the_newest_again_after_it_was_forgotten_is_a_new_reset() -> None:
+    """A server that had confirmed does not offer it by itself; another one's copy is only acknowledged."""
+    known = FRESH.with_password(OLD).with_password(PASSWORD)
+    other = Endpoint("10.1.1.2", 8080)
+    assert isinstance(one("password", Observation(password=offer()), known), Acknowledge)
+    assert isinstance(
+        one("password", Observation(password=offer()), known.with_forgotten_by([other])), Acknowledge
+    )
+    told = known.with_forgotten_by([other]).with_forgotten_by([ENDPOINT])
+    action = one("password", Observation(password=offer()), told, Settings(user="alice"))
+    assert isinstance(action, SetPassword) and (action.user, action.value) == ("alice", PASSWORD)
+    # It is about the newest: another password, or the same one set again, begins anew.
+    for later in (told.with_password(OLD).with_password(PASSWORD), known):
+        assert isinstance(one("password", Observation(password=offer()), later), Acknowledge) is (
+            later is known
+        )
+    assert isinstance(one("password", Observation(password=offer(OLD)), told), Leave)
+    # A drive offers it for as long as it is there.
+    drive = replace(offer(), endpoints=())
+    assert isinstance(one("password", Observation(password=drive), told), Acknowledge)
+
+
+def test_who_says_that_nothing_is_waiting_has_forgotten_it() -> None:
+    """The plan has it for memory: a confirmation may have been lost on its way."""
+    nothing = PasswordOffer("none", None, "password server 10.1.1.1:8080", "saved_password", (ENDPOINT,))
+    assert decide(Observation(password=nothing), FRESH, Settings()).forgotten_by == (ENDPOINT,)
+    assert decide(Observation(password=offer()), FRESH, Settings()).forgotten_by == ()
+
+
+def test_what_failed_beside_the_main_effect_is_tried_again_alone() -> None:
+    """The name and the keys are remembered; what is left of them is an action of its own."""
+    known = replace(FRESH, hostname="web01", hostname_todo={"/etc/hosts": ""})
+    seen = Observation(hostname="web01", domain="x.example", ssh_keys=(make_key(1),))
+    action = one("hostname", seen, known)
+    assert isinstance(action, FinishHostname) and action.todo == {"/etc/hosts": ""}
+    assert (action.name, action.domain) == (
+        "web01",
+        "x.example",
+    ) and "tried again: /etc/hosts" in action.reason
+    known = replace(FRESH, ssh_keys=(make_key(1),), ssh_user="root", former_users=("alice",))
+    revoke = one("ssh_keys", seen, known)
+    assert isinstance(revoke, RevokeFormer) and revoke.users == ("alice",) and "alice" in revoke.reason
+    assert isinstance(one("hostname", replace(seen, hostname="web02"), known), SetHostname)
 
 
 def test_an_old_scripts_marker_is_honoured() -> None:
@@ -236,9 +299,12 @@ def test_an_old_scripts_marker_is_honoured() -> None:
 
     marker = hashlib.md5(PASSWORD.reveal() + b"\n").hexdigest()
     known = replace(FRESH, script_markers=(marker,))
-    action = one("password", Observation(password=offer()), known)
+    drive = replace(offer(), endpoints=())
+    action = one("password", Observation(password=drive), known)
     assert isinstance(action, Acknowledge) and action.remember
-    assert isinstance(one("password", Observation(password=offer(OLD)), known), SetPassword)
+    assert isinstance(one("password", Observation(password=replace(drive, value=OLD)), known), SetPassword)
+    # Anybody may have written it: it neither answers a router nor holds back what that offers.
+    assert isinstance(one("password", Observation(password=offer()), known), SetPassword)
 
 
 def test_password_states_without_an_offer() -> None:
@@ -300,7 +366,12 @@ def test_a_domain_that_comes_later() -> None:
     seen = Observation(hostname="web01", domain="x.example", provenance={"hostname": "drive /dev/sr1"})
     known = FRESH._replace(hostname="web01")
     action = decide(seen, known, Settings()).actions[0]
-    assert isinstance(action, SetHostname) and action.only_domain and action.domain == "x.example"
+    assert isinstance(action, FinishHostname) and action.domain == "x.example"
+    assert action.todo == {"/etc/hosts": "web01"} and "has come since" in action.reason
+    failed = decide(seen, known._replace(hostname_todo={"/etc/hosts": ""}), Settings()).actions[0]
+    assert isinstance(failed, FinishHostname) and failed.todo == {"/etc/hosts": ""}, (
+        "it brings the domain along"
+    )
     for memory, observation in (
         (known._replace(domain="x.example"), seen),
         (known._replace(domain="y.example"), seen),

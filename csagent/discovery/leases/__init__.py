@@ -144,6 +144,8 @@ def _against(lease: Lease, known: Dict[str, Nic], now: float, addresses_known: b
         has = ", ".join(nic.addresses[:3]) or "no address"
         if not cloud_init.gave_back(lease, nic):
             return f"stale: {lease.address} is not on {lease.interface} now, which has {has}"
+    if lease.given_up and lease.expires is not None and now >= lease.expires:
+        return f"the lease of {lease.address} was given up"
     if is_over(lease, now) and not (nic is not None and addresses_known and lease.address in nic.addresses):
         return _over(lease, now)
     return None

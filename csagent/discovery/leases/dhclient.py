@@ -124,8 +124,8 @@ def lease(block: Block, interface: str, client: str, path: str) -> Statement:
     if address is None:
         return Rejected(path, client, interface, "its newest block has no usable address")
     expires = block.plain.get("expire")
-    if expires is not None and expires == block.plain.get("renew") == block.plain.get("rebind"):
-        return Rejected(path, client, interface, f"the lease of {address} was given up")
+    # Given up, it ends at the moment of that; infinite renewals of an infinite lease are one moment, too.
+    one_moment = expires is not None and expires == block.plain.get("renew") == block.plain.get("rebind")
     return Lease(
         interface=interface,
         client=client,
@@ -136,6 +136,7 @@ def lease(block: Block, interface: str, client: str, path: str) -> Statement:
         name_servers=ipv4_list(block.options.get("domain-name-servers")),
         next_server=ipv4(block.plain.get("next-server")),
         expires=moment(expires),
+        given_up=one_moment,
         path=path,
     )
 

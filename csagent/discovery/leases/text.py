@@ -86,7 +86,12 @@ def by_index(nics: Sequence[Nic]) -> Mapping[str, Nic]:
 
 def routable(nic: Nic) -> Optional[str]:
     """The first address of a NIC that is not link-local (169.254.0.0/16 is what nobody gave it)."""
-    return next((address for address in nic.addresses if not address.startswith("169.254.")), None)
+    return next(iter(given_addresses(nic)), None)
+
+
+def given_addresses(nic: Nic) -> Tuple[str, ...]:
+    """Those of a NIC that are not link-local."""
+    return tuple(address for address in nic.addresses if not address.startswith("169.254."))
 
 
 def base(path: str) -> str:

@@ -45,7 +45,17 @@ ROUTER_SAYS: Says = {
         "the answer is meant for another VM or by another cloud, and was not used",
         "compare ip -4 addr with the VM's NICs in CloudStack, and /sys/class/dmi/id/product_uuid with its id",
     ),
+    "failed": (
+        "the virtual router itself fails, for all of its VMs",
+        "curl -i http://{address}:{port}/latest/meta-data/; where that says 500, the router needs a look at "
+        "its /var/www/html/latest/.htaccess",
+    ),
 }
+BROKEN = (
+    "not this VM's doing: the rules for all VMs of that router are broken",
+    "have the router's administrator take the blank out of the variable's name: grep -n ' ' on the router's "
+    "/var/www/html/latest/.htaccess shows whose it is",
+)
 PASSWORD_SAYS: Says = {
     "refused": (
         "the virtual router's password server does not run: a reset password cannot arrive",
@@ -226,6 +236,8 @@ def _judge(area: str, place: Place, says: Says, bad: str, nic: str = "NIC") -> F
             advice = f"see how loaded the virtual router is, and: ping -c20 {host}"
             return Finding(area, WARNING, saw, means, advice)
         return Finding(area, OK, saw)
+    if place.outcome == "partial" and "HTTP 500" in place.detail:
+        return Finding(area, WARNING, saw, *BROKEN)
     if place.outcome == "partial":
         if MTU in place.detail:
             means, advice = ONLY_SMALL
@@ -319,6 +331,8 @@ def _where_to_begin(situation: Situation) -> str:
             "see that the network's virtual router runs (cmk list routers networkid=ID), and that no "
             "firewall of this VM drops its answers: nft list ruleset"
         )
+    if "failed" in outcomes:
+        return "see the area router above: the virtual router itself fails"
     return (
         "see that the network's offering has UserData by VirtualRouter or ConfigDrive, then: "
         "cmk restart network id=ID cleanup=false"

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from csagent.errors import Absent, Malformed, ProbeError, Refused, TimedOut, Unreachable
+from csagent.errors import Absent, Malformed, ProbeError, Refused, ServerFault, TimedOut, Unreachable
 
 # Here, so that it is loaded before the child gives up the right to read it; the dialer would do it later.
 from csagent.system.sockets import DeadlineSocket
@@ -58,7 +58,9 @@ def status_problem(status: int) -> ProbeError:
         return Refused(f"HTTP {status}")
     if 300 <= status < 400:
         return Malformed(f"HTTP {status}: a redirect, which is not followed")
-    if status >= 500:
+    if status == 500:
+        return ServerFault(f"HTTP {status}")
+    if status > 500:
         return ProbeError(f"HTTP {status}")
     return Malformed(f"HTTP {status}")
 

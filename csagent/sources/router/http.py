@@ -61,6 +61,7 @@ class Http:
         connections: int = 1,
     ) -> None:
         self.connected = False  # whether anybody has ever been there
+        self.source = endpoint.source  # the address that the router knows us by
         self._clock = system.clock
         self._deadline = deadline
         self._attempts = connections + 1
@@ -68,6 +69,7 @@ class Http:
         def dial() -> DeadlineSocket:
             made = connect(system, endpoint, self._expiry())
             self.connected = True
+            self.source = self.source or made.getsockname()[0]
             return made
 
         self._pool = _Pool(lambda: _Connection(endpoint.address, endpoint.port, dial))

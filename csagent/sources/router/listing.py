@@ -93,14 +93,12 @@ def parse_value(key: str, body: bytes) -> str:
 
     Raises:
         Absent: a host name of blanks.
-        Malformed: HTML, not UTF-8, control characters, too long, or not what the key needs.
+        Malformed: not UTF-8, control characters, too long, or no host name.
     """
     text = validation.metadata_value(body)
     text = re.sub(r"\r?\n\Z", "", text)
     if key in ESCAPED:
         text = validation.metadata_value(unescape(text).encode("utf-8"))
-    if key in WELL_KNOWN and re.search(r"[\t\r\n]", text):
-        raise Malformed("control characters in the value")
     return validation.hostname(text) if key == "local-hostname" else text
 
 

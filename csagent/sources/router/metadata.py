@@ -79,33 +79,36 @@ class MetadataReader:
         self._tree = MetadataTree()
         self._refusals = Refusals(place)
 
-    def read(self, instance_id: str, listing: Result, *, legacy: bool) -> MetadataTree:
-        """Everything below /latest.
+    def read(self, instance_id: str, listing: Result, *, legacy: bool, own: str = "") -> MetadataTree:
+        """Everything below /latest, or in the VM's own directory.
 
         Args:
             instance_id: read before, it made us believe this router.
             listing: the answer for /latest/meta-data/, or why there is none.
             legacy: the router knows only the older paths, directly below /latest.
+            own: the VM's address, where all below /latest fails.
         """
         tree = self._tree
         tree.metadata["instance-id"] = instance_id
         names = self._names(listing, quiet=legacy)
-        wanted = dict.fromkeys((*names.unlisted(WELL_KNOWN), *names.keys))
+        known = validation.OLD_KEYS if legacy else WELL_KNOWN
+        wanted = dict.fromkeys((*names.unlisted(known), *names.keys))
         for name in (*names.directories, "instance-id", USER_DATA):
             wanted.pop(name, None)
-        base = LEGACY if legacy else MODERN
-        paths = {USER_DATA: LEGACY + USER_DATA}  # the largest body starts first
+        base = own_keys(own) if own else LEGACY if legacy else MODERN
+        # The largest body starts first.
+        paths = {USER_DATA: (f"/userdata/{own}/" if own else LEGACY) + USER_DATA}
         paths.update({name: base + quote(name) for name in wanted})
         paths.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
         results = self._fetch(paths)
         if self._loaded:
             results.update(self._fetch({key: paths[key] for key in _temporary(results)}))
         more = self._directories(results, names.directories)
-        if not legacy:
+        if not (legacy or own):
             modern = any(isinstance(result, Answer) for result in results.values())
             missing = [
                 key
-                for key in WELL_KNOWN
+                for key in validation.OLD_KEYS
                 if isinstance(results.get(key), Absent) and (key in names.keys or not modern)
             ]
             more.update({key: LEGACY + quote(key) for key in missing})
@@ -264,10 +267,19 @@ class MetadataReader:
             return
         if not result.body.strip():
             return  # null on the management server: no value (field/cloudstack#2.5)
+        if not listed and validation.is_html(result.body):
+            # Nobody said that it is there, and some servers have a page for what is not.
+            self._refusals.add(key, "HTML where a value should be", datum_of(key))
+            return
         try:
             self._tree.metadata[key] = parse_value(key, result.body)
         except ProbeError as error:
             self._refusals.add(key, str(error), datum_of(key))
+
+
+def own_keys(address: str) -> str:
+    """The directory of the keys of the VM with this address."""
+    return f"/metadata/{address}/"
 
 
 def _only_small(results: Dict[str, Result]) -> bool:

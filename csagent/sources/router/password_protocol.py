@@ -24,7 +24,7 @@ BODY_LIMIT = validation.PASSWORD_LIMIT + 2  # and the CR LF that may follow it
 SIGNATURE = b"cloudstack password server"
 
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t]|\Z)")
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_BLANK_LINE = re.compile(rb"\r{0,2}\n\r{0,2}\n")  # the script of December 2014 ends its lines in CR CR LF
 _NICETIES = {"connection reset": "connection reset before it answered"}
 
 
@@ -233,7 +233,7 @@ def _judge(body: bytes, signed: bool) -> PasswordReply:
         # Python 2 servers write the status line of their 400 into the body (field/cloudstack#4.2).
         body = word = validation.BAD_REQUEST
     try:
-        value = validation.password(body)
+        value = validation.password(body, unsigned=not signed)
     except Absent as error:
         # Early Python 3 servers answer with an empty body, also to the acknowledgement (#9699).
         confirmed = word != validation.BAD_REQUEST

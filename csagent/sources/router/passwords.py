@@ -20,6 +20,7 @@ FRESH_SECONDS = 3.0  # after which "nothing is waiting" is asked for again once 
 RETRY_SECONDS = 0.3
 CUT_OFF_SECONDS = 0.1  # before the deadline; who times out then had not been given its time
 REST_LIMIT = 4.0
+CONFIRMED_SECONDS = 1.5  # for which what a server has just offered is taken to be what it offers
 WHY_ACKNOWLEDGE = "offered the password that was set"
 
 
@@ -176,6 +177,11 @@ def _acknowledge_one(system: System, endpoint: Endpoint, secret: Secret, deadlin
 
 
 def _try_to_acknowledge(system: System, endpoint: Endpoint, secret: Secret, deadline: float) -> PasswordReply:
+    """Ask once more what is offered, and tell.
+
+    Releases to 4.1.1 take one connection at a time, and nobody listens for some 20 ms after each: the
+    acknowledgement alone is tried again then, while the answer to the question still holds.
+    """
     now = ask(system, endpoint, deadline, SEND)
     if now.state == "unknown":
         return now
@@ -184,7 +190,13 @@ def _try_to_acknowledge(system: System, endpoint: Endpoint, secret: Secret, dead
     if now.value != secret:
         reason = "offers a different password than the one that was set: not acknowledged"
         return now._replace(outcome="changed", reason=reason)
-    after = ask(system, endpoint, deadline, SAVED)
+    holds = min(deadline, system.clock.monotonic() + CONFIRMED_SECONDS)
+    while True:
+        after = ask(system, endpoint, deadline, SAVED)
+        rest = RETRY_SECONDS * random.uniform(0.3, 1.0)
+        if after.state != "unknown" or after.answered or system.clock.monotonic() + rest >= holds:
+            break
+        system.clock.sleep(rest)
     if after.confirmed:
         return after._replace(reason="acknowledged")
     if after.state == "unknown":

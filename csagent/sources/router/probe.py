@@ -6,11 +6,11 @@ import threading
 from typing import Optional, Tuple
 
 from csagent import validation
-from csagent.errors import Absent, Foreign, Malformed, ProbeError, TimedOut
+from csagent.errors import Absent, Foreign, Malformed, ProbeError, ServerFault, TimedOut
 from csagent.model import HTTP_PORT, Candidate, Place, Platform
 from csagent.sources.router.connect import CONNECT_SECONDS
 from csagent.sources.router.http import Http
-from csagent.sources.router.metadata import LEGACY, LISTING_LIMIT, MODERN, THREADS, Result
+from csagent.sources.router.metadata import LEGACY, LISTING_LIMIT, MODERN, THREADS, Result, own_keys
 from csagent.sources.router.names import Name, pick
 from csagent.sources.router.threads import start
 from csagent.system.seams import System
@@ -76,6 +76,7 @@ class Probe:
         self.folded = False
         self.instance_id: Optional[str] = None
         self.legacy = False
+        self.own = ""  # our address, where only its directory can be read: all below /latest fails
         self.loaded = False  # it is slow: ask with few connections, and not twice
         self.unreached = False  # the last attempt found nobody there, as while a router is starting
         self.problem: ProbeError = TimedOut("no answer so far")
@@ -140,6 +141,26 @@ class Probe:
 
     def _fetch_identity(self, http: Http, platform: Platform) -> str:
         try:
+            self.own = ""
+            return self._fetch_latest(http, platform)
+        except ServerFault:
+            # The rules for /latest are one file for all VMs, and each VM's files are served beside it, too
+            # (field/cloudstack#2.2).
+            own = http.source
+            if own is None:
+                raise
+            try:
+                found = identify(http.get(f"{own_keys(own)}instance-id", INSTANCE_ID_LIMIT).body, platform)
+                self.own, self.legacy = own, False
+                return found
+            except Foreign:
+                raise
+            except ProbeError:
+                pass
+            raise
+
+    def _fetch_latest(self, http: Http, platform: Platform) -> str:
+        try:
             body = http.get(f"{MODERN}instance-id", INSTANCE_ID_LIMIT).body
             self.legacy = False
         except Absent:
@@ -149,7 +170,7 @@ class Probe:
 
     def _fetch_listing(self, http: Http) -> None:
         try:
-            self._listing = http.get(MODERN, LISTING_LIMIT)
+            self._listing = http.get(f"{own_keys(self.own)}meta-data" if self.own else MODERN, LISTING_LIMIT)
         except ProbeError as error:
             self._listing = error
         self._listed.set()
@@ -162,7 +183,7 @@ class Probe:
         """
         if self._beside:
             self._listed.wait(max(0.0, patience))
-        missing = self._listing is None and (self.loaded or not self._beside)
+        missing = (self._listing is None and (self.loaded or not self._beside)) or bool(self.own)
         failed = isinstance(self._listing, ProbeError) and not self.legacy
         if self.http is not None and (missing or failed):
             self._fetch_listing(self.http)

@@ -88,9 +88,11 @@ def offers(answers: Sequence[Answered], trust: Trust) -> PasswordOffer:
         others = [server.place for server, reply in offered if reply.value != first.value]
         reason = f"{', '.join(others)} offered a different one and ranks lower" if others else ""
         return PasswordOffer("offered", first.value, best.place, reason, same)
-    for server, reply in believed:
-        if reply.state == "none":
-            return PasswordOffer("none", None, server.place, reply.reason)
+    nothing = [(server, reply) for server, reply in believed if reply.state == "none"]
+    if nothing:
+        server, reply = nothing[0]
+        told = tuple(one.endpoint for one, _ in nothing)
+        return PasswordOffer("none", None, server.place, reply.reason, told)
     reasons = [
         f"{server.place}: {doubt(server, reply, trust) if reply.state != 'unknown' else reply.reason}"
         for server, reply in answers

@@ -8,7 +8,7 @@ import shutil
 import stat
 import struct
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 import pytest
 from support.replace_fields import replace
@@ -241,9 +241,14 @@ def test_what_pam_does_not_say_of_the_file_system_is_added(
 # --- hostname ---
 
 
+def rename(system: System, name: str, domain: Optional[str] = None) -> hostname.Finished:
+    """The name and all that comes after it."""
+    return hostname.finish(system, name, domain, hostname.set_hostname(system, name))
+
+
 def test_hostname_files(system: System, tree: Path) -> None:
     """/etc/hostname and our line in /etc/hosts; all other lines stay, and doing it again writes nothing."""
-    hostname.set_hostname(system, "web01", "cs2cloud.internal")
+    rename(system, "web01", "cs2cloud.internal")
     assert (tree / "etc/hostname").read_text() == "web01\n"
     hosts = (tree / "etc/hosts").read_text()
     assert hosts == (
@@ -251,15 +256,15 @@ def test_hostname_files(system: System, tree: Path) -> None:
         "127.0.1.1\tdebian\n::1\tlocalhost\n"
     )
     inode = (tree / "etc/hosts").stat().st_ino
-    hostname.set_hostname(system, "web01", "cs2cloud.internal")
+    rename(system, "web01", "cs2cloud.internal")
     assert (tree / "etc/hosts").stat().st_ino == inode
-    hostname.set_hostname(system, "db01", None)
+    rename(system, "db01")
     assert (tree / "etc/hosts").read_text() == hosts.replace("web01.cs2cloud.internal web01", "db01")
 
 
 def test_hostname_with_a_domain_of_its_own(system: System, tree: Path) -> None:
     """A name with dots keeps them and gets its short form beside it."""
-    hostname.set_hostname(system, "web01.example.org", "other.internal")
+    rename(system, "web01.example.org", "other.internal")
     assert "\tweb01.example.org web01\t" in (tree / "etc/hosts").read_text()
 
 
@@ -268,8 +273,8 @@ def test_a_huge_hosts_file_is_not_cut(system: System, tree: Path, monkeypatch: p
     monkeypatch.setattr(hostname, "HOSTS_LIMIT", 100)
     (tree / "etc/hosts").write_text("0.0.0.0 ads.example\n" * 50)
     before = (tree / "etc/hosts").read_text()
-    with pytest.raises(ApplyError, match="larger than"):
-        hostname.set_hostname(system, "web01", None)
+    (problem,) = rename(system, "web01").problems
+    assert "larger than" in problem
     assert (tree / "etc/hosts").read_text() == before
 
 
@@ -277,9 +282,96 @@ def test_hostname_without_any_file(system: System, tree: Path) -> None:
     """Missing files are made."""
     (tree / "etc/hostname").unlink()
     (tree / "etc/hosts").unlink()
-    hostname.set_hostname(system, "web01", None)
+    rename(system, "web01")
     assert (tree / "etc/hostname").read_text() == "web01\n"
     assert "localhost" in (tree / "etc/hosts").read_text() and "web01" in (tree / "etc/hosts").read_text()
+
+
+class Machine:
+    """The running name of a machine whose files lie below a directory."""
+
+    def __init__(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.name, self.stubborn = "debian", False
+        self.system = System.at(str(tree))
+        monkeypatch.setattr(System, "live", True)
+        monkeypatch.setattr(hostname, "relabel", lambda *_paths: None)
+        monkeypatch.setattr("socket.gethostname", lambda: self.name)
+        monkeypatch.setattr(hostname, "_tell_kernel", self.tell)
+
+    def tell(self, name: str) -> None:
+        if self.stubborn:
+            raise PermissionError(1, "Operation not permitted")
+        self.name = name
+
+
+@pytest.fixture
+def machine(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tree, monkeypatch)
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
+    """These files cannot be written, as in a read-only store."""
+
+    def refusing(work: Any) -> Any:
+        def refuse(self: Tree, path: str, *rest: Any, **more: Any) -> Any:
+            if path in paths:
+                raise OSError(30, "Read-only file system")
+            return work(self, path, *rest, **more)
+
+        return refuse
+
+    monkeypatch.setattr(Tree, "write", refusing(Tree.write))
+    monkeypatch.setattr(Tree, "change", refusing(Tree.change))
+
+
+def test_a_read_only_etc_gets_the_running_name_at_every_boot(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NixOS: the files are told as not written, and whoever renames the running machine keeps his name."""
+    read_only(monkeypatch, "/etc/hostname", "/etc/hosts")
+    finished = rename(machine.system, "web01")
+    assert machine.name == "web01"
+    assert set(finished.left) == {"/etc/hostname", "/etc/hosts"} and len(finished.problems) == 2
+    machine.name = "owners"
+    hostname.finish(machine.system, "web01", None, finished.left)
+    assert machine.name == "owners"
+    machine.name = "debian"  # booted again
+    assert hostname.finish(machine.system, "web01", None, finished.left).left == finished.left
+    assert machine.name == "web01"
+
+
+def test_a_file_that_its_owner_has_written_meanwhile_stays(
+    machine: Machine, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed is tried again only where all is as it was found."""
+    with monkeypatch.context() as patched:
+        read_only(patched, "/etc/hostname", "/etc/hosts")
+        left = rename(machine.system, "web01").left
+    (tree / "etc/hostname").write_text("owners\n")
+    finished = hostname.finish(machine.system, "web01", None, left)
+    assert (finished.left, finished.problems) == ({}, ())
+    assert (tree / "etc/hostname").read_text() == "owners\n" and "web01" not in (
+        tree / "etc/hosts"
+    ).read_text()
+
+
+def test_a_kernel_that_refuses_costs_only_the_running_name(machine: Machine, tree: Path) -> None:
+    """A container without the right to rename itself: both files are written, and it is tried again."""
+    machine.stubborn = True
+    finished = rename(machine.system, "web01")
+    assert set(finished.left) == {hostname.RUNNING_NAME} and "not permitted" in finished.problems[0]
+    assert (tree / "etc/hostname").read_text() == "web01\n" and "web01" in (tree / "etc/hosts").read_text()
+    machine.stubborn = False
+    assert hostname.finish(machine.system, "web01", None, finished.left).done == (hostname.RUNNING_NAME,)
+    assert machine.name == "web01"
+
+
+def test_neither_file_nor_kernel(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it has failed, and nothing is left to do for it."""
+    machine.stubborn = True
+    read_only(monkeypatch, "/etc/hostname")
+    with pytest.raises(ApplyError, match="/etc/hostname: Read-only file system"):
+        hostname.set_hostname(machine.system, "web01")
 
 
 def test_the_hosts_own_name_is_not_touched(system: System) -> None:
@@ -287,7 +379,7 @@ def test_the_hosts_own_name_is_not_touched(system: System) -> None:
     import socket
 
     before = socket.gethostname()
-    hostname.set_hostname(system, "web01", None)
+    rename(system, "web01")
     assert socket.gethostname() == before
 
 
@@ -373,7 +465,7 @@ def test_lines_that_somebody_adds_meanwhile_are_kept(
                 stream.write(added[-1])
 
     monkeypatch.setattr(files, "_keep_attributes", beside)
-    hostname.set_hostname(system, "web01", None)
+    rename(system, "web01")
     text = (tree / "etc/hosts").read_text()
     assert len(added) == 2 and all(line in text for line in added) and "web01" in text
 

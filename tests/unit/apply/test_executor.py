@@ -13,15 +13,18 @@ from support.samples import INSTANCE, make_key
 
 from csagent.apply import hostname, libcrypt, password, ssh_keys, user_data
 from csagent.apply.executor import PlanExecutor
+from csagent.cli.plan import diff
 from csagent.errors import ApplyError, Interrupted
 from csagent.model import Endpoint, Place, Secret, UserData
 from csagent.plan import (
     Acknowledge,
     Action,
+    FinishHostname,
     KeepUserData,
     Leave,
     Outcome,
     Plan,
+    RevokeFormer,
     SetHostname,
     SetPassword,
     WriteKeys,
@@ -29,6 +32,7 @@ from csagent.plan import (
 from csagent.state import applied
 from csagent.state.applied import Memory
 from csagent.system.seams import System
+from csagent.system.tree import Tree
 
 WORD = Secret(b"EXAMPLE-word")
 SERVER = Endpoint("10.1.1.1", 8080, "10.1.1.42", "eth0")
@@ -335,6 +339,106 @@ def test_what_failed_is_passed_over_as_before(
     assert known(system).passed_over == {"hostname": ("old",), "ssh_keys": ((make_key(9),),)}
 
 
+def test_nothing_is_changed_where_it_cannot_be_remembered(
+    tree: Path, system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full /var: the owner's choice would be undone at every pass."""
+    write = Tree.write
+
+    def full(self: Tree, path: str, *rest: Any, **more: Any) -> bool:
+        if path.startswith(applied.STATE):
+            raise OSError(28, "No space left on device")
+        return write(self, path, *rest, **more)
+
+    before = {path: (tree / path).read_bytes() for path in ("etc/hostname", "etc/hosts", "etc/shadow")}
+    with monkeypatch.context() as patched:
+        patched.setattr(Tree, "write", full)
+        outcomes = carry_out(system, router, name(), keys(1), word(), data())
+    assert [one.state for one in outcomes] == ["failed"] * 4
+    assert all(one.reason.startswith("not changed: cannot remember in") for one in outcomes)
+    assert {path: (tree / path).read_bytes() for path in before} == before
+    assert not (tree / "root/.ssh").exists() and router.told == []
+    assert [one.state for one in carry_out(system, router, name(), keys(1), word(), data())] == [
+        "applied"
+    ] * 4
+
+
+def test_a_name_whose_hosts_file_fails_is_remembered_and_finished_later(
+    tree: Path, system: System, router: Router
+) -> None:
+    """The name stands; /etc/hosts is a warning, tried again alone, and the owner's rename is not undone."""
+    (tree / "etc/hosts").unlink()
+    (tree / "etc/hosts").mkdir()
+    (outcome,) = carry_out(system, router, name())
+    assert (outcome.state, outcome.wrong) == ("applied", True) and "/etc/hosts" in outcome.reason
+    memory = known(system)
+    assert memory.hostname == "web01" and set(memory.hostname_todo) == {"/etc/hosts"}
+    finish = FinishHostname("hostname", "again", "router 10.1.1.1", "web01", None, memory.hostname_todo)
+    (outcome,) = carry_out(system, router, finish)
+    assert (outcome.state, outcome.wrong) == ("unchanged", True)
+    (tree / "etc/hosts").rmdir()
+    (outcome,) = carry_out(system, router, finish)
+    assert (outcome.state, outcome.wrong) == ("applied", False) and known(system).hostname_todo == {}
+    assert "web01" in (tree / "etc/hosts").read_text()
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    (tree / "etc/hostname").write_text("owners\n")
+    carry_out(system, router, finish)
+    assert (tree / "etc/hostname").read_text() == "owners\n" and "web01" not in (
+        tree / "etc/hosts"
+    ).read_text()
+
+
+def test_a_former_account_that_cannot_be_written_is_tried_again_alone(
+    tree: Path, system: System, router: Router
+) -> None:
+    """The keys are written and remembered; the former account's are a warning until they are gone."""
+    old = keys(1)._replace(user="alice")
+    carry_out(system, router, old)
+    (tree / "home/alice/.ssh").rename(tree / "home/alice/away")
+    (tree / "home/alice/.ssh").symlink_to("away")
+    (outcome,) = carry_out(system, router, keys(1, previous=old.keys, former_user="alice"))
+    assert (outcome.state, outcome.wrong) == ("applied", True) and "stay with alice" in outcome.reason
+    memory = known(system)
+    assert (memory.ssh_user, memory.former_users) == ("root", ("alice",))
+    revoke = RevokeFormer("ssh_keys", "again", "router 10.1.1.1", ("alice",), old.keys)
+    assert carry_out(system, router, revoke)[0].state == "unchanged"
+    (tree / "home/alice/.ssh").unlink()
+    (tree / "home/alice/away").rename(tree / "home/alice/.ssh")
+    (outcome,) = carry_out(system, router, revoke)
+    assert (outcome.state, outcome.wrong) == ("applied", False) and known(system).former_users == ()
+    assert make_key(1) not in (tree / "home/alice/.ssh/authorized_keys").read_text()
+
+
+@pytest.mark.parametrize(("outcome", "forgotten"), [("ok", True), ("timeout", False), ("changed", False)])
+def test_a_confirmed_acknowledgement_is_remembered(
+    outcome: str, forgotten: bool, system: System, router: Router
+) -> None:
+    """Which of the servers has forgotten the newest password."""
+    router.answers = (OK._replace(outcome=outcome),)
+    carry_out(system, router, word())
+    assert known(system).is_forgotten_by([SERVER]) is forgotten
+    assert not known(system).is_forgotten_by([SERVER._replace(address="10.1.1.2")])
+
+
+def test_nothing_waiting_is_remembered_as_forgotten(system: System, router: Router) -> None:
+    """The confirmation was lost: the next pass hears it."""
+    router.answers = ()
+    carry_out(system, router, word())
+    executor = PlanExecutor(system, known(system), lambda *_line, **_fields: None, router)
+    executor.carry_out(Plan(forgotten_by=(SERVER,)))
+    assert known(system).is_forgotten_by([SERVER])
+
+
+def test_the_ids_of_this_machine_are_remembered(system: System, router: Router) -> None:
+    """So that a later id of it finds what was applied, once something was."""
+    for actions, ids in (((), ()), ((name(),), ("i-2-3-VM",))):
+        executor = PlanExecutor(
+            system, known(system), lambda *_line, **_fields: None, router, same=(INSTANCE, "i-2-3-VM")
+        )
+        executor.carry_out(Plan(actions))
+        assert known(system).known_as == ids
+
+
 # --- told to stop ---
 
 
@@ -372,12 +476,21 @@ def test_told_to_stop_it_finishes_the_action_it_is_at(
     assert (tree / "root/.ssh/authorized_keys").exists() and known(system).hostname == "web01"
 
 
+def completed() -> FinishHostname:
+    """The domain has come after the name."""
+    source = "router 10.1.1.1"
+    return FinishHostname("hostname", "it has come", source, "web01", "x.example", {"/etc/hosts": "web01"})
+
+
 def test_the_domain_completes_the_name_later(tree: Path, system: System, router: Router) -> None:
     """Our line in /etc/hosts gets the domain, memory knows it, and the host's name is not touched."""
     carry_out(system, router, name())
     assert "127.0.1.1\tweb01\t# csagent" in (tree / "etc/hosts").read_text()
-    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    line = "127.0.1.1\tweb01.x.example web01\t# csagent"
+    assert diff(system, completed()) == ["-127.0.1.1\tweb01\t# csagent", f"+{line}"]
+    (outcome,) = carry_out(system, router, completed())
     assert outcome.state == "applied" and known(system).domain == "x.example"
+    assert diff(system, completed()) == []
     assert "127.0.1.1\tweb01.x.example web01\t# csagent" in (tree / "etc/hosts").read_text()
 
 
@@ -388,7 +501,8 @@ def test_the_owners_own_line_or_name_stays(tree: Path, system: System, router: R
     text = (tree / path).read_text().replace("web01", "mine")
     (tree / path).write_text(text)
     hosts = (tree / "etc/hosts").read_text()
-    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    assert diff(system, completed()) == []
+    (outcome,) = carry_out(system, router, completed())
     assert outcome.state == "unchanged" and known(system).domain == "x.example"
     assert (tree / "etc/hosts").read_text() == hosts and (tree / path).read_text() == text
 
@@ -398,14 +512,16 @@ def test_a_domain_that_cannot_be_written_fails_nothing(
 ) -> None:
     """The reason is told, and the next pass tries again."""
     carry_out(system, router, name())
-    written = system.tree.write
 
-    def write(path: str, *rest: Any, **more: Any) -> bool:
-        if path == "/etc/hosts":
-            raise OSError(errno.EROFS, "Read-only file system")
-        return written(path, *rest, **more)
+    def refuse(*_words: Any) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(system.tree, "write", write)
-    (outcome,) = carry_out(system, router, name(domain="x.example", only_domain=True))
+    monkeypatch.setattr(system.tree, "change", refuse)
+    (outcome,) = carry_out(system, router, completed())
     assert outcome.state == "unchanged" and "Read-only" in outcome.reason and not outcome.wrong
-    assert known(system).domain is None
+    assert known(system).domain is None and known(system).hostname_todo == {"/etc/hosts": "web01"}
+    monkeypatch.undo()
+    again = completed()._replace(todo=known(system).hostname_todo)
+    assert carry_out(system, router, again)[0].state == "applied"
+    assert known(system).domain == "x.example" and known(system).hostname_todo == {}
+    assert "127.0.1.1\tweb01.x.example web01\t# csagent" in (tree / "etc/hosts").read_text()

@@ -78,6 +78,18 @@ def test_static_guest():
     assert found.why == "default route of eth0" and not found.named
 
 
+def test_static_guest_with_two_addresses():
+    """The router may know either of them; what nobody gave the NIC it does not know."""
+    both = replace(ETH0, addresses=("169.254.7.7", "10.1.1.42", "10.1.1.43"), prefixes=(16, 24, 24))
+    found = candidates((both,), (ROUTE0,), (), "eth0")
+    assert [(one.address, one.source) for one in found] == [
+        ("10.1.1.1", "10.1.1.42"),
+        ("10.1.1.1", "10.1.1.43"),
+    ]
+    (leased,) = candidates((both,), (), (replace(LEASE1, interface="eth0", address="10.1.1.43"),), "eth0")
+    assert leased.source == "10.1.1.43", "a lease says which it is"
+
+
 def test_the_machines_name_servers_serve_its_only_nic():
     """Where no lease names servers, resolv.conf's are asked; an answer has to lie in the NIC's network."""
     bridge = Nic("docker0", 9, None, ("172.17.0.1",), (16,))

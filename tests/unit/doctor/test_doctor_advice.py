@@ -17,7 +17,7 @@ from csagent.model import Found, Observation, Observed, Platform
 from csagent.other_agents import ownership
 from csagent.other_agents.cloud_init import CloudInit
 from csagent.settings import Settings
-from csagent.state import applied
+from csagent.state import applied, instances
 from csagent.system.seams import System
 
 LOCAL = "/etc/ssh/sshd_config.d/00-local.conf"
@@ -134,7 +134,7 @@ def test_what_memory_has_and_what_cloudstack_gives_is_this_instances(tmp_path: P
     assert marks is not None and set(marks) == {key_mark(make_key(1)), key_mark(make_key(2))}
     another = Observed(Found(), Observation(instance_id=INSTANCE.replace("1", "2")))
     assert engine._summary(system, Settings(), another).key_marks == ()
-    (file,) = (tmp_path / applied.INSTANCES[1:]).iterdir()
+    (file,) = (tmp_path / instances.INSTANCES[1:]).iterdir()
     for text in ("[", '{"schema": 99}'):
         file.write_text(text)
         assert engine._summary(system, Settings(), observed).key_marks is None

@@ -146,6 +146,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         place(1, "malformed", "several lines"),
         *("problem", "router", "malformed after 0.010 s: several lines", "reset the password"),
     ),
+    "router that fails for all": (
+        place(0, "partial", "9 metadata keys; the router answers HTTP 500 to everything below /latest"),
+        *("warning", "router", "HTTP 500", "router's administrator"),
+    ),
     "router slow": (
         place(0, "ok", "10 metadata keys", 4.2),
         *("warning", "router", "ok after 4.200 s", "ping -c20 10.1.1.1"),
@@ -279,6 +283,15 @@ def test_an_illness_is_named_with_advice(patient: Patient, name: str) -> None:
     beside = {one.area for one in patient.wrong()} - {area}
     allowed = {"leases", "clock"} if name in ("only an expired lease", "no NIC", "no address") else set()
     assert beside <= allowed, beside
+
+
+def test_a_router_that_fails_at_everything(patient: Patient) -> None:
+    """Its administrator is who has to look; the network's offering is not to blame for it."""
+    place(0, "failed", "HTTP 500")(patient)
+    (one,) = patient.wrong("router")
+    assert one.state == "problem" and "HTTP 500" in one.saw and "for all of its VMs" in one.means
+    assert one.advice.startswith("curl -i http://10.1.1.1:80/latest/meta-data/")
+    assert all("offering" not in one.advice for one in patient.wrong("source"))
 
 
 @pytest.mark.parametrize("name", ILLS)

@@ -162,3 +162,14 @@ def test_a_uuid_in_the_other_byte_order_is_the_same_machine() -> None:
         assert not merge([router(wrong)], [], other, BOTH).source_found or not validation.is_uuid(wrong)
         assert not validation.is_proven(wrong, other)
     assert merge([router(turned(INSTANCE)), drive()], [], NO_DMI, BOTH).hostname == "r"
+
+
+def test_what_a_drive_calls_this_vm_is_this_machine() -> None:
+    """Its ids, by which memory may know the machine; a router's word for it is none."""
+    seen = merge(
+        [router("i-2-3-VM"), drive(INSTANCE, metadata={"vm-id": "i-2-4-VM"}), drive(OTHER, "drive /dev/sr2")],
+        [],
+        DMI,
+        BOTH,
+    )
+    assert seen.drive_ids == (INSTANCE, "i-2-4-VM")

@@ -5,14 +5,15 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any, Tuple
 
 import pytest
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
 from csagent.errors import ApplyError
-from csagent.model import Secret
-from csagent.state import applied
+from csagent.model import Endpoint, Secret
+from csagent.state import applied, user_data, user_data_mark
 from csagent.system.seams import System
 
 
@@ -133,3 +134,106 @@ def test_a_marker_that_others_could_have_written(system: System, tree: Path, whe
     assert applied.load(system, INSTANCE, "/home/alice").script_markers
     os.chown(tree / where, 1000, 1000)
     assert applied.load(system, INSTANCE, "/home/alice").script_markers == ()
+
+
+OLD_ID = "i-2-3-VM"
+
+
+def remember(system: System, instance: str, **fields: Any) -> applied.Memory:
+    return applied.save(system, replace(applied.load(system, instance), hostname="web01", **fields))
+
+
+def test_memory_moves_along_when_the_id_takes_another_form(system: System, tree: Path) -> None:
+    """From i-2-3-VM to a UUID, on the machine whose DMI was and is that UUID, with all that is kept."""
+    remember(system, OLD_ID, known_as=(INSTANCE,))
+    (tree / applied.user_data_path(OLD_ID).lstrip("/")).write_text("#!/bin/sh")
+    ran = tree / "var/lib/csagent/user-data"
+    (ran / OLD_ID / "scripts").mkdir(parents=True)
+    (ran / OLD_ID / "record").write_text("{}\n")
+    (ran / OLD_ID / "scripts/part-001").write_text("#!/bin/sh")
+    (ran / OLD_ID / "hostname").write_text("mine\n")
+    known = applied.load(system, INSTANCE, None, (INSTANCE,))
+    assert (known.hostname, known.instance_id, known.moved_from) == ("web01", INSTANCE, OLD_ID)
+    assert applied.save(system, known).moved_from == ""
+    assert (tree / applied.user_data_path(INSTANCE).lstrip("/")).read_text() == "#!/bin/sh"
+    assert sorted(path.name for path in (tree / "var/lib/csagent/instances").iterdir()) == [
+        f"{INSTANCE}.json",
+        f"{INSTANCE}.user-data",
+    ]
+    assert applied.last_instance(system) == INSTANCE
+    assert [path.name for path in ran.iterdir()] == [INSTANCE], "what has run of it does not run again"
+    assert (ran / INSTANCE / "record").read_text() == "{}\n"
+    assert (ran / INSTANCE / "scripts/part-001").read_text() == "#!/bin/sh"
+    assert user_data_mark.name_given(system, INSTANCE) == "mine"
+    # And back, where a router of the older kind says so: DMI still shows who this is.
+    assert applied.load(system, OLD_ID, None, (INSTANCE,)).hostname == "web01"
+
+
+@pytest.mark.parametrize(
+    ("known_as", "same"),
+    [((), ()), ((), (INSTANCE,)), (("aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f",), (INSTANCE,))],
+)
+def test_memory_stays_where_nothing_shows_that_it_is_the_same_machine(
+    system: System, known_as: Tuple[str, ...], same: Tuple[str, ...]
+) -> None:
+    """A clone carries its original's memory, known by the original's DMI."""
+    remember(system, OLD_ID, known_as=known_as)
+    known = applied.load(system, INSTANCE, None, same)
+    assert (known.hostname, known.moved_from) == (None, "")
+
+
+def test_a_drive_shows_that_two_ids_are_one_machine(system: System) -> None:
+    """It calls the VM by the id under which things were remembered, and the router by the other."""
+    remember(system, OLD_ID)
+    assert applied.load(system, INSTANCE, None, (OLD_ID, INSTANCE)).hostname == "web01"
+
+
+def test_three_instances_are_kept(system: System, tree: Path) -> None:
+    """The memory and the user-data of those before go; what nobody gave an id for stays."""
+    remember(system, applied.NO_INSTANCE)
+    for number in range(6):
+        (tree / applied.user_data_path(f"i-2-{number}-VM").lstrip("/")).write_text("#!/bin/sh")
+        user_data.make_folder(system, user_data.folder_of(f"i-2-{number}-VM"))
+        remember(system, f"i-2-{number}-VM")
+    directory = tree / "var/lib/csagent/instances"
+    kept = {path.name.split(".")[0] for path in directory.iterdir()}
+    assert kept == {"unknown", "i-2-3-VM", "i-2-4-VM", "i-2-5-VM"}
+    assert {path.name for path in (tree / "var/lib/csagent/user-data").iterdir()} == kept - {"unknown"}
+    # An instance that is in use again is the latest again.
+    remember(system, "i-2-3-VM")
+    remember(system, "i-2-9-VM")
+    assert {path.name.split(".")[0] for path in directory.iterdir()} == {
+        "unknown",
+        "i-2-3-VM",
+        "i-2-5-VM",
+        "i-2-9-VM",
+    }
+
+
+def test_what_an_earlier_csagent_piled_up_goes(system: System, tree: Path) -> None:
+    """It kept every instance, and named only the latest."""
+    directory = tree / "var/lib/csagent/instances"
+    for number in range(5):
+        remember(system, f"i-2-{number}-VM")
+        for path in directory.glob("*.json"):
+            path.rename(path.with_suffix(".kept"))
+    for path in directory.glob("*.kept"):
+        path.rename(path.with_suffix(".json"))
+        os.utime(path.with_suffix(".json"), (int(path.name[4]) * 1000, int(path.name[4]) * 1000))
+    (tree / "var/lib/csagent/latest-instance").write_text("i-2-0-VM\n")
+    remember(system, "i-2-0-VM")
+    assert {path.name for path in directory.iterdir()} == {
+        "i-2-0-VM.json",
+        "i-2-4-VM.json",
+        "i-2-3-VM.json",
+    }
+
+
+def test_servers_that_forgot_are_few(system: System) -> None:
+    """Routers come and go for years; only what was said of the newest password counts."""
+    known = applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1"))
+    for number in range(100):
+        known = known.with_forgotten_by([Endpoint(f"10.1.1.{number}", 8080)])
+    assert len(known.forgotten_by) == applied.SERVERS_KEPT
+    known = known.with_password(Secret(b"EXAMPLE-2")).with_forgotten_by([Endpoint("10.1.1.1", 8080)])
+    assert list(known.forgotten_by) == ["10.1.1.1:8080"]

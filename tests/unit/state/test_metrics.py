@@ -192,6 +192,7 @@ def test_written_at_every_pass(system: System, tree: Path) -> None:
         "csagent.prom",
         "instance.json",
         "status.json",
+        "variables.json",
     ]
 
 

@@ -11,11 +11,13 @@ import pytest
 
 from csagent.errors import ApplyError
 from csagent.model import Secret
+from csagent.settings import Settings
+from csagent.state import applied
 from csagent.state import user_data as records
 from csagent.system.seams import System
 from csagent.user_data import reading, runner
 from csagent.user_data.facts import Facts
-from csagent.user_data.source import Source
+from csagent.user_data.source import Source, own
 
 FACTS = Facts(instance_id="i-2-3-VM", user="root")
 DOCUMENT = b"""\
@@ -244,3 +246,21 @@ def test_what_was_half_written_is_cleared_up(system: System, tree: Path) -> None
     run(system)
     left = sorted(str(path.relative_to(tree)) for path in tree.rglob("*csagent-new"))
     assert left == ["etc/one.csagent-new", "root/.x.csagent-new"]
+
+
+def test_a_template_is_given_the_instances_own_variables(system: System, tree: Path) -> None:
+    """What CloudStack says of the VM is public, what its owner has put there is root's: it gets both."""
+    (tree / "run/csagent").mkdir(parents=True)
+    public = {"memory_id": "i-2-3-VM", "metadata": {"local-hostname": "web01"}}
+    (tree / "run/csagent/instance.json").write_text(json.dumps(public))
+    variables = {"metadata": {"colour": "green", "local-hostname": "not this one"}}
+    (tree / "run/csagent/variables.json").write_text(json.dumps(variables))
+    kept = tree / applied.user_data_path("i-2-3-VM").lstrip("/")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(DOCUMENT)
+    found = own(system, Settings())
+    assert found is not None and found.facts.metadata["colour"] == "green"
+    assert found.facts.metadata["local-hostname"] == "web01"
+    (tree / "run/csagent/variables.json").unlink()
+    found = own(system, Settings())
+    assert found is not None and "colour" not in found.facts.metadata

@@ -104,6 +104,18 @@ def test_without_addresses_the_clock_counts(tmp_path):
     assert belief.leases == () and belief.rejected[0].reason.startswith("expired")
 
 
+@pytest.mark.parametrize(
+    ("ends", "why"),
+    [(NOW + 4_000_000_000, ""), (NOW + 1, ""), (NOW, "given up"), (NOW - 100, "given up"), (None, "")],
+)
+def test_times_that_are_one_moment_end_a_lease_when_that_has_come(tmp_path, ends, why):
+    """dhclient writes so what was given up just now, and a lease whose every time is infinite."""
+    moment = "never" if ends is None else f"epoch {ends}"
+    times = f"{moment};\n  renew {moment};\n  rebind {moment}"
+    found = discover(tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": block("10.1.1.1", expire=times)}))
+    assert len(found.leases) == (not why) and why in reasons(found)
+
+
 def test_order_of_trust_and_conflict(tmp_path):
     """field/dhcp-leases#rule-4: /run and running daemons first; who names another server is reported."""
     files = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Union
+from typing import Any, Callable, Dict, List, Union
 
 import pytest
 from support.samples import make_key
@@ -29,8 +29,9 @@ class Still(Clock):
         self.passed += seconds
 
 
-def read(replies: Dict[str, Reply], listing: str = "") -> MetadataTree:
+def read(replies: Dict[str, Reply], listing: str = "", **fields: Any) -> MetadataTree:
     """The tree of a router with these replies; every other path is 404."""
+    fields = {"legacy": False, **fields}
 
     def get(path: str, _cap: int) -> Answer:
         reply = replies.get(path, Absent("404"))
@@ -41,7 +42,7 @@ def read(replies: Dict[str, Reply], listing: str = "") -> MetadataTree:
         return reply if isinstance(reply, Answer) else Answer(reply, True, 60.0)
 
     names = Answer(listing.encode(), True, 60.0)
-    return MetadataReader(get, "router 10.1.1.1", 30.0, Still()).read("i-2-3-VM", names, legacy=False)
+    return MetadataReader(get, "router 10.1.1.1", 30.0, Still()).read("i-2-3-VM", names, **fields)
 
 
 def keys_directory(*children: bytes) -> Dict[str, Reply]:
@@ -118,3 +119,62 @@ def test_the_older_paths() -> None:
     """What is listed and 404 below meta-data/ is looked for below latest/ (field/cloudstack#2.2)."""
     tree = read({LEGACY + "public-keys": make_key(1).encode()}, listing="public-keys")
     assert tree.ssh_keys == (make_key(1),) and tree.doubts == {}
+
+
+def test_keys_that_are_younger_than_the_older_paths_are_not_asked_there() -> None:
+    """Some routers answer there with the vm-id (field/cloudstack#2.2)."""
+    replies: Dict[str, Reply] = {LEGACY + key: b"i-2-3-VM" for key in ("cloud-domain", "cloud-domain-id")}
+    replies[LEGACY + "vm-id"] = b"7"
+    listing = "cloud-domain\ncloud-domain-id\nvm-id\n"
+    assert set(read(replies, listing).metadata) == {"instance-id", "vm-id"}
+    assert set(read(replies, legacy=True).metadata) == {"instance-id", "vm-id"}
+
+
+def test_values_that_are_only_shown_are_kept_as_they_are() -> None:
+    """Markup, tabs and line ends; but no page in place of a key that nobody has listed."""
+    replies: Dict[str, Reply] = {
+        MODERN + "role": b"<h1>Hi</h1>",
+        MODERN + "availability-zone": b"<p>z\tone",
+        MODERN + "service-offering": b"two\r\nlines",
+        MODERN + "vm-id": b"<html>404</html>",
+        MODERN + "local-hostname": b"<p>web",
+        MODERN + "gr%C3%B6%C3%9Fe": b"XL",
+        MODERN + "%24a%28b%29": b"1",
+    }
+    tree = read(replies, "role\navailability-zone\nservice-offering\nlocal-hostname\ngröße\n$a(b)\n")
+    assert tree.metadata == {
+        "instance-id": "i-2-3-VM",
+        "role": "<h1>Hi</h1>",
+        "availability-zone": "<p>z\tone",
+        "service-offering": "two\r\nlines",
+        "größe": "XL",
+        "$a(b)": "1",
+    }
+    assert {refusal.datum for refusal in tree.refusals} == {"local-hostname"}, (
+        "not listed: vm-id is not asked for"
+    )
+
+
+def test_a_page_for_a_key_that_is_not_listed_is_no_value() -> None:
+    """Without a listing the known keys are asked for; some servers have a page for what is not there."""
+    tree = read({MODERN + "vm-id": b"<html>404</html>", MODERN + "cloud-name": b"x"})
+    assert tree.metadata == {"instance-id": "i-2-3-VM", "cloud-name": "x"}
+    assert [(one.datum, one.reason) for one in tree.refusals] == [("vm-id", "HTML where a value should be")]
+
+
+def test_the_directory_of_the_vm() -> None:
+    """Its keys and its user-data by its own address, and nothing below /latest."""
+    replies: Dict[str, Reply] = {
+        "/metadata/10.1.1.42/local-hostname": b"web01",
+        "/metadata/10.1.1.42/role": b"x",
+        "/metadata/10.1.1.42/public-keys": make_key(1).encode(),
+        "/userdata/10.1.1.42/user-data": b"#!/bin/sh",
+    }
+
+    def never() -> ProbeError:
+        raise AssertionError("asked below /latest")
+
+    replies.update({base + key: never for base in (MODERN, LEGACY) for key in ("vm-id", "user-data", "role")})
+    tree = read(replies, "local-hostname\npublic-keys\nrole\nvm-id\n", own="10.1.1.42")
+    assert (tree.metadata["local-hostname"], tree.metadata["role"]) == ("web01", "x")
+    assert (tree.ssh_keys, tree.user_data) == ((make_key(1),), b"#!/bin/sh")

@@ -1,0 +1,158 @@
+"""Whose memories are kept: `/var/lib/csagent/instances/ID.*`, of the last three instances.
+
+What of their user-data has run (`csagent.state.user_data`) goes where they go.
+`latest-instance` names them, the newest first. It is written down, since times are not to be trusted: a
+template's file may come from a clock that was years ahead. Times decide only where an earlier csagent has
+not written it. What was remembered before anybody said an id is kept beside them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, List, Tuple
+
+from csagent.system import json_limits
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
+
+STATE = "/var/lib/csagent"
+INSTANCES = STATE + "/instances"
+LATEST = STATE + "/latest-instance"
+NO_INSTANCE = "unknown"
+SIZE_LIMIT = 4 << 20
+KEPT = 3
+
+
+def stem(key: str) -> str:
+    """The name of an instance's files, without what follows the dot; an id is never a path."""
+    return "".join(char if char.isalnum() or char in "-_" else "_" for char in key)[:128]
+
+
+def memory_path(key: str) -> str:
+    """What was applied for an instance."""
+    return f"{INSTANCES}/{stem(key)}.json"
+
+
+def prepare(system: "System") -> None:
+    """Make the state directories, private to root."""
+    system.tree.mkdir(STATE, 0o700)
+    system.tree.mkdir(INSTANCES, 0o700)
+
+
+def known(system: "System") -> Tuple[str, ...]:
+    """The ids that have a memory, the latest first."""
+    found: List[str] = []
+    for line in (system.tree.read_text(LATEST, 4096) or "").split("\n"):
+        name = line.strip()
+        if name and name not in found and system.tree.exists(memory_path(name)):
+            found.append(name)
+    timed: List[Tuple[float, str]] = []
+    named = {memory_path(name) for name in (*found, NO_INSTANCE)}
+    for path in system.tree.glob(INSTANCES + "/*.json"):
+        status = system.tree.stat(path)
+        if path in named or status is None:
+            continue
+        try:
+            name = json_limits.loads(system.tree.read(path, SIZE_LIMIT))["instance_id"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(name, str):
+            timed.append((status.st_mtime, name))
+    return (*found, *(name for _, name in sorted(timed, reverse=True)))
+
+
+def note_latest(system: "System", key: str) -> None:
+    """Write down that this is the latest, before those that were.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    before = known(system)
+    if key == NO_INSTANCE or before[:1] == (key,):
+        return
+    names = [key, *(name for name in before if name != key)][:KEPT]
+    system.tree.write(LATEST, "".join(f"{name}\n" for name in names).encode("utf-8", "replace"), 0o600)
+
+
+def prune(system: "System") -> None:
+    """Remove what is kept of instances before the last `KEPT`: memory, user-data and all else of that name.
+
+    A file that cannot be removed is left to the next pass.
+    """
+    for name in known(system)[KEPT:]:
+        if name != NO_INSTANCE:
+            try:
+                remove(system, name)
+            except OSError:
+                continue
+
+
+def remove(system: "System", key: str) -> None:
+    """Remove all that is kept of an instance; the memory last, so that whoever is stopped here finds it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    memory = memory_path(key)
+    for path in system.tree.glob(f"{INSTANCES}/{stem(key)}.*"):
+        if path != memory:
+            system.tree.remove(path)
+    from csagent.state.user_data import folder_of
+
+    _remove_folder(system, folder_of(key))
+    system.tree.remove(memory)
+
+
+def move(system: "System", before: str, now: str) -> None:
+    """What is kept of an instance beside its memory goes along when its id takes another form.
+
+    It is copied: whoever is stopped before the memory is moved finds all as it was (`remove` follows).
+
+    Raises:
+        OSError: it cannot be copied.
+    """
+    for path in system.tree.glob(f"{INSTANCES}/{stem(before)}.*"):
+        ending = path.rsplit("/", 1)[1].split(".", 1)[1]
+        target = f"{INSTANCES}/{stem(now)}.{ending}"
+        if ending != "json" and not system.tree.exists(target):
+            system.tree.write(target, system.tree.read(path, SIZE_LIMIT), 0o600)
+    from csagent.state.user_data import folder_of
+
+    _copy_folder(system, folder_of(before), folder_of(now))
+
+
+def _copy_folder(system: "System", path: str, target: str) -> None:
+    """A folder and all that is in it: whole and durable, or not at all."""
+    if not system.tree.exists(path) or system.tree.exists(target):
+        return
+    import shutil
+
+    beside = f"{target}.new"
+    _remove_folder(system, beside)
+    directory, name = system.tree.resolve(path)
+    try:
+        # Both lie in the same folder, which is root's alone.
+        made = f"/proc/self/fd/{directory}/{os.path.basename(beside)}"
+        shutil.copytree(f"/proc/self/fd/{directory}/{name}", made, symlinks=True)
+        os.sync()
+        os.rename(made, f"/proc/self/fd/{directory}/{os.path.basename(target)}")
+        os.fsync(directory)
+    except shutil.Error as error:
+        raise OSError(errno.EIO, f"{system.tree.shown(path)} cannot be copied") from error
+    finally:
+        os.close(directory)
+
+
+def _remove_folder(system: "System", path: str) -> None:
+    if not system.tree.exists(path):
+        return
+    import shutil
+
+    directory, name = system.tree.resolve(path, follow=False)
+    try:
+        shutil.rmtree(f"/proc/self/fd/{directory}/{name}")
+        os.fsync(directory)
+    finally:
+        os.close(directory)
