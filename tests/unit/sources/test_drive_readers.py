@@ -16,6 +16,7 @@ from csagent.sources import checks, jobs
 from csagent.sources.drive_readers import MAX_DRIVES, DriveReaders
 from csagent.sources.request import PassRequest
 from csagent.system.seams import System
+from csagent.system.slowness import Patience
 
 
 class Finished:
@@ -27,8 +28,11 @@ class Finished:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
-    def collect(self) -> List[Any]:
-        return []
+    def drain(self) -> None:
+        pass
+
+    def time_to_prepare(self) -> Patience:
+        return Patience(1 << 25, 20.0, 0.0)
 
     def result(self) -> Any:
         return self.answer

@@ -36,7 +36,7 @@ class Fixed(Clock):
 class FakeChild:
     """A child as its parent sees it, on a machine that is ten times slower."""
 
-    pid, name, finished, slowness = NOBODY, "fake", False, 10.0
+    pid, name, finished, slowness, connected = NOBODY, "fake", False, 10.0, None
 
     def __init__(self, clock: Fixed) -> None:
         self._clock = clock
