@@ -31,7 +31,9 @@ class Pass(NamedTuple):
 
     @property
     def states(self) -> Dict[str, str]:
-        return {datum: str(entry["state"]) for datum, entry in self.status["data"].items()}
+        """The state of each datum; of the network only where a source says something of it."""
+        states = {datum: str(entry["state"]) for datum, entry in self.status["data"].items()}
+        return {datum: state for datum, state in states.items() if (datum, state) != ("network", "absent")}
 
     def reason(self, datum: str) -> str:
         return str(self.status["data"][datum]["reason"])

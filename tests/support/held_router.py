@@ -7,7 +7,7 @@ from typing import Any, List, Sequence, Tuple
 
 from csagent.lab.router import LabRouter
 
-PATIENCE = 120.0  # seconds; where a request that a round still needs does not come, the test fails after them
+PATIENCE = 120.0  # seconds, for the requests that a round still needs; then it ends without them
 
 
 class Held(LabRouter):
@@ -48,8 +48,8 @@ class Held(LabRouter):
 class Rounds(LabRouter):
     """Answers the metadata requests of a round when all of them wait at once.
 
-    Who asks for less at once gets no answer, and `together`, the sizes of the rounds that were complete, is
-    short. Whatever comes after the last round is answered at once, and is in `late`.
+    Who asks for less at once gets his answers late, and `together`, how many waited in each round, tells it.
+    Whatever comes after the last round is answered at once, and is in `late`.
 
     Args:
         sizes: how many requests each round has.
@@ -71,8 +71,12 @@ class Rounds(LabRouter):
             else:
                 self._waiting.append(path)
                 if len(self._waiting) == self._sizes[mine]:
-                    self.together.append(len(self._waiting))
-                    self._waiting = []
-                    self._turn.notify_all()
-                self._turn.wait_for(lambda: len(self.together) > mine, PATIENCE)
+                    self._end_round()
+                if not self._turn.wait_for(lambda: len(self.together) > mine, PATIENCE):
+                    self._end_round()
         return super().page(path, source)
+
+    def _end_round(self) -> None:
+        self.together.append(len(self._waiting))
+        self._waiting = []
+        self._turn.notify_all()

@@ -21,7 +21,7 @@ from csagent.system.seams import System
 
 SERVICES = ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
 OTHERS = (
-    *("csagent-ready.target", "csagent-first-pass.service", "csagent-user-data.target"),
+    *("csagent-first-pass.service", "csagent-ready.target", "csagent-user-data.target"),
     *("csagent-user-data-early.service", "csagent-user-data.service"),
 )
 MODULES = "/usr/lib/python3/dist-packages/csagent"

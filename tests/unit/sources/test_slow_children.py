@@ -36,7 +36,8 @@ class Fixed(Clock):
 class FakeChild:
     """A child as its parent sees it, on a machine that is ten times slower."""
 
-    pid, name, finished, slowness, connected = NOBODY, "fake", False, 10.0, None
+    pid, name, finished, slowness = NOBODY, "fake", False, 10.0
+    connected = None
 
     def __init__(self, clock: Fixed) -> None:
         self._clock = clock
