@@ -321,12 +321,13 @@ def _status(parsed: argparse.Namespace) -> int:
     from csagent.cli import status
     from csagent.state.status_files import STATUS, user_data, wait_for, wait_for_user_data
 
-    if parsed.user_data and not parsed.wait:
-        raise UsageError("--user-data goes with --wait")
+    if (parsed.user_data or parsed.first_pass) and not parsed.wait:
+        raise UsageError(f"--{'user-data' if parsed.user_data else 'first-pass'} goes with --wait")
     end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
     # Below a root there are no units that would run it: it is waited for where that is asked for.
-    if parsed.wait and (parsed.user_data or os.path.realpath(parsed.root) == "/"):
+    early = os.path.realpath(parsed.root) == "/" and not parsed.first_pass
+    if parsed.wait and (parsed.user_data or early):
         left = max(0.0, end - time.monotonic())
         document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
     else:

@@ -235,7 +235,9 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
         default=0.0,
         help="wait for the first pass and the early stage of user-data to end; at most so long",
     )
-    status.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
+    reach = status.add_mutually_exclusive_group()
+    reach.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
+    reach.add_argument("--first-pass", action="store_true", help="with --wait: for none of user-data")
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"

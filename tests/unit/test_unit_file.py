@@ -81,7 +81,7 @@ def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
     assert target["Requires"] == target["After"] == [f"{UNIT.name} {FIRST_PASS.name}"]
     assert first_pass["BindsTo"] == first_pass["After"] == [UNIT.name]
     assert first_pass["Type"] == ["oneshot"] and first_pass["DefaultDependencies"] == ["no"]
-    assert first_pass["ExecStart"] == ["/usr/bin/csagent --quiet status --wait 900"]
+    assert first_pass["ExecStart"] == ["/usr/bin/csagent --quiet status --first-pass --wait 900"]
     assert not any(key in first_pass for key in ("WantedBy", "RequiredBy"))
     assert target["DefaultDependencies"] == ["no"]
     assert target["Conflicts"] == ["shutdown.target"] and "shutdown.target" in target["Before"]

@@ -312,3 +312,19 @@ def test_a_persons_account_is_not_borrowed(
     monkeypatch.setattr(pwd, "getpwnam", entries.__getitem__)
     assert jail.unprivileged() == (jail.Identity(uid, uid) if used else jail.Identity(65534, 65534))
     assert ("is not used" in jail.note_on_account()) is not used
+
+
+def test_who_only_looks_starved_has_four_times_its_time() -> None:
+    """A child in a stranger's hands may use a little processor time for ever; the pass goes on."""
+
+    def dribble() -> None:
+        while True:
+            end = time.process_time() + 0.001
+            while time.process_time() < end:
+                pass
+            time.sleep(0.05)
+
+    start = time.monotonic()
+    with pytest.raises(JailTimeout):
+        run(dribble, timeout=0.5)
+    assert 1.9 < time.monotonic() - start < 30

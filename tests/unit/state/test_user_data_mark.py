@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 
 from csagent.cli.main import main
 from csagent.errors import CsagentError
-from csagent.state import user_data_mark
+from csagent.state import status_files, user_data_mark
 from csagent.state.status_files import user_data, wait_for_user_data
 from csagent.system.seams import System
 
@@ -99,7 +99,21 @@ def test_status_shows_it(system: System, tree: Path, capsys: pytest.CaptureFixtu
     assert "users" not in shown
 
 
-def test_user_data_needs_wait(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["--user-data", "--first-pass"])
+def test_what_is_waited_for_needs_wait(tree: Path, capsys: pytest.CaptureFixture[str], word: str) -> None:
     """`status --user-data` alone would say nothing."""
-    assert main(["--root", str(tree), "status", "--user-data"]) == 2
-    assert "--user-data goes with --wait" in capsys.readouterr().err
+    assert main(["--root", str(tree), "status", word]) == 2
+    assert f"{word} goes with --wait" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "asked"), [([], True), (["--first-pass"], False)])
+def test_who_waits_for_the_first_pass_need_not_wait_for_user_data(
+    monkeypatch: pytest.MonkeyPatch, words: List[str], asked: bool
+) -> None:
+    """csagent-ready.target is of the first pass only: user-data may run for an hour, behind the network."""
+    waits: List[float] = []
+    monkeypatch.setattr(status_files, "wait_for", lambda *_args: {"schema": 1})
+    monkeypatch.setattr(status_files, "user_data", lambda _root: None)
+    monkeypatch.setattr(status_files, "wait_for_user_data", lambda _root, left, **_more: waits.append(left))
+    assert main(["--quiet", "status", "--wait", "5", *words]) == 0
+    assert bool(waits) is asked
