@@ -10,10 +10,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from csagent.errors import DocumentError
 from csagent.model import Secret
 from csagent.sources.user_data import classify, header_kind
-from csagent.user_data import facts as known
 from csagent.user_data import merging, scripts, template
+from csagent.user_data import surroundings as known
 from csagent.user_data.execute.scripts import RunScript
-from csagent.user_data.facts import Facts
 from csagent.user_data.message import Fetched, Piece, unpack
 from csagent.user_data.near_misses import near_miss
 from csagent.user_data.plan import (
@@ -31,6 +30,7 @@ from csagent.user_data.plan import (
     Problem,
     Step,
 )
+from csagent.user_data.surroundings import Facts
 from csagent.user_data.yaml_lines import Node, Twice, load
 
 STEPS_LIMIT = 5000

@@ -11,10 +11,10 @@ from csagent.errors import JailError
 from csagent.model import NOTHING
 from csagent.sandbox import jail
 from csagent.sources.user_data import GZIP_MAGIC, classify
-from csagent.user_data import wire
-from csagent.user_data.facts import Facts
+from csagent.user_data import plan_codec
 from csagent.user_data.message import Fetched, unpack
 from csagent.user_data.plan import REFUSED, Part, Plan, Problem
+from csagent.user_data.surroundings import Facts
 
 if TYPE_CHECKING:
     from csagent.sandbox.seccomp import Filters
@@ -68,14 +68,14 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         make_plan, filters = prepared
         seccomp.close(filters)
         found: Dict[str, Fetched] = dict(fetched)
-        return wire.encode(make_plan(document, facts, found.get))
+        return plan_codec.encode(make_plan(document, facts, found.get))
 
     def prepare() -> Tuple[Any, Optional["Filters"]]:
         return _prepare(document)
 
     try:
         job = jail.Job(NAME, system, prepare, work, LIMITS, jail.unprivileged())
-        return wire.decode(jail.run(job, PATIENCE))
+        return plan_codec.decode(jail.run(job, PATIENCE))
     except JailError as error:
         text = str(error).replace(f"{NAME}: ", "", 1)
         return _refused(classify(document), f"it cannot be read within limits: its reader {text}")

@@ -6,8 +6,8 @@ import textwrap
 from typing import Any, List
 
 from csagent.user_data.document import make_plan
-from csagent.user_data.facts import Facts
 from csagent.user_data.plan import Plan
+from csagent.user_data.surroundings import Facts
 
 METADATA = {"instance-id": "i-2-3-VM", "local-hostname": "vm01", "service-offering": "Small"}
 DEBIAN = Facts(

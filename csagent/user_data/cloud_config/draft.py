@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from csagent.user_data.facts import Facts
 from csagent.user_data.plan import ERROR, INSTANCE, WARNING, Problem, Step
+from csagent.user_data.surroundings import Facts
 from csagent.user_data.yaml_lines import Node
 
 TRUE = ("true", "1", "on", "yes")

@@ -16,8 +16,8 @@ from csagent.state import applied
 from csagent.state import user_data as records
 from csagent.system.seams import System
 from csagent.user_data import reading, runner
-from csagent.user_data.facts import Facts
 from csagent.user_data.source import Source, own
+from csagent.user_data.surroundings import Facts
 
 FACTS = Facts(instance_id="i-2-3-VM", user="root")
 DOCUMENT = b"""\
