@@ -164,9 +164,9 @@ class PlanExecutor:
         if isinstance(action, RevokeFormer):
             return self._revoke_from_former(action, action.keys, adopt=action.adopt, state="unchanged")
         if isinstance(action, KeepUserData) and action.user_data is not None:
-            from csagent.apply import user_data
+            from csagent.apply import keep_user_data
 
-            user_data.keep(self.system, self.memory.instance_id, action.user_data)
+            keep_user_data.keep(self.system, self.memory.instance_id, action.user_data)
             self._remember(self.memory._replace(user_data=action.user_data.sha256))
         elif isinstance(action, SetPassword):
             from csagent.apply import password

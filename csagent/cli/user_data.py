@@ -10,7 +10,7 @@ from csagent.user_data.message import shown_url
 from csagent.user_data.plan import ERROR, IGNORED, RUNS, Plan, Problem, Step
 
 if TYPE_CHECKING:
-    from csagent.state.user_data import Record
+    from csagent.state.user_data_record import Record
 
 STAGES = {
     "early": "early, as soon as the document is there:",

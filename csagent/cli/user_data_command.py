@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from csagent.log import Log
     from csagent.settings import Settings
-    from csagent.state.user_data import StepState
+    from csagent.state.user_data_record import StepState
     from csagent.system.seams import System
     from csagent.user_data.plan import Step
     from csagent.user_data.source import Source
@@ -65,7 +65,7 @@ def _plan(parsed: argparse.Namespace, system: "System", settings: "Settings", _l
 
 def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log: "Log") -> int:
     from csagent.state import lock
-    from csagent.state import user_data as records
+    from csagent.state import user_data_record as records
     from csagent.system.process import keep_memory_private
     from csagent.user_data import includes, runner
 
@@ -117,7 +117,7 @@ def _source(parsed: argparse.Namespace, system: "System", settings: "Settings") 
 def _not_ours(system: "System", settings: "Settings", chosen: "Source", *, again: bool) -> str:
     """Why this instance's own document is not run here; "" where it is."""
     from csagent.other_agents import cloud_init, ownership
-    from csagent.state import user_data as records
+    from csagent.state import user_data_record as records
 
     if settings.user_data != "run":
         return f"user-data is not run: the setting user_data is {settings.user_data}"

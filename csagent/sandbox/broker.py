@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, FrozenSet, Iterator, Optional, Protocol, 
 
 from csagent.errors import JailError
 from csagent.model import Endpoint
-from csagent.sandbox.seccomp import brokering
+from csagent.sandbox.seccomp import refused_to_broker
 from csagent.system.process import die_with
 from csagent.system.seams import Dialer
 from csagent.system.sockets import DeadlineSocket, begin
@@ -165,7 +165,7 @@ def fork(filters: "Filters", policy: Policy, connected: int = -1) -> Broker:
             kept = sorted({2, theirs.fileno(), theirs_too.fileno(), max(2, connected)})
             for low, high in zip(kept, (*kept[1:], resource.getrlimit(resource.RLIMIT_NOFILE)[0])):
                 os.closerange(low + 1, high)
-            filters.load(brokering)
+            filters.load(refused_to_broker)
             ConnectionServer(policy, theirs, theirs_too, connected).serve()
         except BaseException:  # noqa: S110  the child is gone, or talks nonsense: its next request says so
             pass

@@ -52,7 +52,7 @@ IOCTLS_ELSEWHERE = (
 )
 ELSEWHERE = ("mips", "ppc", "sparc")
 
-NEVER = """
+REFUSED_TO_ALL = """
     ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal
     tkill rt_sigqueueinfo rt_tgsigqueueinfo setsid setpgid unshare setns mount umount umount2 move_mount
     fsopen fsconfig fsmount fspick open_tree mount_setattr pivot_root chroot creat mkdir mkdirat rmdir
@@ -112,9 +112,9 @@ def _clone_flags(machine: str) -> int:
     return 1 if machine.startswith("s390") else 0  # clone(2): the first two arguments are swapped there
 
 
-def harmless(machine: str) -> Sequence[Rule]:
+def refused_to_all(machine: str) -> Sequence[Rule]:
     """For every child: no file changed, no other process looked into, nobody's drive ejected."""
-    rules = [_plain(name) for name in NEVER.split()]
+    rules = [_plain(name) for name in REFUSED_TO_ALL.split()]
     rules += [_flag("open", 1, flag) for flag in WRITING]
     rules += [_flag("openat", 2, flag) for flag in WRITING]
     # Their flags lie behind a pointer, which a filter cannot follow; libc falls back to the older calls.
@@ -127,19 +127,19 @@ def harmless(machine: str) -> Sequence[Rule]:
     return [*rules, *_all_but("fcntl", 1, FCNTLS), *_all_but("fcntl64", 1, FCNTLS)]
 
 
-def finding(machine: str) -> Sequence[Rule]:
+def refused_while_discovering(machine: str) -> Sequence[Rule]:
     """While leases and devices are looked at: no TCP, no UDP. Commands may be run, and stopped."""
     inet = [_int("socket", 0, domain) for domain in range(AF_UNIX + 1, AF_NETLINK)]
-    return [*harmless(machine), *inet, ("socket", EPERM, [(0, GREATER, AF_NETLINK, 0)])]
+    return [*refused_to_all(machine), *inet, ("socket", EPERM, [(0, GREATER, AF_NETLINK, 0)])]
 
 
-def brokering(machine: str) -> Sequence[Rule]:
+def refused_to_broker(machine: str) -> Sequence[Rule]:
     """For who opens the connections: no process, no command."""
-    return [*harmless(machine), *_no_processes(machine)]
+    return [*refused_to_all(machine), *_no_processes(machine)]
 
 
-def reading(machine: str) -> Sequence[Rule]:
-    """On top of `finding`, while what strangers sent is parsed: no process, no command, no new connection.
+def refused_while_parsing(machine: str) -> Sequence[Rule]:
+    """On top of that, while what strangers sent is parsed: no process, no command, no new connection.
 
     A socket that was refused can be connected anew by what is sent, unless it may not name an address.
     """
@@ -193,7 +193,7 @@ class Filters:
             library.seccomp_release(context)
 
 
-def load() -> Optional[Filters]:
+def load_library() -> Optional[Filters]:
     """Find libseccomp; None where it is not installed."""
     import ctypes
     import os
@@ -217,21 +217,21 @@ def load() -> Optional[Filters]:
     return Filters(library, os.uname().machine)
 
 
-def close(filters: Optional[Filters]) -> None:
+def restrict(filters: Optional[Filters]) -> None:
     """All of it at once, for a child that reads and does nothing else.
 
     Raises:
         JailError: half of it could be had.
     """
-    if filters is not None and filters.load(finding):
-        close_further(filters)
+    if filters is not None and filters.load(refused_while_discovering):
+        restrict_to_parsing(filters)
 
 
-def close_further(filters: Filters) -> None:
-    """From finding to reading.
+def restrict_to_parsing(filters: Filters) -> None:
+    """Also take away what discovering needs and parsing does not.
 
     Raises:
         JailError: the kernel, which took the first filter, refuses the second.
     """
-    if not filters.load(reading):
+    if not filters.load(refused_while_parsing):
         raise JailError("the kernel refuses a system call filter")

@@ -44,7 +44,7 @@ def acknowledge(
         from csagent.sandbox import codec, seccomp  # noqa: F401
         from csagent.sources.router import egress, passwords  # noqa: F401
 
-        return seccomp.load()
+        return seccomp.load_library()
 
     def work(filters: Optional["Filters"], _say: jail.Send) -> object:
         from csagent.sandbox import codec

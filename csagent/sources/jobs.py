@@ -83,7 +83,7 @@ def _prepare_router(request: "PassRequest") -> "Prepared":
         from csagent.sources.router import client, http  # noqa: F401
 
         http.warm_up()
-    return evidence, seccomp.load()
+    return evidence, seccomp.load_library()
 
 
 def _read_router(
@@ -173,14 +173,14 @@ def start_scout(request: "PassRequest") -> Child:
     system = request.system
 
     def prepare() -> "Prepared":
-        return prepare_scout(system, request.settings.drive_devices), seccomp.load()
+        return prepare_scout(system, request.settings.drive_devices), seccomp.load_library()
 
     def work(prepared: "Prepared", _say: jail.Send) -> Any:
         from csagent.discovery import drives
         from csagent.sandbox import codec
 
         volumes, filters = prepared
-        seccomp.close(filters)
+        seccomp.restrict(filters)
         settings = request.settings
         return codec.encode(drives.drives(system, settings.drive_labels, volumes, settings.drive_devices))
 
@@ -220,14 +220,14 @@ def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> 
         named = request.settings.drive_devices
         opened = device.open_place(system, path, given=given, why=why, named=named)
         device.warm_up(opened)
-        return opened, seccomp.load()
+        return opened, seccomp.load_library()
 
     def work(prepared: "Prepared", _say: jail.Send) -> Any:
         from csagent.sandbox import codec
         from csagent.sources.drive import device
 
         opened, filters = prepared
-        seccomp.close(filters)
+        seccomp.restrict(filters)
         reading, place = device.read(opened, labels=request.settings.drive_labels)
         return {"reading": codec.encode(reading), "place": codec.encode(place)}
 
@@ -252,11 +252,11 @@ def discover(system: "System", settings: "Settings") -> Found:
 
             seen = for_nobody(system)
             evidence.leases.runner = seen.runner
-        return (seen, evidence), seccomp.load()
+        return (seen, evidence), seccomp.load_library()
 
     def work(prepared: "Prepared", _say: jail.Send) -> Any:
         (seen, evidence), filters = prepared
-        if filters is not None and not filters.load(seccomp.finding):
+        if filters is not None and not filters.load(seccomp.refused_while_discovering):
             filters = None
         found = finder.look(seen, evidence, settings.drive_labels, named=settings.drive_devices)
         return codec.encode(_noting(found, filters))

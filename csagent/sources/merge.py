@@ -13,7 +13,7 @@ from csagent import validation
 from csagent.errors import ProbeError
 from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
 from csagent.sources.refusals import OTHER, datum_of
-from csagent.sources.user_data import describe
+from csagent.sources.user_data_kind import describe
 
 HOSTNAME_KEY = "local-hostname"
 

@@ -1,6 +1,6 @@
 """Whose memories are kept: `/var/lib/csagent/instances/ID.*`, of the last three instances.
 
-What of their user-data has run (`csagent.state.user_data`) goes where they go.
+What of their user-data has run (`csagent.state.user_data_record`) goes where they go.
 `latest-instance` names them, the newest first. It is written down, since times are not to be trusted: a
 template's file may come from a clock that was years ahead. Times decide only where an earlier csagent has
 not written it. What was remembered before anybody said an id is kept beside them.
@@ -99,7 +99,7 @@ def remove(system: "System", key: str) -> None:
     for path in system.tree.glob(f"{INSTANCES}/{stem(key)}.*"):
         if path != memory:
             system.tree.remove(path)
-    from csagent.state.user_data import folder_of
+    from csagent.state.user_data_record import folder_of
 
     _remove_folder(system, folder_of(key))
     system.tree.remove(memory)
@@ -118,7 +118,7 @@ def move(system: "System", before: str, now: str) -> None:
         target = f"{INSTANCES}/{stem(now)}.{ending}"
         if ending != "json" and not system.tree.exists(target):
             system.tree.write(target, system.tree.read(path, SIZE_LIMIT), 0o600)
-    from csagent.state.user_data import folder_of
+    from csagent.state.user_data_record import folder_of
 
     _copy_folder(system, folder_of(before), folder_of(now))
 

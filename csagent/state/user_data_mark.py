@@ -13,7 +13,7 @@ import json
 import os
 
 from csagent.state.status_files import READY
-from csagent.state.user_data import folder_of
+from csagent.state.user_data_record import folder_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

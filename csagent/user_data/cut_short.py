@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Iterable, List, Set
 
 from csagent.state import lock
-from csagent.state.user_data import BEGUN, Record
+from csagent.state.user_data_record import BEGUN, Record
 from csagent.system.files import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:

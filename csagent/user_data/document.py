@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from csagent.errors import DocumentError
 from csagent.model import Secret
-from csagent.sources.user_data import classify, header_kind
+from csagent.sources.user_data_kind import classify, header_kind
 from csagent.user_data import merging, scripts, template
 from csagent.user_data import surroundings as known
 from csagent.user_data.execute.scripts import RunScript

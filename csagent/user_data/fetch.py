@@ -79,8 +79,8 @@ def _prepare() -> Tuple[Optional[Any], Optional["Filters"]]:
     try:
         import requests
     except ImportError:
-        return None, seccomp.load()
-    return requests, seccomp.load()
+        return None, seccomp.load_library()
+    return requests, seccomp.load_library()
 
 
 def _close(prepared: Tuple[Optional[Any], Optional["Filters"]]) -> Optional[Any]:
@@ -89,7 +89,7 @@ def _close(prepared: Tuple[Optional[Any], Optional["Filters"]]) -> Optional[Any]
 
     requests, filters = prepared
     if filters is not None:
-        filters.load(seccomp.brokering)
+        filters.load(seccomp.refused_to_broker)
     return requests
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Dict, Optional
 
-from csagent.state import user_data as records
+from csagent.state import user_data_record as records
 from csagent.user_data import reading
 from csagent.user_data.message import INCLUDES_DEPTH, SIZE_LIMIT, Fetched
 

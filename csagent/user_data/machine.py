@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, NoReturn, Optio
 
 from csagent.errors import ApplyError, StepFailed
 from csagent.model import NOTHING
-from csagent.state import user_data as records
+from csagent.state import user_data_record as records
 from csagent.system import accounts
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel

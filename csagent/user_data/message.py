@@ -15,7 +15,7 @@ from email.message import Message
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.model import NOTHING
-from csagent.sources.user_data import GZIP_MAGIC, header_kind, is_message
+from csagent.sources.user_data_kind import GZIP_MAGIC, header_kind, is_message
 from csagent.user_data.plan import Include
 
 SIZE_LIMIT = 8 << 20  # bytes of a document unpacked, and of all that it includes

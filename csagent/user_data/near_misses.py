@@ -6,7 +6,7 @@ import binascii
 import re
 from typing import NamedTuple, Optional
 
-from csagent.sources.user_data import GZIP_MAGIC, classify
+from csagent.sources.user_data_kind import GZIP_MAGIC, classify
 
 HEAD = 4096
 NOT_RUN = "no header that says what it is: kept for programs that read it themselves, not run"

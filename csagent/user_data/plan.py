@@ -94,7 +94,7 @@ class Part(NamedTuple):
     """One part of a document, in the order of the document."""
 
     name: str
-    kind: str  # script | cloud-config | boothook | include | ...: csagent.sources.user_data.KINDS
+    kind: str  # script | cloud-config | boothook | include | ...: csagent.sources.user_data_kind.KINDS
     template: bool = False
     outcome: str = RUNS  # runs | refused | ignored
     problems: Tuple[Problem, ...] = ()

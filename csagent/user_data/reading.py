@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 from csagent.errors import JailError
 from csagent.model import NOTHING
 from csagent.sandbox import jail
-from csagent.sources.user_data import GZIP_MAGIC, classify
+from csagent.sources.user_data_kind import GZIP_MAGIC, classify
 from csagent.user_data import plan_codec
 from csagent.user_data.message import Fetched, unpack
 from csagent.user_data.plan import REFUSED, Part, Plan, Problem
@@ -66,7 +66,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         from csagent.sandbox import seccomp
 
         make_plan, filters = prepared
-        seccomp.close(filters)
+        seccomp.restrict(filters)
         found: Dict[str, Fetched] = dict(fetched)
         return plan_codec.encode(make_plan(document, facts, found.get))
 
@@ -100,7 +100,7 @@ def _prepare(content: bytes) -> Tuple[Any, Optional["Filters"]]:
             import jinja2.sandbox  # noqa: F401
         except ImportError:
             pass  # templates are refused then
-    return document.make_plan, seccomp.load()
+    return document.make_plan, seccomp.load_library()
 
 
 def _refused(kind: str, text: str) -> Plan:

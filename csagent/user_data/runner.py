@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optiona
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
 from csagent.log import nothing
 from csagent.state import lock
-from csagent.state import user_data as records
 from csagent.state import user_data_mark as mark
-from csagent.state.user_data import DONE, FAILED, SHOWN, Record, StepState
+from csagent.state import user_data_record as records
+from csagent.state.user_data_record import DONE, FAILED, SHOWN, Record, StepState
 from csagent.user_data import cut_short, status
 from csagent.user_data import source as sources
 from csagent.user_data.log_file import LogFile
@@ -104,7 +104,7 @@ class Runner:
         self._ended: Set[str] = set()
 
     def run(self, stage: Optional[str] = None, *, again: bool = False) -> Ran:
-        """Carry out what is due. The lock of `csagent.state.user_data` is held by the caller.
+        """Carry out what is due. The lock of `csagent.state.user_data_record` is held by the caller.
 
         Raises:
             CsagentError: nothing was done: the record or the log cannot be written.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, Mapping, NamedTuple, Optional
 
 from csagent.errors import UsageError
 from csagent.model import Secret
-from csagent.state import user_data as records
+from csagent.state import user_data_record as records
 from csagent.user_data import surroundings as known
 from csagent.user_data.surroundings import NO_INSTANCE, Facts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from csagent.state.user_data import BEGUN, DONE, FAILED, INTERRUPTED, SHOWN, Record, StepState
+from csagent.state.user_data_record import BEGUN, DONE, FAILED, INTERRUPTED, SHOWN, Record, StepState
 from csagent.user_data.plan import IGNORED, REFUSED, RUNS, WARNING, Part, Plan, Problem, Step
 
 RUNNING, WAITING, CHANGED = "running", "waiting", "changed"

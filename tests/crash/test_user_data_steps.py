@@ -20,10 +20,10 @@ import pytest
 from harness import ENVIRONMENT, REPOSITORY, TRACER, Disk, Step, Trace, make_tree
 from support.samples import INSTANCE, make_key
 
-from csagent.apply import user_data as copies
-from csagent.sources.user_data import describe
+from csagent.apply import keep_user_data as copies
+from csagent.sources.user_data_kind import describe
 from csagent.state import applied
-from csagent.state import user_data as records
+from csagent.state import user_data_record as records
 from csagent.system.seams import System
 
 ALL_STEPS = os.environ.get("CSAGENT_ALL_STEPS") == "1"

@@ -46,7 +46,7 @@ Attempts = Dict[str, Callable[[], Any]]
 
 @pytest.fixture(autouse=True)
 def needs_the_filter() -> None:
-    if seccomp.load() is None:
+    if seccomp.load_library() is None:
         assert not os.environ.get("CI"), "CI has libseccomp"
         pytest.skip(
             "libseccomp.so.2 is not installed: the children keep only what csagent.sandbox.jail gives"
@@ -345,11 +345,13 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
         if again:
             with pytest.raises(JailError, match="ended without an answer"):
                 jail.run(
-                    jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+                    jail.Job("test", System(), seccomp.load_library, work, jail.READER, jail.unprivileged()),
+                    PATIENCE,
                 )
         else:
             told = jail.run(
-                jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+                jail.Job("test", System(), seccomp.load_library, work, jail.READER, jail.unprivileged()),
+                PATIENCE,
             )
             assert told == "EACCES"
         assert peer.connections == 0
@@ -359,7 +361,7 @@ def test_the_broker_takes_candidates_once(again: bool) -> None:
 
 def test_without_the_filter_the_main_job_still_works(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
     """On a machine without libseccomp the children connect for themselves."""
-    monkeypatch.setattr(seccomp, "load", lambda: None)
+    monkeypatch.setattr(seccomp, "load_library", lambda: None)
     peer = Peer(lambda connection, _request: connection.close())
     try:
         options = Options(router=(peer.address, peer.port), password_port=peer.port)
@@ -425,7 +427,8 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
     try:
         assert (
             jail.run(
-                jail.Job("test", System(), seccomp.load, work, jail.READER, jail.unprivileged()), PATIENCE
+                jail.Job("test", System(), seccomp.load_library, work, jail.READER, jail.unprivileged()),
+                PATIENCE,
             )
             == ["EACCES"] * 2
         )
@@ -437,7 +440,7 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
 def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half confined is not confined: what was to be read is not."""
     loaded = seccomp.Filters.load
-    half = lambda self, rules: rules is not seccomp.reading and loaded(self, rules)  # noqa: E731
+    half = lambda self, rules: rules is not seccomp.refused_while_parsing and loaded(self, rules)  # noqa: E731
     monkeypatch.setattr(seccomp.Filters, "load", half)
     child = jobs.start_scout(PassRequest(System(), Settings()))
     while not child.finished:
@@ -448,7 +451,7 @@ def test_a_second_filter_that_fails_ends_the_child(monkeypatch: pytest.MonkeyPat
 
 def test_without_the_filter_discover_says_so(monkeypatch: pytest.MonkeyPatch, ground: Path) -> None:
     """Nothing is decided silently."""
-    monkeypatch.setattr(seccomp, "load", lambda: None)
+    monkeypatch.setattr(seccomp, "load_library", lambda: None)
     assert any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), Settings()).notes)
     monkeypatch.undo()
     assert not any("libseccomp" in note for note in jobs.discover(System.at(str(ground)), Settings()).notes)

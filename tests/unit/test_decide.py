@@ -23,7 +23,7 @@ from csagent.plan import (
     WriteKeys,
 )
 from csagent.settings import Settings
-from csagent.sources.user_data import describe
+from csagent.sources.user_data_kind import describe
 from csagent.state import applied
 from csagent.state.applied import Memory
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Mapping, NamedT
 from csagent import __version__
 from csagent.doctor.bundle import raw
 from csagent.doctor.bundle.archive import Member, check, pack, put
-from csagent.doctor.bundle.words import Words, name_set
+from csagent.doctor.bundle.redaction import Words, name_set
 from csagent.doctor.finding import Finding
 from csagent.errors import JailError, ProbeError
 from csagent.model import Place

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from csagent.discovery.leases import dhcpcd
 from csagent.discovery.leases.dhclient import statement
-from csagent.doctor.bundle.words import name_set
+from csagent.doctor.bundle.redaction import name_set
 from csagent.system import json_limits
 
 LEFT_OUT = "# left out"

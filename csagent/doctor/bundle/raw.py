@@ -25,7 +25,7 @@ from csagent.system.tree import READ_LIMIT
 if TYPE_CHECKING:
     from csagent.discovery.candidates import Resolver
     from csagent.discovery.finder import Evidence
-    from csagent.doctor.bundle.words import Words
+    from csagent.doctor.bundle.redaction import Words
     from csagent.model import Found
     from csagent.system.seams import System
 
@@ -87,12 +87,12 @@ def gather(system: "System", labels: Sequence[str], words: "Words") -> Raw:
     from csagent.sandbox import codec, seccomp
 
     def prepare() -> Tuple[_Collected, Any]:
-        return _Collected(system), seccomp.load()
+        return _Collected(system), seccomp.load_library()
 
     def work(prepared: Tuple[_Collected, Any], _say: jail.Send) -> Any:
         collected, filters = prepared
         if filters is not None:
-            filters.load(seccomp.finding)
+            filters.load(seccomp.refused_while_discovering)
         return codec.encode(collected.raw(labels, words))
 
     job = jail.Job("the support archive", system, prepare, work, LIMITS, jail.unprivileged())

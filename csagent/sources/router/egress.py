@@ -15,7 +15,7 @@ from csagent.discovery import netlink
 from csagent.discovery.candidates import DATA_SERVER
 from csagent.model import Candidate, Endpoint
 from csagent.sandbox import broker, codec
-from csagent.sandbox.seccomp import close_further, finding
+from csagent.sandbox.seccomp import refused_while_discovering, restrict_to_parsing
 from csagent.sources import checks
 from csagent.sources.router import names
 from csagent.system.seams import Dialer
@@ -150,7 +150,7 @@ class Fence:
         self._filters: Optional["Filters"] = None
         if filters is not None:
             self._broker = broker.fork(filters, CandidatesOnly(system, ports, given=given), connected)
-            if filters.load(finding):
+            if filters.load(refused_while_discovering):
                 self._filters = filters
         if connected >= 0:
             if self._filters is not None:
@@ -164,7 +164,7 @@ class Fence:
         if self._filters is None:
             return (system if self._given else system._replace(dialer=CheckedDialer(system.dialer))), None
         self._broker.admit(codec.encode(tuple(candidates)))
-        close_further(self._filters)
+        restrict_to_parsing(self._filters)
         numbered = by_name(candidates)
 
         def resolve(candidate: Candidate) -> Tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 from support.samples import INSTANCE, make_key
 
-from csagent.apply import hostname, libcrypt, password, ssh_keys, user_data
+from csagent.apply import hostname, keep_user_data, libcrypt, password, ssh_keys
 from csagent.apply.executor import PlanExecutor
 from csagent.cli.plan import diff
 from csagent.errors import ApplyError, Interrupted
@@ -222,7 +222,7 @@ BROKEN = {
     "hostname": (hostname, "set_hostname", name()),
     "ssh_keys": (ssh_keys, "write_keys", keys(1)),
     "password": (password, "set_password", word()),
-    "user_data": (user_data, "keep", data()),
+    "user_data": (keep_user_data, "keep", data()),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.sources.user_data import KINDS, classify, describe
+from csagent.sources.user_data_kind import KINDS, classify, describe
 
 MIME = b"Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\n\r\n--b\r\n"
 

@@ -13,7 +13,7 @@ from support.samples import INSTANCE, make_key
 
 from csagent.errors import ApplyError
 from csagent.model import Endpoint, Secret
-from csagent.state import applied, user_data, user_data_mark
+from csagent.state import applied, user_data_mark, user_data_record
 from csagent.system.seams import System
 
 
@@ -193,7 +193,7 @@ def test_three_instances_are_kept(system: System, tree: Path) -> None:
     remember(system, applied.NO_INSTANCE)
     for number in range(6):
         (tree / applied.user_data_path(f"i-2-{number}-VM").lstrip("/")).write_text("#!/bin/sh")
-        user_data.make_folder(system, user_data.folder_of(f"i-2-{number}-VM"))
+        user_data_record.make_folder(system, user_data_record.folder_of(f"i-2-{number}-VM"))
         remember(system, f"i-2-{number}-VM")
     directory = tree / "var/lib/csagent/instances"
     kept = {path.name.split(".")[0] for path in directory.iterdir()}

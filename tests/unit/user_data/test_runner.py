@@ -13,7 +13,7 @@ from csagent.errors import ApplyError
 from csagent.model import Secret
 from csagent.settings import Settings
 from csagent.state import applied
-from csagent.state import user_data as records
+from csagent.state import user_data_record as records
 from csagent.system.seams import System
 from csagent.user_data import reading, runner
 from csagent.user_data.source import Source, own

@@ -10,10 +10,10 @@ from typing import Any, Tuple
 import pytest
 from support.samples import INSTANCE
 
-from csagent.apply import user_data as copies
+from csagent.apply import keep_user_data as copies
 from csagent.cli.main import main
 from csagent.model import Secret
-from csagent.sources.user_data import describe
+from csagent.sources.user_data_kind import describe
 from csagent.state import applied, user_data_mark
 from csagent.state.applied import Memory
 from csagent.system.seams import System

@@ -25,7 +25,7 @@ from csagent.discovery.finder import look, prepare
 from csagent.discovery.leases import CLIENTS
 from csagent.doctor import engine
 from csagent.doctor.bundle import archive, bundle, raw, recorded
-from csagent.doctor.bundle.words import Words
+from csagent.doctor.bundle.redaction import Words
 from csagent.errors import CsagentError, JailError, UsageError
 from csagent.model import Nic, Route
 from csagent.settings import Settings

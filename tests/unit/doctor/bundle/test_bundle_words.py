@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from csagent.doctor.bundle.words import Words
+from csagent.doctor.bundle.redaction import Words
 
 SECRETS = (
     "hunter2",
