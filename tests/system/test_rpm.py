@@ -320,6 +320,29 @@ def test_scripts_restart_the_daemon_once_and_restore_contexts(rpms: Tuple[Path, 
 
 @pytest.mark.netns
 @pytest.mark.root
+def test_the_compat_package_comes_and_goes(
+    machine: Machine, rpms: Tuple[Path, Path], compat_rpms: Tuple[Path, Path]
+) -> None:
+    """Its unit is enabled, also after an upgrade if it still was; erased, its files and its word are gone."""
+    unit = "csagent-cloud-init-compat.service"
+    machine.rpm("--install", rpms[0], compat_rpms[0])
+    assert machine.guest.do("cloud-init", "status") == "status: not run\n"
+    assert machine.guest.do("systemctl", "--root=/", "is-enabled", unit) == "enabled\n"
+    machine.guest.do("systemctl", "--root=/", "disable", unit)
+    machine.rpm("--upgrade", "--replacepkgs", compat_rpms[0])
+    assert machine.guest.run("systemctl", "--root=/", "is-enabled", unit).stdout == "disabled\n"
+    machine.guest.do("systemctl", "--root=/", "enable", unit)
+    words = ("/run/cloud-init/result.json", "/var/lib/cloud/instance/boot-finished")
+    for path in words:
+        machine.put(path, "")
+    machine.rpm("--erase", "csagent-cloud-init-compat")
+    link = f"/etc/systemd/system/multi-user.target.wants/{unit}"
+    assert [path for path in (*words, link, "/usr/bin/cloud-init") if machine.exists(path)] == []
+    assert machine.guest.do("csagent", "--version") == f"csagent {csagent.__version__}\n"
+
+
+@pytest.mark.netns
+@pytest.mark.root
 def test_the_lab_leaves_csagent_when_it_is_upgraded(
     machine: Machine, rpms: Tuple[Path, Path], lab_rpms: Tuple[Path, Path], older: Path
 ) -> None:
