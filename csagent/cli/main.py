@@ -26,11 +26,20 @@ GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; every failure is one line on standard error and an exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+
+    def run() -> int:
         from csagent.cli.parser import build_parser
 
         parsed = build_parser("lab" in words).parse_args(words)
         return int((_COMMANDS.get(parsed.run) or parsed.run)(parsed))
+
+    return guarded(run)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run a program's work; every failure is one line on standard error and an exit code."""
+    try:
+        return run()
     except SystemExit as error:  # argparse: --help, --version, usage
         return error.code if isinstance(error.code, int) else EXIT_FAILED
     except CsagentError as error:
@@ -71,7 +80,12 @@ def _complain(text: str) -> None:
 
 
 def entry() -> None:
-    """The console script: run, flush, and leave without tearing the interpreter down, which takes 8 ms."""
+    """The console script."""
+    end_with(main)
+
+
+def end_with(run: Callable[[], int]) -> None:
+    """Run, flush, and leave without tearing the interpreter down, which takes 8 ms."""
     for standard in (0, 1, 2):  # started with a closed one: what we open must not take its place
         try:
             os.fstat(standard)
@@ -80,7 +94,7 @@ def entry() -> None:
     # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
     # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)
-    code = main()
+    code = run()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

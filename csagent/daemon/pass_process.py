@@ -121,7 +121,10 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
     watching = system.live and not options.given
     patterns = list(finder.lease_patterns()) if watching and "router" in settings.sources else []
     if watching and system.tree.exists(CLOUD_INIT):
-        patterns.append(CLOUD_INIT_ENDS)
+        from csagent.other_agents import cloud_init
+
+        if cloud_init.is_installed(system):
+            patterns.append(CLOUD_INIT_ENDS)
     return {
         "settings": settings.as_plain(),
         "watching": watching,

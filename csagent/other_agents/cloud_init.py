@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 PROGRAM = "/usr/bin/cloud-init"
+OUR_PROGRAM = "csagent.cli.cloud_init_compat"  # what csagent-cloud-init-compat has there imports it
 OURS = ("CloudStack", "ConfigDrive")
 RUN = "/run/cloud-init"
 ETC = "/etc/cloud"
@@ -32,6 +33,7 @@ UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 UNIT_FILES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 FIRST = "csagent-ready.target"
 WGETS = ("/usr/bin/wget", "/bin/wget", "/usr/local/bin/wget")
+PROGRAM_LIMIT = 4096  # cloud-init's own has 200 bytes, ours 300
 LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
 
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z", re.ASCII)
@@ -126,9 +128,16 @@ def find(system: "System") -> Rivals:
     )
 
 
+def is_installed(system: "System") -> bool:
+    """Whether its program is there, and not that of csagent-cloud-init-compat, which does nothing itself."""
+    if not system.tree.exists(PROGRAM):
+        return False
+    return OUR_PROGRAM not in (system.tree.read_text(PROGRAM, PROGRAM_LIMIT) or "")
+
+
 def cloud_init(system: "System") -> Optional[CloudInit]:
     """What the installed cloud-init does here; None where there is none."""
-    if not system.tree.exists(PROGRAM):
+    if not is_installed(system):
         return None
     said = _configuration(system)
     enabled, why = _enabled(system, said)

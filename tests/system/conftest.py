@@ -23,11 +23,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def debs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Path]:
-    """The Debian packages of this checkout: csagent and csagent-lab."""
+def all_debs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
+    """The Debian packages of this checkout: csagent, csagent-lab and csagent-cloud-init-compat."""
     require(("dpkg-buildpackage", "dh", "dh_python3"), "builds the packages")
-    package, lab = build_with(source / "packaging/build-deb", tmp_path_factory.mktemp("deb"))
+    return build_with(source / "packaging/build-deb", tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def debs(all_debs: List[Path]) -> Tuple[Path, Path]:
+    """csagent's and csagent-lab's."""
+    package, lab, _compat = all_debs
     return package, lab
+
+
+@pytest.fixture(scope="session")
+def compat_deb(all_debs: List[Path]) -> Path:
+    """csagent-cloud-init-compat's."""
+    return all_debs[2]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +66,7 @@ def sdist_and_wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 def all_rpms(
     source: Path, sdist_and_wheel: Tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> List[Path]:
-    """csagent and csagent-lab for EL 9, EL 10 and Fedora, then both for EL 8."""
+    """csagent, csagent-cloud-init-compat and csagent-lab for EL 9, EL 10 and Fedora, then for EL 8."""
     require(("rpmbuild",), "builds the packages")
     return build_with(source / "packaging/build-rpm", tmp_path_factory.mktemp("rpm"), sdist_and_wheel[0])
 
@@ -62,15 +74,19 @@ def all_rpms(
 @pytest.fixture(scope="session")
 def rpms(all_rpms: List[Path]) -> Tuple[Path, Path]:
     """csagent's .rpm for EL 9, EL 10 and Fedora, and the one for EL 8."""
-    current, _lab, el8, _lab_of_el8 = all_rpms
-    return current, el8
+    return all_rpms[0], all_rpms[3]
+
+
+@pytest.fixture(scope="session")
+def compat_rpms(all_rpms: List[Path]) -> Tuple[Path, Path]:
+    """csagent-cloud-init-compat's."""
+    return all_rpms[1], all_rpms[4]
 
 
 @pytest.fixture(scope="session")
 def lab_rpms(all_rpms: List[Path]) -> Tuple[Path, Path]:
     """csagent-lab's."""
-    _current, lab, _el8, lab_of_el8 = all_rpms
-    return lab, lab_of_el8
+    return all_rpms[2], all_rpms[5]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, Set, Tuple
+from typing import Iterator, List, Set, Tuple
 
 import pytest
 from support.debian_image import REPOSITORY, Installed, run
@@ -81,10 +81,10 @@ def test_the_lab_is_packaged_apart(debs: Tuple[Path, Path]) -> None:
     assert f"csagent (= {version})" in depends.strip().split(", ")
 
 
-def test_lintian_finds_nothing(debs: Tuple[Path, Path], libraries: Tuple[Path, Path]) -> None:
+def test_lintian_finds_nothing(all_debs: List[Path], libraries: Tuple[Path, Path]) -> None:
     """Debian's own checker has no error and no warning, for PyCdlib's package neither."""
     require(("lintian",), "checks the packages")
-    for package in (*debs, libraries[0]):
+    for package in (*all_debs, libraries[0]):
         done = subprocess.run(
             ["lintian", "--allow-root", "--fail-on", "error,warning", str(package)],
             capture_output=True,
@@ -96,7 +96,7 @@ def test_lintian_finds_nothing(debs: Tuple[Path, Path], libraries: Tuple[Path, P
 
 
 def test_same_source_gives_the_same_packages(
-    debs: Tuple[Path, Path], sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
+    all_debs: List[Path], sdist_and_wheel: Tuple[Path, Path], tmp_path: Path
 ) -> None:
     """The release archive builds the packages of the checkout, byte for byte, whenever and wherever.
 
@@ -106,7 +106,7 @@ def test_same_source_gives_the_same_packages(
     again = run(
         [tmp_path / "packaging/build-deb", tmp_path / "again"], 120, PYTHON="/bin/false"
     ).stdout.split()
-    assert [Path(one).read_bytes() for one in again] == [one.read_bytes() for one in debs]
+    assert [Path(one).read_bytes() for one in again] == [one.read_bytes() for one in all_debs]
 
 
 def test_a_checkout_without_the_tools_of_the_manual_says_so(source: Path, tmp_path: Path) -> None:

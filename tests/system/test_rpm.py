@@ -41,10 +41,14 @@ LAB_OF_THE_SPEC = (
         r"^%post lab\n.*?(?=^# A new Python)",
         r"^%triggerin lab .*?(?=^%files$)",
     ),
+    # And one that came after that.
+    r"^install [^\n]*packaging/cloud-init-compat/.*?(?=^\(cd manual)",
     *(r"^%exclude %\{labdir\}\n", r"^%files lab\n.*?(?=^%changelog)", r" -x '\^%\{labdir\}/'"),
 )
 ONLY_DEB = r"/usr/share/(doc|lintian)/.*"
-ONLY_RPM = r"/usr/share/(doc|licenses)/.*|/usr/lib/systemd/system-preset/80-csagent\.preset"
+ONLY_RPM = (
+    r"/usr/share/(doc|licenses)/.*|/usr/lib/systemd/system-preset/80-csagent(-cloud-init-compat)?\.preset"
+)
 
 
 def contents(archive: bytes) -> Dict[str, Tuple[int, bytes]]:
@@ -74,10 +78,14 @@ def queried(package: Path, *words: str) -> str:
 
 
 def test_same_files_as_the_deb(
-    debs: Tuple[Path, Path], rpms: Tuple[Path, Path], lab_rpms: Tuple[Path, Path], tmp_path: Path
+    all_debs: List[Path],
+    rpms: Tuple[Path, Path],
+    lab_rpms: Tuple[Path, Path],
+    compat_rpms: Tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
     """Every file of the .deb is in the .rpm, with the same bytes and mode, and the other way round."""
-    expected = expected_of(debs[0])
+    expected = expected_of(all_debs[0])
     for package in rpms:
         found = rpm_contents(package, tmp_path)
         assert {path for path in found if not re.fullmatch(ONLY_RPM, path)} == set(expected)
@@ -87,7 +95,16 @@ def test_same_files_as_the_deb(
     for package in lab_rpms:
         found = rpm_contents(package, tmp_path)
         ours = {path: entry for path, entry in found.items() if not re.fullmatch(ONLY_RPM, path)}
-        assert ours == expected_of(debs[1])
+        assert ours == expected_of(all_debs[1])
+    expected = expected_of(all_debs[2])
+    for package, interpreter in zip(compat_rpms, ("python3", "python3.9")):
+        found = rpm_contents(package, tmp_path)
+        assert {path for path in found if not re.fullmatch(ONLY_RPM, path)} == set(expected)
+        assert {path for path, entry in expected.items() if found[path] != entry} == {"/usr/bin/cloud-init"}
+        mode, script = found["/usr/bin/cloud-init"]
+        assert mode == 0o755 and script.startswith(f"#!/usr/bin/{interpreter} -I\n".encode())
+        assert b"from csagent.cli.cloud_init_compat import entry\n" in script
+        assert "cloud-init" in queried(package, "--conflicts").split("\n")
 
 
 def expected_of(deb: Path) -> Dict[str, Tuple[int, bytes]]:
@@ -144,7 +161,7 @@ def test_rpmlint_finds_nothing(all_rpms: List[Path], libraries: Tuple[Path, Path
         timeout=600,
         env=environment,
     )
-    assert "5 packages and 1 specfiles checked" in done.stdout
+    assert "7 packages and 1 specfiles checked" in done.stdout
     assert (done.returncode, "0 errors, 0 warnings" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
@@ -299,6 +316,29 @@ def test_scripts_restart_the_daemon_once_and_restore_contexts(rpms: Tuple[Path, 
     assert "restorecon -RF /etc/csagent /var/lib/csagent" in post and "restart" not in post + preun
     assert "disable --now" in preun and preun.strip().startswith("if [ $1 -eq 0 ]")
     assert postun.index("[ $1 -ge 1 ]") < postun.index("systemctl try-restart csagent.service")
+
+
+@pytest.mark.netns
+@pytest.mark.root
+def test_the_compat_package_comes_and_goes(
+    machine: Machine, rpms: Tuple[Path, Path], compat_rpms: Tuple[Path, Path]
+) -> None:
+    """Its unit is enabled, also after an upgrade if it still was; erased, its files and its word are gone."""
+    unit = "csagent-cloud-init-compat.service"
+    machine.rpm("--install", rpms[0], compat_rpms[0])
+    assert machine.guest.do("cloud-init", "status") == "status: not run\n"
+    assert machine.guest.do("systemctl", "--root=/", "is-enabled", unit) == "enabled\n"
+    machine.guest.do("systemctl", "--root=/", "disable", unit)
+    machine.rpm("--upgrade", "--replacepkgs", compat_rpms[0])
+    assert machine.guest.run("systemctl", "--root=/", "is-enabled", unit).stdout == "disabled\n"
+    machine.guest.do("systemctl", "--root=/", "enable", unit)
+    words = ("/run/cloud-init/result.json", "/var/lib/cloud/instance/boot-finished")
+    for path in words:
+        machine.put(path, "")
+    machine.rpm("--erase", "csagent-cloud-init-compat")
+    link = f"/etc/systemd/system/multi-user.target.wants/{unit}"
+    assert [path for path in (*words, link, "/usr/bin/cloud-init") if machine.exists(path)] == []
+    assert machine.guest.do("csagent", "--version") == f"csagent {csagent.__version__}\n"
 
 
 @pytest.mark.netns

@@ -22,7 +22,7 @@ from csagent.decide import decide
 from csagent.model import Observation, PasswordOffer
 from csagent.other_agents import cloud_config, cloud_init, ownership
 from csagent.other_agents.cloud_init import CloudInit
-from csagent.plan import Action, Leave, SetHostname, WriteKeys
+from csagent.plan import Action, Leave, OtherOwner, SetHostname, WriteKeys
 from csagent.settings import Settings
 from csagent.sources.request import Options
 from csagent.state.applied import Memory
@@ -135,6 +135,31 @@ def test_no_cloud_init_costs_one_look(tmp_path: Path) -> None:
     )
     assert done.stdout == "['/usr/bin/cloud-init'] []\n"
     assert cloud_init.cloud_init(System.at(str(tmp_path))) is None
+
+
+def test_the_program_of_the_compat_package_is_no_cloud_init(tmp_path: Path) -> None:
+    """Whatever else of an earlier cloud-init is there: csagent does all of it, and watches nothing for it."""
+    script = (TOP / "packaging/cloud-init-compat/cloud-init").read_text()
+    system = installed(tmp_path, enabled="", run=FOUND, **{"usr/bin/cloud-init": script})
+    assert cloud_init.cloud_init(system) is None
+    assert states(system) == {"cloud-init is not installed": "ok"}
+    other = agent._other_owner(system, Memory(), Settings())
+    assert other == OtherOwner() and not cloud_init.is_installed(system)
+
+    live = system._replace(tree=Live(str(tmp_path)))
+    patterns = pass_process._world(live, Settings(), Options(), 10.0)["patterns"]
+    assert patterns and agent.CLOUD_INIT_ENDS not in patterns
+    (tmp_path / "usr/bin/cloud-init").write_text("")
+    patterns = pass_process._world(live, Settings(), Options(), 10.0)["patterns"]
+    assert agent.CLOUD_INIT_ENDS in patterns
+
+
+class Live(Tree):
+    """A tree that passes for the running system's."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.live = True
 
 
 def test_stock_debian_on_cloudstack(tmp_path: Path) -> None:
