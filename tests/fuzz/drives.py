@@ -67,6 +67,8 @@ class Bench:
         self.system = System.at("/")
         self.request = PassRequest(self.system, Settings())
         self.path = os.path.join(directory, f"mutant-{os.getpid()}.iso")
+        # On the running machine only devices are found, not files: those are looked at as in a tree.
+        self.in_tree = PassRequest(System.at(directory), Settings())
         self.secrets = secrets
         self.check_limit()
 
@@ -94,7 +96,8 @@ class Bench:
         with open(self.path, "wb") as stream:
             stream.write(image)
         start = time.monotonic()
-        child = self.jobs.start_drive(self.request, self.path, "fuzz", given=given)
+        path = self.path if given else f"/{os.path.basename(self.path)}"
+        child = self.jobs.start_drive(self.request if given else self.in_tree, path, "fuzz", given=given)
         failures: List[str] = []
         outcome, read = "deadline", False
         try:
@@ -112,10 +115,12 @@ class Bench:
             failures.append(f"took {seconds:.1f} s, past its deadline")
         failures += self.leftovers(child.pid)
         if done:
-            outcome, read = self.hear(child, image, failures, problems)
+            outcome, read = self.hear(child, path, image, failures, problems)
         return Verdict(outcome, failures, seconds, read)
 
-    def hear(self, child: Any, image: bytes, failures: List[str], problems: Any) -> Tuple[str, bool]:
+    def hear(
+        self, child: Any, path: str, image: bytes, failures: List[str], problems: Any
+    ) -> Tuple[str, bool]:
         """The outcome of a child that is done, and whether it read something."""
         try:
             document = child.result()
@@ -127,11 +132,11 @@ class Bench:
                 failures.append(f"the child {epitaph}")
             return known.get(epitaph, "crashed"), False
         try:
-            news = self.checks.drive_news(document)
+            news = self.checks.drive_news(document, path, "fuzz")
         except self.error as error:
             failures.append(f"the parent refused the answer: {error}")
             return "refused", False
-        failures += problems(image, news, f"drive {self.path}", self.secrets)
+        failures += problems(image, news, f"drive {path}", self.secrets)
         memory = "MemoryError" in news.place.detail
         return "memory" if memory else news.place.outcome, news.reading is not None
 
