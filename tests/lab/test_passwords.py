@@ -246,7 +246,8 @@ def test_any_reply_is_judged(body: bytes, head: bytes) -> None:
     if reply.value is not None:
         value = reply.value.reveal()
         assert 0 < len(value) <= 256
-        assert not any(byte < 32 or byte == 127 for byte in value)
+        tab = b"\t" if reply.signed else b""
+        assert not any((byte < 32 and byte not in tab) or byte == 127 for byte in value)
         assert value not in (b"saved_password", b"bad_request")
         assert head == HEAD or not value.startswith(b"HTTP/")
         assert (head + body).rstrip(b"\r\n").endswith(value.rstrip(b"\r\n"))

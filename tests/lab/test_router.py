@@ -109,8 +109,8 @@ class HalfLegacy(LabRouter):
 @pytest.mark.parametrize(
     ("kind", "rounds"),
     [
-        (Legacy, [2, 1, 15, 1]),  # id and listing; the older id; all keys; the empty user-data again
-        (HalfLegacy, [2, 11, 11]),  # id and listing; all keys; those that were missing, and user-data again
+        (Legacy, [2, 1, 10, 1]),  # id and listing; the older id; all keys; the empty user-data again
+        (HalfLegacy, [2, 11, 10]),  # id and listing; all keys; those that were missing, and user-data again
     ],
 )
 def test_the_older_paths_are_used_where_the_newer_are_missing(

@@ -327,4 +327,4 @@ def test_who_only_looks_starved_has_four_times_its_time() -> None:
     start = time.monotonic()
     with pytest.raises(JailTimeout):
         run(dribble, timeout=0.5)
-    assert 1.9 < time.monotonic() - start < 30
+    assert 1.9 < time.monotonic() - start < 300
