@@ -63,6 +63,7 @@ class _Walk:
         if len(self._open) > 1:
             os.close(self._open.pop())
             self._names.pop()
+            self._tell()
 
     def restart(self) -> None:
         """Go to the root."""

@@ -153,7 +153,7 @@ def _walk(system: "System", path: str, owner: str, *, follow: bool = True) -> in
     finally:
         os.close(directory)
     try:
-        judge(Step(path, os.fstat(descriptor), descriptor))
+        judge(Step(os.path.join(judge.directory, name), os.fstat(descriptor), descriptor))
     except Distrusted:
         os.close(descriptor)
         raise
@@ -168,6 +168,7 @@ class _Judge:
         self._owner = owner
         self._holders = holders or _Holders(system, owner)
         self.only_root = False  # the directory before is everybody's to make files in
+        self.directory = "/"  # the last one, where the links have led
 
     def __call__(self, step: Step) -> None:
         """
@@ -181,6 +182,8 @@ class _Judge:
             raise Distrusted(f"{shown} belongs to user {status.st_uid}, not to {owner}", shown)
         if link:
             return  # its own mode says nothing
+        if stat.S_ISDIR(status.st_mode):
+            self.directory = step.path
         writers = self._writers(step)
         self.only_root = (
             bool(writers) and stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)

@@ -105,6 +105,11 @@ def test_a_link_on_the_way(machine):
     (machine / "home/mallory/leases").write_text("lease {}\n")
     os.chown(machine / "home/mallory", PERSON, PERSON)
     link = machine / "var/lib/dhcp/linked"
+    (machine / "leases").write_text("lease {}\n")
+    os.chown(machine / "leases", PERSON, PERSON)
+    link.symlink_to("/leases")
+    assert judge(machine, "/var/lib/dhcp/linked").startswith("/leases belongs"), "where it leads"
+    link.unlink()
     link.symlink_to("/home/mallory/leases")
     assert "/home/mallory belongs to user 1000" in judge(machine, "/var/lib/dhcp/linked")
     link.unlink()
