@@ -15,7 +15,7 @@ from support.replace_fields import replace
 from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
 from csagent.cli.main import main
-from csagent.doctor import engine
+from csagent.doctor import reach
 from csagent.doctor.checks import places as slow
 from csagent.lab.drive import build, files_for
 from csagent.sources import observe
@@ -43,7 +43,7 @@ def doctor(
     """Run it on that tree; return the document. Only a test about a slow router has one: else we are slow."""
     monkeypatch.setattr(slow, "SLOW", 600.0)
     monkeypatch.setattr(observe, "SHORTEST", 600.0)
-    monkeypatch.setattr(engine, "CONNECT_SECONDS", 600.0)
+    monkeypatch.setattr(reach, "CONNECT_SECONDS", 600.0)
 
     def run(*words: str, code: int) -> Dict[str, Any]:
         ended = main(["--root", str(machine), "doctor", "--json", "--wait", "500", *words])
