@@ -184,30 +184,36 @@ def _edit(home: int, change: Callable[[str], str]) -> None:
     os.fsync(home)
     directory = _open_directory(home)
     try:
-        _close_to_others(directory, 0o700)
-        if _read(directory) is not None:
-            descriptor = open_regular(directory, FILE)
-            _close_to_others(descriptor, 0o600)
-            os.close(descriptor)
+        if stat.S_IMODE(os.fstat(directory).st_mode) != 0o700 and not _has_safe_list(directory):
+            os.fchmod(directory, 0o700)
 
         def changed(content: bytes) -> bytes:
             text = content.decode("utf-8", "surrogateescape")
             return change(text).encode("utf-8", "surrogateescape")
 
-        change_at(directory, FILE, changed, 0o600, limit=SIZE_LIMIT, keep_owner=False)
+        change_at(directory, FILE, changed, 0o600, limit=SIZE_LIMIT, keep=_keeps_its_mode(directory))
     finally:
         os.close(directory)
 
 
-def _close_to_others(descriptor: int, mode: int) -> None:
-    """Set `mode`; where an access list, whose mask it would be, lets nobody write, that stays."""
-    status = os.fstat(descriptor)
+def _keeps_its_mode(directory: int) -> bool:
+    """Whether the file is ours, with an access list that lets nobody else write; any other becomes 0600."""
+    if _read(directory) is None:
+        return False
+    descriptor = open_regular(directory, FILE)
+    try:
+        return os.fstat(descriptor).st_uid == os.geteuid() and _has_safe_list(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _has_safe_list(descriptor: int) -> bool:
+    """Whether an access list, whose mask the group's mode is, stands there and lets nobody write."""
     try:
         listed = "system.posix_acl_access" in os.listxattr(descriptor)
     except OSError:
-        listed = False
-    if stat.S_IMODE(status.st_mode) != mode and (status.st_mode & 0o022 or not listed):
-        os.fchmod(descriptor, mode)
+        return False
+    return listed and not os.fstat(descriptor).st_mode & 0o022
 
 
 def _clear(home: int) -> bool:

@@ -63,7 +63,7 @@ def change_at(
     mode: int,
     *,
     limit: int,
-    keep_owner: bool = True,
+    keep: bool = True,
 ) -> bool:
     """Replace a file by what `change` makes of its content, as long as nobody else writes it in between.
 
@@ -74,9 +74,9 @@ def change_at(
         directory: where it is.
         name: its name there; no link is followed.
         change: the old content (empty where there is no file) to the new; asked again after a change.
-        mode: of a file that is made; an existing one keeps its mode and access list.
+        mode: of a file that is made, and of every file unless `keep`.
         limit: bytes that it may have, before and afterwards.
-        keep_owner: an existing file also keeps its owner; else it becomes ours.
+        keep: an existing file keeps its owner, mode and access list; else it becomes ours, with `mode`.
 
     Raises:
         OSError: it cannot be read or written, is too large (EFBIG), or changes all the time (EAGAIN).
@@ -90,8 +90,7 @@ def change_at(
         if max(len(before), len(after)) > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes, or would be: not touched")
         try:
-            owner = None if keep_owner else (os.geteuid(), os.getegid())
-            return replace_at(directory, name, after, mode, owner=owner, keep=True, read=before)
+            return replace_at(directory, name, after, mode, keep=keep, read=before)
         except ChangedMeanwhile:
             continue
     raise OSError(errno.EAGAIN, "somebody else changes it all the time: not touched")
@@ -151,7 +150,7 @@ def replace_at(
     if previous is not None and stat.S_ISREG(previous.st_mode):
         if keep:
             mode = stat.S_IMODE(previous.st_mode)
-            owner = owner or (previous.st_uid, previous.st_gid)
+            owner = (previous.st_uid, previous.st_gid)
         same_owner = owner is None or owner == (previous.st_uid, previous.st_gid)
         same_size = previous.st_size == len(content)
         if same_owner and same_size and _is_so(directory, name, content, mode, durable=durable):

@@ -362,17 +362,18 @@ FILL = "cat /dev/zero >var/lib/csagent/x 2>&1 || :"
     ],
 )
 def test_a_state_directory_that_cannot_be_written(guest: Tree, spoil: str, words: str, mend: str) -> None:
-    """What was done and cannot be remembered is not acknowledged, and is not done twice when it can be."""
+    """What cannot be remembered is not done, nor acknowledged; it is done once, when it can be."""
     shell(guest, spoil)
     first = guest.apply()
     assert first.code == 1 and set(first.states.values()) == {"failed"}, first
-    first.says("password", f"cannot remember in .*/{INSTANCE}.json: {words}")
-    assert guest.router.acknowledged == [] and guest.password_is(user="alice")
-    shadow = guest.shadow("alice")
+    first.says("password", f"not changed: cannot remember in .*/{INSTANCE}.json: {words}")
+    assert guest.router.acknowledged == [] and not guest.password_is(user="alice")
     shell(guest, mend)
-    second = guest.apply()
-    second.is_well()
-    assert guest.shadow("alice") == shadow and len(guest.router.acknowledged) == 1
+    guest.apply().is_well()
+    shadow = guest.shadow("alice")
+    guest.apply().is_well()
+    assert guest.password_is(user="alice") and guest.shadow("alice") == shadow
+    assert len(guest.router.acknowledged) == 1
     shell(guest, 'test -z "$(find . -name "*csagent-new*")"')
 
 
@@ -499,8 +500,8 @@ def test_a_stopped_child_is_not_waited_for(guest: Tree) -> None:
     """She may stop the child that has become her: that costs her keys the patience for it, nobody else."""
     code = (
         "import sys; from csagent.apply import ssh_keys; ssh_keys.TIMEOUT = 1.0; import os, signal;"
-        "real = ssh_keys._replace;"
-        "ssh_keys._replace = lambda *words: (os.kill(os.getpid(), signal.SIGSTOP), real(*words))[1];"
+        "real = ssh_keys._edit;"
+        "ssh_keys._edit = lambda *words: (os.kill(os.getpid(), signal.SIGSTOP), real(*words))[1];"
         "from csagent.cli.main import main; sys.exit(main())"
     )
     words = [sys.executable, "-c", code, "--root", str(guest.root), "apply", *guest.places]
@@ -530,7 +531,6 @@ for path in /usr "$@"; do
     mount --bind "$path" ".$path"
     mount -o remount,ro,bind ".$path"
 done
-mount -t tmpfs tmpfs usr/local/sbin
 mount -t proc proc proc
 for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 666 "dev/${node%:*}" c 1 "${node#*:}"; done
 cp -r /etc/pam.d /etc/login.defs etc/
@@ -592,9 +592,10 @@ class Box(Tree):
         return done.stdout
 
     def chpasswd(self, script: str) -> None:
-        """Put a chpasswd of our own before the distribution's."""
-        path = "/usr/local/sbin/chpasswd"
+        """Put a chpasswd of our own over the distribution's."""
+        path = "/run/fake-chpasswd"
         self.do(f"printf '#!/bin/sh\\n%s\\n' '{script}' >{path}; chmod +x {path}")
+        self.do(f"mount --bind {path} /usr/sbin/chpasswd")
 
 
 @pytest.fixture
@@ -614,7 +615,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
             made.holder.close()
 
 
-NO_FAKE = "rm /usr/local/sbin/chpasswd"
+NO_FAKE = "umount /usr/sbin/chpasswd; rm /run/fake-chpasswd"
 HELD = r"""
 import ctypes, sys, time
 libc = ctypes.CDLL(None)

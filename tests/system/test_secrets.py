@@ -315,8 +315,9 @@ CHPASSWD = {
 @pytest.mark.parametrize("name", list(CHPASSWD))
 def test_chpasswd_that_fails(box: Box, name: str) -> None:
     """Whatever it prints, the reason of the failure does not have it; the router is not told."""
-    fake = box.upper / "usr/local/sbin/chpasswd"
-    box.run("install", "-D", "-m", "0755", "/dev/null", "/usr/local/sbin/chpasswd")
+    fake = box.upper / "usr/sbin/chpasswd"
+    box.run("rm", "/usr/sbin/chpasswd")
+    box.run("install", "-m", "0755", "/dev/null", "/usr/sbin/chpasswd")
     fake.write_text("#!/bin/bash\n" + CHPASSWD[name] + "\n")
     with router_in(box) as router:
         words = ["-vv", "apply", *places(router)]
