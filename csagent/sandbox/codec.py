@@ -44,13 +44,16 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode(kind: Type[T], document: Any) -> T:
+def decode(kind: Type[T], document: Any, *, cleaned: bool = True) -> T:
     """A fact of the given class from what `encode` made of it.
+
+    Args:
+        cleaned: False where its texts are what somebody else wants written, and not what is shown.
 
     Raises:
         JailError: a field is missing, unknown, of another type, or larger than a fact may be.
     """
-    result: T = _decode(kind, document, kind.__name__)
+    result: T = _decode(kind, document, kind.__name__, cleaned)
     return result
 
 
@@ -58,17 +61,17 @@ def _wrong(where: str) -> JailError:
     return JailError(f"the reading child answered with a wrong {where}")
 
 
-def _decode(kind: Any, document: Any, where: str) -> Any:
+def _decode(kind: Any, document: Any, where: str, cleaned: bool) -> Any:
     origin = get_origin(kind)
     if origin is Union:
-        return _decode_union(kind, document, where)
+        return _decode_union(kind, document, where, cleaned)
     if origin is tuple:
         item = get_args(kind)[0]
         if not isinstance(document, list) or len(document) > ITEMS_LIMIT:
             raise _wrong(where)
-        return tuple(_decode(item, entry, where) for entry in document)
+        return tuple(_decode(item, entry, where, cleaned) for entry in document)
     if origin is collections.abc.Mapping or origin is dict:
-        return _decode_mapping(get_args(kind), document, where)
+        return _decode_mapping(get_args(kind), document, where, cleaned)
     if kind is Any:
         return _plain(document, where, 0)
     if kind is bytes or kind is Secret:
@@ -80,7 +83,7 @@ def _decode(kind: Any, document: Any, where: str) -> Any:
         if kind is bool:
             return document
         text = _text(document, where)
-        return text if where in VALUES else one_line(text)
+        return one_line(text) if cleaned and where not in VALUES else text
     if kind in (int, float):
         if isinstance(document, bool) or not isinstance(document, (int, float)):
             raise _wrong(where)
@@ -89,31 +92,36 @@ def _decode(kind: Any, document: Any, where: str) -> Any:
         if not abs(document) < 1e15:  # not NaN either
             raise _wrong(where)
         return kind(document)
-    return _decode_fact(kind, document, where)
+    return _decode_fact(kind, document, where, cleaned)
 
 
-def _decode_union(kind: Any, document: Any, where: str) -> Any:
+def _decode_union(kind: Any, document: Any, where: str, cleaned: bool) -> Any:
     choices = [choice for choice in get_args(kind) if choice is not type(None)]
     if document is None:
         if len(choices) == len(get_args(kind)):
             raise _wrong(where)
         return None
-    return _decode(choices[0], document, where)
+    return _decode(choices[0], document, where, cleaned)
 
 
-def _decode_mapping(arguments: Tuple[Any, ...], document: Any, where: str) -> Mapping[str, Any]:
+def _decode_mapping(
+    arguments: Tuple[Any, ...], document: Any, where: str, cleaned: bool
+) -> Mapping[str, Any]:
     if not isinstance(document, dict) or len(document) > ITEMS_LIMIT:
         raise _wrong(where)
-    return {_decode(str, key, where): _decode(arguments[1], value, where) for key, value in document.items()}
+    return {
+        _decode(str, key, where, cleaned): _decode(arguments[1], value, where, cleaned)
+        for key, value in document.items()
+    }
 
 
-def _decode_fact(kind: Any, document: Any, where: str) -> Any:
+def _decode_fact(kind: Any, document: Any, where: str, cleaned: bool) -> Any:
     if kind not in _hints:
         _hints[kind] = get_type_hints(kind)
     hints = _hints[kind]
     if not isinstance(document, dict) or set(document) != set(hints):
         raise _wrong(where)
-    return kind(**{name: _decode(hints[name], document[name], f"{where}.{name}") for name in hints})
+    return kind(**{name: _decode(hints[name], document[name], f"{where}.{name}", cleaned) for name in hints})
 
 
 def _decode_bytes(document: Any, where: str) -> bytes:

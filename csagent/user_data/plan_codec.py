@@ -84,7 +84,7 @@ def decode(document: Any) -> Plan:
     if not isinstance(parts, list) or not isinstance(steps, list) or len(steps) > ITEMS_LIMIT:
         raise JailError("the reading child answered with a wrong plan")
     known = tuple(codec.decode(Part, part) for part in parts)
-    includes = codec.decode(_Includes, {"of": document["includes"]}).of
+    includes = codec.decode(_Includes, {"of": document["includes"]}, cleaned=False).of
     kind = codec.decode(_Text, {"of": document["kind"]}).of
     return Plan(kind, known, tuple(_step(step, len(known)) for step in steps), includes)
 
@@ -94,7 +94,7 @@ def _step(document: Any, parts: int) -> Step:
     if not isinstance(action, dict) or set(action) != {"do", "of"} or action["do"] not in ACTIONS:
         raise JailError("the reading child answered with an unknown action")
     module = importlib.import_module(f"csagent.user_data.execute.{ACTIONS[action['do']]}")
-    made = codec.decode(getattr(module, action["do"]), action["of"])
+    made = codec.decode(getattr(module, action["do"]), action["of"], cleaned=False)
     step = codec.decode(Step, {**document, "action": None})._replace(action=made)
     if step.slot not in SLOTS or any(not 0 <= number < parts for number in step.parts):
         raise JailError("the reading child answered with a step of an unknown place")
