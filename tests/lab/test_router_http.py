@@ -11,7 +11,16 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from csagent.errors import Absent, CutShort, Malformed, ProbeError, Refused, TimedOut, Unreachable
+from csagent.errors import (
+    Absent,
+    CutShort,
+    Malformed,
+    ProbeError,
+    Refused,
+    ServerFault,
+    TimedOut,
+    Unreachable,
+)
 from csagent.model import Endpoint
 from csagent.sources.router.http import Http
 from csagent.system.seams import System
@@ -68,7 +77,7 @@ def test_whole_bodies_are_read(ask: Callable[..., Any], raw: bytes) -> None:
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n\r\nmarker-in-body", Absent, "HTTP 404"),
         (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", Refused, "HTTP 401"),
         (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", Refused, "HTTP 403"),
-        (b"HTTP/1.1 500 Oops\r\n\r\n", ProbeError, "HTTP 500"),
+        (b"HTTP/1.1 500 Oops\r\n\r\n", ServerFault, "HTTP 500"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n" + SECRET, Malformed, "redirect"),
         (OK + b"Content-Length: 50\r\n\r\n" + SECRET, CutShort, "cut short"),
         (OK + b"Content-Length: -1\r\n\r\n" + SECRET, Malformed, "Content-Length"),
