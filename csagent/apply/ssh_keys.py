@@ -198,9 +198,9 @@ def _edit(home: int, change: Callable[[str], str]) -> None:
 
 def _keeps_its_mode(directory: int) -> bool:
     """Whether the file is ours, with an access list that lets nobody else write; any other becomes 0600."""
-    if _read(directory) is None:
+    descriptor = _open_file(directory)
+    if descriptor is None:
         return False
-    descriptor = open_regular(directory, FILE)
     try:
         return os.fstat(descriptor).st_uid == os.geteuid() and _has_safe_list(descriptor)
     finally:
@@ -242,7 +242,8 @@ def _open_directory(home: int) -> int:
     return directory
 
 
-def _read(directory: int) -> Optional[bytes]:
+def _open_file(directory: int) -> Optional[int]:
+    """The file, if sshd would believe whose it is; None where there is none."""
     try:
         descriptor = open_regular(directory, FILE)
     except FileNotFoundError:
@@ -253,6 +254,17 @@ def _read(directory: int) -> Optional[bytes]:
         raise
     try:
         _belongs(descriptor, FILE)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read(directory: int) -> Optional[bytes]:
+    descriptor = _open_file(directory)
+    if descriptor is None:
+        return None
+    try:
         content = read_all(descriptor, SIZE_LIMIT + 1)
     finally:
         os.close(descriptor)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Tuple
 from csagent.cli import network
 from csagent.console import Console
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, SourceNotFound, UsageError
+from csagent.system.files import read_named
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +45,7 @@ def plan(parsed: argparse.Namespace, system: "System", settings: "Settings") -> 
 
     there: Optional["System"] = system
     if parsed.machine is not None:
-        machine = described.machine(_read(parsed.machine), parsed.machine)
+        machine = described.machine(read_named(parsed.machine, SIZE_LIMIT), parsed.machine)
         there = None if system.live else system
         if there is not None:
             machine = with_files(there, machine)
@@ -157,7 +158,7 @@ def _given(path: str) -> Said:
     from csagent.sources import network_data
     from csagent.system import json_limits
 
-    raw = _read(path)
+    raw = read_named(path, SIZE_LIMIT)
     try:
         parsed: Any = json_limits.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError) as error:
@@ -166,14 +167,3 @@ def _given(path: str) -> Said:
     if cleaned is None and reasons:
         return Said(None, reasons)
     return Said(document.of(cleaned), reasons)
-
-
-def _read(path: str) -> bytes:
-    """A file, or standard input for "-"."""
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read(SIZE_LIMIT)
-        with open(path, "rb") as stream:
-            return stream.read(SIZE_LIMIT)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None

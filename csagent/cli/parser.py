@@ -104,19 +104,25 @@ def with_sealing(seal: argparse.ArgumentParser) -> None:
     )
 
 
+def _add(commands: Any, name: str, text: str, shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """A command with its help, a sentence in its own page, and the options that all commands take."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        parents=[shared],
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    return command
+
+
 def with_networks(network: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
     """The commands of `csagent network`; csagent.cli.network_command understands them."""
     commands = network.add_subparsers(title="commands", metavar="COMMAND", required=True, prog=network.prog)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            parents=[shared],
-            epilog=network.epilog,
-            formatter_class=formatter,
-        )
+        command = _add(commands, name, text, shared)
         command.set_defaults(run=f"network {name}")
         _with_document(command)
         return with_json(command)
@@ -153,15 +159,7 @@ def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentPa
     )
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            parents=[shared],
-            epilog=EPILOG,
-            formatter_class=formatter,
-        )
-        return with_json(found)
+        return with_json(_add(commands, name, text, shared))
 
     metadata = "metadata of the instance, for templates: JSON or YAML, such as local-hostname: web01"
     check = add("check", "what a document would do, and what is wrong with it, by line; needs no root, no VM")
@@ -195,14 +193,7 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     global_options(shared, *[argparse.SUPPRESS] * 4)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            parents=[shared],
-            epilog=EPILOG,
-            formatter_class=formatter,
-        )
+        command = _add(commands, name, text, shared)
         command.set_defaults(run=name)
         return command
 

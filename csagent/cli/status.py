@@ -72,10 +72,7 @@ def _ran(document: Mapping[str, Any], console: Console) -> List[str]:
     lines = [
         f"{console.paint('user-data run:', 'head')} {console.paint(safe(state), COLOURS.get(state, 'off'))}"
     ]
-    parts = document.get("parts")
-    for part in parts if isinstance(parts, list) else []:
-        if not isinstance(part, dict):
-            continue
+    for part in _list(document.get("parts")):
         code = f", exit {part['exit']}" if _number(part.get("exit")) and part["exit"] else ""
         kind = "template of a " if part.get("template") is True else ""
         lines += console.wrap(
@@ -86,9 +83,8 @@ def _ran(document: Mapping[str, Any], console: Console) -> List[str]:
             why = reasons.get(key) if isinstance(reasons, dict) else None
             if why or said not in ("done", "waiting"):
                 lines += console.wrap(f"{key}: {said}{f': {why}' if why else ''}", 8, "    ")
-        problems = part.get("problems")
-        for one in problems if isinstance(problems, list) else []:
-            if isinstance(one, dict) and not one.get("key") and one.get("severity") == "error":
+        for one in _list(part.get("problems")):
+            if not one.get("key") and one.get("severity") == "error":
                 where = f"line {one['line']}: " if one.get("line") else ""
                 lines += console.wrap(f"{where}{one.get('text')}", 8, "    ")
         warnings = part.get("warnings")

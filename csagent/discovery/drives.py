@@ -17,7 +17,6 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from csagent.model import Drive
 from csagent.system.seams import System
-from csagent.system.trusted_path import link_target
 
 UDEV_CONTROL = "/run/udev/control"
 UDEV_DATA = "/run/udev/data"
@@ -54,7 +53,7 @@ def why_not(system: System, number: int, named: Sequence[str] = ()) -> str:
         if status is not None and stat.S_ISBLK(status.st_mode) and status.st_rdev == number:
             return ""
     shown = f"{os.major(number)}:{os.minor(number)}"
-    link = link_target(system, f"{SYS_NUMBER}/{shown}")
+    link = system.tree.readlink(f"{SYS_NUMBER}/{shown}")
     if link is None:
         return f"the kernel does not tell what device {shown} is; the setting drive_devices can name it"
     place = os.path.normpath(os.path.join(SYS_NUMBER, link))

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional
 from csagent import __version__
 from csagent.errors import CsagentError, UsageError
 from csagent.system.trusted_path import (
-    link_target,
     refuse_if_others_may_change,
     refuse_if_others_may_change_below,
 )
@@ -307,7 +306,7 @@ def _naming(system: "System", path: str) -> Iterator[None]:
         yield
     except OSError as error:
         for step in _above(path):
-            if link_target(system, step) is not None and not system.tree.exists(step):
+            if system.tree.readlink(step) is not None and not system.tree.exists(step):
                 raise CsagentError(f"install-units: {system.tree.shown(step)} is a link to nothing") from None
         raise CsagentError(f"install-units: {system.tree.shown(path)}: {error.strerror}") from None
 

@@ -6,11 +6,11 @@ and seal, which also want the scripts. What each of them owns is said in `csagen
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from csagent.other_agents import cloud_config
+from csagent.system.systemd import is_masked
 
 if TYPE_CHECKING:
     from csagent.other_agents.guest_scripts import Agent, Script
@@ -178,7 +178,7 @@ def _enabled(system: "System", said: cloud_config.Configuration) -> Tuple[bool, 
     if "cloud-init=disabled" in (system.tree.read_text("/proc/cmdline", 65536) or "").split():
         return False, "cloud-init=disabled on the kernel's command line"
     for unit in UNITS:
-        if any(_masked(system, f"{directory}/{unit}") for directory in UNIT_DIRECTORIES):
+        if any(is_masked(system.tree, f"{directory}/{unit}") for directory in UNIT_DIRECTORIES):
             return False, f"{unit} is masked"
     if system.tree.exists(RUN + "/enabled"):
         return True, RUN + "/enabled"
@@ -188,21 +188,6 @@ def _enabled(system: "System", said: cloud_config.Configuration) -> Tuple[bool, 
     if str(policy).split(",")[0] == "disabled":
         return False, ETC + "/ds-identify.cfg"
     return True, "nothing disables it"
-
-
-def _masked(system: "System", path: str) -> bool:
-    """Whether a unit's file is a link to /dev/null, or empty."""
-    try:
-        directory, name = system.tree.resolve(path, follow=False)
-    except OSError:
-        return False
-    try:
-        return os.readlink(name, dir_fd=directory) == "/dev/null"
-    except OSError:
-        status = system.tree.stat(path, follow=False)
-        return status is not None and status.st_size == 0
-    finally:
-        os.close(directory)
 
 
 def _sources(system: "System", said: cloud_config.Configuration) -> Tuple[Tuple[str, ...], str, bool]:

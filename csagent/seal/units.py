@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from csagent.system.systemd import is_masked
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -32,14 +33,4 @@ def enabled(system: "System", unit: str) -> bool:
 
 def masked(system: "System", unit: str) -> bool:
     """Whether the administrator's unit is a link to /dev/null or an empty file (systemd.unit(5))."""
-    try:
-        directory, name = system.tree.resolve(f"{LOCAL}/{unit}", follow=False)
-    except OSError:
-        return False
-    try:
-        return os.readlink(name, dir_fd=directory) == "/dev/null"
-    except OSError:
-        status = system.tree.stat(f"{LOCAL}/{unit}", follow=False)
-        return status is not None and status.st_size == 0
-    finally:
-        os.close(directory)
+    return is_masked(system.tree, f"{LOCAL}/{unit}")

@@ -19,6 +19,7 @@ from csagent.sources.nic_addresses import (
     against_nic,
     mask,
     prefix_length,
+    written,
 )
 from csagent.validation import excerpt
 
@@ -256,9 +257,7 @@ def _token(entry: Mapping[str, Any], name: str) -> str:
 def _address(entry: Mapping[str, Any], name: str, version: Optional[int]) -> Address:
     value = entry.get(name)
     try:
-        if not isinstance(value, str) or "%" in value:
-            raise ValueError
-        address = ipaddress.ip_address(value)
+        address = written(value)
     except ValueError:
         raise Malformed(f"{name}{_shown(value)} is not an address") from None
     if version is not None and address.version != version:

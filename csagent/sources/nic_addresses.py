@@ -95,15 +95,24 @@ def prefix_length(value: Any, version: int) -> int:
         if length <= bits:
             return length
     try:
-        if not isinstance(value, str) or "%" in value:
-            raise ValueError
-        parsed = ipaddress.ip_address(value)
+        parsed = written(value)
     except ValueError:
         raise Malformed(f"netmask{shown} is not a mask") from None
     inverse = int(parsed) ^ ((1 << bits) - 1)
     if parsed.version != version or inverse & (inverse + 1):
         raise Malformed(f"netmask{shown} is not a mask")
     return bits - inverse.bit_length()
+
+
+def written(value: Any) -> Address:
+    """An address as text, without a zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError
+    return ipaddress.ip_address(value)
 
 
 def mask(prefix: int, version: int) -> str:

@@ -10,7 +10,7 @@ from csagent.system import json_limits
 
 TYPE_CHECKING = False  # status, query and the resident daemon do without typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional
+    from typing import Any, Callable, Dict, Iterator, Optional
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
@@ -64,17 +64,23 @@ def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
     Raises:
         CsagentError: no pass has ended by then.
     """
-    end = time.monotonic() + seconds
-    while True:
-        document = load(root, path)
+    for document in _looks(lambda: load(root, path), seconds):
         if document is not None:
             return document
+    waited = f" within {seconds:g} s" if seconds else " yet"
+    raise CsagentError(f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply")
+
+
+def _looks(
+    look: Callable[[], Optional[Dict[str, Any]]], seconds: float
+) -> Iterator[Optional[Dict[str, Any]]]:
+    """What is there now, again and again, at most so long."""
+    end = time.monotonic() + seconds
+    while True:
+        yield look()
         left = end - time.monotonic()
         if left <= 0:
-            waited = f" within {seconds:g} s" if seconds else " yet"
-            raise CsagentError(
-                f"no pass has ended{waited}: see systemctl status csagent, or run csagent apply"
-            )
+            return
         time.sleep(min(LOOK_AGAIN, left))
 
 
@@ -98,19 +104,14 @@ def wait_for_user_data(root: str, seconds: float, *, final: bool) -> Optional[Di
     Raises:
         CsagentError: it has not ended by then.
     """
-    end = time.monotonic() + seconds
     stage = "final" if final else "early"
-    while True:
-        document = user_data(root)
+    for document in _looks(lambda: user_data(root), seconds):
         if document is None:
             return None
         stages = document.get("stages")
         if isinstance(stages, dict) and stages.get(stage) == "ended":
             return document
-        left = end - time.monotonic()
-        if left <= 0:
-            raise CsagentError(
-                f"the {stage} stage of user-data has not ended within {seconds:g} s: see csagent status, "
-                "and systemctl status csagent-user-data-early csagent-user-data"
-            )
-        time.sleep(min(LOOK_AGAIN, left))
+    raise CsagentError(
+        f"the {stage} stage of user-data has not ended within {seconds:g} s: see csagent status, "
+        "and systemctl status csagent-user-data-early csagent-user-data"
+    )

@@ -40,6 +40,32 @@ def read_all(descriptor: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
+def read_named(path: str, limit: int, option: str = "") -> bytes:
+    """At most `limit` bytes of a file that the command line names; "-" is standard input.
+
+    Args:
+        path: as it was given.
+        limit: bytes.
+        option: what it was given for, where the message should say so.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    import sys
+
+    from csagent.errors import UsageError
+
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(limit)
+        with open(path, "rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise UsageError(
+            f"{option} {path}: {error.strerror}" if option else f"{path}: {error.strerror}"
+        ) from None
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write everything: a pipe or a full disk may take less than it is given."""
     view = memoryview(content)

@@ -13,6 +13,17 @@ TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
     from typing import Any
 
+    from csagent.system.tree import Tree
+
+
+def is_masked(tree: Tree, path: str) -> bool:
+    """Whether a unit's file is a link to /dev/null, or empty (systemd.unit(5))."""
+    target = tree.readlink(path)
+    if target is not None:
+        return target == "/dev/null"
+    status = tree.stat(path, follow=False)
+    return status is not None and status.st_size == 0
+
 
 def notify(*assignments: str) -> None:
     """Tell systemd, where it asked to be told; without it, nothing."""

@@ -196,6 +196,19 @@ class Tree:
         finally:
             os.close(directory)
 
+    def readlink(self, path: str) -> Optional[str]:
+        """Where a symbolic link points, as it is written; None for what is no link."""
+        try:
+            directory, name = self.resolve(path, follow=False)
+        except OSError:
+            return None
+        try:
+            return os.readlink(name, dir_fd=directory)
+        except OSError:
+            return None
+        finally:
+            os.close(directory)
+
     def exists(self, path: str) -> bool:
         """Whether anything is there."""
         return self.stat(path) is not None

@@ -281,17 +281,3 @@ def _read_accounts(system: "System") -> _Accounts:
 
 def _has_staff(system: "System") -> bool:
     return any((group.name, group.gid) == STAFF for group in accounts.groups(system))
-
-
-def link_target(system: "System", path: str) -> Optional[str]:
-    """Where a link leads; None for what is no link."""
-    try:
-        directory, name = system.tree.resolve(path, follow=False)
-    except OSError:
-        return None
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except OSError:
-        return None
-    finally:
-        os.close(directory)

@@ -5,7 +5,7 @@ Pure. What cannot be understood refuses its own part, or its own key; the others
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from csagent.errors import DocumentError
 from csagent.model import Secret
@@ -46,14 +46,6 @@ REFUSED_KINDS = {
     "json-patch": "a JSON patch (cloud-config-jsonp): write a cloud-config with a merge type",
 }
 BOOTHOOK = b"#cloud-boothook"
-
-
-class _Read(NamedTuple):
-    """A part read so far."""
-
-    part: Part
-    steps: Tuple[Step, ...] = ()
-    config: Optional[Node] = None
 
 
 def make_plan(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Dict, Mapping, NamedTuple, Optional
 from csagent.errors import UsageError
 from csagent.model import Secret
 from csagent.state import user_data_record as records
+from csagent.state.status_files import INSTANCE, VARIABLES
+from csagent.system.files import read_named
 from csagent.user_data import surroundings as known
 from csagent.user_data.surroundings import NO_INSTANCE, Facts
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 DOCUMENT_LIMIT = 64 << 20  # bytes of a file that is read at all
 KEPT_METADATA = "metadata.json"
-INSTANCE = "/run/csagent/instance.json"
-VARIABLES = "/run/csagent/variables.json"
 
 
 class Source(NamedTuple):
@@ -45,10 +45,10 @@ def given(system: "System", settings: "Settings", document: str, metadata: Optio
     Raises:
         UsageError: a file cannot be read, or the metadata are none.
     """
-    raw = _file(document, "--document")
+    raw = read_named(document, DOCUMENT_LIMIT, "--document")
     said: Mapping[str, str] = {}
     if metadata is not None:
-        said = known.metadata_of(_file(metadata, "--metadata"), f"--metadata {metadata}")
+        said = known.metadata_of(read_named(metadata, DOCUMENT_LIMIT, "--metadata"), f"--metadata {metadata}")
     facts = known.gather(system, settings, said)
     facts = facts._replace(names_machine=bool(said.get("local-hostname")))
     folder = records.folder_of(facts.instance_id, by_hand=True)
@@ -118,15 +118,3 @@ def _json(system: "System", path: str) -> "Optional[Dict[str, object]]":
 
 def _texts(values: Mapping[str, object]) -> Dict[str, str]:
     return {key: value for key, value in values.items() if isinstance(value, str)}
-
-
-def _file(path: str, option: str) -> bytes:
-    try:
-        if path == "-":
-            import sys
-
-            return sys.stdin.buffer.read(DOCUMENT_LIMIT)
-        with open(path, "rb") as stream:
-            return stream.read(DOCUMENT_LIMIT)
-    except OSError as error:
-        raise UsageError(f"{option} {path}: {error.strerror}") from None

@@ -100,35 +100,26 @@ def command(root: Path) -> List[str]:
     return [sys.executable, "-m", "csagent", "--root", str(root), "user-data", "run", "--json"]
 
 
+def started(words: List[str]) -> "subprocess.CompletedProcess[str]":
+    """A command of this checkout, and what came of it."""
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=120, check=False, cwd=REPOSITORY, env=ENVIRONMENT
+    )
+
+
 def traced(root: Path, kill: str = "", whom: str = "main") -> Trace:
     """A run under the tracer."""
     log = root.parent / "log"
     words = [sys.executable, "-I", "-S", str(TRACER), "--log", str(log), "--whom", whom]
     words += ["--kill", kill] if kill else []
-    done = subprocess.run(
-        [*words, "--", *command(root)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=REPOSITORY,
-        env=ENVIRONMENT,
-    )
+    done = started([*words, "--", *command(root)])
     assert done.returncode == 0, done.stderr[-500:]
     return Trace([json.loads(line) for line in log.read_text().splitlines()], done.stdout + done.stderr)
 
 
 def run(root: Path) -> Dict[str, Any]:
     """A normal run, its report."""
-    done = subprocess.run(
-        command(root),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=REPOSITORY,
-        env=ENVIRONMENT,
-    )
+    done = started(command(root))
     assert "Traceback" not in done.stderr
     report = json.loads(done.stdout)
     assert isinstance(report, dict)

@@ -9,7 +9,6 @@ runs inside and all that is mounted; so does the end of this process.
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import time
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from csagent.lab.router import Cloud, LabRouter
 from csagent.lab.vm.namespace import Namespace, end_holder
+from support.commands_inside import Inside
 from support.debian_image import Installed, run
 
 MAC = "02:00:4c:9f:00:05"
-COMMAND_DEADLINE = 300.0
 SEARCH_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Everything is mounted in the guest's own mount namespace, and gone with it.
@@ -62,7 +61,7 @@ done
 """
 
 
-class Guest:
+class Guest(Inside):
     """A Debian root file system in namespaces of its own, without an init."""
 
     script = GUEST
@@ -86,29 +85,6 @@ class Guest:
     def _enter(self) -> List[str]:
         enter = ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--ipc", "--pid", "--"]
         return [*enter, "env", "-i", SEARCH_PATH, "LC_ALL=C.UTF-8"]
-
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command inside, and return whatever came of it."""
-        return subprocess.run(
-            [*self._enter(), *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_DEADLINE,
-        )
-
-    def do(self, *words: str) -> str:
-        """Run a command inside that must succeed; return what it printed."""
-        done = self.run(*words)
-        assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def csagent(self, *words: str, code: int = 0) -> Any:
-        """Run `csagent ... --json`, check its exit code, and return the document."""
-        done = self.run("csagent", *words, "--json")
-        told = f"csagent {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == code, told
-        return json.loads(done.stdout)
 
     @contextlib.contextmanager
     def background(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:

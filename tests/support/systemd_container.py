@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from csagent.lab.vm.namespace import Namespace
+from support.commands_inside import Inside
 from support.debian_image import MIRROR, _half_made, _key, _locked, cache_directory, run
 
 TOOLS = (
@@ -76,7 +77,6 @@ exec systemd-nspawn --register=no --keep-unit --quiet --private-network \
 """
 
 UP = 60.0  # seconds
-COMMAND_DEADLINE = 120.0
 ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8")
 
 
@@ -113,7 +113,7 @@ def layer(deb: Path, directory: Path) -> Path:
     return directory
 
 
-class Container:
+class Container(Inside):
     """One machine.
 
     Args:
@@ -122,6 +122,8 @@ class Container:
         manager: of UNITS, the one that is in use; None: none of them.
         resolved: whether systemd-resolved is.
     """
+
+    deadline = 120.0  # seconds that a command may take
 
     def __init__(
         self, lower: Sequence[Path], directory: Path, manager: Optional[str], *, resolved: bool = False
@@ -200,16 +202,6 @@ class Container:
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid"]
         return [*enter, "--root", "--wd", "--", *ENVIRONMENT]
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command inside, and return whatever came of it."""
-        return subprocess.run(
-            [*self._enter(), *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_DEADLINE,
-        )
-
     def popen(self, *words: str) -> "subprocess.Popen[bytes]":
         """Start a command inside, with a pipe at its output."""
         return subprocess.Popen(
@@ -219,19 +211,6 @@ class Container:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-    def do(self, *words: str) -> str:
-        """Run a command inside that must succeed; return what it printed."""
-        done = self.run(*words)
-        assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def csagent(self, *words: str, code: int = 0) -> Any:
-        """Run `csagent ... --json`, check its exit code, and return the document."""
-        done = self.run("csagent", *words, "--json")
-        told = f"csagent {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == code, told
-        return json.loads(done.stdout)
 
     def read(self, path: str) -> str:
         """The text of a file inside."""

@@ -12,7 +12,6 @@ from csagent.system.seams import System
 
 ADDRESSES = ("ip", "-j", "addr")
 ROUTES = ((4, ("ip", "-j", "route")), (6, ("ip", "-j", "-6", "route")))
-COMMANDS = (ADDRESSES, *(command for _version, command in ROUTES))
 SYS_NET = "/sys/class/net"
 ARPHRD_ETHER = "1"
 

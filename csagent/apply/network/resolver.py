@@ -6,7 +6,6 @@ plain file that nobody writes ours stand between two marker comments; what the o
 
 from __future__ import annotations
 
-import os
 import re
 from typing import List, Sequence, Tuple
 
@@ -29,7 +28,7 @@ _STUB = re.compile(r"^nameserver\s+127\.0\.0\.53\s*$", re.MULTILINE)
 
 def find(system: System, known: units.Units) -> str:
     """RESOLVED, NETWORKMANAGER, RESOLVCONF, PLAIN, or who else it says has made it."""
-    target = _target(system)
+    target = system.tree.readlink(PATH) or ""
     text = system.tree.read_text(PATH) or ""
     resolved = known.of(units.RESOLVED)
     if "systemd/resolve" in target or _STUB.search(text):
@@ -80,20 +79,6 @@ def _outside(text: str) -> List[str]:
         elif not inside:
             lines.append(line)
     return lines
-
-
-def _target(system: System) -> str:
-    """Where the link leads; empty for a file, or nothing."""
-    try:
-        directory, name = system.tree.resolve(PATH, follow=False)
-    except OSError:
-        return ""
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except OSError:
-        return ""
-    finally:
-        os.close(directory)
 
 
 def _is_program(system: System, path: str) -> bool:

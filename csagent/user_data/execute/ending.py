@@ -14,7 +14,6 @@ DATASOURCE = "DataSourceCloudStack"  # what cloud-init says for it
 HOST_KEYS = "/etc/ssh/ssh_host_{}_key.pub"
 SHUTDOWN = {"poweroff": "-P", "reboot": "-r", "halt": "-H"}
 CONDITION_SECONDS = 600.0
-SHUTDOWN_SECONDS = 30.0
 
 
 def placeholder(name: str) -> str:

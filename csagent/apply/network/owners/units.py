@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Dict, Mapping, NamedTuple
 
 from csagent.system.seams import System
@@ -56,23 +55,9 @@ def find(system: System) -> Units:
     }
     found: Dict[str, Unit] = {}
     for name in ALL:
-        masked = _masked(system, f"/etc/systemd/system/{name}")
+        masked = system.tree.readlink(f"/etc/systemd/system/{name}") == "/dev/null"
         found[name] = Unit(enabled=name in wanted and not masked, masked=masked)
     return Units(found)
-
-
-def _masked(system: System, path: str) -> bool:
-    """Whether a unit's file is a link to /dev/null."""
-    try:
-        directory, name = system.tree.resolve(path, follow=False)
-    except OSError:
-        return False
-    try:
-        return os.readlink(name, dir_fd=directory) == "/dev/null"
-    except OSError:
-        return False
-    finally:
-        os.close(directory)
 
 
 def _parse(text: str) -> Dict[str, Unit]:
