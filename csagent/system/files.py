@@ -114,7 +114,8 @@ def change_at(
             before = b""
         after = change(before)
         if max(len(before), len(after)) > limit:
-            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes, or would be: not touched")
+            is_or = "is" if len(before) > limit else "would be"
+            raise OSError(errno.EFBIG, f"it {is_or} larger than {limit} bytes: not touched")
         try:
             return replace_at(directory, name, after, mode, keep=keep, read=before)
         except ChangedMeanwhile:

@@ -443,7 +443,7 @@ def test_a_file_that_would_be_too_large_is_not_written(system: System, tree: Pat
     path.parent.mkdir(mode=0o700)
     path.write_text("#" * (ssh_keys.SIZE_LIMIT - 50) + "\n")
     path.chmod(0o600)
-    with pytest.raises(ApplyError, match="or would be"):
+    with pytest.raises(ApplyError, match="would be larger than"):
         ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     assert path.stat().st_size == ssh_keys.SIZE_LIMIT - 49
 
