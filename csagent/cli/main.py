@@ -30,7 +30,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     def run() -> int:
         from csagent.cli.parser import build_parser
 
-        parsed = build_parser("lab" in words).parse_args(words)
+        parsed = build_parser(words).parse_args(words)
         return int((_COMMANDS.get(parsed.run) or parsed.run)(parsed))
 
     return guarded(run)

@@ -12,7 +12,7 @@ from csagent.system.argument_types import port, router, seconds
 TYPE_CHECKING = False  # status and query do without typing, as without most of csagent
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any, NoReturn, Optional
+    from typing import Any, NoReturn, Optional, Sequence
 
 EPILOG = """\
 exit codes: 0 done or nothing to do, 1 failed, 2 usage or settings,
@@ -176,8 +176,33 @@ def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentPa
         one.add_argument("--metadata", metavar="FILE", help=metadata)
 
 
-def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
-    """The whole command line. `with_lab` false leaves out the lab's own options, and their imports."""
+def _with_waiting(status: argparse.ArgumentParser) -> None:
+    """What `csagent status` waits for."""
+    status.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=seconds,
+        nargs="?",
+        const=float("inf"),
+        default=0.0,
+        help="wait for the first pass and the early stage of user-data to end; at most so long",
+    )
+    reach = status.add_mutually_exclusive_group()
+    reach.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
+    reach.add_argument("--first-pass", action="store_true", help="with --wait: for none of user-data")
+
+
+def build_parser(words: Optional[Sequence[str]] = None) -> argparse.ArgumentParser:
+    """The command line, for words that are to be parsed or, without them, all of it.
+
+    Args:
+        words: a command that has commands of its own, and is not among these words, is only named: most
+            passes and looks at the status need none of them.
+    """
+
+    def asked(name: str) -> bool:
+        return words is None or name in words
+
     parser = Parser(
         prog="csagent",
         description="The guest agent for Apache CloudStack: makes hostname, SSH keys and\n"
@@ -216,24 +241,14 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
         )
     daemon = add("daemon", "a pass at start, then whenever there is something new; for systemd")
     with_places(daemon)
-    status = with_json(add("status", "what the last pass did, per datum, and why"))
-    status.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=seconds,
-        nargs="?",
-        const=float("inf"),
-        default=0.0,
-        help="wait for the first pass and the early stage of user-data to end; at most so long",
-    )
-    reach = status.add_mutually_exclusive_group()
-    reach.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
-    reach.add_argument("--first-pass", action="store_true", help="with --wait: for none of user-data")
+    _with_waiting(with_json(add("status", "what the last pass did, per datum, and why")))
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"
     )
-    with_networks(add("network", "the NICs as a config drive's network_data.json says"), shared)
+    network = add("network", "the NICs as a config drive's network_data.json says")
+    if asked("network"):
+        with_networks(network, shared)
     doctor = with_json(add("doctor", "what is wrong and what to do about it; changes nothing"))
     with_places(doctor)
     doctor.add_argument(
@@ -241,9 +256,9 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
     )
     doctor.epilog = DOCTOR_EPILOG
     with_sealing(with_json(add("seal", "make this machine a clean template; without --yes a preview")))
-    with_user_data(
-        add("user-data", "what user-data does: check a document, look at this instance's, run it"), shared
-    )
+    user_data = add("user-data", "what user-data does: check a document, look at this instance's, run it")
+    if asked("user-data"):
+        with_user_data(user_data, shared)
     units = with_json(add("install-units", "systemd units and settings file, after pip install"))
     units.add_argument(
         "--remove", action="store_true", help="take away what it wrote; state and settings stay"
@@ -252,8 +267,8 @@ def build_parser(with_lab: bool = True) -> argparse.ArgumentParser:
         "--exec", metavar="PATH", help="csagent's console script as the system finds it (the one that runs)"
     )
     text = "a virtual router and config drives to try csagent on, no cloud needed"
-    lab_command = _lab_command() if with_lab else None
-    if with_lab and lab_command is None:
+    lab_command = _lab_command() if asked("lab") else None
+    if asked("lab") and lab_command is None:
         # Its words are not known here: whatever follows is taken, options too, and main says how to get it.
         missing = commands.add_parser("lab", help=text, add_help=False, prefix_chars="\0")
         missing.add_argument("words", nargs="*")

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """
     from csagent.cli.parser import build_parser
 
-    root = build_parser(True)
+    root = build_parser()
     known = _known_values()
     for path, command in commands(root):
         for action in command._actions:
