@@ -10,7 +10,6 @@ from csagent.sources.observe import observe
 from csagent.sources.request import PassRequest
 
 if TYPE_CHECKING:
-    from csagent.log import Say
     from csagent.plan import Action, OtherOwner, Outcome, Plan, Report
     from csagent.settings import Settings
     from csagent.state.applied import Memory
@@ -54,7 +53,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
 
     with lock.hold(system, request.cancel):
         known = recall(system, settings, observed)
-        network = _network(system, settings, observed, request.log)
+        network = _network(system, settings, observed, new=known.is_new, request=request)
         plan = _decide(
             system,
             observed.observation,
@@ -123,7 +122,7 @@ def make_plan(
 ) -> Tuple["Plan", str]:
     """Decide, without changing anything; the plan, and what was wrong with the memory."""
     known = recall(system, settings, observed)
-    network = _network(system, settings, observed)
+    network = _network(system, settings, observed, new=known.is_new)
     plan = _decide(
         system, observed.observation, known, settings, force_password=force_password, network=network
     )
@@ -131,7 +130,12 @@ def make_plan(
 
 
 def _network(
-    system: "System", settings: "Settings", observed: Observed, log: "Optional[Say]" = None
+    system: "System",
+    settings: "Settings",
+    observed: Observed,
+    *,
+    new: bool,
+    request: Optional[PassRequest] = None,
 ) -> "Optional[Action]":
     """What is to be done with the NICs; None where no source has a network configuration.
 
@@ -139,7 +143,8 @@ def _network(
         system: the machine, or a tree.
         settings: what the operator turned off.
         observed: what was found and read.
-        log: given where the plan will be carried out: a change that was cut short is brought to its end.
+        new: nothing is remembered of this instance: what lies there is a former one's.
+        request: given where the plan will be carried out: a change that was cut short is brought to its end.
     """
     # Where a router serves the network, and a drive says nothing of it, that costs two stats.
     known = any(system.tree.exists(path) for path in NETWORK_RECORDS)
@@ -151,14 +156,21 @@ def _network(
     from csagent.sources import jobs
 
     try:
-        waits = action.resume(system, log) if log is not None else None
-        if waits is not None:
-            return Leave(action.DATUM, waits)
+        if request is not None:
+            waits = action.resume(system, request.log, request.takes)
+            if waits is not None:
+                return Leave(action.DATUM, waits)
         if action.said_by(observed.observation) is None:
-            return None
+            former = new and observed.observation.source_found
+            return action.of_another_instance(system) if former else None
         leases = observed.found.leases if observed.found.nics else jobs.discover(system, settings).leases
         left = left_to_cloud_init(system, settings)
-        return action.decided(system, observed.observation, leases, left)
+        made = action.decided(system, observed.observation, leases, left)
+        if request is not None:
+            seconds = action.longest(made)
+            if seconds:
+                request.takes(seconds)
+        return made
     except (ApplyError, JailError) as error:
         return Leave(action.DATUM, str(error), state="failed", wrong=True)
 

@@ -153,6 +153,8 @@ class Daemon:
         for document in self.process.documents():
             if "settings" in document:
                 self._learn(document)
+            elif "takes" in document:
+                self._wait_for(float(self.world["longest"]) + float(document["takes"]))
             else:
                 self.report = document
         if self.process.finished:
@@ -164,11 +166,15 @@ class Daemon:
     def _learn(self, world: Dict[str, Any]) -> None:
         self.world = world
         self.watch.of(world)
-        if self.process is not None:
-            self.patience = Patience(self.process.pid, float(world["longest"]) + SLACK, self.now(), LONGEST)
+        self._wait_for(float(world["longest"]))
         if self.rereading:
             self.log.info("settings reread", event="reload")
             self._reloaded()
+
+    def _wait_for(self, seconds: float) -> None:
+        """The pass may take so long from now on."""
+        if self.process is not None:
+            self.patience = Patience(self.process.pid, seconds + SLACK, self.now(), LONGEST)
 
     def _reloaded(self) -> None:
         self.rereading = False

@@ -41,7 +41,7 @@ class PassProcess(ChildProcess):
             documents = list(self.collect())
         except JailError as error:
             documents = [{"error": str(error)}]
-        self._reported = self._reported or any("settings" not in one for one in documents)
+        self._reported = self._reported or any(not {"settings", "takes"} & set(one) for one in documents)
         if self.finished and not self._reported:
             documents.append({"error": f"the pass {self.ending()}"})
         return documents
@@ -66,6 +66,7 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> PassProcess
         log: where decisions go.
 
     It says first {"settings", "watching", "patterns" of files, "network", "labels", "poll", "longest"};
+    {"takes": seconds} where it begins something long;
     then, of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "nics",
     "status", "note", "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it will
     not go away by itself}.
@@ -101,7 +102,12 @@ def _run(prepare: Prepare, request: Mapping[str, Any], log: Log, signals: Signal
         say(writing, _world(system, settings, options, wait))
         from csagent.sources.request import PassRequest
 
-        asked = PassRequest(system, settings, options, wait, request["grace"], True, signals, log.info)
+        patient = True
+        asked = PassRequest(
+            *(system, settings, options, wait, request["grace"], patient, signals),
+            takes=lambda seconds: say(writing, {"takes": seconds}),
+            log=log.info,
+        )
         say(writing, _one_pass(asked, log, quiet=request["quiet"]))
     except (UsageError, SettingsError) as error:
         say(writing, {"error": str(error), "usage": True})

@@ -49,6 +49,7 @@ def merge(
     offer, outranked = _password(believed, provenance, refusals)
     user_data = _user_data(believed, provenance)
     doubts = _doubts(believed, provenance, refusals)
+    network = _network(believed, provenance, refusals)
     return Observation(
         instance_id=_first(believed, "instance_id", provenance),
         hostname=hostname,
@@ -62,7 +63,7 @@ def merge(
         user_data=user_data,
         drive_ids=_drive_ids(believed),
         doubts=doubts,
-        network=_first(believed, "network", provenance),
+        network=network,
         provenance=provenance,
         places=_places(places, foreign),
         refusals=tuple(refusals),
@@ -150,6 +151,18 @@ def _first(readings: Sequence[Reading], name: str, provenance: Dict[str, str]) -
             provenance[name] = reading.place
             return value
     return None
+
+
+def _network(
+    readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
+) -> Optional[Mapping[str, Any]]:
+    """The first drive's document; another one's that says something else is not believed."""
+    chosen: Optional[Mapping[str, Any]] = _first(readings, "network", provenance)
+    for reading in readings:
+        if reading.network and reading.network != chosen:
+            reason = f"{reading.place} says something else than {provenance['network']}, which counts"
+            refusals.append(Refusal("network", reading.place, reason))
+    return chosen
 
 
 def _best(datum: str, given: Sequence[Tuple[str, Any]], provenance: Dict[str, str]) -> Any:

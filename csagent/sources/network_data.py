@@ -31,6 +31,7 @@ REASONS_LIMIT = 64
 
 _TOKEN = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z", re.ASCII)
+_MADE_OF_OTHERS = ("bond", "vlan")  # of OpenStack's, with the MAC address of a NIC (network_data.json schema)
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 Parsed = Tuple[Optional[Dict[str, Any]], Tuple[str, ...]]
@@ -140,6 +141,8 @@ def _link(entry: Mapping[str, Any], label: str, reasons: List[str]) -> Entry:
         reasons.append(f"{label}: its mtu{_shown(told)} is no number from 68 to 65535")
         mtu = None
     kind = _token(entry, "type") if entry.get("type") is not None else "phy"
+    if kind in _MADE_OF_OTHERS:
+        raise Malformed(f"type {kind}: it is made of other NICs, and CloudStack gives none")
     return {"id": identifier, "type": kind, "ethernet_mac_address": mac, "mtu": mtu}
 
 

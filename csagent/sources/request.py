@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
 from csagent.log import nothing
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 GRACE = 3.0  # seconds that the router gets once a drive has been read: such VMs usually have none to wait for
 ONE_LOOK = 1.0  # seconds; who waits less than that wants one look
+
+
+def unheard(_seconds: float) -> None:
+    """Nobody has to be told how long something takes."""
 
 
 class Options(NamedTuple):
@@ -41,6 +45,7 @@ class PassRequest(NamedTuple):
     grace: float = GRACE  # seconds that the router gets once a drive has been read
     patient: bool = False  # a child that is starved of processor time has what it needs, also beyond `wait`
     cancel: Optional["CancelFd"] = None  # readable: the waiting (not the changing) ends early
+    takes: "Callable[[float], None]" = unheard  # told that what begins now may take so many seconds more
     log: "Say" = nothing  # takes one line per decision, and its fields (docs/monitoring.md)
 
     @property

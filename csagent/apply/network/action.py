@@ -5,7 +5,7 @@ A machine whose network is a virtual router's has no such document: it costs a l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, Tuple
 
 from csagent.apply.network import document
 from csagent.apply.network.plan import (
@@ -78,6 +78,33 @@ def decided(
     )
 
 
+def of_another_instance(system: "System") -> Optional["Action"]:
+    """Files of ours for NICs that are gone, on a machine that is another instance now and has no drive.
+
+    A template's that was not sealed, or a clone's: they belong to the former instance
+    (field/network-data#N17).
+
+    Raises:
+        ApplyError: the kernel does not say what NICs there are.
+    """
+    from csagent.apply.network import survey
+    from csagent.apply.network.decide import gone
+
+    if not survey.written(system):
+        return None
+    plan = gone(survey.survey(system, (), wanted=()))
+    return ConfigureNetwork(DATUM, _reason(plan), "", plan, differs(system, plan)) if plan.nics else None
+
+
+def longest(action: Optional["Action"]) -> float:
+    """Seconds that carrying it out may take."""
+    from csagent.apply.network.change import LONGEST
+
+    if not isinstance(action, ConfigureNetwork):
+        return 0.0
+    return LONGEST * sum(nic.do in (CONFIGURE, REMOVE) for nic in action.network.nics)
+
+
 def differs(system: "System", plan: NetworkPlan) -> bool:
     """Whether carrying a plan out changes a file."""
     from csagent.apply.network import files
@@ -134,8 +161,10 @@ def _outcome(action: ConfigureNetwork, nics: Tuple[NicOutcome, ...]) -> Outcome:
     return Outcome(DATUM, state, "; ".join(told), action.source, wrong, nics=nics)
 
 
-def resume(system: "System", log: "Say") -> Optional[str]:
+def resume(system: "System", log: "Say", takes: "Callable[[float], None]") -> Optional[str]:
     """Bring a change that was cut short to one of its two good ends.
+
+    `takes` is told how long that may last.
 
     Returns:
         Why it has to wait for its manager, so that nothing else may be begun on the network; else None.
@@ -145,7 +174,8 @@ def resume(system: "System", log: "Say") -> Optional[str]:
     """
     if not system.live or not system.tree.exists(state.PENDING):
         return None
-    from csagent.apply.network import recovery
+    from csagent.apply.network import change, recovery
 
+    takes(change.LONGEST)
     ended = recovery.recover(system, log)
     return ended.reason if ended is not None and recovery.waits(ended) else None

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 
+STAYS = "to mend csagent's file would take it away"  # field/network-data#N23
+LONGEST = 300.0  # seconds: a silent gateway before and after, a manager that hangs at each step
+
+
 class Result(NamedTuple):
-    """How it ended: applied, unconfirmed, failed, or written (the manager is not up yet)."""
+    """How it ended: applied, unconfirmed, failed, left, or written (the manager is not up yet)."""
 
     state: str
     reason: str
@@ -49,6 +53,8 @@ def make(
         return Result("written", f"{nic.owner} reads it when it starts")
     if not differing and not verify.missing(kernel.look(system), wanted, gone):
         return _confirmed(wanted, _silent(system, wanted))
+    if nic.beside:
+        return Result("left", f"it has an address that somebody gave it: {', '.join(nic.beside)}; {STAYS}")
     pending = _before(system, nic, wanted, wanted_files)
     manager = managers.of(pending.manager, interface, nic.mac)
     state.begin(system, pending)

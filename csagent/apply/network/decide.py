@@ -11,7 +11,7 @@ import json
 from typing import Optional, Sequence, Tuple
 
 from csagent.apply.network import renderers, resolver
-from csagent.apply.network.document import Document, Link
+from csagent.apply.network.document import NOTHING_SAID, Document, Link
 from csagent.apply.network.machine import (
     IFUPDOWN,
     MANAGERS,
@@ -73,7 +73,9 @@ def decide(
     )
     wanted, notes = wanted_by(document, machine, memory, links)
     nics = tuple(
-        _configure(document, device, machine, wanted[device.mac])
+        _configure(document, device, machine, wanted[device.mac])._replace(
+            beside=_beside(document, device, memory) if not again else ()
+        )
         if device.mac in wanted
         else _leave(device, str(against[device.mac]), _failed(document, device, memory) and not again)
         for device in machine.devices
@@ -83,6 +85,11 @@ def decide(
     plans = (*nics, *_gone(document, machine))
     leased = tuple(device.mac for device in machine.devices if device.lease and not device.owner.ours)
     return NetworkPlan(plans, not said, absent, (*refused, *notes), document.digest, leased)
+
+
+def gone(machine: Machine) -> NetworkPlan:
+    """The plan that only takes away what was written for NICs that are gone."""
+    return NetworkPlan(_gone(NOTHING_SAID, machine))
 
 
 def source(document: Document, link: Link) -> str:
@@ -203,15 +210,27 @@ def _against_change(
             return "the owner has changed or removed csagent's file, and the document is the same since"
     if device.owner.ours and not same:
         return None  # ours changes, and what was added by hand beside it goes (field/network-data#N23)
-    ours = {str(address) for address in link.addresses} | set(record.addresses if record else ())
-    foreign = [
-        one.address
-        for one in device.addresses
-        if one.permanent and not one.link_local and one.address not in ours
-    ]
+    foreign = _foreign(link, device, record)
     if foreign and not device.owner.ours:
         return f"it has an address that somebody gave it: {', '.join(foreign)}"
     return None
+
+
+def _beside(document: Document, device: Device, memory: NetworkMemory) -> Tuple[str, ...]:
+    """What somebody gave to a NIC of ours by hand, where what the document says of the NIC is the same."""
+    link, record = document.link(device.mac), memory.nics.get(device.mac)
+    same = link is not None and record is not None and record.source == source(document, link)
+    return _foreign(link, device, record) if link is not None and same and device.owner.ours else ()
+
+
+def _foreign(link: Link, device: Device, record: Optional[NicRecord]) -> Tuple[str, ...]:
+    """Addresses that nobody has set but a person: neither the document's nor a lease's nor the kernel's."""
+    ours = {str(address) for address in link.addresses} | set(record.addresses if record else ())
+    return tuple(
+        one.address
+        for one in device.addresses
+        if one.permanent and not one.link_local and one.address not in ours
+    )
 
 
 def _edited(record: NicRecord, device: Device, machine: Machine) -> bool:

@@ -96,6 +96,9 @@ class NicPlan(NamedTuple):
     note: str = ""  # what of it cannot be done here
     failed: bool = False  # it was tried with this document, and put back
     starting: bool = False  # the manager is not up yet, or there is none to tell
+    beside: Tuple[
+        str, ...
+    ] = ()  # addresses of somebody's beside csagent's own, which a change would take away
 
 
 class NetworkPlan(NamedTuple):

@@ -5,7 +5,7 @@ Exit codes lie (field/network-data#N33, #N34, #N45).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from csagent.apply.network import kernel, probe
 from csagent.apply.network.plan import Wanted
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 PATIENCE = 10.0  # seconds until addresses and routes are there
+LONGEST = 30.0  # seconds, where the NIC goes on changing: somebody else reloads, too (field/network-data#N62)
 LOOKS = 40  # at least: on a machine that is slow a look takes longer, and so does everything else
 PAUSE = 0.1
 STEADY = 5  # looks in a row: a reload is heard at once and done a moment later, in which all is as it was
@@ -58,15 +59,30 @@ def settle(system: "System", wanted: Wanted, gone: Sequence[str] = ()) -> Tuple[
     Raises:
         ApplyError: the kernel does not say what there is.
     """
-    end = system.clock.monotonic() + PATIENCE
+    now = system.clock.monotonic()
+    end, last = now + PATIENCE, now + LONGEST
     looks = steady = 0
+    before: Optional[Tuple[object, ...]] = None
     while True:
-        lacking = missing(kernel.look(system), wanted, gone)
+        seen = kernel.look(system)
+        lacking = missing(seen, wanted, gone)
         looks += 1
+        state = _state(seen, wanted.interface)
+        if before is not None and state != before:  # by us, or by somebody else's reload
+            end = min(system.clock.monotonic() + PATIENCE, last)
+        before = state
         steady = 0 if lacking else steady + 1
         if steady == STEADY or (looks >= LOOKS and system.clock.monotonic() >= end):
             return lacking
         system.clock.sleep(PAUSE)
+
+
+def _state(seen: "Kernel", interface: str) -> Tuple[object, ...]:
+    """What of a NIC a reload changes."""
+    link = seen.link(interface)
+    if link is None:
+        return ()
+    return link.mtu, seen.addresses.get(link.ifindex), seen.routes.get(link.ifindex)
 
 
 def answering(system: "System", interface: str) -> Dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
-from csagent.daemon.loop import BEGINNING, Daemon
+from csagent.daemon.loop import BEGINNING, SLACK, Daemon
 from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, SETTLE_AT_MOST
 from csagent.errors import UsageError
 from csagent.log import Log
@@ -233,6 +233,18 @@ def test_a_pass_that_is_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
     assert killed and killed[0] == pytest.approx(BEGINNING + 90)
+
+
+def test_a_pass_that_takes_long_says_so() -> None:
+    """Several NICs whose gateways are silent: so many seconds beyond its waits are its time."""
+    machine = Machine([ALL, ALL])
+    first = FakePass(ALL, 500.0)
+    machine.daemon.process, machine.daemon.world = first, WORLD  # type: ignore[assignment]
+    for told, ends in ((WORLD, 90 + SLACK), ({"takes": 600.0}, 90 + 600 + SLACK)):
+        first.documents = lambda told=told: [told]  # type: ignore[method-assign, misc]
+        machine.daemon._hear_pass([first])
+        assert machine.daemon.patience is not None and machine.daemon.patience.ends == machine.time + ends
+        assert machine.daemon.report == {}
 
 
 def test_a_pass_that_is_starved_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:

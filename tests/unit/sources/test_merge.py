@@ -173,3 +173,13 @@ def test_what_a_drive_calls_this_vm_is_this_machine() -> None:
         BOTH,
     )
     assert seen.drive_ids == (INSTANCE, "i-2-4-VM")
+
+
+def test_of_two_drives_networks_the_first_counts() -> None:
+    """The other one is named, where it says something else."""
+    one, two = {"networks": [1]}, {"networks": [2]}
+    seen = merge([drive(network=one), drive(place="drive /dev/sr2", network=two)], [], NO_DMI, BOTH)
+    assert seen.network == one and seen.provenance["network"] == "drive /dev/sr1"
+    (refusal,) = [one for one in seen.refusals if one.datum == "network"]
+    assert refusal.reason == "drive /dev/sr2 says something else than drive /dev/sr1, which counts"
+    assert not merge([drive(network=one), drive(place="x", network=one)], [], NO_DMI, BOTH).refusals

@@ -251,6 +251,16 @@ def test_an_mtu_is_a_sensible_number(mtu: Any, kept: Any) -> None:
     assert network is not None and network["links"][0]["mtu"] == kept
 
 
+@pytest.mark.parametrize("kind", ["bond", "vlan"])
+def test_a_link_made_of_other_nics_is_not_cloudstacks(kind: str) -> None:
+    """OpenStack's have the MAC address of a NIC, which has nothing of theirs."""
+    document = example()
+    document["links"][0]["type"] = kind
+    network, reasons = parse(document)
+    assert network is not None and document["links"][0]["id"] not in [one["id"] for one in network["links"]]
+    assert any(f"type {kind}: it is made of other NICs" in reason for reason in reasons)
+
+
 def test_a_link_without_a_mac_cannot_be_found() -> None:
     """Ids are CloudStack's own, so a link without a MAC address is worth nothing, nor are its networks."""
     document = example()

@@ -19,6 +19,7 @@ PROGRAMS = ("/usr/sbin/ifup", "/sbin/ifup")
 OTHERS = {"/usr/share/ifupdown2": "ifupdown2", "/usr/libexec/ifupdown-ng": "ifupdown-ng"}  # know no mappings
 CLOUD_INIT = "50-cloud-init"
 FILES_LIMIT = 100
+PARTS = ("bridge_ports", "bridge-ports", "bond-slaves", "slaves")
 BY_DHCP = {("inet", "dhcp"), ("inet6", "auto"), ("inet6", "dhcp"), ("inet", "bootp")}
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)  # what source-directory takes
@@ -90,8 +91,14 @@ def _against(said: Interfaces, stanzas: List[Stanza], name: str) -> Optional[str
     for one in said.stanzas:
         for option in one.options:
             key, *words = option.split()
-            if key in ("bridge_ports", "bridge-ports", "bond-slaves", "slaves") and name in words:
+            if key in PARTS and name in words:
                 return f"somebody configures it: {one.path} makes it a part of {one.name}"
+            if key in ("vlan-raw-device", "vlan_raw_device") and name in words:
+                return f"somebody configures it: {one.path} has the VLAN {one.name} on it"
+        if one.name.partition(".")[0] == name and "." in one.name:  # vlan-interfaces(5)
+            return f"somebody configures it: {one.path} has the VLAN {one.name} on it"
+        if one.name == ours.logical(name) and one.path != ours.PATH:
+            return f"somebody configures it: {one.path} has iface {one.name}, which is csagent's name"
     return None
 
 

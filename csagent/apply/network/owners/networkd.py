@@ -61,11 +61,15 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
     setup = _setup(done.output.decode("utf-8", "replace"), link)
     if setup in UNSETTLED:
         return _from_files(system, link)._replace(starting=False)
-    path = _file(system, link.name)
+    done = system.runner.run(status(link.name), timeout=PATIENCE)
+    if done.code != 0:
+        return Claim(NETWORKD, against=f"{NETWORKD} does not say by which file it is configured")
+    found = _FILE.search(done.output.decode("utf-8", "surrogateescape"))
+    path = found.group(1) if found else None
     if setup is None or setup == "unmanaged":
         # With a file it is one that says so (Unmanaged=), without one there just is none for it.
         return _forbidden(path) if path else Claim(NETWORKD, holds=False)
-    return _claim(system, path, starting=False)
+    return _claim(system, path, link, starting=False)
 
 
 def _forbidden(path: str) -> Claim:
@@ -81,16 +85,14 @@ def _setup(text: str, link: LinkSeen) -> Optional[str]:
     return None
 
 
-def _file(system: System, name: str) -> Optional[str]:
-    done = system.runner.run(status(name), timeout=PATIENCE)
-    found = _FILE.search(done.output.decode("utf-8", "surrogateescape")) if done.code == 0 else None
-    return found.group(1) if found else None
-
-
-def _claim(system: System, path: Optional[str], *, starting: bool) -> Claim:
+def _claim(system: System, path: Optional[str], link: LinkSeen, *, starting: bool) -> Claim:
     if path is None:
         return Claim(NETWORKD, holds=False, starting=starting)
+    if _unmanaged(system, path):
+        return _forbidden(path)._replace(starting=starting)
     verdict = judge(system, path)
+    if verdict.against is None and os.path.basename(path) < os.path.basename(ours.path(link.mac)):
+        verdict = Verdict(against=f"somebody configures it: {path} comes before any file of csagent's")
     return Claim(NETWORKD, True, verdict.against, verdict.ours, starting, verdict.how)
 
 
@@ -99,7 +101,7 @@ def _from_files(system: System, link: LinkSeen) -> Claim:
     for path in _files(system):
         entries = ini.parse(system.tree.read_text(path) or "")
         if _matches(entries, link):
-            return _claim(system, path, starting=True)
+            return _claim(system, path, link, starting=True)
     return Claim(NETWORKD, holds=False, starting=True)
 
 
@@ -149,7 +151,7 @@ def judge(system: System, path: str) -> Verdict:
         return Verdict(path, ours=True)
     if name.startswith(CLOUD_INIT):
         return Verdict(against=f"cloud-init configures it: {path}")
-    entries = [entry for one in (path, *_drop_ins(system, name)) for entry in _entries(system, one)]
+    entries = _whole(system, path)
     if not entries:
         return Verdict(against=f"{path} configures it and cannot be read")
     for key in STATIC:
@@ -163,6 +165,17 @@ def judge(system: System, path: str) -> Verdict:
     if ini.last(entries, "Network", "IPv6AcceptRA").lower() in BY_DHCP:
         return Verdict(f"router advertisements by {path}")
     return Verdict(against=f"somebody configures it: {path} asks for no DHCP")
+
+
+def _unmanaged(system: System, path: str) -> bool:
+    """Whether a file says that networkd shall leave its NICs alone (systemd.network(5), Unmanaged=)."""
+    return ini.last(_whole(system, path), "Link", "Unmanaged").lower() in ("yes", "true", "on", "1")
+
+
+def _whole(system: System, path: str) -> List[ini.Entry]:
+    """A file with its drop-ins."""
+    paths = (path, *_drop_ins(system, os.path.basename(path)))
+    return [entry for one in paths for entry in _entries(system, one)]
 
 
 def _drop_ins(system: System, name: str) -> Iterator[str]:

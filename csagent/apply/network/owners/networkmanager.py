@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from csagent.apply.network.kernel_state import LinkSeen
@@ -46,10 +47,20 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
 
 def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
     """By the profile that is active on it, or that it is being given; then by those that name the NIC."""
-    if uuid and uuid == ours.uuid(link.mac):
-        return Claim(NETWORKMANAGER, ours=True, how=ours.path(link.mac))
+    path: Optional[str] = None
     if uuid:
-        path = _path(system, uuid)
+        done = system.runner.run(PROFILES, timeout=PATIENCE)
+        if done.code != 0:
+            return Claim(
+                NETWORKMANAGER, against=f"{NETWORKMANAGER} does not say by which file it is configured"
+            )
+        path = next((row[1] for row in rows(done.output, 3) if row[0] == uuid), "") or None
+    if uuid and uuid == ours.uuid(link.mac):
+        clash = None
+        if path is not None and path != ours.path(link.mac):
+            clash = f"somebody configures it: {path} has the UUID of csagent's profile"
+        return Claim(NETWORKMANAGER, against=clash, ours=clash is None, how=ours.path(link.mac))
+    if uuid:
         if connection.startswith(ITS_OWN) and (path or RUN).startswith(RUN):
             verdict = Verdict(f"DHCP by {NETWORKMANAGER}'s own profile")
         elif path:
@@ -63,14 +74,6 @@ def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
     return Claim(NETWORKMANAGER, against=_against_named(system, link), how="no profile is active on it")
 
 
-def _path(system: System, uuid: str) -> Optional[str]:
-    done = system.runner.run(PROFILES, timeout=PATIENCE)
-    for listed, path, _active in rows(done.output, 3) if done.code == 0 else ():
-        if listed == uuid:
-            return path or None
-    return None
-
-
 def _from_files(system: System, link: LinkSeen) -> Claim:
     """What it will do once it is up: a profile of somebody's for the NIC, else one that it makes."""
     if system.tree.exists(ours.path(link.mac)):
@@ -82,6 +85,8 @@ def _against_named(system: System, link: LinkSeen) -> Optional[str]:
     """What a profile on disk that is for this very NIC has against us, active or not."""
     for path in _on_disk(system, link.name):
         said = profile(system, path)
+        if said.get("vlan.parent", "").lower() in (link.name, link.mac):
+            return f"somebody configures it: {path} has a VLAN on it"
         names = (said.get("connection.interface-name"), said.get("ethernet.mac-address", "").lower())
         if os.path.basename(path).startswith(ours.PREFIX) or not {link.name, link.mac} & set(names):
             continue
@@ -109,12 +114,17 @@ def judge(system: System, path: str) -> Verdict:
         return Verdict(against=f"{path} configures it and cannot be read")
     if said.get("by-cloud-init"):
         return Verdict(against=f"cloud-init configures it: {path}")
+    if said.get("by-nobody"):
+        return Verdict(against=f"{path} tells {NETWORKMANAGER} to leave it alone")
     for key in ("connection.master", "connection.controller"):
         if said.get(key):
             return Verdict(against=f"somebody configures it: {path} makes it a part of {said[key]}")
     for family in ("ipv4", "ipv6"):
         if any(key.startswith(f"{family}.address") or key == f"{family}.gateway" for key in said):
             return Verdict(against=f"somebody configures it: {path} gives it a static address")
+    priority = said.get("connection.autoconnect-priority", "0")
+    if re.fullmatch("[0-9]{1,9}", priority) and int(priority) > ours.PRIORITY:
+        return Verdict(against=f"somebody configures it: {path} has a higher priority than csagent's profile")
     four, six = said.get("ipv4.method", ""), said.get("ipv6.method", "auto")
     if four == "auto" or (four in WITHOUT_ADDRESSES and six in ("auto", "dhcp")):
         return Verdict(f"DHCP by {path}")
@@ -140,8 +150,9 @@ def _ifcfg(text: str) -> Dict[str, str]:
     said = {
         "connection.interface-name": shell.get("DEVICE", ""),
         "ethernet.mac-address": shell.get("HWADDR", ""),
-        "connection.master": shell.get("MASTER") or shell.get("BRIDGE") or "",
+        "connection.master": shell.get("MASTER") or shell.get("TEAM_MASTER") or shell.get("BRIDGE") or "",
         "ipv4.method": "auto" if shell.get("BOOTPROTO", "").lower() in ("dhcp", "bootp") else "manual",
+        "by-nobody": "yes" if shell.get("NM_CONTROLLED", "").lower() in ("no", "n", "false", "0") else "",
         "by-cloud-init": "yes" if "Created by cloud-init" in text else "",
     }
     if any(key.startswith(("IPADDR", "GATEWAY", "IPV6ADDR")) for key in shell):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, Mapping, NamedTuple
 
 from csagent.system.seams import System
+from csagent.system.systemd import is_masked
 
 NETWORKD = "systemd-networkd.service"
 NETWORKMANAGER = "NetworkManager.service"
@@ -17,6 +18,7 @@ OTHERS = {
 }
 ALL = (NETWORKD, NETWORKMANAGER, IFUPDOWN, RESOLVED, *(unit for units in OTHERS.values() for unit in units))
 COMMAND = ("systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *ALL)
+UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 ENABLED = ("enabled", "enabled-runtime", "alias")
 
 
@@ -55,7 +57,7 @@ def find(system: System) -> Units:
     }
     found: Dict[str, Unit] = {}
     for name in ALL:
-        masked = system.tree.readlink(f"/etc/systemd/system/{name}") == "/dev/null"
+        masked = any(is_masked(system.tree, f"{directory}/{name}") for directory in UNIT_DIRECTORIES)
         found[name] = Unit(enabled=name in wanted and not masked, masked=masked)
     return Units(found)
 

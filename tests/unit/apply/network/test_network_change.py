@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from support.fake_networkd import FakeNetworkd, Killed
+from support.fake_networkd import IFINDEX, FakeNetworkd, Killed
 from support.network_nics import MAC, usual
 
-from csagent.apply.network import executor, recovery
+from csagent.apply.network import executor, kernel, recovery, verify
 from csagent.apply.network.decide import decide
+from csagent.apply.network.kernel_state import Kernel, LinkSeen
 from csagent.apply.network.machine import Assigned, Hop
+from csagent.apply.network.plan import Wanted
 from csagent.apply.network.renderers import networkd
 from csagent.apply.network.survey import survey
 from csagent.log import nothing
@@ -156,6 +158,45 @@ def test_a_manager_that_is_not_up_reads_it_at_its_start(machine: FakeNetworkd) -
     machine.active = True
     machine.take()
     assert apply(machine).state == "applied" and machine.reloads() == 0
+
+
+def test_an_address_beside_ours_keeps_the_file_from_being_mended(machine: FakeNetworkd) -> None:
+    """A reload would take it away; a document that changes does, and so does who asks for it."""
+    apply(machine)
+    machine.addresses = (*machine.addresses, Assigned("192.0.2.9/24"))
+    machine.system.tree.write(PATH, str(machine.file()).encode(), 0o600)
+    left = apply(machine)
+    assert left.state == "left" and "somebody gave it: 192.0.2.9/24" in left.reason
+    assert machine.reloads() == 1
+    assert apply(machine, again=True).state == "applied" and machine.reloads() == 2
+    assert apply(machine, CHANGED).state == "applied"
+
+
+def test_somebody_elses_reload_is_waited_out(machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the NIC changes the look begins anew, for half a minute at most."""
+    apply(machine)
+    began = machine.system.clock.monotonic()
+    states = [(Assigned("192.0.2.1/24"),), (Assigned("192.0.2.2/24"),)]
+
+    def seen() -> Kernel:
+        elapsed = machine.system.clock.monotonic() - began
+        link = LinkSeen("ens3", IFINDEX, MAC, 1500)
+        there = machine.addresses if elapsed > 15 else states[int(elapsed) % 2]
+        return Kernel((link,), {IFINDEX: there}, {IFINDEX: machine.hops})
+
+    wanted = Wanted(MAC, "ens3", ("10.7.0.21/24",))
+    monkeypatch.setattr(kernel, "look", lambda _system: seen())
+    assert verify.settle(machine.system, wanted) == ()
+    monkeypatch.setattr(
+        kernel,
+        "look",
+        lambda _system: Kernel(
+            (LinkSeen("ens3", IFINDEX, MAC, 1500 + int(machine.system.clock.monotonic())),), {}, {}
+        ),
+    )
+    start = machine.system.clock.monotonic()
+    assert verify.settle(machine.system, wanted) == ("it does not have 10.7.0.21/24",)
+    assert verify.PATIENCE < machine.system.clock.monotonic() - start <= verify.LONGEST + 1
 
 
 @pytest.mark.parametrize("document", [CHANGED, BAD])

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from support.network_nics import MAC, SECOND_MAC, link, network, raw_document
 from support.samples import INSTANCE, make_tree
 
-from csagent.apply.network import resolver
+from csagent import agent
+from csagent.apply.network import action, change, resolver
 from csagent.cli.main import main
+from csagent.model import Found, Observation, Observed
+from csagent.plan import ConfigureNetwork
+from csagent.settings import Settings
+from csagent.sources import network_data
+from csagent.sources.request import PassRequest
+from csagent.system.seams import System
 
 OURS = "etc/systemd/network/05-csagent-020100c40005.network"
 
@@ -191,3 +198,38 @@ def test_seal_takes_our_files_away(guest: Guest) -> None:
     assert code == 0, out
     assert not (guest.root / OURS).exists() and mine.exists()
     assert conf.read_text() == "options edns0\n"
+
+
+def test_a_clone_without_a_drive_loses_the_files_of_nics_that_are_gone(guest: Guest) -> None:
+    """A template that was not sealed: its MAC addresses are another VM's. A known instance keeps all."""
+    guest.network("apply")
+    (guest.root / "sys/class/net/ens3/address").write_text(SECOND_MAC + "\n")
+    (guest.root / "var/lib/csagent/network").mkdir(parents=True)
+    (guest.root / "var/lib/csagent/network/applied.json").write_text("{}")
+    observed = Observed(Found(), Observation(source_found=True, instance_id=INSTANCE))
+    system = System.at(str(guest.root))
+    assert agent._network(system, Settings(), observed, new=False) is None
+    assert agent._network(system, Settings(), Observed(Found(), Observation()), new=True) is None
+    removed = agent._network(system, Settings(), observed, new=True)
+    assert isinstance(removed, ConfigureNetwork) and removed.changes
+    assert "the machine has no NIC with this MAC address any more" in removed.reason
+    assert action.carry_out(system, removed).state == "applied"
+    assert not (guest.root / OURS).exists()
+    assert agent._network(system, Settings(), observed, new=True) is None
+
+
+def test_a_pass_says_how_long_its_nics_may_take(guest: Guest) -> None:
+    """Each that is configured; one that is left costs nothing."""
+    said = raw_document(
+        [link(0, MAC), link(1, SECOND_MAC)],
+        [network(0, "10.7.0.21/24", "10.7.0.1"), network(1, "10.8.0.21/24", None)],
+    )
+    observed = Observed(Found(), Observation(source_found=True, network=network_data.parse(said)[0]))
+    told: List[float] = []
+    request = PassRequest(System.at(str(guest.root)), Settings(), takes=told.append)
+    for expected in ([change.LONGEST], [change.LONGEST]):
+        agent._network(request.system, request.settings, observed, new=False, request=request)
+        assert told == expected
+        (guest.root / "etc/systemd/network").mkdir(parents=True, exist_ok=True)
+        mine = guest.root / "etc/systemd/network/10-mine.network"
+        mine.write_text("[Match]\nName=ens3\n[Network]\nAddress=10.9.0.1/24\n")

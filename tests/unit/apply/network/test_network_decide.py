@@ -23,7 +23,7 @@ from support.network_nics import (
 )
 
 from csagent.apply.network import document, renderers
-from csagent.apply.network.decide import decide, source
+from csagent.apply.network.decide import decide, gone, source
 from csagent.apply.network.document import NOTHING_SAID
 from csagent.apply.network.machine import IFUPDOWN, NETWORKD, NETWORKMANAGER, PLAIN, Assigned, Hop, Owner
 from csagent.apply.network.plan import NicPlan
@@ -164,6 +164,21 @@ def test_an_address_beside_ours_goes_only_when_ours_changes() -> None:
     beside = nic(owner=OURS, addresses=(Assigned("10.7.0.21/24"), Assigned("192.0.2.9/24")))
     for said in (usual(), usual("10.7.0.99/24")):
         assert one(said, machine(beside), recorded("applied")).do == "configure"
+
+
+def test_an_address_beside_ours_is_known_to_whoever_mends() -> None:
+    """Where the document is the same: to mend a file would take it away. Not where somebody asks for that."""
+    beside = machine(nic(owner=OURS, addresses=(Assigned("10.7.0.21/24"), Assigned("192.0.2.9/24"))))
+    assert one(usual(), beside, recorded("applied")).beside == ("192.0.2.9/24",)
+    assert one(usual(), beside, recorded("applied"), again=True).beside == ()
+    assert one(usual("10.7.0.99/24"), beside, recorded("applied")).beside == ()
+
+
+def test_of_another_instance_only_files_for_nics_that_are_gone_go() -> None:
+    """Those of a NIC that is there stay, and no NIC is configured or left by it."""
+    written = {MAC: {networkd.path(MAC): "x"}, SECOND_MAC: {networkd.path(SECOND_MAC): "x"}}
+    (decided,) = gone(machine(nic(), written=written)).nics
+    assert (decided.do, decided.mac) == ("remove", SECOND_MAC)
 
 
 def test_a_lease_on_a_nic_of_ours_is_an_old_one() -> None:
@@ -314,3 +329,35 @@ def test_a_hostile_document_reaches_no_file(raw: Dict[str, Any], manager: str) -
             assert "Name=*" not in str(file.content) and "127.0.0.1" not in str(file.content)
             renderers.fingerprint(decided.mac, file.path, str(file.content))
     json.dumps([decided.reason for decided in plan.nics])
+
+
+junk = st.lists(
+    st.none() | st.integers() | st.text(max_size=8) | entries.map(lambda entry: {**entry, "id": "eth9"}),
+    max_size=4,
+)
+
+
+@given(junk, junk, junk, st.booleans(), st.sampled_from([NETWORKD, NETWORKMANAGER, IFUPDOWN]))
+def test_what_is_sound_is_applied_beside_anything(
+    links: Any, networks: Any, services: Any, last: bool, manager: str
+) -> None:
+    """Each other entry is taken or has a reason, before or behind the sound ones."""
+    foreign = [one for one in links if not (isinstance(one, dict) and one.get("ethernet_mac_address") == MAC)]
+    networks = [
+        {**one, "link": "eth9"} if isinstance(one, dict) and one.get("link") == "eth0" else one
+        for one in networks
+    ]
+    good = raw_document([link(0, MAC)], [network(0, "10.7.0.21/24", "10.7.0.1")], ["10.7.0.2"])
+    odd = {"links": foreign, "networks": networks, "services": services}
+    raw = {key: [*good[key], *odd[key]] if last else [*odd[key], *good[key]] for key in good}
+    cleaned, reasons = network_data.parse(raw)
+    assert cleaned is not None
+    decided = decide(document.of(cleaned), machine(nic(owner=Owner(manager))), refused=reasons).nics[0]
+    assert decided.wanted is not None and decided.wanted.addresses == ("10.7.0.21/24",)
+    assert [route.via for route in decided.wanted.routes] == ["10.7.0.1"]
+    assert "10.7.0.2" in decided.wanted.dns
+    for key, taken in (("links", "id"), ("networks", "ip_address"), ("services", "address")):
+        values = {one[taken] for one in cleaned[key]}
+        for place, entry in enumerate(raw[key]):
+            said = isinstance(entry, dict) and str(entry.get(taken)) in values
+            assert said or any(reason.startswith(f"{key}[{place}]") for reason in reasons), (entry, reasons)

@@ -145,6 +145,7 @@ IFUPDOWN_13 = pytest.mark.parametrize("copy", ["debian-13-ifupdown-dhcp"], indir
         ("[Network]\nVLAN=vlan7\nDHCP=yes\n", "has VLAN="),
         ("[Network]\nBridge=br0\n", "has Bridge="),
         ("[Network]\nDHCP=no\n", "asks for no DHCP"),
+        ("[Link]\nUnmanaged=yes\n[Network]\nDHCP=yes\n", "tells systemd-networkd to leave it alone"),
         ("[Network]\nLinkLocalAddressing=no\n", "asks for no DHCP"),
         ("", "cannot be read"),
     ],
@@ -218,6 +219,26 @@ def test_a_daemon_that_does_not_answer_leaves_the_nic_alone(copy: Path) -> None:
 
 
 @NETWORKD_13
+def test_a_daemon_that_does_not_say_by_which_file_leaves_the_nic_alone(copy: Path) -> None:
+    """The list was printed, and the status hangs: the file may be anybody's."""
+    recorded = json.loads((copy / "recorded.json").read_text())
+    del recorded["commands"]["networkctl --no-pager --lines=0 status ens3"]
+    (copy / "recorded.json").write_text(json.dumps(recorded))
+    assert owner_in(copy).against == "systemd-networkd does not say by which file it is configured"
+
+
+@NETWORKD_13
+@pytest.mark.parametrize(("name", "before"), [("00-all", True), ("05-abc", True), ("05-d", False)])
+def test_a_file_whose_name_comes_before_ours_would_win(copy: Path, name: str, before: bool) -> None:
+    """Also one that asks for DHCP only: a file of ours would never count."""
+    path = f"/etc/systemd/network/{name}.network"
+    put(copy, path, "[Match]\nName=e*\n[Network]\nDHCP=yes\n")
+    networkd_file(copy, path)
+    against = f"somebody configures it: {path} comes before any file of csagent's"
+    assert owner_in(copy).against == (against if before else None)
+
+
+@NETWORKD_13
 def test_before_networkd_has_settled_its_files_tell(copy: Path) -> None:
     """A NIC just plugged in is pending: the first file by name that matches it will count."""
     says(copy, "networkctl --no-pager --no-legend list", "  2 ens3 ether off pending\n")
@@ -279,6 +300,28 @@ def test_our_profile_is_ours(copy: Path) -> None:
 
 
 @NM_13
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_profile_with_our_uuid_in_somebodys_file_is_somebodys(copy: Path, answers: bool) -> None:
+    """A copy of ours under another name; and where NetworkManager does not say in which file it lies."""
+    device(copy, "connected", "mine", networkmanager.uuid(MAC))
+    path = "/etc/NetworkManager/system-connections/mine.nmconnection"
+    words = " ".join(networkmanager_owner.PROFILES)
+    recorded = json.loads((copy / "recorded.json").read_text())
+    recorded["commands"].pop(words, None)
+    if answers:
+        recorded["commands"][words] = "_commands/profiles.txt"
+        put(copy, "_commands/profiles.txt", f"{networkmanager.uuid(MAC)}:{path}:yes\n")
+    (copy / "recorded.json").write_text(json.dumps(recorded))
+    owner = owner_in(copy)
+    assert not owner.ours
+    assert owner.against == (
+        f"somebody configures it: {path} has the UUID of csagent's profile"
+        if answers
+        else "NetworkManager does not say by which file it is configured"
+    )
+
+
+@NM_13
 def test_what_networkmanager_found_configured_is_somebodys(copy: Path) -> None:
     """An address set by hand."""
     device(copy, "connected (externally)", "ens3", "6d1f1f6c-1f43-4d52-9d0a-0b8f1f1d0b11")
@@ -296,6 +339,11 @@ def test_what_networkmanager_found_configured_is_somebodys(copy: Path) -> None:
         ("[ipv4]\nmethod=auto\naddress1=192.0.2.9/24\n", "gives it a static address"),
         ("[ipv4]\nmethod=shared\n", "asks for no DHCP"),
         ("[ipv4]\nmethod=disabled\n[ipv6]\nmethod=disabled\n", "asks for no DHCP"),
+        (
+            "[ipv4]\nmethod=auto\n[connection]\nautoconnect-priority=99\n",
+            "has a higher priority than csagent's profile",
+        ),
+        ("[ipv4]\nmethod=auto\n[connection]\nautoconnect-priority=50\n", None),
         ("[ipv4]\nmethod=auto\n[802-3-ethernet]\nmac-address=02:01:00:C4:00:05\n", None),
         ("", "cannot be read"),
     ],
@@ -334,6 +382,21 @@ def test_a_profile_with_dhcp_and_nothing_else_may_be_replaced(
         ("/etc/sysconfig/network-scripts/ifcfg-ens3", 'DEVICE="ens3"\nBOOTPROTO="dhcp"\n', None),
         (
             "/etc/sysconfig/network-scripts/ifcfg-ens3",
+            "DEVICE=ens3\nBOOTPROTO=dhcp\nNM_CONTROLLED=no\n",
+            "tells NetworkManager to leave it alone",
+        ),
+        (
+            "/etc/sysconfig/network-scripts/ifcfg-ens3",
+            "DEVICE=ens3\nBOOTPROTO=dhcp\nTEAM_MASTER=team0\n",
+            "makes it a part of team0",
+        ),
+        (
+            "/etc/NetworkManager/system-connections/vlan7.nmconnection",
+            "[connection]\ntype=vlan\n[vlan]\nid=7\nparent=ens3\n[ipv4]\nmethod=auto\n",
+            "has a VLAN on it",
+        ),
+        (
+            "/etc/sysconfig/network-scripts/ifcfg-ens3",
             "# Created by cloud-init automatically, do not edit.\nDEVICE=ens3\nBOOTPROTO=dhcp\n",
             "cloud-init configures it: /etc/sysconfig/network-scripts/ifcfg-ens3",
         ),
@@ -367,6 +430,10 @@ def test_a_profile_for_this_very_nic_counts_without_being_active(
         ("iface ens3 inet manual\n", "has iface ens3 inet manual"),
         ("iface br0 inet dhcp\n  bridge_ports ens3 ens4\n", "makes it a part of br0"),
         ("mapping ens*\n  script /bin/x\n", "has mapping ens*"),
+        ("iface ens3.7 inet static\n  address 192.0.2.9/24\n", "has the VLAN ens3.7 on it"),
+        ("iface v7 inet static\n  vlan-raw-device ens3\n", "has the VLAN v7 on it"),
+        ("iface ens33.7 inet static\n", None),
+        ("iface csagent-ens3 inet dhcp\n", "has iface csagent-ens3, which is csagent's name"),
     ],
 )
 def test_a_stanza_with_dhcp_and_nothing_else_may_be_led_around(
@@ -434,6 +501,19 @@ def test_a_nic_in_a_bond_is_a_part_of_it(tmp_path: Path) -> None:
     (tree / "_commands/00-ip.txt").write_text(json.dumps(links))
     first, second = survey(System.at(str(tree)), ()).devices
     assert (first.part_of, first.twin, second.part_of, second.twin) == ("bond0", "ens4", None, "ens3")
+
+
+@pytest.mark.parametrize("directory", ["etc", "run"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_masked_manager_will_not_have_the_nic(tmp_path: Path, directory: str, empty: bool) -> None:
+    """An empty unit file masks like a link to /dev/null, whatever is enabled beside it."""
+    put(tmp_path, "/sys/class/net/ens3/address", MAC + "\n")
+    put(tmp_path, "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service", "")
+    assert owner_in(tmp_path).manager == NETWORKD
+    unit = tmp_path / directory / "systemd/system/systemd-networkd.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.touch() if empty else unit.symlink_to("/dev/null")
+    assert str(owner_in(tmp_path).against).endswith("configures it (systemd-networkd masked)")
 
 
 @pytest.mark.parametrize("kind", ["vlan", "bridge", "bond", "macvlan"])
