@@ -61,6 +61,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
             settings,
             force_password=options.force_password,
             network=network,
+            proven=_proven(system, observed),
         )
         previous = published.previous(system)
         same = same_machine(observed) if observed.observation.source_found else ()
@@ -71,16 +72,35 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         report = Report(
             observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
         )
-        _tell_user_data(system, plan, outcomes)  # before the status: who waits for that one finds it
+        _tell_user_data(
+            system, plan, executor.memory, observed.observation
+        )  # before the status: who waits for that one finds it
         return published.write(system, report, previous), executor.reset_meanwhile
 
 
-def _tell_user_data(system: "System", plan: "Plan", outcomes: Sequence["Outcome"]) -> None:
+def _tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation: Observation) -> None:
     """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept."""
     from csagent.state import user_data_mark
 
-    kept = any(one.datum == "user_data" and one.state in ("applied", "unchanged") for one in outcomes)
-    user_data_mark.leave(system, plan.run if kept else "")
+    if plan.run or observation.source_found:  # silence takes no mark away: the final stage may not have begun
+        user_data_mark.leave(system, plan.run if plan.run == memory.user_data else "")
+
+
+def _proven(system: "System", observed: Observed) -> bool:
+    """Whether DMI alone shows the memory to be this machine's, and no source has answered since its start.
+
+    A copy of its disk in another VM must not run what this one was given, and what CloudStack has taken back
+    must not run in the silence after.
+    """
+    from csagent.state import applied
+    from csagent.state.status_files import INSTANCE
+    from csagent.validation import same_uuid
+
+    platform = observed.found.platform
+    if observed.observation.source_found or not platform.cloudstack or system.tree.exists(INSTANCE):
+        return False
+    last = applied.last_instance(system)
+    return last is not None and platform.uuid is not None and same_uuid(last, platform.uuid)
 
 
 def instance_of(system: "System", observed: Observed) -> Optional[str]:
@@ -183,6 +203,7 @@ def _decide(
     *,
     force_password: bool,
     network: "Optional[Action]" = None,
+    proven: bool = False,
 ) -> "Plan":
     """The plan; where we cannot tell what was applied before, one that changes nothing."""
     from csagent.decide import decide
@@ -200,6 +221,7 @@ def _decide(
         other=other,
         network=network,
         named=named,
+        proven=proven,
     )
     if not known.withheld:
         return plan

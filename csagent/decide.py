@@ -47,6 +47,7 @@ def decide(
     other: OtherOwner = NO_OTHER,
     network: Optional[Action] = None,
     named: str = "",
+    proven: bool = False,
 ) -> Plan:
     """The plan of one pass.
 
@@ -59,6 +60,7 @@ def decide(
         network: what a drive's network configuration comes to on this machine's NICs
             (`csagent.apply.network.action`); None where no source has one.
         named: the name that this instance's user-data has given the machine.
+        proven: DMI says that the memory is this machine's, and nobody has answered since it was started.
     """
     actions: Tuple[Action, ...] = (
         _hostname(observation, memory, settings, named),
@@ -73,15 +75,23 @@ def decide(
         actions,
         _passed_over(observation, memory, actions),
         offer.endpoints if offer.state == "none" else (),
-        _run(observation, settings, other),
+        _run(observation, memory, settings, other, proven=proven),
     )
 
 
-def _run(observation: Observation, settings: "Settings", other: OtherOwner) -> str:
-    """The user-data that is to run; none of which it is not sure that it is whole."""
+def _run(
+    observation: Observation, memory: "Memory", settings: "Settings", other: OtherOwner, *, proven: bool
+) -> str:
+    """The user-data that is to run; none of which it is not sure that it is whole.
+
+    Where nobody answers it is the copy that is kept: what runs at every boot runs at this one too, and what a
+    power cut has kept from running runs now.
+    """
     data = observation.user_data
-    if data is None or settings.user_data != "run" or other.runs_user_data:
+    if settings.user_data != "run" or other.runs_user_data:
         return ""
+    if data is None:
+        return (memory.user_data or "") if proven and not observation.source_found else ""
     return "" if observation.doubts.get("user_data") else data.sha256
 
 

@@ -59,8 +59,9 @@ class Release(NamedTuple):
 SUITES: Dict[str, Release] = {
     # Its support has ended: of the security archive the index is there, and not all that it names.
     "bullseye": Release(11, ours=("python3-pycdlib",), security=False),
-    # DHCP clients for tests/system; in the VM it is systemd-networkd, which comes with systemd.
-    "bookworm": Release(12, ("isc-dhcp-client", "dhcpcd-base", "udhcpc")),
+    # DHCP clients for tests/system; in the VM it is systemd-networkd, which comes with systemd. And what
+    # user-data's templates and partitions are made with.
+    "bookworm": Release(12, ("isc-dhcp-client", "dhcpcd-base", "udhcpc", "python3-jinja2", "fdisk")),
     "trixie": Release(13),
 }
 

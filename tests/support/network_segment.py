@@ -62,14 +62,17 @@ done
 
 
 class Guest(Inside):
-    """A Debian root file system in namespaces of its own, without an init."""
+    """A Debian root file system in namespaces of its own, without an init.
+
+    What was written stays in its directory: another one made of that is the same machine at its next boot.
+    """
 
     script = GUEST
     flags = ("--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child")
 
     def __init__(self, installed: Installed, directory: Path) -> None:
         for name in ("upper", "work", "root"):
-            (directory / name).mkdir(parents=True)
+            (directory / name).mkdir(parents=True, exist_ok=True)
         self._holder = subprocess.Popen(
             ["unshare", *self.flags, "sh", "-c", self.script, "guest", str(installed.tree), str(directory)],
             stdin=subprocess.PIPE,

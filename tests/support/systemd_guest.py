@@ -8,7 +8,8 @@ from support.network_segment import Guest
 
 BOOT_SECONDS = 300.0
 
-# As GUEST in `segment`, and cgroups; the units that serve other tests would turn it off again.
+# As GUEST in `network_segment`, and cgroups and a boot id of its own; the units that serve other tests would
+# turn it off again.
 GUEST = r"""
 set -e
 mount --make-rprivate /
@@ -19,6 +20,8 @@ mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=0755 tmpfs run
+cp proc/sys/kernel/random/uuid run/boot_id
+mount --bind run/boot_id proc/sys/kernel/random/boot_id
 mount -t tmpfs -o mode=0755 tmpfs dev
 for node in 'null c 1 3' 'zero c 1 5' 'full c 1 7' 'random c 1 8' 'urandom c 1 9' 'tty c 5 0'; do
     mknod -m 0666 dev/$node
@@ -39,8 +42,12 @@ class Booted(Guest):
     script = GUEST
     flags = (*Guest.flags, "--cgroup")
 
+    def ended(self) -> None:
+        """Wait until it has ended by itself: it was told to reboot or to power off."""
+        self._holder.wait(BOOT_SECONDS)
+
     def close(self) -> None:
-        """End it and everything in it; an init does not go by itself."""
+        """End it and everything in it, as a power cut does; an init does not go by itself."""
         self._holder.kill()
         super().close()
 

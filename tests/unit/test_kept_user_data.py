@@ -1,0 +1,76 @@
+"""User-data at a boot at which nobody answers: the copy that is kept, where it is this machine's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from support.samples import INSTANCE
+
+from csagent.cli.main import main
+from csagent.decide import decide
+from csagent.errors import EXIT_NO_SOURCE
+from csagent.model import Observation
+from csagent.plan import OtherOwner
+from csagent.settings import Settings
+from csagent.sources.user_data_kind import describe
+from csagent.state import applied, user_data_mark
+from csagent.state.applied import Memory
+from csagent.state.status_files import INSTANCE as PUBLISHED
+from csagent.state.status_files import READY
+from csagent.system.seams import System
+
+MEMORY = Memory(instance_id=INSTANCE, salt=b"s" * 16, user_data="kept")
+OTHER = "0" + INSTANCE[1:] if INSTANCE[0] != "0" else "1" + INSTANCE[1:]
+
+
+def runs(observation: Observation, *, proven: bool = True, settings: Optional[Settings] = None) -> str:
+    return decide(observation, MEMORY, settings or Settings(), proven=proven).run
+
+
+def test_in_silence_the_copy_runs_where_it_is_this_machines() -> None:
+    """Not where a source says that there is none, nor of another machine, nor where none is to run."""
+    data = describe(b"#!/bin/sh\n")
+    assert runs(Observation()) == "kept"
+    assert runs(Observation(), proven=False) == ""
+    assert runs(Observation(source_found=True)) == ""
+    assert runs(Observation(source_found=True, user_data=data)) == data.sha256
+    assert runs(Observation(), settings=Settings(user_data="keep")) == ""
+    left = OtherOwner(runs_user_data="cloud-init runs it")
+    assert decide(Observation(), MEMORY, Settings(), proven=True, other=left).run == ""
+
+
+def boot(system: System, tree: Path, uuid: str, vendor: str = "Apache Software Foundation") -> Optional[str]:
+    """A pass that finds nobody, on a machine with this DMI; the document of the mark that it leaves."""
+    applied.save(system, applied.load(system, INSTANCE)._replace(user_data="kept"))
+    names = {"product_uuid": uuid, "sys_vendor": vendor, "product_name": "KVM"}
+    (tree / "sys/class/dmi/id").mkdir(parents=True, exist_ok=True)
+    for name, text in names.items():
+        (tree / "sys/class/dmi/id" / name).write_text(f"{text}\n")
+    assert main(["--root", str(tree), "apply", "--wait", "0"]) == EXIT_NO_SOURCE
+    mark = tree / READY.lstrip("/")
+    return json.loads(mark.read_text())["sha256"] if mark.exists() else None
+
+
+@pytest.mark.parametrize(
+    ("uuid", "vendor", "told"),
+    [
+        (INSTANCE, "Apache Software Foundation", "kept"),
+        (OTHER, "Apache Software Foundation", None),
+        (INSTANCE, "QEMU", None),
+    ],
+)
+def test_a_pass_marks_it(system: System, tree: Path, uuid: str, vendor: str, told: Optional[str]) -> None:
+    """This machine by CloudStack's DMI: bootcmd runs. A copy of its disk, or a DMI that says nothing: not."""
+    assert boot(system, tree, uuid, vendor) == told
+
+
+def test_silence_after_an_answer(system: System, tree: Path) -> None:
+    """It neither brings back what a source took away nor takes a mark from before the final stage."""
+    (tree / PUBLISHED.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    (tree / PUBLISHED.lstrip("/")).write_text("{}")
+    assert boot(system, tree, INSTANCE) is None
+    user_data_mark.leave(system, "answered")
+    assert boot(system, tree, INSTANCE) == "answered"
