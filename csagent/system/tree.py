@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 
 from csagent.system.files import change_at, open_regular, read_all, replace_at
+from csagent.system.links import OwnLinks, Step
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
 READ_LIMIT = 256 * 1024
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
-
-
-class Step:
-    """A directory, link or file on the way to a path.
-
-    Attributes:
-        path: the way to it without links.
-        status: of what is open, or of the link.
-        descriptor: what is open; None for a link.
-    """
-
-    def __init__(self, path: str, status: os.stat_result, descriptor: Optional[int]) -> None:
-        self.path = path
-        self.status = status
-        self.descriptor = descriptor
 
 
 class _Walk:
@@ -150,9 +136,23 @@ class Tree:
                     walk.enter(name)
             return walk.here(), "."
 
+    def _resolve_to_write(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+        """`resolve` for what is made, changed or removed there; who is not root has the kernel's rules."""
+        if os.geteuid() != 0:
+            return self.resolve(path, follow=follow)
+        links = OwnLinks()
+        directory, name = self.resolve(path, follow=follow, visit=links)
+        try:
+            links.judge_end()
+        except OSError:
+            os.close(directory)
+            raise
+        return directory, name
+
     def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
         """Open a file inside the tree; the descriptor is close-on-exec and never a terminal."""
-        directory, name = self.resolve(path)
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        directory, name = self._resolve_to_write(path) if writes else self.resolve(path)
         try:
             return os.open(name, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW, mode, dir_fd=directory)
         finally:
@@ -262,7 +262,7 @@ class Tree:
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts) + 1):
             below = "/" + "/".join(parts[:depth])
-            directory, name = self.resolve(below)
+            directory, name = self._resolve_to_write(below)
             try:
                 if self.exists(below):
                     if durable and depth > 1:
@@ -270,12 +270,21 @@ class Tree:
                     continue
                 os.mkdir(name, mode if depth == len(parts) else 0o755, dir_fd=directory)
                 if depth == len(parts):
-                    os.chmod(name, mode, dir_fd=directory)
+                    self._set_mode(directory, name, mode)
                 os.fsync(directory)
             except FileExistsError:
                 pass
             finally:
                 os.close(directory)
+
+    @staticmethod
+    def _set_mode(directory: int, name: str, mode: int) -> None:
+        """Of a new directory, whatever the umask; what somebody has put there in its place is left alone."""
+        descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def write(
         self,
@@ -304,7 +313,7 @@ class Tree:
         Raises:
             OSError: nothing has changed then.
         """
-        directory, name = self.resolve(path)
+        directory, name = self._resolve_to_write(path)
         try:
             return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
         finally:
@@ -315,7 +324,7 @@ class Tree:
 
         See `csagent.system.files.change_at`. A file that is not there is made, with `mode`.
         """
-        directory, name = self.resolve(path)
+        directory, name = self._resolve_to_write(path)
         try:
             return change_at(directory, name, change, mode, limit=limit)
         finally:
@@ -336,7 +345,7 @@ class Tree:
 
     def remove(self, path: str) -> bool:
         """Remove a file, durably; False where there was none."""
-        directory, name = self.resolve(path, follow=False)
+        directory, name = self._resolve_to_write(path, follow=False)
         try:
             os.unlink(name, dir_fd=directory)
             os.fsync(directory)

@@ -49,7 +49,7 @@ def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> None
         if tree.exists(below):
             continue
         tree.mkdir(below, 0o755)
-        directory, name = tree.resolve(below)
+        directory, name = tree.resolve(below, follow=False)  # no link that has been put there since
         try:
             os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
         finally:
@@ -63,7 +63,7 @@ def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> Non
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     content = action.content.reveal()
     if action.append or (before is not None and not stat.S_ISREG(before.st_mode)):
-        _write_in_place(machine, action, owner)
+        _write_in_place(machine, action, owner, is_pipe=before is not None and stat.S_ISFIFO(before.st_mode))
         return
     # As cloud-init: the mode first, then the owner, which takes set-user-id away (field/user-data#U51).
     given = owner != (-1, -1)
@@ -87,10 +87,14 @@ def _whole(owner: Tuple[int, int], before: Optional[os.stat_result]) -> Tuple[in
     return uid, gid
 
 
-def _write_in_place(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> None:
+def _write_in_place(
+    machine: "Machine", action: WriteFile, owner: Tuple[int, int], *, is_pipe: bool = False
+) -> None:
+    """Write into what is there. A pipe without a reader, or with one that does not read, holds up nobody."""
     from csagent.system.files import write_all
 
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if action.append else os.O_TRUNC)
+    flags |= os.O_NONBLOCK if is_pipe else 0
     descriptor = machine.system.tree.open(action.path, flags, 0o600)
     try:
         write_all(descriptor, action.content.reveal())

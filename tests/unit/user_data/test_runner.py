@@ -15,6 +15,7 @@ from csagent.settings import Settings
 from csagent.state import applied
 from csagent.state import user_data_record as records
 from csagent.system.seams import System
+from csagent.system.tree import Tree
 from csagent.user_data import reading, runner
 from csagent.user_data.source import Source, own
 from csagent.user_data.surroundings import Facts
@@ -264,3 +265,32 @@ def test_a_template_is_given_the_instances_own_variables(system: System, tree: P
     (tree / "run/csagent/variables.json").unlink()
     found = own(system, Settings())
     assert found is not None and "colour" not in found.facts.metadata
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nobody(system: System, tree: Path) -> None:
+    """Whoever may write in a directory can put one there before the document's file."""
+    os.mkfifo(tree / "etc/one")
+    ran = run(system)
+    assert ran.status["parts"][0]["reasons"]["write_files"].endswith("etc/one: No such device or address")
+    assert (tree / "etc/two").read_text() == "EXAMPLE-marker"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_parents_are_given_to_nobody_through_a_link(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that its owner swaps for a link meanwhile: what that leads to keeps its own."""
+    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nalice:x:12345:12345::/home/alice:/bin/sh\n")
+    (tree / "home/alice").mkdir(parents=True, exist_ok=True)
+    os.chown(tree / "home/alice", 12345, 12345)
+    mkdir = Tree.mkdir
+
+    def swapped(self: Tree, path: str, mode: int, *, durable: bool = True) -> None:
+        if path == "/home/alice/new":
+            (tree / "home/alice/new").symlink_to("/etc")
+        else:
+            mkdir(self, path, mode, durable=durable)
+
+    monkeypatch.setattr(Tree, "mkdir", swapped)
+    run(system, b"#cloud-config\nwrite_files: [{path: /home/alice/new/x, owner: alice}]\n")
+    assert (tree / "etc").stat().st_uid == 0
