@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 
 from csagent.system.files import change_at, open_regular, read_all, replace_at
-from csagent.system.links import OwnLinks, Step
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -18,6 +17,47 @@ if TYPE_CHECKING:
 READ_LIMIT = 256 * 1024
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
+
+
+class Step:
+    """A directory, link or file on the way to a path.
+
+    Attributes:
+        path: the way to it without links.
+        status: of what is open, or of the link.
+        descriptor: what is open; None for a link.
+    """
+
+    def __init__(self, path: str, status: os.stat_result, descriptor: Optional[int]) -> None:
+        self.path = path
+        self.status = status
+        self.descriptor = descriptor
+
+
+class _OwnLinks:
+    """Root writes through no link by which somebody else would choose where.
+
+    A link counts that is root's; another one where it lies in its maker's own directory and leads into one,
+    as `current -> releases/7`. The kernel looks at links in /tmp alone (fs.protected_symlinks,
+    proc_sys_fs(5)), and not at all at those that are followed here.
+    """
+
+    def __init__(self) -> None:
+        self._here = 0
+        self._makers: List[int] = []
+
+    def __call__(self, step: Step) -> None:
+        if not stat.S_ISLNK(step.status.st_mode):
+            self._here = step.status.st_uid
+        elif step.status.st_uid != 0:
+            self._makers.append(step.status.st_uid)
+            self.judge()
+
+    def judge(self) -> None:
+        """Raises: OSError, where the last directory is not the maker's of each link that came before."""
+        for maker in self._makers:
+            if maker != self._here:
+                raise OSError(errno.EACCES, f"a link of user {maker} on the way leads to what is not theirs")
 
 
 class _Walk:
@@ -140,10 +180,10 @@ class Tree:
         """`resolve` for what is made, changed or removed there; who is not root has the kernel's rules."""
         if os.geteuid() != 0:
             return self.resolve(path, follow=follow)
-        links = OwnLinks()
+        links = _OwnLinks()
         directory, name = self.resolve(path, follow=follow, visit=links)
         try:
-            links.judge_end()
+            links.judge()
         except OSError:
             os.close(directory)
             raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optiona
 from csagent.errors import Distrusted, UsageError
 from csagent.system import accounts
 from csagent.system.files import open_regular, read_all
-from csagent.system.links import Step
+from csagent.system.tree import Step
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
