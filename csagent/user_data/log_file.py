@@ -87,14 +87,6 @@ class LogFile:
         finally:
             os.close(descriptor)
 
-    def last_line(self, since: int) -> str:
-        """The last line that says something, of what was appended since then; at most 200 characters."""
-        size = self.size
-        start = max(since, size - 4096)
-        text = os.pread(self.descriptor, max(0, size - start), start).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1][:200] if lines else ""
-
     def close(self) -> None:
         """Show the rest, and close it."""
         self.follow()

@@ -18,6 +18,7 @@ from csagent.state import user_data_record as records
 from csagent.system import accounts
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
+from csagent.user_data.log_file import PATH as LOG
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -176,7 +177,7 @@ class Machine:
             elif error.errno == errno.EACCES:
                 hint = ": is what its first line names a program, and is /var mounted without noexec?"
             self.fail(f"it could not be run ({error.strerror}){hint}")
-        if code == 127 and not self.log.last_line(since):
+        if code == 127 and self.log.size == since:
             self.fail("exit 127: a command was not found", code)
         if code < 0:
             self.fail(f"it was killed by signal {-code}", 128 - code)
@@ -188,10 +189,13 @@ class Machine:
     ) -> bytes:
         """Run a command of the system, without a limit in time; what it says goes to the log.
 
+        Nothing of the log is in the reason of a failure, which everybody may read: what the document has left
+        running writes there as well.
+
         Args:
             words: no secret is among them.
             environment: besides that of scripts.
-            quiet: it is a short one, and what it says is returned and not logged.
+            quiet: it is a short one, and what it says is returned and not logged; a failure's reason has it.
 
         Raises:
             StepFailed: it ended with another status than 0, or is not installed.
@@ -207,14 +211,12 @@ class Machine:
                     f"{words[0]} {self._ended(done.code)}{': ' + said[-1][:200] if said else ''}", done.code
                 )
             return done.output
-        since = self.log.size
         try:
             code = self._run(words, {"LC_ALL": "C.UTF-8", **environment})
         except OSError as error:
             self.fail(f"{words[0]}: {'not installed' if error.errno == errno.ENOENT else error.strerror}")
         if code != 0:
-            said_last = self.log.last_line(since)
-            self.fail(f"{words[0]} {self._ended(code)}{': ' + said_last if said_last else ''}", code)
+            self.fail(f"{words[0]} {self._ended(code)}; {self.shown(LOG)} has what it said", code)
         return b""
 
     @staticmethod

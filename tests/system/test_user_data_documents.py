@@ -115,3 +115,39 @@ runcmd:
         if marker.encode() in path.read_bytes():
             assert path.stat().st_mode & 0o077 == 0, path
     assert marker not in (upper / "root/processes").read_text()
+
+
+TALKATIVE = b"""\
+#cloud-config
+bootcmd:
+  - [sh, -c, "(while sleep 0.01; do echo EXAMPLE-of-the-background; done) & true"]
+users: [{name: carol, uid: "99999999999"}]
+fs_setup:
+  - {device: /dev/null, filesystem: ext4, partition: none, cmd: "echo EXAMPLE-of-a-command; exit 3"}
+"""
+
+
+def test_what_is_said_is_for_the_log(scratch: Scratch) -> None:
+    """What everybody may read has a tool's own message, and nothing of what the document's programs say."""
+    scratch.csagent(TALKATIVE)
+    published = scratch.told("csagent/user-data.json")
+    assert "useradd failed with 3: useradd: invalid user ID" in published
+    assert "/bin/sh failed with 3; /var/log/csagent-user-data.log has what it said" in published
+    assert "EXAMPLE" not in published
+    log = scratch.text("/var/log/csagent-user-data.log")
+    assert all(f"EXAMPLE-of-{one}" in log for one in ("the-background", "a-command"))
+
+
+def test_links_of_others(scratch: Scratch) -> None:
+    """A user who was here before cannot choose where the document's files go."""
+    planted = "useradd -m mallory; setpriv --reuid mallory --clear-groups sh -c '"
+    planted += "ln -s /etc/cron.d/x /tmp/setup.sh; ln -s /etc /home/mallory/conf; mkfifo /home/mallory/pipe'"
+    assert scratch.run(planted, {}).returncode == 0
+    document = b"#cloud-config\nwrite_files:\n"
+    for path in (b"/tmp/setup.sh", b"/home/mallory/conf/x", b"/home/mallory/pipe", b"/home/mallory/own"):
+        document += b"  - {path: " + path + b", content: EXAMPLE, owner: mallory}\n"
+    scratch.csagent(document)
+    (part,) = json.loads(scratch.told("status.json"))["parts"]
+    assert part["keys"]["write_files"] == "failed, 3 of 4"
+    assert not [path for path in ("/etc/cron.d/x", "/etc/x") if scratch.path(path)]
+    assert scratch.text("/home/mallory/own") == "EXAMPLE"

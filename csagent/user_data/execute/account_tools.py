@@ -35,7 +35,7 @@ def has_group(machine: "Machine", name: str) -> bool:
 def make_group(machine: "Machine", name: str) -> None:
     """Make a group. Raises: StepFailed."""
     if machine.system.live:
-        machine.command(["groupadd", "--", name])
+        machine.command(["groupadd", "--", name], quiet=True)
     else:
         tree_accounts.add_group(machine.system, name)
 
@@ -43,7 +43,7 @@ def make_group(machine: "Machine", name: str) -> None:
 def join_group(machine: "Machine", name: str, group: str) -> None:
     """Put an account into a group, too. Raises: StepFailed."""
     if machine.system.live:
-        machine.command(["usermod", "--append", "--groups", group, "--", name])
+        machine.command(["usermod", "--append", "--groups", group, "--", name], quiet=True)
     else:
         tree_accounts.join_group(machine.system, name, group)
 

@@ -113,7 +113,7 @@ class AddUser(NamedTuple):
         # Without a shell of its own the account gets that of useradd's defaults, as with cloud-init.
         words += [flag for key, flag in FLAGS.items() if key in self.switches]
         words += ["-M" if {"no_create_home", "system"} & set(self.switches) else "-m", "--", self.name]
-        machine.command(words)
+        machine.command(words, quiet=True)
 
     def _passwords(self, machine: "Machine", new: bool) -> None:
         if self.name == machine.keeps_password and not new:
