@@ -23,6 +23,8 @@ DATA = (
     "systemd/csagent-host-keys.service",
     "systemd/csagent-first-pass.service",
     "systemd/csagent-ready.target",
+    "systemd/csagent-console.path",
+    "systemd/csagent-console.service",
     "systemd/csagent-user-data.path",
     "systemd/csagent-user-data.service",
     "systemd/csagent-user-data.target",

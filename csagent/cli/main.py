@@ -337,6 +337,8 @@ def _status(parsed: argparse.Namespace) -> int:
 
     if (parsed.user_data or parsed.first_pass) and not parsed.wait:
         raise UsageError(f"--{'user-data' if parsed.user_data else 'first-pass'} goes with --wait")
+    if parsed.console and parsed.json:
+        raise UsageError("--console and --json contradict each other")
     end = time.monotonic() + parsed.wait
     document = wait_for(parsed.root, STATUS, parsed.wait)
     # Below a root there are no units that would run it: it is waited for where that is asked for.
@@ -348,6 +350,10 @@ def _status(parsed: argparse.Namespace) -> int:
         document["user_data"] = user_data(parsed.root)
     if parsed.json:
         _print_json(document)
+    elif parsed.console:
+        from csagent.cli import console_lines
+
+        sys.stdout.write(console_lines.of_machine(parsed.root, document))
     elif not parsed.quiet:
         sys.stdout.write(status.as_text(document, _console()))
     return EXIT_OK

@@ -176,8 +176,8 @@ def with_user_data(command: argparse.ArgumentParser, shared: argparse.ArgumentPa
         one.add_argument("--metadata", metavar="FILE", help=metadata)
 
 
-def _with_waiting(status: argparse.ArgumentParser) -> None:
-    """What `csagent status` waits for."""
+def _with_status_options(status: argparse.ArgumentParser) -> None:
+    """What `csagent status` waits for, and how it is shown."""
     status.add_argument(
         "--wait",
         metavar="SECONDS",
@@ -190,6 +190,9 @@ def _with_waiting(status: argparse.ArgumentParser) -> None:
     reach = status.add_mutually_exclusive_group()
     reach.add_argument("--user-data", action="store_true", help="with --wait: for all of user-data")
     reach.add_argument("--first-pass", action="store_true", help="with --wait: for none of user-data")
+    status.add_argument(
+        "--console", action="store_true", help="as one line, which an instance's console is shown"
+    )
 
 
 def build_parser(words: Optional[Sequence[str]] = None) -> argparse.ArgumentParser:
@@ -241,7 +244,7 @@ def build_parser(words: Optional[Sequence[str]] = None) -> argparse.ArgumentPars
         )
     daemon = add("daemon", "a pass at start, then whenever there is something new; for systemd")
     with_places(daemon)
-    _with_waiting(with_json(add("status", "what the last pass did, per datum, and why")))
+    _with_status_options(with_json(add("status", "what the last pass did, per datum, and why")))
     query = add("query", "one value of the last pass, for scripts")
     query.add_argument(
         "key", metavar="KEY", help="hostname, instance_id, ssh_keys, user_data, network or a metadata key"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Set, Tuple
 
 from csagent.cli import user_data
 from csagent.console import Console
@@ -64,8 +64,10 @@ def _plan(parsed: argparse.Namespace, system: "System", settings: "Settings", _l
 
 
 def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log: "Log") -> int:
+    from csagent.cli import console_lines
     from csagent.state import lock
     from csagent.state import user_data_record as records
+    from csagent.system import console_device
     from csagent.system.process import keep_memory_private
     from csagent.user_data import includes, runner
 
@@ -86,7 +88,10 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
     console = Console.of()
     quiet = parsed.json or parsed.quiet or log.in_journal
 
+    told: Set[Tuple[int, str]] = set()
+
     def tell(step: "Step", state: "StepState") -> None:
+        told.update((number, key) for number in step.parts for key in (step.key, *step.also))
         if not quiet:
             said = f": {state.reason}" if state.reason else ""
             text = f"{step.key}: {step.text}: {state.state}{said}"
@@ -99,6 +104,9 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
         ran = runner.Runner(system, chosen, syntax.check(system, plan), tell, say).run(
             parsed.stage, again=parsed.again
         )
+    if parsed.stage is not None and system.live and (told or ran.failed or ran.changed):
+        line = console_lines.user_data_line(parsed.stage, ran.status, told)
+        console_device.write(console_lines.as_text([line]).encode())
     if parsed.json:
         _write_json(ran.status)
     elif not quiet:

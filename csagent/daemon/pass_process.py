@@ -145,11 +145,15 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
 def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     from csagent import agent
     from csagent.discovery import finder
+    from csagent.state import console_mark
 
+    found_before = console_mark.source_found(request.system)
     try:
         report = agent.run_pass(request)
     except Interrupted:
         return {"interrupted": True}
+    found = report.observed.observation.source_found
+    console_mark.leave(request.system, found_before, found=found, first=report.first)
     summary = _summary(report, request, log, quiet=quiet)
     looked_at = time.monotonic()
     if finder.watchmarks(request.system, request.settings.drive_labels) == report.observed.marks:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from csagent.errors import ApplyError
+from csagent.system import console_device
 from csagent.system.files import write_all
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 PATH = "/var/log/csagent-user-data.log"
 MODE = 0o640
-CONSOLE = "/dev/console"
 GROUP = "adm"
 PIECE = 65536
 
@@ -71,21 +71,9 @@ class LogFile:
             self.console(piece)
 
     def console(self, content: bytes) -> None:
-        """Show something on the console only. A console that is not there, or does not read, misses it."""
-        if not self._live:
-            return
-        try:
-            descriptor = os.open(
-                CONSOLE, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC
-            )
-        except OSError:
-            return
-        try:
-            write_all(descriptor, content)
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
+        """Show something on the console only."""
+        if self._live:
+            console_device.write(content)
 
     def close(self) -> None:
         """Show the rest, and close it."""

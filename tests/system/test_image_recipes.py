@@ -116,7 +116,7 @@ def test_image_takes_its_own_kind_of_package(
     )
     log = (tmp_path / "bin" / "log").read_text()
     assert re.findall(rf"^{packages}/(.*)$", log, re.MULTILINE) == installed
-    units = ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
+    units = ("csagent.service", "csagent-host-keys.service", "csagent-console.path", "csagent-user-data.path")
     assert "\n".join(("systemctl", "enable", "--quiet", *units, "")) in log
     assert log.endswith("csagent\nseal\n--yes\n--keep\nlogs\n")
     assert not packages.exists()

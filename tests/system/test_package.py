@@ -19,10 +19,11 @@ import csagent
 from csagent import settings
 from csagent.system.seams import System
 
-SERVICES = ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
+SERVICES = ("csagent.service", "csagent-host-keys.service", "csagent-console.path", "csagent-user-data.path")
 OTHERS = (
     *("csagent-first-pass.service", "csagent-ready.target", "csagent-user-data.target"),
     *("csagent-user-data-early.service", "csagent-user-data.service"),
+    "csagent-console.service",
 )
 MODULES = "/usr/lib/python3/dist-packages/csagent"
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging" / "debian"
@@ -143,7 +144,7 @@ def test_installation_makes_the_account_and_enables_the_unit(guest: Guest) -> No
     """
     account = guest.do("getent", "passwd", "csagent").strip().split(":")
     assert account[5:] == ["/nonexistent", "/usr/sbin/nologin"]
-    assert guest.do("systemctl", "is-enabled", *SERVICES).split() == ["enabled"] * 3
+    assert guest.do("systemctl", "is-enabled", *SERVICES).split() == ["enabled"] * len(SERVICES)
     assert guest.do("csagent", "--version").strip() == f"csagent {csagent.__version__}"
     assert guest.run("systemctl", "is-enabled", *OTHERS).stdout.split() == ["static"] * len(OTHERS)
     guest.do("sh", "-c", "ls /usr/lib/python3/dist-packages/csagent/__pycache__/agent.*.pyc")

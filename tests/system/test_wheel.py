@@ -24,6 +24,7 @@ PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 UNITS = (
     *("csagent.service", "csagent-host-keys.service"),
     *("csagent-first-pass.service", "csagent-ready.target"),
+    *("csagent-console.path", "csagent-console.service"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
     "csagent-user-data.target",
 )

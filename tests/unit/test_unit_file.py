@@ -13,6 +13,7 @@ import pytest
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "csagent.service"
 TARGET = UNIT.with_name("csagent-ready.target")
 FIRST_PASS = UNIT.with_name("csagent-first-pass.service")
+CONSOLE = UNIT.with_name("csagent-console.service")
 MOST_EXPOSED = 2.5
 CAPABILITIES = {"CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_AUDIT_WRITE"}
 
@@ -49,7 +50,7 @@ def test_exposure_is_at_most_2_5() -> None:
     assert figures and float(figures[0]) <= MOST_EXPOSED, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS, CONSOLE], ids=lambda unit: unit.stem)
 def test_systemd_finds_nothing_wrong(unit: Path) -> None:
     """`systemd-analyze verify` complains of nothing but that csagent may not be installed here."""
     done = analyze("verify", "--man=no", units=[unit])

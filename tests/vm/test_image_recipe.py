@@ -90,7 +90,12 @@ def test_what_the_recipe_makes_is_a_clean_template(template: Path, tmp_path: Pat
         assert list(tree.glob("etc/ssh/ssh_host_*")) == []
         assert (tree / "etc/machine-id").read_text() in ("", "uninitialized\n")
         wanted = tree / "etc/systemd/system/multi-user.target.wants"
-        units = {"csagent.service", "csagent-host-keys.service", "csagent-user-data.path"}
+        units = {
+            "csagent.service",
+            "csagent-host-keys.service",
+            "csagent-console.path",
+            "csagent-user-data.path",
+        }
         assert units <= {path.name for path in wanted.iterdir()}
         assert list((tree / "tmp").iterdir()) == [] == list((tree / "root").glob("image-build*"))
 

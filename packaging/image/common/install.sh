@@ -57,7 +57,7 @@ else
 fi
 
 # The .deb enables its units itself; an .rpm leaves that to the distribution's presets.
-systemctl enable --quiet csagent.service csagent-host-keys.service csagent-user-data.path
+systemctl enable --quiet csagent.service csagent-host-keys.service csagent-console.path csagent-user-data.path
 csagent --version
 
 cd /

@@ -68,12 +68,18 @@ def test_services_are_enabled_and_the_target_is_not(machine: Path) -> None:
     links = {path: text for path, text in files(machine).items() if ".wants/" in path or ".requires/" in path}
     assert links == {
         f"etc/systemd/system/multi-user.target.wants/{name}": f"/etc/systemd/system/{name}"
-        for name in ("csagent.service", "csagent-host-keys.service", "csagent-user-data.path")
+        for name in (
+            "csagent.service",
+            "csagent-host-keys.service",
+            "csagent-console.path",
+            "csagent-user-data.path",
+        )
     }
     preset = files(machine)["etc/systemd/system-preset/80-csagent.preset"].splitlines()
     assert [line for line in preset if not line.startswith("#")] == [
         "enable csagent.service",
         "enable csagent-host-keys.service",
+        "enable csagent-console.path",
         "enable csagent-user-data.path",
     ]
 
