@@ -1,6 +1,6 @@
 """`./dev bench`: what csagent costs, in one run, ratios first.
 
-    bench.py [RUNS] [--boots N] [--only host|size|vm] [--json FILE] [--chart FILE]
+    bench.py [RUNS] [--boots N] [--only host|size|vm|user-data] [--json FILE] [--chart FILE]
 
 Figures that are compared come from the same run, taken in turn: the machine may be busy, but is so for all.
 """
@@ -16,7 +16,7 @@ from typing import Any, Dict
 import host
 import size
 
-PARTS = ("host", "size", "vm")
+PARTS = ("host", "size", "vm", "user-data")
 VM_RUNS = 3  # of each agent: its clock counts instructions, so that they differ by little; 15 take 45 minutes
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be repeated")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
-    parser.add_argument("--chart", metavar="FILE", help="draw the comparison in the VM there, as SVG")
+    parser.add_argument("--chart", metavar="FILE", help="draw the comparisons with others there, as SVG")
     given = parser.parse_args()
     parts = given.only or (PARTS if os.geteuid() == 0 else PARTS[:2])  # an image takes root
     result: Dict[str, Any] = {}
@@ -44,10 +44,15 @@ def main() -> int:
 
         result["vm"] = vm.vm(given.boots)
         print("\n".join(vm.table(result["vm"])), flush=True)
-        if given.chart:
-            import chart
+    if "user-data" in parts:
+        import user_data
 
-            chart.draw(result["vm"], given.chart)
+        result["user_data"] = user_data.user_data(max(1, given.runs // 3))
+        print("\n".join(user_data.table(result["user_data"])), flush=True)
+    if given.chart:
+        import chart
+
+        chart.draw(result, given.chart)
     if given.json:
         with open(given.json, "w") as stream:
             json.dump(result, stream, indent=1)
