@@ -24,7 +24,7 @@ CLOSER_LOOK = 5.0  # where there is no udev, no inotify or no netlink to tell
 SMALL = 128 * 1024  # sectors: 64 MiB, the largest drive that is read
 CDROM_DRIVE_STATUS = 0x5326  # linux/cdrom.h
 SYS_BLOCK = "/sys/class/block"
-PATIENCE = 3  # failures of one source
+FAILURES_LIMIT = 3  # failures of one source
 MAX_DRIVES = 64
 MAX_FILES = 300
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1
@@ -81,7 +81,7 @@ class Watch:
         self._changes = ChangeDetector(time.monotonic, looks, pause, sources)
 
     def _listen(self, sources: List[Any], name: str, make: Callable[[], Any]) -> bool:
-        if self._broken.get(name, 0) >= PATIENCE:
+        if self._broken.get(name, 0) >= FAILURES_LIMIT:
             return False
         try:
             sources.append(make())
@@ -103,7 +103,7 @@ class Watch:
         """Events were lost: open everything anew, and without a source that does nothing but fail."""
         self._broken[name] = self._broken.get(name, 0) + 1
         why = getattr(error, "strerror", None) or type(error).__name__
-        if self._broken[name] < PATIENCE:
+        if self._broken[name] < FAILURES_LIMIT:
             self._log.warning(f"{name} events were lost ({why}); looking anew")
         else:
             self._log.warning(

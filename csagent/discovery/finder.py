@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Hashable, List, NamedTuple, Optional, Sequence, Tuple
 
-from csagent.discovery import leases as dhcp
 from csagent.discovery.candidates import Resolver
 from csagent.discovery.drives import BY_LABEL, SYS_BLOCK, Volumes, decoded, udev_runs
 from csagent.discovery.leases import dhclient
+from csagent.discovery.leases.belief import CLIENTS, Belief, believe, statements
 from csagent.discovery.leases.client import RawLeases, gather, reread
 from csagent.model import Found, Nic, Platform, Route
 from csagent.system.seams import System
@@ -40,7 +40,7 @@ def prepare(system: System, named: Sequence[str] = ()) -> Evidence:
 
     without_udev = system.live and not udev_runs(system)
     return Evidence(
-        leases=gather(system, dhcp.CLIENTS),
+        leases=gather(system, CLIENTS),
         platform=read_dmi(system),
         volumes=read_volumes(system, named) if without_udev else None,
         resolvers=resolv_conf.read(system),
@@ -117,15 +117,15 @@ def look(
     )
 
 
-def _believe(system: System, raw: RawLeases) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], dhcp.Belief]:
+def _believe(system: System, raw: RawLeases) -> Tuple[Tuple[Nic, ...], Tuple[Route, ...], Belief]:
     from csagent.discovery import interfaces
 
     known = interfaces.addresses_known(system)
     looks = 0
     while True:
         nics, routes = interfaces.nics(system), interfaces.routes(system)
-        said = dhcp.statements(raw, nics)
-        belief = dhcp.believe(said, nics, system.clock.now(), addresses_known=known)
+        said = statements(raw, nics)
+        belief = believe(said, nics, system.clock.now(), addresses_known=known)
         late = _late(raw, nics, belief) if system.live and looks < SECOND_LOOKS else []
         if not late:
             return nics, routes, belief
@@ -134,7 +134,7 @@ def _believe(system: System, raw: RawLeases) -> Tuple[Tuple[Nic, ...], Tuple[Rou
         looks += 1
 
 
-def _late(raw: RawLeases, nics: Sequence[Nic], belief: dhcp.Belief) -> List[str]:
+def _late(raw: RawLeases, nics: Sequence[Nic], belief: Belief) -> List[str]:
     """Files of a running dhclient whose newest block is not about the address that a NIC has now.
 
     dhclient sets the address about 6 ms before it writes the block: an event for the new address can
@@ -150,7 +150,7 @@ def _late(raw: RawLeases, nics: Sequence[Nic], belief: dhcp.Belief) -> List[str]
 
 def lease_patterns() -> Tuple[str, ...]:
     """Shell patterns of the lease files of every DHCP client."""
-    return tuple(dict.fromkeys(pattern for client in dhcp.CLIENTS for pattern in client.FILES))
+    return tuple(dict.fromkeys(pattern for client in CLIENTS for pattern in client.FILES))
 
 
 def watchmarks(system: System, labels: Sequence[str]) -> Tuple[Hashable, ...]:

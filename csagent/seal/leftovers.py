@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, Iterator, NamedTuple, Tuple
 
-from csagent.discovery.leases import CLIENTS, connman
+from csagent.discovery.leases import connman
+from csagent.discovery.leases.belief import CLIENTS
 from csagent.seal import identity, login
 from csagent.seal.context import Leftover, Scene, emptying, removal
 from csagent.state import applied, lock

@@ -15,7 +15,7 @@ import pytest
 from support.costs import PEAK_LIMIT, Measured, csagent
 from support.samples import INSTANCE, make_key
 
-from csagent.discovery import leases
+from csagent.discovery.leases.belief import CLIENTS
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
 
@@ -241,7 +241,7 @@ def nic(tree: Path) -> None:
 def lease_files() -> List[str]:
     """One path for every pattern of every client, as if for eth0."""
     found = []
-    for client in leases.CLIENTS:
+    for client in CLIENTS:
         for pattern in client.FILES:
             directories, _, name = pattern.rpartition("/")
             stem = "2" if name == "*" else "eth0"

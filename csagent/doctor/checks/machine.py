@@ -200,7 +200,7 @@ def clock(situation: Situation) -> Iterator[Finding]:
 
 def _expired_with_address(situation: Situation) -> str:
     """A NIC that still has the address of a lease which is over by the clock."""
-    from csagent.discovery.leases import duration, is_over
+    from csagent.discovery.leases.belief import duration, is_over
 
     now = situation.system.clock.now()
     for lease in situation.found.leases:

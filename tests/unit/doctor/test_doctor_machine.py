@@ -12,7 +12,7 @@ from support.healthy_machine import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 from support.replace_fields import replace
 
 from csagent.apply.failures import explained
-from csagent.discovery.leases import CLIENTS
+from csagent.discovery.leases.belief import CLIENTS
 from csagent.doctor.checks import machine, renewal, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
 from csagent.model import Candidate, Lease, Nic, Place, Platform, Rejected

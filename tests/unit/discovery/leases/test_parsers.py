@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csagent.discovery.leases import (
-    CLIENTS,
     cloud_init,
     dhclient,
     dhcpcd,
@@ -18,6 +17,7 @@ from csagent.discovery.leases import (
     text,
     wicked,
 )
+from csagent.discovery.leases.belief import CLIENTS
 from csagent.discovery.leases.client import RawLeases
 from csagent.model import Lease, Nic, Rejected
 from csagent.system.seams import Completed, NoCommands

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from csagent.discovery.finder import MAX_REJECTED, Evidence, look, prepare
-from csagent.discovery.leases import CLIENTS, believe, duration
+from csagent.discovery.leases.belief import CLIENTS, believe, duration
 from csagent.discovery.leases.client import FRESH, RETRIES, RawLeases, gather, read_lease_file
 from csagent.model import Lease
 from csagent.system.seams import Clock, NoCommands, System

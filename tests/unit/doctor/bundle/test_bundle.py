@@ -22,7 +22,7 @@ from csagent.cli.discover import as_json
 from csagent.cli.main import main
 from csagent.discovery import finder, interfaces
 from csagent.discovery.finder import look, prepare
-from csagent.discovery.leases import CLIENTS
+from csagent.discovery.leases.belief import CLIENTS
 from csagent.doctor import engine
 from csagent.doctor.bundle import archive, bundle, raw, recorded
 from csagent.doctor.bundle.redaction import Words
