@@ -1,9 +1,9 @@
 """Four documents, carried out by csagent and by cloud-init in the same Debian 12 tree, in turn.
 
 An overlay of the tree and namespaces for each run, without a network. csagent's side is a pass from a config
-drive and both stages, as its units run them; cloud-init's are its four stages with the same document as a seed
-of NoCloud, which costs less than CloudStack's. Processor time counts whatever they wait for: apt-get, useradd,
-the scripts.
+drive and both stages, as its units run them; cloud-init's are its four stages with the same document as a
+seed of NoCloud, which costs less than CloudStack's. Processor time counts whatever they wait for: apt-get,
+useradd, the scripts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ users:
     groups: [www-data]
     sudo: ALL=(ALL) NOPASSWD:ALL
     shell: /bin/bash
-    ssh_authorized_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEVYQU1QTEVFWEFNUExFRVhBTVBMRUVYQU1QTEVFWEFN me@example]
+    ssh_authorized_keys:
+      - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEVYQU1QTEVFWEFNUExFRVhBTVBMRUVYQU1QTEVFWEFN me@example
 package_update: true
 packages: [hello, tree]
 write_files:
@@ -59,8 +60,8 @@ runcmd:
 final_message: the system is up after $UPTIME seconds
 """
 
-# What nobody has asked for is left out: other data sources, new host keys, a locale, apt's sources; and root is
-# the account, as csagent's default is.
+# What nobody has asked for is left out: other data sources, new host keys, a locale, apt's sources; and root
+# is the account, as csagent's default is.
 CONFIGURED = """\
 cat >/etc/cloud/cloud.cfg.d/99-bench.cfg <<END
 datasource_list: [NoCloud]
@@ -202,6 +203,6 @@ def table(result: Dict[str, Any]) -> List[str]:
     lines += [
         "",
         f"of cloud-init's, at most: wall {worst['wall']}, CPU {worst['cpu']} (at most {TARGET})",
-        "csagent: a pass from a drive and both stages; cloud-init: its four stages with NoCloud, no host keys.",
+        "csagent: a pass from a drive and both stages. cloud-init: its four stages, NoCloud, no host keys.",
     ]
     return lines
