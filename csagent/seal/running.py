@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Iterator, Tuple
 
 from csagent.errors import CsagentError
+from csagent.state import user_data_record
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -25,6 +26,9 @@ SHELLS = frozenset(("bash", "zsh", "ksh", "mksh", "fish", "dash", "ash", "sh", "
 # Asked to end they write once more: a record of it, leases, when a connection was last up.
 WRITERS = frozenset(
     ("auditd", "NetworkManager", "dhclient", "dhcpcd", "connmand", "wickedd", "wickedd-dhcp4")
+)
+USER_DATA = (
+    "user-data is running and writes its record again when it ends: seal once it has, or with --poweroff"
 )
 MACHINE_OFF = ["systemctl", "--force", "poweroff"]
 
@@ -49,6 +53,8 @@ def quieten(system: "System") -> Tuple[str, ...]:
             continue
         done = system.runner.run(["systemctl", "stop", unit], timeout=TIMEOUT)
         notes.append(f"stopped {unit}" if done.code == 0 else f"{unit} could not be stopped, and writes on")
+    if user_data_record.running(system):
+        notes.append(USER_DATA)
     # The journal goes on in memory; systemd before 241 has no such option, and its files are removed anyway.
     if system.tree.exists("/var/log/journal"):
         system.runner.run(["journalctl", "--relinquish-var"], timeout=TIMEOUT)

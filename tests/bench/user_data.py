@@ -1,9 +1,9 @@
 """Four documents, carried out by csagent and by cloud-init in the same Debian 12 tree, in turn.
 
-An overlay of the tree and namespaces for each run, without a network. csagent's side is a pass from a
-config drive and both stages, as its units run them; cloud-init's are its four stages with the same document
-as a seed of NoCloud, which costs less than CloudStack's. Processor time counts whatever they wait for:
-apt-get, useradd, the scripts.
+An overlay of the tree and namespaces for each run, without a network. csagent's side is a pass from a config
+drive and both stages, as its units run them; cloud-init's are its four stages with the same document as a
+seed of NoCloud, which costs less than CloudStack's. Processor time counts whatever they wait for: apt-get,
+useradd, the scripts.
 """
 
 from __future__ import annotations
@@ -203,6 +203,6 @@ def table(result: Dict[str, Any]) -> List[str]:
     lines += [
         "",
         f"of cloud-init's, at most: wall {worst['wall']}, CPU {worst['cpu']} (at most {TARGET})",
-        "csagent: a pass from a drive and both stages; cloud-init: four stages with NoCloud, no host keys.",
+        "csagent: a pass from a drive and both stages. cloud-init: its four stages, NoCloud, no host keys.",
     ]
     return lines

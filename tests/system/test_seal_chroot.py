@@ -108,6 +108,33 @@ def test_sealed_from_inside_and_back_on_the_first_boot(guest: Guest, tmp_path: P
     assert guest.shadow().startswith("$")
 
 
+# All that csagent keeps of a document: the steps, the scripts of each frequency, metadata, what scripts said.
+DOCUMENT = """\
+#cloud-config
+bootcmd: [echo EXAMPLE-boot]
+write_files:
+  - {path: /srv/of-the-document, content: stays}
+runcmd: [echo EXAMPLE-script]
+final_message: EXAMPLE-message
+"""
+
+
+def test_nothing_of_user_data_is_left(guest: Guest) -> None:
+    """Record, scripts, log, rotated logs: gone or empty. What the document has written stays."""
+    guest.write("/root/document", DOCUMENT)
+    assert guest.csagent("user-data", "run", "--document", "/root/document")["state"] == "done"
+    guest.write("/var/log/csagent-user-data.log.1.gz", "EXAMPLE")
+    held = guest.do("grep", "-rl", "EXAMPLE", "/var/lib/csagent", "/var/log").split()
+    assert "/var/log/csagent-user-data.log" in held and len(held) > 3
+    guest.do("rm", "/root/document")
+    guest.csagent("seal", "--yes")
+    assert guest.run("grep", "-rl", "-e", "EXAMPLE-", "/var").stdout == ""
+    assert "user-data" not in guest.do("find", "/var/lib/csagent")
+    assert guest.do("find", "/var/log", "-name", "csagent-user-data*", "-size", "+0") == ""
+    assert guest.read("/srv/of-the-document") == "stays"
+    assert guest.csagent("seal", "--check")["clean"] is True
+
+
 def test_systemd_finds_nothing_wrong_with_the_host_keys_unit(guest: Guest) -> None:
     """`systemd-analyze verify` in the guest of both units and sshd's, as installed: no word, so no cycle."""
     done = guest.run("systemd-analyze", "verify", "--man=no", UNIT, "csagent.service", "ssh.service")

@@ -28,6 +28,7 @@ from csagent.console import Console
 from csagent.errors import CsagentError, UsageError
 from csagent.seal import running
 from csagent.seal.leftovers import NAMES
+from csagent.state import user_data_record
 from csagent.system.seams import Completed, System
 
 
@@ -152,6 +153,15 @@ def test_running_writers_are_stopped_and_the_stubborn_ones_named(tmp_path: Path)
     assert notes == ("stopped csagent.service", "rsyslog.service could not be stopped, and writes on")
     stopped = [command[-1] for command in runner.commands if command[:2] == ["systemctl", "stop"]]
     assert stopped == list(active) and runner.commands[-1] == ["journalctl", "--relinquish-var"]
+
+
+def test_user_data_that_runs_is_told(tmp_path: Path) -> None:
+    """A script that seals the machine it runs on: its record comes back once it has ended."""
+    plant(tmp_path, {"run/systemd/system/x": ""})
+    system = machine(tmp_path, Told(lambda _argv: 1))
+    with user_data_record.locked(system):
+        assert running.quieten(system) == (running.USER_DATA,)
+    assert running.quieten(system) == ()
 
 
 def test_nothing_is_stopped_where_no_systemd_runs(tmp_path: Path) -> None:
