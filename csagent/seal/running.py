@@ -12,7 +12,6 @@ import signal
 from typing import TYPE_CHECKING, Iterator, Tuple
 
 from csagent.errors import CsagentError
-from csagent.state import user_data_record
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -53,6 +52,8 @@ def quieten(system: "System") -> Tuple[str, ...]:
             continue
         done = system.runner.run(["systemctl", "stop", unit], timeout=TIMEOUT)
         notes.append(f"stopped {unit}" if done.code == 0 else f"{unit} could not be stopped, and writes on")
+    from csagent.state import user_data_record
+
     if user_data_record.running(system):
         notes.append(USER_DATA)
     # The journal goes on in memory; systemd before 241 has no such option, and its files are removed anyway.
