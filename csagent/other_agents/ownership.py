@@ -8,6 +8,7 @@ from csagent.plan import OtherOwner
 
 if TYPE_CHECKING:
     from csagent.other_agents.cloud_init import CloudInit, Rivals
+    from csagent.other_agents.cloud_init_leftovers import CloudInitLeftover
     from csagent.other_agents.guest_scripts import Agent, Script
     from csagent.settings import Settings
 
@@ -167,6 +168,12 @@ def _keys(rival: "CloudInit", settings: "Settings") -> Iterator[OwnershipFinding
             'csagent wins: it replaces the lines that only say "Please login as the user ..."',
             f'to keep root closed set "user: {other or "ACCOUNT"}" in /etc/csagent/csagent.yaml',
         )
+
+
+def left_behind(leftover: "CloudInitLeftover") -> OwnershipFinding:
+    """What doctor says of something that cloud-init has left."""
+    state = "warning" if leftover.harm else "note"
+    return OwnershipFinding(state, leftover.saw, leftover.means, leftover.remove)
 
 
 def _script(script: "Script") -> OwnershipFinding:

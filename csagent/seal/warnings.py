@@ -7,6 +7,7 @@ from typing import Iterator
 
 from csagent.apply import ssh_keys
 from csagent.apply.authorized_keys import merge
+from csagent.other_agents import cloud_init_leftovers
 from csagent.seal import identity, login, units
 from csagent.seal.context import KEEP, LOCK, Scene, Warning_
 
@@ -21,6 +22,8 @@ SSHD_FILES = ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/*.conf")
 INITIATOR = "/etc/iscsi/initiatorname.iscsi"
 UNSEEN = "could not be looked at"
 SERVICE = "csagent.service"
+# What a builder has put there for cloud-init to use: sealing leaves it.
+BUILDERS = ("/var/lib/cloud/seed/*/*", "/var/lib/cloud/scripts/*/*")
 
 _MAC = re.compile(
     r"^[^#\n]*?(?<![0-9A-Fa-f:])((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})(?![0-9A-Fa-f:])", re.MULTILINE
@@ -63,9 +66,23 @@ def _warnings(scene: Scene) -> Iterator[Warning_]:
     if login.maker_of_host_keys(scene.system) is None:
         what = "nothing makes SSH host keys at the first boot, and sshd does not start without"
         yield Warning_(f"/etc/systemd/system/{login.UNIT}", f"{what}: systemctl enable {login.UNIT}")
+    yield from _of_cloud_init(scene)
     text = scene.text(INITIATOR) or ""
     if any(line.startswith("InitiatorName=") for line in text.split("\n")):
         yield Warning_(INITIATOR, "this machine's name to iSCSI targets: instances would share it")
+
+
+def _of_cloud_init(scene: Scene) -> Iterator[Warning_]:
+    """What is left of one that does not work here any more, but for what sealing removes itself."""
+    tree = scene.system.tree
+    if identity.cloud_init_at_boot(scene.system) is not None:
+        return
+    builders = any(any(tree.glob(pattern)) for pattern in BUILDERS)
+    for leftover in cloud_init_leftovers.find(scene.system):
+        path = leftover.paths[0]
+        if path.startswith("/var/log/") or (path == cloud_init_leftovers.STATE and not builders):
+            continue
+        yield Warning_(path, f"left of cloud-init: {leftover.means}: {leftover.remove}")
 
 
 def _shut_out(scene: Scene) -> Iterator[Warning_]:

@@ -136,3 +136,30 @@ def test_the_verdicts_are_doctors() -> None:
     text = (TOP / "docs/why-nothing-happened.md").read_text(encoding="utf-8")
     assert f"| `{finding.verdict((), False)}` | {finding.exit_code((), False)} |" in text
     assert f"| `{finding.verdict((), True)}` | {finding.exit_code((), True)} |" in text
+
+
+def test_the_page_of_differences_has_each_with_a_reason() -> None:
+    """Every deliberate difference of the field notes has its row, and no row is without a reason."""
+    page = (TOP / "docs/from-cloud-init.md").read_text(encoding="utf-8")
+    notes = (TOP / "docs/field/user-data.md").read_text(encoding="utf-8")
+    numbers = [match for match in re.findall(r"^\| \[(D\d+)\]\(field/user-data.md#\1\) \|", page, re.M)]
+    assert numbers == re.findall(r'^\| <a id="(D\d+)"></a>', notes, re.M)
+    differences = [
+        row for table in page.split("## What is different")[1].split("\n\n") for row in table.split("\n")
+    ]
+    cells = [
+        row.strip("|").split(" | ") for row in differences if row.startswith("| ") and "because" not in row
+    ]
+    assert len(cells) > len(numbers) + 5
+    assert [row for row in cells if len(row) != 4 or not row[3].strip(" |")] == []
+
+
+def test_the_page_of_leftovers_has_those_that_doctor_knows() -> None:
+    """By their paths, shortened where one stands for several."""
+    from csagent.other_agents import cloud_init_leftovers as leftovers
+
+    page = (TOP / "docs/from-cloud-init.md").read_text(encoding="utf-8")
+    for path in (*leftovers.NETWORK[:1], *leftovers.APT, leftovers.SSHD, leftovers.SUDOERS, leftovers.FSTAB):
+        assert f"`{path}`" in page, path
+    for path in (leftovers.HOSTS, leftovers.STATE, "/etc/cloud", "/root/.ssh/authorized_keys"):
+        assert f"`{path}`" in page, path
