@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, List
 
@@ -12,7 +15,11 @@ from support.documented_commands import command_lines, complaint
 
 TOP = Path(__file__).resolve().parents[2]
 DOCS = sorted((TOP / "docs").rglob("*.md"))
-DOCUMENTS = [*DOCS, TOP / "README.md"]
+DOCUMENTS = [
+    *DOCS,
+    *(TOP / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(TOP / "packaging" / name for name in ("README.md", "image/README.md")),
+]
 NETWORKS = ("isolated", "vpc", "shared", "redundant", "basic", "config-drive", "l2", "several-nics")
 HYPERVISORS = ("kvm", "vmware", "xenserver", "hyper-v", "lxc")
 ANY = pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(TOP)) for path in DOCUMENTS])
@@ -51,7 +58,8 @@ def test_every_test_that_is_named_exists(path: Path) -> None:
         if function:
             assert function in functions(TOP / module), f"{module}::{function}"
     for name in re.findall(r"`(tests/[^`:*]+)`", text):
-        assert (TOP / name.split(" ")[0]).exists(), name
+        if not re.search(r"/[A-Z-]+/", name):  # what stands for a name
+            assert (TOP / name.split(" ")[0]).exists(), name
 
 
 @ANY
@@ -73,6 +81,17 @@ def test_every_command_line_is_one(path: Path) -> None:
     """The real parser takes each `csagent ...` of the page."""
     lines = list(command_lines(path.read_text(encoding="utf-8")))
     assert [said for said in map(complaint, lines) if said] == []
+
+
+@ANY
+def test_every_script_that_is_named_is_there(path: Path) -> None:
+    """What `./dev` is given is one of its words, and what is run of packaging/ exists."""
+    dev = (TOP / "dev").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    for word in re.findall(r"\./dev ([a-z][\w-]*)", text):
+        assert re.search(rf"^\s*(?:[\w-]+ ?\| ?)*{word}(?: ?\| ?[\w-]+)*\)", dev, re.M), word
+    for name in re.findall(r"(?<![\w/.])packaging/[\w./-]*\w", text):
+        assert (TOP / name).exists(), name
 
 
 def test_command_lines_are_found_and_judged() -> None:
@@ -142,7 +161,7 @@ def test_the_page_of_differences_has_each_with_a_reason() -> None:
     """Every deliberate difference of the field notes has its row, and no row is without a reason."""
     page = (TOP / "docs/from-cloud-init.md").read_text(encoding="utf-8")
     notes = (TOP / "docs/field/user-data.md").read_text(encoding="utf-8")
-    numbers = [match for match in re.findall(r"^\| \[(D\d+)\]\(field/user-data.md#\1\) \|", page, re.M)]
+    numbers = re.findall(r"^\| \[(D\d+)\]\(field/user-data.md#\1\) \|", page, re.M)
     assert numbers == re.findall(r'^\| <a id="(D\d+)"></a>', notes, re.M)
     differences = [
         row for table in page.split("## What is different")[1].split("\n\n") for row in table.split("\n")
@@ -163,3 +182,35 @@ def test_the_page_of_leftovers_has_those_that_doctor_knows() -> None:
         assert f"`{path}`" in page, path
     for path in (leftovers.HOSTS, leftovers.STATE, "/etc/cloud", "/root/.ssh/authorized_keys"):
         assert f"`{path}`" in page, path
+
+
+def test_the_picture_is_current() -> None:
+    """docs/data-flow.svg is what docs/data_flow.py makes, and the index shows it."""
+    made = subprocess.run(
+        [sys.executable, "-c", "import data_flow, sys; sys.stdout.write(data_flow.svg())"],
+        cwd=TOP / "docs",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert (TOP / "docs/data-flow.svg").read_text(encoding="utf-8") == made.stdout
+    assert "](data-flow.svg)" in (TOP / "docs/README.md").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to each page of its directory and of those below it, field notes apart."""
+    index = (TOP / "docs/README.md").read_text(encoding="utf-8")
+    pages = [path.relative_to(TOP / "docs") for path in DOCS if path.parent.name != "field"]
+    missing = [str(page) for page in pages if f"]({page}" not in index]
+    assert missing == ["README.md"]
+
+
+def test_no_measured_figure_stands_twice() -> None:
+    """What docs/figures.md has measured is repeated nowhere else: it would grow old there."""
+    measured = r"\b\d+(?:\.\d+)+ (?:s|ms|MiB|kB)\b"
+    figures = set(re.findall(measured, (TOP / "docs/figures.md").read_text(encoding="utf-8")))
+    assert figures
+    for path in DOCUMENTS:
+        if path.name != "figures.md" and path.parent.name != "field":
+            assert not figures & set(re.findall(measured, path.read_text(encoding="utf-8"))), path.name
