@@ -46,6 +46,8 @@ def quieten(system: "System") -> Tuple[str, ...]:
     """Stop what would write again at once. What cannot be stopped is said, and sealing goes on."""
     if not booted(system):
         return ()
+    from csagent.state import user_data_record
+
     notes = []
     for unit in QUIET:
         if system.runner.run(["systemctl", "--quiet", "is-active", unit], timeout=TIMEOUT).code != 0:

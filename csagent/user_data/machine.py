@@ -19,6 +19,7 @@ from csagent.system import accounts
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
 from csagent.user_data.log_file import PATH as LOG
+from csagent.user_data.stopping import Stop
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -54,6 +55,7 @@ class Machine:
         self.shown_commands: List[str] = []  # in a tree
         self.end: Callable[[], None] = lambda: None  # records the step as done before the machine goes
         self.post: Callable[[str, Dict[str, str], int], None] = _no_network
+        self.stop = Stop(system.clock)
         self._folder = folder
         self._limits = resource.getrlimit(resource.RLIMIT_CORE)
 
@@ -243,14 +245,17 @@ class Machine:
             return 0
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment.update(PATH=SEARCH_PATH, HOME="/root", USER="root", LOGNAME="root", **more)
+        with self.stop.put_off():
+            return self._wait(self._start(words, environment))
 
+    def _start(self, words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         def surroundings() -> None:
             os.umask(0o022)
             resource.setrlimit(resource.RLIMIT_CORE, self._limits)
             for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
 
-        child = subprocess.Popen(
+        return subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,
             stdout=self.log.descriptor,
@@ -260,12 +265,16 @@ class Machine:
             start_new_session=True,
             preexec_fn=surroundings,  # noqa: PLW1509  there are no threads here
         )
+
+    def _wait(self, child: "subprocess.Popen[bytes]") -> int:
         try:
             while True:
                 try:
                     return child.wait(FOLLOW_SECONDS)
                 except subprocess.TimeoutExpired:
                     self.log.follow()
+                    if self.stop.overdue:
+                        self.stop.give_way()
         except KeyboardInterrupt:
             os.killpg(child.pid, signal.SIGTERM)
             child.wait()
@@ -303,7 +312,7 @@ class Machine:
         """
         self.end()
         self.command(words)
-        if seconds and self.system.live:
+        if seconds and self.system.live and not self.stop.asked:
             self.system.clock.sleep(seconds)
             self.fail("the machine should have gone down by now")
 

@@ -130,6 +130,9 @@ class Runner:
                     if step.parts or state.state == FAILED:
                         done += state.state in (DONE, SHOWN)
                         failed += state.state == FAILED
+                    if machine.stop.asked:
+                        self._publish(changed)
+                        machine.stop.give_way()
             finally:
                 log.close()
         self._ended.update(("early",) if stage == "early" else STAGES)

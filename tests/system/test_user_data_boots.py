@@ -82,6 +82,8 @@ REBOOT = """\
 runcmd:
   - echo runcmd >> {order}
   - reboot
+"""
+GOES_ON = """\
   - sleep 1000000
   - echo after >> {order}
 """
@@ -182,15 +184,19 @@ def test_power_cut_in_mid_script(machine: Machine, tmp_path: Path) -> None:
         assert machine.order() == [*first, "bootcmd", "zlast", "bootcmd"]
 
 
-def test_reboot_inside_runcmd(machine: Machine) -> None:
-    """It ends that script for good (field/user-data#U64), those behind it run at the next boot; all once."""
-    cloud = replace(describe("web-01", 1), user_data=message(REBOOT))
+@pytest.mark.parametrize(("more", "state"), [("", "done"), (GOES_ON, "interrupted")], ids=["last", "goes-on"])
+def test_reboot_inside_runcmd(machine: Machine, more: str, state: str) -> None:
+    """It ends that script for good (field/user-data#U64), those behind it run at the next boot; all once.
+
+    Where it was the last command the script is done: many documents end so.
+    """
+    cloud = replace(describe("web-01", 1), user_data=message(REBOOT + more))
     with machine.boot(cloud) as guest:
         guest.ended()
     with machine.boot(cloud):
         found = machine.ran()
         assert machine.order() == ["bootcmd", "before", "runcmd", "bootcmd", "zlast"]
-        assert found["parts"][0]["keys"]["runcmd"] == "interrupted"
+        assert (found["state"], found["parts"][0]["keys"]["runcmd"]) == (state, state)
 
 
 CLUSTER = """\

@@ -271,6 +271,8 @@ def test_usage_is_told_in_one_line(empty: Path, tmp_path: Path) -> None:
         ([empty, "--append", "quiet"], "--kernel"),
         ([empty, "--keep", tmp_path], "empty directory"),
         ([empty, "--user", "-x"], "--user"),
+        ([empty, "--user-data", "/nonexistent"], "No such file"),
+        ([empty, "--only", "user-data"], "--user-data FILE"),
     ):
         done = csagent(*words)
         assert (done.returncode, done.stdout) == (2, ""), words

@@ -26,7 +26,9 @@ DEADLINE = 2400.0
 SEALED = "trixie"  # this one is a clean template, the others are as mmdebstrap leaves them
 CSAGENT = (sys.executable, "-I", "-m", "csagent")
 SEAL = (*CSAGENT, "--root", "{}", "seal", "--yes")
-PROMISES = [(scenario, name) for scenario, names in SCENARIOS.items() for name in names]
+PROMISES = [
+    (scenario, name) for scenario, names in SCENARIOS.items() if scenario != "user-data" for name in names
+]
 EXPECTED = {"sealed": "warn"}  # two copies of a template that was not sealed share their host keys
 
 

@@ -29,16 +29,23 @@ PROMISES: Dict[str, str] = {
     "own-key": "a key that the owner added stays",
     "own-name": "a host name that the owner gave stays",
     "own-password": "a password that the owner set stays",
+    "user-data": "user-data has run, once",
+    "user-data-again": "user-data that has run does not run at the next boot",
+    "interrupted": "after a power cut user-data is told as interrupted, and not run again",
     "sealed": "two copies differ in host keys and machine-id",
 }
 _FIRST = ("login", "hostname", "password")
 _RESET = ("new-key", "old-key", "new-password")
 SCENARIOS: Dict[str, Tuple[str, ...]] = {
-    "router": (*_FIRST, "told", "network", "boot", "status", *_RESET, "own-key", "own-name", "secrets"),
+    "router": (
+        *(*_FIRST, "told", "network", "boot", "status", "user-data", *_RESET),
+        *("own-key", "own-name", "user-data-again", "secrets"),
+    ),
     "drive": (
         *(*_FIRST, "boot", "status", "exchange", *_RESET),
-        *("own-key", "own-name", "own-password", "secrets"),
+        *("own-key", "own-name", "own-password", "interrupted", "secrets"),
     ),
+    "user-data": ("login", "user-data", "user-data-again"),  # of --user-data FILE
     "both": ("sealed",),
 }
 

@@ -38,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "exit codes: 0 all promises are kept, 1 some are not, 2 usage"
     )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="the template: a qcow2 or raw disk")
-    parser.add_argument("--only", choices=("router", "drive"), help="one of the two scenarios")
+    parser.add_argument("--only", choices=("router", "drive", "user-data"), help="one of the scenarios")
+    parser.add_argument(
+        "--user-data",
+        metavar="FILE",
+        type=Path,
+        help="try this document, too: on a copy of its own, over two boots",
+    )
     parser.add_argument(
         "--one-by-one", action="store_true", help="never two VMs at a time, whatever there is of processors"
     )
@@ -109,6 +115,8 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"{path}: {error.strerror}") from None
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)) or not os.access(path, os.R_OK):
             raise UsageError(f"{path}: not a file that can be read")
+    if args.only == "user-data" and args.user_data is None:
+        raise UsageError("--only user-data needs --user-data FILE")
     if args.keep is not None and args.keep.exists() and (not args.keep.is_dir() or any(args.keep.iterdir())):
         raise UsageError(f"--keep {args.keep}: not a new or empty directory")
     if args.user.startswith("-") or not args.user.replace("-", "").replace("_", "").isalnum():

@@ -68,11 +68,13 @@ class Trial:
         return EXIT_OK if passed else EXIT_FAILED
 
     def _stories(self, scratch: Path, emulated: bool) -> List["Story"]:
+        from csagent.lab.vm import user_data
         from csagent.lab.vm.machine import Template
         from csagent.lab.vm.scenario import Setup
         from csagent.lab.vm.scenarios import STORIES
 
         args = self.args
+        document = None if args.user_data is None else user_data.read(args.user_data)
         setup = Setup(
             Template(args.image, self._format, args.kernel, args.initrd, args.append, args.firmware),
             scratch,
@@ -84,8 +86,10 @@ class Trial:
             emulated,
             self._judged,
             self._say,
+            document,
         )
-        return [kind(setup) for kind in STORIES if args.only in (None, kind.name)]
+        kinds = [kind for kind in STORIES if document is not None or kind.name != "user-data"]
+        return [kind(setup) for kind in kinds if args.only in (None, kind.name)]
 
     def _tell(self, stories: List["Story"]) -> None:
         """Side by side, where there is room: a boot is one busy processor."""
@@ -176,8 +180,8 @@ def as_lines(verdict: "PromiseResult", console: "Console") -> List[str]:
     from csagent.lab.vm.checks import PROMISES
 
     took = "" if verdict.seconds is None else f" ({verdict.seconds:.0f} s)"
-    lines = console.wrap(f"{PROMISES[verdict.name]}{took}", 13, f"{verdict.state:5}{verdict.scenario:7}")
-    lines += console.wrap(verdict.reason, 13)
+    lines = console.wrap(f"{PROMISES[verdict.name]}{took}", 16, f"{verdict.state:5}{verdict.scenario:10}")
+    lines += console.wrap(verdict.reason, 16)
     state = console.paint(verdict.state, STATE_COLOURS[verdict.state])
     return [state + lines[0][len(verdict.state) :], *lines[1:]]
 

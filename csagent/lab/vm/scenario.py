@@ -11,7 +11,7 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 from csagent.errors import CsagentError
 from csagent.lab.cloud import Cloud
-from csagent.lab.vm import checks
+from csagent.lab.vm import checks, user_data
 from csagent.lab.vm import guest as guests
 from csagent.lab.vm.accelerator import accelerator
 from csagent.lab.vm.checks import FAIL, PASS, SCENARIOS, SKIP, PromiseResult
@@ -20,7 +20,7 @@ from csagent.lab.vm.inspect_guest import Look
 from csagent.lab.vm.machine import Machine, Template, killed_at_end, nic, user_network
 from csagent.lab.vm.traffic import dump
 
-SSH_PORT = {"router": 2201, "drive": 2202}
+SSH_PORT = {"router": 2201, "drive": 2202, "user-data": 2203}
 LOOK_PAUSE = 1.0
 RESTARTS = 3  # of a boot that the emulation held up
 OWNERS_NAME = "owners-choice"
@@ -40,11 +40,16 @@ class Setup:
     emulated: bool
     tell: Callable[[PromiseResult], None]
     say: Callable[[str], None]
+    user_data: Optional[bytes] = None  # a builder's document
 
 
-# Everything that starts has started, and csagent has made its first pass.
+# Everything that starts has started, but for user-data, and csagent has made its first pass.
 SETTLED = """
-timeout 60 systemctl is-system-running --wait >/dev/null 2>&1
+for try in $(seq 60); do
+    jobs=$(systemctl list-jobs --no-legend 2>/dev/null | grep running)
+    printf '%s' "$jobs" | grep -qv -e csagent-user-data -e cloud-final || break
+    sleep 1
+done
 command -v csagent >/dev/null && csagent -q status --wait 60 >/dev/null 2>&1
 exit 0
 """
@@ -55,6 +60,7 @@ class Story:
 
     name = ""
     reachable = True
+    given = b""  # the lab's own user-data
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -68,6 +74,7 @@ class Story:
             hostname=f"lab-{self.name}",
             ssh_keys=(self.keys[0].public,),
             password=self.passwords[0],
+            user_data=self.given or setup.user_data or b"",
         )
         self.first: Optional[Look] = None
         self.machine: Optional[Machine] = None
@@ -197,6 +204,12 @@ class Story:
     def leaks(self) -> None:
         """The promise about secrets, of all looks."""
         self.judge("secrets", checks.secrets(self._looks))
+
+    def cut(self, machine: Machine, guest: Guest) -> None:
+        """Cut the power, once user-data is at its endless work and the rest is on the disk."""
+        guest.run(user_data.BEGUN)
+        guest.leave()
+        machine.kill()
 
     def off(self, guest: Guest) -> None:
         """Have it switch itself off."""

@@ -9,13 +9,14 @@ from typing import Callable, List, Tuple
 
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter, Request
-from csagent.lab.vm import checks
+from csagent.lab.vm import checks, user_data
 from csagent.lab.vm.checks import FAIL, PASS, SKIP
 from csagent.lab.vm.guest import Guest
 from csagent.lab.vm.machine import Machine
 from csagent.lab.vm.media import make_drive
 from csagent.lab.vm.scenario import LOOK_PAUSE, SETTLED, Story
 from csagent.lab.vm.traffic import asked
+from csagent.lab.vm.user_data_story import UserDataStory
 
 
 class Listening(LabRouter):
@@ -35,6 +36,7 @@ class RouterStory(Story):
     """DHCP and a virtual router; password and key pair are reset while the machine is off."""
 
     name = "router"
+    given = user_data.QUICK
 
     def tell_it(self, machine: Machine) -> None:
         router = Listening(self.cloud, self._log)
@@ -42,12 +44,16 @@ class RouterStory(Story):
             guest, look = self.first_boot(machine, lambda: bool(router.acknowledged))
             self.judge("told", checks.told(look, router.heard))
             self.judge("network", checks.network(asked(self.directory / "network-1.pcap")))
+            found = user_data.see(guest, self.setup.patience, own=True)
+            self.judge("user-data", user_data.ran(found, own=True))
             self.owner_changes(guest)
             self.off(guest)
             router.cloud = self.reset(self.cloud)
             guest, wrong = self.boot(machine, self.keys[1], spare=self.own)
             look = self.after_reset(guest, wrong, time.monotonic() - machine.seconds)
             self.owners(look)
+            found = user_data.see(guest, self.setup.patience, own=True)
+            self.judge("user-data-again", user_data.again(found, own=True))
             self.leaks()
             self.off(guest)
 
@@ -58,10 +64,14 @@ class RouterStory(Story):
 
 
 class DriveStory(Story):
-    """A config drive and a router that is out of reach; the medium is exchanged while the machine runs."""
+    """A config drive and a router that is out of reach; the medium is exchanged while the machine runs.
+
+    The power is cut in the middle of its user-data.
+    """
 
     name = "drive"
     reachable = False
+    given = user_data.ENDLESS
 
     def tell_it(self, machine: Machine) -> None:
         machine.drive = self._medium("first", self.cloud)
@@ -86,11 +96,12 @@ class DriveStory(Story):
         own = f"marker-{secrets.token_hex(6)}-EXAMPLE"
         guest.run("chpasswd", f"{self.setup.user}:{own}\n")
         self.passwords.append(own)
-        self.off(guest)
+        self.cut(machine, guest)
         guest, _ = self.boot(machine, self.keys[1], spare=self.own)
         look, _ = self.look(guest, lambda _: True, SETTLED)
         self.owners(look)
         self.judge("own-password", checks.password(look, own))
+        self.judge("interrupted", user_data.interrupted(user_data.see(guest, self.setup.patience, own=True)))
         self.leaks()
         self.off(guest)
 
@@ -109,4 +120,4 @@ class DriveStory(Story):
         return guest.try_key(self.keys[1]), took
 
 
-STORIES = (RouterStory, DriveStory)
+STORIES = (RouterStory, DriveStory, UserDataStory)
