@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from csagent.system.process import CancelFd
     from csagent.system.seams import System
 
+ROOM = 4096  # bytes: names, fingerprints, servers; of a file system's usual block size
 TOLD = "the password server was told that it is saved"
 
 
@@ -68,7 +69,7 @@ class PlanExecutor:
         self.memory = known
         self.log = log
         self.same = same
-        self._writable = False
+        self._room = 0  # bytes more that memory is known to have room for
         self.reset_meanwhile = False
 
     def carry_out(self, plan: Plan) -> Tuple[Outcome, ...]:
@@ -154,7 +155,7 @@ class PlanExecutor:
 
             return network.carry_out(self.system, action)  # it has a memory of its own
         if not isinstance(action, Acknowledge):
-            self._reserve()
+            self._reserve(action)
         if isinstance(action, SetHostname):
             return self._set_hostname(action)
         if isinstance(action, FinishHostname):
@@ -185,15 +186,19 @@ class PlanExecutor:
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
         return Outcome(action.datum, "applied", action.reason, action.source, action.wrong)
 
-    def _reserve(self) -> None:
-        """Before the first change: what cannot be remembered is not done, or the owner's choice is undone
-        at every pass."""
-        if not self._writable:
+    def _reserve(self, action: Action) -> None:
+        """Before the first change: what cannot be remembered is not done.
+
+        Else the owner's choice is undone at every pass. A set of keys takes more room than all else.
+        """
+        keys = action.keys if isinstance(action, WriteKeys) else ()
+        room = ROOM + sum(len(key) for key in keys) + 8 * len(keys)
+        if room > self._room:
             try:
-                self.memory = applied.reserve(self.system, self.memory)
+                self.memory = applied.reserve(self.system, self.memory, room)
             except ApplyError as error:
                 raise ApplyError(f"not changed: {error}") from None
-            self._writable = True
+            self._room = room
 
     def _set_hostname(self, action: SetHostname) -> Outcome:
         """The name in /etc/hostname is what counts; what comes after it is remembered is tried by itself."""

@@ -209,18 +209,50 @@ def save(system: "System", memory: Memory) -> Memory:
     return _save(system, memory)
 
 
-def reserve(system: "System", memory: Memory) -> Memory:
-    """Find out, by writing it as it is, whether what will be changed can be remembered.
+def reserve(system: "System", memory: Memory, more: int) -> Memory:
+    """Find out whether what will be changed can be remembered: by writing it as it is, and more bytes.
+
+    A memory that stands there as it is says nothing of a disk that has no room for a larger one.
 
     Raises:
         ApplyError: it cannot.
     """
-    return _save(system, memory)
+    saved = _save(system, memory)
+    room = f"{instances.memory_path(memory.instance_id)}.room"
+    try:
+        system.tree.write(room, bytes(len(_dump(memory)) + more), 0o600)
+        system.tree.remove(room)
+    except OSError as error:
+        raise _cannot(system, memory, error) from None
+    return saved
 
 
 def _save(system: "System", memory: Memory) -> Memory:
     if memory.withheld:
         raise ApplyError(memory.withheld)
+    path = instances.memory_path(memory.instance_id)
+    try:
+        instances.prepare(system)
+        if memory.moved_from:
+            instances.move(system, memory.moved_from, memory.instance_id)
+        instances.note_latest(system, memory.instance_id)
+        if memory.damaged:
+            system.tree.write(path + ".damaged", memory.damaged, 0o600)
+        system.tree.write(path, _dump(memory), 0o600)
+        if memory.moved_from:
+            instances.remove(system, memory.moved_from)
+    except OSError as error:
+        raise _cannot(system, memory, error) from None
+    instances.prune(system)
+    return memory._replace(moved_from="", damaged=b"")
+
+
+def _cannot(system: "System", memory: Memory, error: OSError) -> ApplyError:
+    path = system.tree.shown(instances.memory_path(memory.instance_id))
+    return ApplyError(f"cannot remember in {path}: {error.strerror}")
+
+
+def _dump(memory: Memory) -> bytes:
     document = {
         **memory.rest,
         "schema": memory.rest.get("schema", SCHEMA),
@@ -238,21 +270,7 @@ def _save(system: "System", memory: Memory) -> Memory:
         "passed_over": dict(memory.passed_over),
         "known_as": list(memory.known_as),
     }
-    path = instances.memory_path(memory.instance_id)
-    try:
-        instances.prepare(system)
-        if memory.moved_from:
-            instances.move(system, memory.moved_from, memory.instance_id)
-        instances.note_latest(system, memory.instance_id)
-        if memory.damaged:
-            system.tree.write(path + ".damaged", memory.damaged, 0o600)
-        system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
-        if memory.moved_from:
-            instances.remove(system, memory.moved_from)
-    except OSError as error:
-        raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
-    instances.prune(system)
-    return memory._replace(moved_from="", damaged=b"")
+    return json.dumps(document, indent=1).encode() + b"\n"
 
 
 def last_instance(system: "System") -> Optional[str]:

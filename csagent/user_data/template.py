@@ -68,7 +68,8 @@ def render(text: str, names: Dict[str, Any]) -> Rendered:
     except _TooLong:
         raise DocumentError(f"it takes more than {SECONDS:g} s of the processor to render") from None
     except exceptions.TemplateSyntaxError as error:
-        raise DocumentError(f"jinja2: {_short(error.message)}", (error.lineno or 0) + 1) from None
+        said = _short(error.message).partition(", got '")[0]  # a word that may be a piece of a secret
+        raise DocumentError(f"jinja2: {said}", (error.lineno or 0) + 1) from None
     except MemoryError:
         raise DocumentError("it takes more memory than a template may have") from None
     except RecursionError:

@@ -112,6 +112,16 @@ def load(text: str) -> Tuple[Optional[Node], Tuple[Twice, ...]]:
         raise DocumentError("it is nested too deeply") from None
 
 
+# What PyYAML says with a word of the document in it, which may be a password that is not in quotes: such a
+# complaint is told to everybody (/run/csagent/user-data.json, the journal).
+NAMING = {
+    "undefined alias": "an alias to an anchor that is not there: text that begins with * goes in quotes",
+    "duplicate anchor": "an anchor that is there twice: text that begins with & goes in quotes",
+    "constructor for the tag": "a tag without a meaning: text that begins with ! goes in quotes",
+    "undefined tag handle": "a tag without a meaning: text that begins with ! goes in quotes",
+}
+
+
 def _unreadable(error: yaml.reader.ReaderError) -> str:
     character = error.character
     if isinstance(character, int) and 0xDC80 <= character <= 0xDCFF:
@@ -127,6 +137,9 @@ def _said(error: yaml.MarkedYAMLError) -> str:
         return "a tab where YAML wants blanks"
     if "expected a single document" in (error.context or ""):
         return "a second document begins (---): cloud-config is one document"
+    for words, told in NAMING.items():
+        if words in f"{error.context} {problem}":
+            return told
     if "mapping values are not allowed" in problem:
         return "a colon that YAML cannot take for a key's (quote the text, or correct the indentation)"
     context = f"{error.context}: " if error.context and error.problem else ""
@@ -186,7 +199,10 @@ class _Loader(yaml.SafeLoader):
         try:
             value = self.construct_object(node, deep=True)
         except (ValueError, OverflowError) as error:  # 2001-99-99, or a number with too many digits
-            raise DocumentError(f"a value that cannot be: {str(error)[:80]}", line) from None
+            said = str(error).partition("'")[0].rstrip(": ")
+            raise DocumentError(f"a value that cannot be: {said[:80]}", line) from None
+        except (AttributeError, KeyError):  # !!timestamp and !!bool of what is neither
+            raise DocumentError("a value that cannot be what its tag says", line) from None
         text = node.value if isinstance(node, yaml.ScalarNode) else ""
         return _wrap(value, line)._replace(text=text)
 

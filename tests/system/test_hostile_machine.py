@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import pytest
-from support.guest_passes import DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
+from support.guest_passes import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
+from support.replace_fields import replace
 from support.requirements import require
 from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
 
@@ -375,6 +376,34 @@ def test_a_state_directory_that_cannot_be_written(guest: Tree, spoil: str, words
     assert guest.password_is(user="alice") and guest.shadow("alice") == shadow
     assert len(guest.router.acknowledged) == 1
     shell(guest, 'test -z "$(find . -name "*csagent-new*")"')
+
+
+FULL_BUT_FOR_WHAT_STANDS = """
+mkdir keep; cp -a var/lib/csagent/. keep
+mount -t tmpfs -o size=1M,mode=700 tmpfs var/lib/csagent
+cp -a keep/. var/lib/csagent; rm -r keep
+head -c 2M /dev/zero >var/lib/csagent/fill 2>/dev/null || true
+"""
+
+
+def test_a_state_directory_that_is_full_but_for_what_stands(guest: Tree) -> None:
+    """Memory that can be written as it is, and not with more in it, undoes no choice of the owner's."""
+    guest.apply().is_well()
+    shell(guest, FULL_BUT_FOR_WHAT_STANDS)
+    guest.router.cloud = replace(
+        CLOUD, hostname="web-02", password="EXAMPLE-marker-2", ssh_keys=(make_key(7),)
+    )
+    before, keys = guest.shadow("alice"), (guest.root / "home/alice/.ssh/authorized_keys").read_text()
+    (guest.root / "etc/hostname").write_text("owners-own\n")
+    for _ in range(2):
+        passed = guest.apply()
+        assert passed.states == {**dict.fromkeys(DATA, "failed"), "user_data": "unchanged"}
+        passed.says("hostname", f"not changed: cannot remember in .*: {FULL}")
+        assert (guest.root / "etc/hostname").read_text() == "owners-own\n"
+        assert guest.shadow("alice") == before
+        assert (guest.root / "home/alice/.ssh/authorized_keys").read_text() == keys
+    shell(guest, "rm var/lib/csagent/fill")
+    guest.apply().is_well()
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,24 @@ def test_many_includes(tree: Path) -> None:
     plan = read(tree, f"#include\n{urls}\n".encode())
     assert len(plan.includes) == 10
     assert "more than 10 URLs" in said(plan)
+
+
+UNQUOTED = ("*EXAMPLEpass", "!EXAMPLEpass", "!!EXAMPLEpass x", "!EXAMPLE!pass x", "!<EXAMPLEpass> x")
+UNQUOTED += ("&EXAMPLEpass a\nb: &EXAMPLEpass c", "!!int EXAMPLEpass", "!!float EXAMPLEpass")
+UNQUOTED += ("!!bool EXAMPLEpass", "!!timestamp EXAMPLEpass", "[EXAMPLEpass", "EXAMPLE: pass", "'EXAMPLEpass")
+
+
+@pytest.mark.parametrize("value", UNQUOTED)
+@pytest.mark.parametrize("header", ["#cloud-config\n", "## template: jinja\n#cloud-config\n"])
+def test_a_password_without_quotes(tree: Path, header: str, value: str) -> None:
+    """Everybody reads why a document was refused: its line is named, and no word of it."""
+    plan = read(tree, f"{header}password: {value}\n".encode())
+    (problem,) = [problem for part in plan.parts for problem in part.problems]
+    assert problem.line in (header.count("\n") + 1, header.count("\n") + 2)
+    assert "EXAMPLE" not in problem.text and "within limits" not in problem.text
+
+
+def test_a_template_that_is_cut_by_a_secret(tree: Path) -> None:
+    """Nor where jinja2 has come upon a word that it did not expect."""
+    plan = read(tree, b"## template: jinja\n#cloud-config\npassword: {{ a EXAMPLEpass }}\n")
+    assert said(plan) == "jinja2: expected token 'end of print statement'"
