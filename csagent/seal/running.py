@@ -54,7 +54,6 @@ def quieten(system: "System") -> Tuple[str, ...]:
             continue
         done = system.runner.run(["systemctl", "stop", unit], timeout=TIMEOUT)
         notes.append(f"stopped {unit}" if done.code == 0 else f"{unit} could not be stopped, and writes on")
-    from csagent.state import user_data_record
 
     if user_data_record.running(system):
         notes.append(USER_DATA)
