@@ -8,7 +8,7 @@ from support.captures import CHOSEN, scenarios
 
 from csagent.discovery import interfaces
 from csagent.discovery.finder import prepare
-from csagent.discovery.leases import statements
+from csagent.discovery.leases.belief import statements
 from csagent.discovery.leases.client import RawLeases
 from csagent.doctor.bundle import leases
 from csagent.model import Rejected
