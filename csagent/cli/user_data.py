@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from csagent.console import Console
 from csagent.user_data import status
-from csagent.user_data.message import shown_url
 from csagent.user_data.plan import ERROR, IGNORED, RUNS, Plan, Problem, Step
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def as_json(plan: Plan, record: Optional["Record"] = None, changed: bool = False
             }
             for number, part in enumerate(plan.parts)
         ],
-        "includes": [shown_url(include.url) for include in plan.includes],
+        "includes": [include.shown for include in plan.includes],
         "instance": [_step_json(step, record, changed) for step in plan.steps if not step.parts],
         "changed": changed,
     }
@@ -82,7 +81,7 @@ def as_text(plan: Plan, console: Console, record: Optional["Record"] = None, cha
             colour = COLOURS.get(state.rstrip(": "))
             lines += [console.paint(line, colour) for line in told] if colour else told
     for include in plan.includes:
-        text = f"and what {shown_url(include.url)} brings: it is not fetched here"
+        text = f"and what {include.shown} brings: it is not fetched here"
         lines += console.wrap(text, 5, "  +")
     lines += ["", *console.wrap(CHANGED if changed else OUTCOMES[plan.outcome])]
     return "\n".join(lines) + "\n"

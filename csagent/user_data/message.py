@@ -6,17 +6,18 @@ server makes them, and of people: without names, with folded headers, without th
 
 from __future__ import annotations
 
-import email
 import gzip
 import io
 import re
 import zlib
-from email.message import Message
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.model import NOTHING
 from csagent.sources.user_data_kind import GZIP_MAGIC, header_kind, is_message
 from csagent.user_data.plan import Include
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 SIZE_LIMIT = 8 << 20  # bytes of a document unpacked, and of all that it includes
 PARTS_LIMIT = 1000
@@ -114,13 +115,6 @@ def includes(text: str) -> List[Include]:
     return found
 
 
-def shown_url(url: str) -> str:
-    """A URL as it may be shown: without a password, and without what stands behind a question mark."""
-    scheme, colon, rest = url.partition("://")
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}{colon}{host.rpartition('@')[2]}{slash}{path}"[:200]
-
-
 def file_name(name: str) -> str:
     """A part's name as the name of a file: odd characters dropped, as cloud-init drops them."""
     cleaned = _NOT_IN_NAMES.sub("", name.replace("/", "_"))
@@ -160,11 +154,13 @@ class _Unpacking:
             self._add("", b"", problem=f"more than {SIZE_LIMIT >> 20} MiB in all")
             return
         if is_message(content):
+            import email
+
             self._message(email.message_from_bytes(content), depth)
         else:
             self._typed(NO_MESSAGE, content, NO_NAME, {}, depth)
 
-    def _message(self, message: Message, depth: int) -> None:
+    def _message(self, message: "Message", depth: int) -> None:
         before = len(self.pieces) + len(self.wanted)
         for part in _leaves(message):
             if len(self.pieces) >= PARTS_LIMIT:
@@ -203,7 +199,7 @@ class _Unpacking:
 
     def _include(self, content: bytes, name: str, depth: int) -> None:
         for include in includes(content.decode("utf-8", "replace")):
-            url, shown = include.url, shown_url(include.url)
+            url, shown = include.url, include.shown
             self._included += 1
             problem = ""
             if depth >= INCLUDES_DEPTH:
@@ -241,7 +237,7 @@ class _Unpacking:
         self.pieces.append(Piece(shown, kind, content, type_, headers, problem, bool(cleaned)))
 
 
-def _leaves(message: Message) -> Iterator[Message]:
+def _leaves(message: "Message") -> Iterator["Message"]:
     """The parts that hold something, in their order; containers are walked through."""
     for part in message.walk():
         if not part.is_multipart() and part.get_content_maintype() != "multipart":

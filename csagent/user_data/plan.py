@@ -53,6 +53,13 @@ class Include(NamedTuple):
     url: str
     once: bool
 
+    @property
+    def shown(self) -> str:
+        """It as it may be shown: without a password, and without what stands behind a question mark."""
+        scheme, colon, rest = self.url.partition("://")
+        host, slash, path = rest.split("?", 1)[0].split("#", 1)[0].partition("/")
+        return f"{scheme}{colon}{host.rpartition('@')[2]}{slash}{path}"[:200]
+
 
 ERROR, WARNING = "error", "warning"
 RUNS, REFUSED, IGNORED = "runs", "refused", "ignored"

@@ -71,7 +71,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         return plan_codec.encode(make_plan(document, facts, found.get))
 
     def prepare() -> Tuple[Any, Optional["Filters"]]:
-        return _prepare(document)
+        return _prepare(document, bool(fetched))
 
     try:
         job = jail.Job(NAME, system, prepare, work, LIMITS, jail.unprivileged())
@@ -81,8 +81,13 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         return _refused(classify(document), f"it cannot be read within limits: its reader {text}")
 
 
-def _prepare(content: bytes) -> Tuple[Any, Optional["Filters"]]:
-    """Import what reading needs while it can still be read; jinja2 where it is, and may be needed."""
+def _prepare(content: bytes, more: bool) -> Tuple[Any, Optional["Filters"]]:
+    """Import what reading needs while it can still be read; email and jinja2 where they may be needed.
+
+    Args:
+        content: the document.
+        more: something was included, which may be of any kind.
+    """
     import base64  # noqa: F401
     import difflib  # noqa: F401
     import quopri  # noqa: F401
@@ -92,9 +97,10 @@ def _prepare(content: bytes) -> Tuple[Any, Optional["Filters"]]:
     from csagent.user_data.cloud_config import families
 
     families.families()
-    if content.startswith(GZIP_MAGIC) or b"mime-version" in content.lower():
+    more = more or content.startswith(GZIP_MAGIC) or b"mime-version" in content.lower()
+    if more:
         unpack(WARM_UP)
-    if b"template" in content.lower() or content.startswith(GZIP_MAGIC) or b"mime-version" in content.lower():
+    if more or b"template" in content.lower():
         try:
             import jinja2.ext
             import jinja2.sandbox  # noqa: F401

@@ -15,6 +15,8 @@ BARE = "python3 -I -S -c pass"
 PASS = "python3 -c pass"
 REQUESTS = "python3 -c 'import requests'"
 PYCDLIB = "python3 -c 'import pycdlib'"
+YAML = "python3 -c 'import yaml'"
+CHECK = "user-data check, 12 keys"
 
 # The budget of a row: at most so many times the wall time of another one.
 TARGETS = {
@@ -23,13 +25,37 @@ TARGETS = {
     "apply, router, nothing changed": (1.5, REQUESTS),
     "apply, drive without a password, nothing changed": (1.2, PYCDLIB),
     "apply, drive with a password, nothing changed": (1.2, PYCDLIB),
+    CHECK: (3.0, YAML),
 }
+
+DOCUMENT = """\
+#cloud-config
+hostname: web-01
+manage_etc_hosts: true
+timezone: UTC
+groups: [app]
+users:
+  - default
+  - {name: deploy, groups: [app], sudo: 'ALL=(ALL) NOPASSWD:ALL', shell: /bin/bash}
+ssh_pwauth: false
+package_update: true
+packages: [nginx, curl]
+write_files:
+  - {path: /etc/app/config.yaml, content: 'listen: 8080', permissions: '0640'}
+bootcmd: [echo boot]
+runcmd:
+  - systemctl enable --now nginx
+final_message: up after $UPTIME seconds
+"""
 
 
 def host(runs: int) -> Dict[str, Any]:
     """Measure; rows by name, each with its figures."""
     router, machine, other, plain = Router(), Machine(), Machine(), Machine()
     scratch = tempfile.mkdtemp(prefix="csagent-bench-")
+    document = os.path.join(scratch, "document.yaml")
+    with open(document, "w", encoding="utf-8") as stream:
+        stream.write(DOCUMENT)
     drive = config_drive(os.path.join(scratch, "drive.iso"))
     silent = config_drive(os.path.join(scratch, "silent.iso"), password=None)
     resets = iter(
@@ -69,6 +95,7 @@ def host(runs: int) -> Dict[str, Any]:
         PASS: [PYTHON, "-c", "pass"],
         REQUESTS: [PYTHON, "-c", "import requests"],
         PYCDLIB: [PYTHON, "-c", "import pycdlib"],
+        YAML: [PYTHON, "-c", "import yaml"],
         "apply, router, first boot": [],
         "apply, router, nothing changed": words(machine.root, "apply", *router.places),
         "apply, router, password reset": [],
@@ -81,6 +108,7 @@ def host(runs: int) -> Dict[str, Any]:
         "status": words(machine.root, "status"),
         "query hostname": words(machine.root, "query", "hostname"),
         "discover": words(machine.root, "discover"),
+        CHECK: words(machine.root, "user-data", "check", document),
     }
     special: Dict[str, Callable[[], Cost]] = {
         "apply, router, first boot": first_boot,

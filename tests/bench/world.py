@@ -16,6 +16,7 @@ from measure import PYTHON
 from csagent.lab import drive
 from csagent.lab.cloud import Cloud
 
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROUTER = """
 import json, sys
 from support.replace_fields import replace
@@ -54,7 +55,11 @@ class Router:
         lines = [public_key(number) for number in range(keys)]
         given = json.dumps({"keys": lines, "metadata": metadata, "user_data": user_data})
         self.process = subprocess.Popen(
-            [PYTHON, "-c", ROUTER, given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [PYTHON, "-c", ROUTER, given],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": TESTS},
         )
         self.port, self.password_port = map(int, self._line().split())
         self.places = ["--router", f"127.0.0.1:{self.port}", "--password-port", str(self.password_port)]
