@@ -108,6 +108,8 @@ class Daemon:
         ready = self.sleep(waiting, None if left == NEVER else left)
         if self.signals in ready:
             self.signals.drain()
+            if self.process is None:
+                wait_for_orphans()  # else when the pass has ended, whose status is not to be taken away
         self._hear_pass(ready)
         for name in self.watch.news(ready):
             self.event(name)

@@ -84,6 +84,7 @@ def _live_and_die(
     code = 1
     try:
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signals = Signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         die_with(parent, signal.SIGTERM)

@@ -28,6 +28,10 @@ OTHERS = (
 )
 
 
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NO_UUID = ({"0", "-"}, {"f", "-"})  # where firmware has none, or none yet (DSP0134, 7.2.1)
+
+
 def read_dmi(system: System) -> Platform:
     """Read vendor, product and UUID; the UUID (lower case) only root may read."""
     vendor = _value(system, "sys_vendor")
@@ -36,7 +40,7 @@ def read_dmi(system: System) -> Platform:
     return Platform(
         vendor=vendor,
         product=product,
-        uuid=uuid if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid) else None,
+        uuid=uuid if UUID.fullmatch(uuid) and set(uuid) not in NO_UUID else None,
         cloudstack=judge(vendor, product),
     )
 

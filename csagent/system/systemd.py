@@ -64,7 +64,10 @@ class Watchdog:
 
 
 class Signals:
-    """Turns SIGTERM, SIGINT and SIGHUP into a readable descriptor and two flags."""
+    """Turns SIGTERM, SIGINT and SIGHUP into a readable descriptor and two flags.
+
+    For process 1 of a container it is readable also when a child has ended: everybody's orphans are its own.
+    """
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -74,6 +77,8 @@ class Signals:
         self.reload = False
         for number in SIGNALS:
             signal.signal(number, self._note)
+        if os.getpid() == 1:
+            signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def _note(self, number: int, _frame: Any) -> None:

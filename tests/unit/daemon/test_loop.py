@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -116,7 +118,8 @@ class Machine:
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """The daemon's signal handlers and descriptors do not outlive the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
@@ -308,3 +311,16 @@ def test_a_pass_that_cannot_be_ended_is_one_line() -> None:
     machine.daemon.start = lambda *args: next(turns, None) or machine.start(*args)  # type: ignore[assignment]
     machine.run()
     assert 2 <= len(killed) <= 5
+
+
+def test_process_1_lets_go_of_what_ends_between_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose process 1 it is, others' orphans are its own, and the next pass may be far."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    daemon = Machine([ALL]).daemon
+    orphan = os.fork()
+    if not orphan:
+        os._exit(0)
+    monkeypatch.setattr(daemon, "sleep", lambda *_: select.select([daemon.signals], [], [], 60)[0])
+    daemon._wait()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(orphan, 0)

@@ -57,7 +57,10 @@ def test_dmi_values(tmp_path):
     assert found.product == "CloudStack[2J KVM"
 
 
-@pytest.mark.parametrize("value", [b"", b"Not Settable\n", b"\xff" * 300, b"0" * 36])
+NO_UUIDS = [b"-".join(digit * count for count in (8, 4, 4, 4, 12)) for digit in (b"0", b"F")]
+
+
+@pytest.mark.parametrize("value", [b"", b"Not Settable\n", b"\xff" * 300, b"0" * 36, *NO_UUIDS])
 def test_dmi_nonsense(tmp_path, value):
     """What is no UUID is none, and empty strings are not known."""
     found = dmi(tmp_path, product_uuid=value, sys_vendor=b"  \n")
