@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Set
+from typing import Any, Dict, Iterator, List, Set
 
 from support.user_data_state import is_installed, rows
 from support.user_data_tree import Scratch
@@ -20,15 +20,14 @@ LEFT_OUT = (
     r"/var/lib/(cloud|csagent|systemd|apt|dpkg|ucf|pam|private)(/|$)",
     r"/var/(log|cache)(/|$)",
     r"/var/tmp/(apt|systemd)",
-    r"/etc/(csagent|cloud|ssl/certs|ld\.so\.cache|machine-id|\.pwd\.lock|netplan|udev|systemd)(/|$)",
+    r"/etc/(csagent|cloud|ld\.so\.cache|machine-id|\.pwd\.lock|netplan|udev)(/|$)",
+    r"/etc/systemd/(system/[a-z-]+\.target\.wants|network)(/|$)",
     r"/etc/(passwd|shadow|group|gshadow|subuid|subgid)-?$",
     r"/etc/ssh/ssh_host_",
-    r"/etc/apt/(sources\.list\.d/|apt\.conf\.d/90)",
     r"/etc/network(/|$)",
     r"/etc/hosts$",  # compared line by line
-    r"/etc/sudoers(\.d/.*)?$",
+    r"/etc/sudoers(\.d(/.*)?)?$",
     r"/etc/ssh/sshd_config",
-    r"/etc/default/locale$",  # cloud-init writes the image's own locale unasked
     r"/etc/(hostname|mailname)$",
     r"/etc/alternatives(/|$)",
     r"/usr/(share/(doc|man|info)|lib/locale)(/|$)",
@@ -36,13 +35,6 @@ LEFT_OUT = (
     r".*\.(pyc|dpkg-new|csagent-new)$",
 )
 _LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
-
-
-class Known(NamedTuple):
-    """Differences that are meant: paths by pattern, and the reason."""
-
-    pattern: str
-    reason: str
 
 
 def changed(scratch: Scratch) -> Iterator[str]:

@@ -136,6 +136,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.
 cd /
 mkdir -p /var/lib/cloud/seed/nocloud
 chmod go-rwx /var/lib/cloud/seed
+# The images' own default cannot be made without their locales.
+echo 'locale: false' >/etc/cloud/cloud.cfg.d/99_tests.cfg
 boot() {
     cp "/run/in/$1" /var/lib/cloud/seed/nocloud/user-data
     cp /run/in/metadata.yaml /var/lib/cloud/seed/nocloud/meta-data

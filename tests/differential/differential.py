@@ -1,0 +1,178 @@
+"""Documents through real cloud-init and through csagent, tree against tree: `./dev differential`.
+
+Every difference is a failure, but for those that known_differences.yaml lists, each with the row of the table of
+deliberate differences (field/user-data#D1 and so on) that it comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+
+from support.debian_image import cache_directory  # noqa: E402
+from support.tree_difference import differences  # noqa: E402
+from support.user_data_tree import CLOUD_INIT, METADATA, Scratch, tree  # noqa: E402
+
+DOCUMENTS = HERE / "documents"
+FIXTURES = HERE.parent / "fixtures/user-data"
+KNOWN = HERE / "known_differences.yaml"
+SUITES = ("bookworm", "trixie")
+ROWS = re.compile(r"D([1-9]|1[0-5])\Z")
+
+
+class Document(NamedTuple):
+    """A document, and how often the machine boots with it."""
+
+    name: str
+    content: bytes
+    boots: int = 1
+
+
+class Known(NamedTuple):
+    """Differences that are meant: of which documents, which of them, and the row of the table."""
+
+    documents: "re.Pattern[str]"
+    differs: "re.Pattern[str]"
+    row: str
+    suites: Tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What the comparison of one document in one release has given."""
+
+    suite: str
+    document: str
+    meant: List[Tuple[str, Known]]
+    wrong: List[str]
+
+
+def documents() -> Iterator[Document]:
+    """The fixtures, and those of this directory."""
+    for folder in sorted(FIXTURES.iterdir()):
+        expected = yaml.safe_load((folder / "expected.yaml").read_text("utf-8"))
+        content = (folder / "user-data").read_bytes()
+        yield Document(folder.name, content, expected.get("boot", {}).get("count", 1))
+    for path in sorted(DOCUMENTS.iterdir()):
+        yield Document(path.name, path.read_bytes())
+
+
+def known_differences() -> List[Known]:
+    """What known_differences.yaml lists."""
+    found = []
+    for entry in yaml.safe_load(KNOWN.read_text("utf-8")):
+        assert ROWS.match(entry["row"]), f"{entry['row']} is no row of the table"
+        suites = (entry["suite"],) if "suite" in entry else SUITES
+        patterns = (re.compile(entry[name]) for name in ("documents", "differs"))
+        found.append(Known(*patterns, entry["row"], suites))
+    return found
+
+
+def cloud_inits(base: Path, document: Document) -> Scratch:
+    """What cloud-init makes of a document; kept, since it changes with its package only."""
+    key = hashlib.sha256(b"\0".join([document.content, str(document.boots).encode(), CLOUD_INIT.encode()]))
+    folder = cache_directory() / f"differential-{base.name}"
+    made = Scratch(base, folder / key.hexdigest()[:24])
+    if not (made.directory / "finished").exists():
+        made.cloud_init([document.content] * document.boots)
+        (made.directory / "finished").touch()
+    return made
+
+
+def compare(base: Path, suite: str, document: Document, known: Sequence[Known], keep: Optional[Path]) -> Outcome:
+    """Run a document through both, and sort out in what they differ."""
+    theirs = cloud_inits(base, document)
+    ours = Scratch(base, None if keep is None else keep / suite / document.name)
+    try:
+        done = ours.csagent(document.content, count=document.boots)
+        found = [*differences(ours, theirs), *_of_state(ours, theirs, done.stderr.decode(errors="replace"))]
+    finally:
+        if keep is None:
+            ours.close()
+    meant, wrong = [], []
+    for line in found:
+        entry = next((one for one in known if _is_meant(one, suite, document, line)), None)
+        if entry is None:
+            wrong.append(line)
+        else:
+            meant.append((line, entry))
+    return Outcome(suite, document.name, meant, wrong)
+
+
+def _is_meant(known: Known, suite: str, document: Document, line: str) -> bool:
+    fits = known.documents.fullmatch(document.name) and known.differs.match(line)
+    return suite in known.suites and fits is not None
+
+
+def _of_state(ours: Scratch, theirs: Scratch, error: str) -> List[str]:
+    """Whether both say that all went well, or neither."""
+    if "Traceback" in error:
+        return [f"traceback: {error[-2000:]}"]
+    try:
+        state = json.loads(ours.told("status.json"))["state"]
+    except (ValueError, KeyError):
+        return [f"no status: {error[-500:]}"]
+    failed = any(line != "0" for line in theirs.told("stages").split())
+    if failed != (state in ("failed", "refused")):
+        return [f"state {state}, cloud-init {'failed' if failed else 'done'}"]
+    return []
+
+
+def trees(arguments: argparse.Namespace) -> int:
+    """Compare all documents that were asked for; the number of those that differ."""
+    known = known_differences()
+    chosen = [one for one in documents() if not arguments.names or any(n in one.name for n in arguments.names)]
+    work = []
+    for suite in arguments.suite or SUITES:
+        base = tree(suite)
+        work += [(base, suite, one) for one in chosen]
+    failures, used = 0, set()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for outcome in pool.map(lambda one: compare(*one, known, arguments.keep), work):
+            used.update(entry for _, entry in outcome.meant)
+            rows = sorted({entry.row for _, entry in outcome.meant})
+            told = f"{outcome.suite} {outcome.document}"
+            if outcome.wrong:
+                failures += 1
+                print("\n    ".join([f"{told}: differs", *outcome.wrong]), flush=True)
+            else:
+                print(f"{told}: {'as ' + ', '.join(rows) if rows else 'the same'}", flush=True)
+            if arguments.verbose:
+                for line, entry in outcome.meant:
+                    print(f"    {entry.row}: {line}")
+    if not arguments.names:
+        for entry in known:
+            if entry not in used and set(entry.suites) & set(arguments.suite or SUITES):
+                failures += 1
+                print(f"listed and not seen any more: {entry.documents.pattern} {entry.differs.pattern}")
+    print(f"{len(work)} comparisons, {failures} failures")
+    return failures
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="./dev differential", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="only documents with this in their name")
+    parser.add_argument("--suite", action="append", choices=SUITES, help="only this release of Debian")
+    parser.add_argument("--jobs", type=int, default=2, help="so many comparisons at a time (default 2)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave what csagent made below DIR")
+    parser.add_argument("--verbose", "-v", action="store_true", help="show the differences that are meant, too")
+    arguments = parser.parse_args()
+    if arguments.keep is not None:
+        shutil.rmtree(arguments.keep, ignore_errors=True)
+    return 1 if trees(arguments) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
