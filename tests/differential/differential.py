@@ -1,6 +1,8 @@
-"""Documents through real cloud-init and through csagent, tree against tree: `./dev differential`.
+"""Documents through real cloud-init and through csagent: `./dev differential`.
 
-Every difference is a failure, but for those that known_differences.yaml lists, each with the row of the table of
+Each is run by both in a Debian tree, and the trees are compared. Generated ones are read by both their parsers.
+
+Every difference of the trees is a failure, but for those that known_differences.yaml lists, each with the row of the table of
 deliberate differences (field/user-data#D1 and so on) that it comes from.
 """
 
@@ -14,16 +16,19 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
+from support.cloud_init_oracle import Oracle  # noqa: E402
 from support.debian_image import cache_directory  # noqa: E402
 from support.tree_difference import differences  # noqa: E402
-from support.user_data_tree import CLOUD_INIT, METADATA, Scratch, tree  # noqa: E402
+from support.user_data_oracle_cases import DOCUMENTS as DOCUMENTS_GENERATED  # noqa: E402
+from support.user_data_oracle_cases import compare as compare_generated  # noqa: E402
+from support.user_data_tree import CLOUD_INIT, Scratch, tree  # noqa: E402
 
 DOCUMENTS = HERE / "documents"
 FIXTURES = HERE.parent / "fixtures/user-data"
@@ -160,6 +165,22 @@ def trees(arguments: argparse.Namespace) -> int:
     return failures
 
 
+def parsers(arguments: argparse.Namespace) -> int:
+    """Let both read generated documents, of each kind so many; the number of kinds in which they differ."""
+    failures = 0
+    for suite in arguments.suite or SUITES:
+        oracle = Oracle(tree(suite))
+        for kind in DOCUMENTS_GENERATED:
+            try:
+                read = compare_generated(oracle, kind, arguments.generated, arguments.seed)
+                print(f"{suite} {kind}: {read} of {arguments.generated} generated ones read alike", flush=True)
+            except AssertionError as error:
+                failures += 1
+                print(f"{suite} {kind}: differs\n{error}", flush=True)
+        oracle.close()
+    return failures
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="./dev differential", description=__doc__.split("\n")[0])
@@ -168,10 +189,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="so many comparisons at a time (default 2)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave what csagent made below DIR")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the differences that are meant, too")
+    parser.add_argument("--only", choices=("trees", "parsers"), help="only the one of the two comparisons")
+    parser.add_argument("--generated", type=int, default=3000, help="so many documents for the parsers")
+    parser.add_argument("--seed", type=int, default=1, help="what the generated documents come from")
     arguments = parser.parse_args()
     if arguments.keep is not None:
         shutil.rmtree(arguments.keep, ignore_errors=True)
-    return 1 if trees(arguments) else 0
+    failures = 0
+    if arguments.only != "trees" and not arguments.names:
+        failures += parsers(arguments)
+    if arguments.only != "parsers":
+        failures += trees(arguments)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ LEFT_OUT = (
     r"/(lost\+found|srv/repo)(/|$)",
     r".*\.(pyc|dpkg-new|csagent-new)$",
 )
+LINES = ("/etc/chrony/chrony.conf", "/etc/systemd/timesyncd.conf.d/cloud-init.conf")
+"""Files that are compared by their lines, whatever their comments and their order."""
+
 _LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
 
 
@@ -65,6 +68,9 @@ def seen(scratch: Scratch, path: str) -> Dict[str, Any]:
         content = found.read_bytes()
         if path.endswith("/authorized_keys"):
             content = b"\n".join(sorted(line for line in content.splitlines() if line.strip()))
+        elif path in LINES:
+            lines = (b" ".join(line.split()) for line in content.splitlines())
+            content = b"\n".join(sorted(line for line in lines if line and not line.startswith(b"#")))
         return {"kind": "file", "content": content, **result}
     return {"kind": "other", **result}
 

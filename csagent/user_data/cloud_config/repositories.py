@@ -25,7 +25,7 @@ SOURCE_KNOWN = ("source", "key", "keyid", "keyserver", "filename", "append")
 KEYSERVER = "keyserver.ubuntu.com"
 LISTS, TRUSTED, SIGNED = "/etc/apt/sources.list.d", "/etc/apt/trusted.gpg.d", "/etc/apt/cloud-init.gpg.d"
 CONF, PROXY = "/etc/apt/apt.conf.d/94cloud-init-config", "/etc/apt/apt.conf.d/90cloud-init-aptproxy"
-MIRRORS = {"debian": ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")}
+MIRRORS = {"debian": ("https://deb.debian.org/debian", "https://deb.debian.org/debian-security")}
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+\Z", re.ASCII)
 _KEY_ID = re.compile(r"(0x)?[0-9A-Fa-f ]{8,60}\Z", re.ASCII)
 
