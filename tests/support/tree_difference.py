@@ -34,7 +34,11 @@ LEFT_OUT = (
     r"/(lost\+found|srv/repo)(/|$)",
     r".*\.(pyc|dpkg-new|csagent-new)$",
 )
-LINES = ("/etc/chrony/chrony.conf", "/etc/systemd/timesyncd.conf.d/cloud-init.conf")
+LINES = (
+    "/etc/ca-certificates.conf",
+    "/etc/chrony/chrony.conf",
+    "/etc/systemd/timesyncd.conf.d/cloud-init.conf",
+)
 """Files that are compared by their lines, whatever their comments and their order."""
 
 _LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
@@ -105,6 +109,10 @@ def files_compared(scratch: Scratch) -> Dict[str, Any]:
     found["sshd"] = sorted(options)
     found["hostname file"] = _meant(scratch.text("/etc/hostname"))
     found["hostname"] = scratch.told("hostname.final").strip()
+    # sgdisk and sfdisk align the ends of partitions otherwise: in MiB they are the same.
+    found["disk"] = re.sub(
+        r"\d{4,}", lambda match: f"{int(match[0]) // 2048} MiB", scratch.told("disk")
+    ).splitlines()
     found["packages"] = [name for name in ("hello", "tree", "csdemo") if is_installed(scratch, name)]
     return found
 

@@ -14,11 +14,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import hypothesis
 from hypothesis import strategies as st
-from support.cloud_init_oracle import METADATA, Oracle, plain
 
 from csagent.user_data.document import _Reading
 from csagent.user_data.message import TYPES, unpack
 from csagent.user_data.surroundings import Facts
+from support.cloud_init_oracle import METADATA, Oracle, plain
 
 FACTS = Facts(
     instance_id=METADATA["instance-id"],
@@ -47,20 +47,73 @@ HEADERS = (
     *("# cloud-config", "##template: jinja", "## template:jinja", "#ps1", "<powershell>", "{}", "x=y"),
     *("---", "runcmd:", "Content-Type: text/x-shellscript", "MIME-Version: 1.0", "From someone"),
 )
-BLANKS = ("", "", "", "", "\n", " ", "\t", "\r\n", "\ufeff", "\x0b", "\x0c", "\u00a0", "\u2028", "\0", "\n\n  ")
+BLANKS = (
+    "",
+    "",
+    "",
+    "",
+    "\n",
+    " ",
+    "\t",
+    "\r\n",
+    "\ufeff",
+    "\x0b",
+    "\x0c",
+    "\u00a0",
+    "\u2028",
+    "\0",
+    "\n\n  ",
+)
 KEYS = ("runcmd", "packages", "write_files", "users", "hostname", "a", "b", "merge_how", "merge_type")
 MERGES = (
     *("list(append)+dict(recurse_array)+str()", "list(prepend)", "dict(no_replace)+list(append)", "dict()"),
-    *("list(append)+dict(recurse_list)+str(append)", "dict(replace)+list()+str()", "str(append)+dict(recurse_str)"),
-    *("dict(recurse_array,no_replace)+list(append)", "dict(allow_delete)+list(no_replace)", "list(recurse_dict)+dict()"),
-    *("LIST(Append) + DICT(recurse_list)", "dict(recurse_dict)+list(recurse_list,append)+str(append)", "list"),
-    *("m_list(append)+m_dict(recurse_list)", "dict(replace,allow_delete)+list(append)", "tuple()", "list(append", "+"),
+    *(
+        "list(append)+dict(recurse_list)+str(append)",
+        "dict(replace)+list()+str()",
+        "str(append)+dict(recurse_str)",
+    ),
+    *(
+        "dict(recurse_array,no_replace)+list(append)",
+        "dict(allow_delete)+list(no_replace)",
+        "list(recurse_dict)+dict()",
+    ),
+    *(
+        "LIST(Append) + DICT(recurse_list)",
+        "dict(recurse_dict)+list(recurse_list,append)+str(append)",
+        "list",
+    ),
+    *(
+        "m_list(append)+m_dict(recurse_list)",
+        "dict(replace,allow_delete)+list(append)",
+        "tuple()",
+        "list(append",
+        "+",
+    ),
 )
 
-words = st.text(string.ascii_letters + string.digits + " -_.:#/\"'{}[]&*!|>%@`,?~=$<\\é\t", max_size=12)
-scalars = st.one_of(
-    st.sampled_from(["x", "1", "0644", "yes", "null", "~", "2020-01-02", "12:30", "1e3", "'q'", '"d\\n"', "!!str 1", "0o17", "|\n      block", "&a x", "*a"]),
-    words,
+WORDS = st.text(string.ascii_letters + string.digits + " -_.:#/\"'{}[]&*!|>%@`,?~=$<\\é\t", max_size=12)
+SCALARS = st.one_of(
+    st.sampled_from(
+        [
+            "x",
+            "1",
+            "0644",
+            "yes",
+            "null",
+            "~",
+            "2020-01-02",
+            "12:30",
+            "1e3",
+            "'q'",
+            '"d\\n"',
+            "!!str 1",
+            "0o17",
+            "|\n      block",
+            "&a x",
+            "*a",
+        ]
+    ),
+    WORDS,
 )
 
 
@@ -69,16 +122,17 @@ def yaml_values(draw: Callable[..., Any]) -> str:
     """A value of a key, as text, indented by two."""
     kind = draw(st.sampled_from(["scalar", "list", "flow", "mapping", "list of mappings", "empty"]))
     if kind == "scalar":
-        return f" {draw(scalars)}\n"
+        return f" {draw(SCALARS)}\n"
     if kind == "flow":
-        return f" [{', '.join(draw(st.lists(st.sampled_from(['a', 'b', '1', 'null', '{c: d}']), max_size=3)))}]\n"
+        words = draw(st.lists(st.sampled_from(["a", "b", "1", "null", "{c: d}"]), max_size=3))
+        return f" [{', '.join(words)}]\n"
     if kind == "list":
-        return "\n" + "".join(f"  - {one}\n" for one in draw(st.lists(scalars, min_size=1, max_size=3)))
+        return "\n" + "".join(f"  - {one}\n" for one in draw(st.lists(SCALARS, min_size=1, max_size=3)))
     if kind == "mapping":
-        pairs = draw(st.lists(st.tuples(st.sampled_from("abcd"), scalars), min_size=1, max_size=3))
+        pairs = draw(st.lists(st.tuples(st.sampled_from("abcd"), SCALARS), min_size=1, max_size=3))
         return "\n" + "".join(f"  {key}: {value}\n" for key, value in pairs)
     if kind == "list of mappings":
-        rows = draw(st.lists(st.tuples(st.sampled_from("abc"), scalars), min_size=1, max_size=2))
+        rows = draw(st.lists(st.tuples(st.sampled_from("abc"), SCALARS), min_size=1, max_size=2))
         return "\n" + "".join(f"  - {key}: {value}\n" for key, value in rows)
     return "\n"
 
@@ -92,17 +146,18 @@ def cloud_configs(draw: Callable[..., Any], merging: bool = True) -> str:
     if merging and draw(st.booleans()):
         key, value = draw(st.sampled_from(KEYS[7:])), draw(st.sampled_from(MERGES))
         listed = "[{name: list, settings: [append]}, {name: dict, settings: [recurse_list, no_replace]}]"
-        text += f"{key}: {draw(st.sampled_from([repr(value), listed, '[[list, append], [dict, no_replace]]', 'null', '5']))}\n"
+        pairs = "[[list, append], [dict, no_replace]]"
+        text += f"{key}: {draw(st.sampled_from([repr(value), listed, pairs, 'null', '5']))}\n"
     return text
 
 
 @st.composite
 def heads(draw: Callable[..., Any]) -> bytes:
     """A document that may or may not begin with a header."""
-    head = draw(st.sampled_from(BLANKS)) + draw(st.one_of(st.sampled_from(HEADERS), words))
+    head = draw(st.sampled_from(BLANKS)) + draw(st.one_of(st.sampled_from(HEADERS), WORDS))
     head = draw(st.sampled_from([str, str.upper, str.title]))(head)
     end = draw(st.sampled_from(["\n", "\r\n", " \n", " more\n", "", "\r"]))
-    body = draw(st.one_of(cloud_configs(False), words, st.just("echo x\n")))
+    body = draw(st.one_of(cloud_configs(False), WORDS, st.just("echo x\n")))
     raw = (head + end + body).encode("utf-8", "surrogatepass")
     packed = draw(st.integers(0, 9))
     if packed == 0:
@@ -114,8 +169,21 @@ def heads(draw: Callable[..., Any]) -> bytes:
 
 PART_TYPES = (
     *("text/cloud-config", "text/cloud-config", "text/x-shellscript", "text/plain", "text/x-not-multipart"),
-    *("text/cloud-boothook", "text/x-shellscript-per-boot", "text/x-shellscript-per-once", "application/octet-stream"),
-    *("text/html", "text/x-shellscript-per-instance", "text/part-handler", "TEXT/Cloud-Config", "", "nonsense", "text/x-nothing"),
+    *(
+        "text/cloud-boothook",
+        "text/x-shellscript-per-boot",
+        "text/x-shellscript-per-once",
+        "application/octet-stream",
+    ),
+    *(
+        "text/html",
+        "text/x-shellscript-per-instance",
+        "text/part-handler",
+        "TEXT/Cloud-Config",
+        "",
+        "nonsense",
+        "text/x-nothing",
+    ),
 )
 NAMES = ("", "", "a.sh", "b c", "dir/x", "part-001", "runcmd", "10-x.sh", "a;b", 'q"q')
 
@@ -126,7 +194,9 @@ def parts(draw: Callable[..., Any], ending: str) -> str:
     type_, name = draw(st.sampled_from(PART_TYPES)), draw(st.sampled_from(NAMES))
     body = draw(
         st.one_of(
-            st.sampled_from(["#!/bin/sh\necho x\n", "#cloud-config\na: 1\n", "plain\n", "", "#cloud-boothook\necho x\n"]),
+            st.sampled_from(
+                ["#!/bin/sh\necho x\n", "#cloud-config\na: 1\n", "plain\n", "", "#cloud-boothook\necho x\n"]
+            ),
             cloud_configs(),
             cloud_configs().map(lambda text: f"#cloud-config\n{text}"),
         )
@@ -160,7 +230,9 @@ def messages(draw: Callable[..., Any]) -> bytes:
     ending = draw(st.sampled_from(["\n", "\r\n"]))
     boundary = draw(st.sampled_from(["b", "//", "=====x==", "a b"]))
     quoted = draw(st.sampled_from([f'"{boundary}"', boundary]))
-    kind = draw(st.sampled_from(["multipart/mixed", "multipart/mixed", "multipart/alternative", "Multipart/Mixed"]))
+    kind = draw(
+        st.sampled_from(["multipart/mixed", "multipart/mixed", "multipart/alternative", "Multipart/Mixed"])
+    )
     lines = [f"Content-Type: {kind}; boundary={quoted}", "MIME-Version: 1.0"]
     if draw(st.booleans()):
         lines.reverse()

@@ -16,7 +16,7 @@ from support.user_data_tree import CSAGENT, METADATA, SETTINGS, TOOLS, Scratch, 
 pytestmark = [pytest.mark.root, pytest.mark.netns]
 
 # Notes each request in /var/tmp/requests. /flaky gives its script at the second try.
-SERVER = r'''
+SERVER = r"""
 import gzip, http.server, os, threading
 
 def script(word):
@@ -78,7 +78,7 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 os.mkfifo("/run/ready")
 open("/run/ready", "w").close()
 threading.Event().wait()
-'''
+"""
 
 RUN = """
 mkdir -p /etc/csagent

@@ -1,4 +1,4 @@
-"""Generated user-data, read by real cloud-init's parser and by csagent's: kinds, parts and merged cloud-config.
+"""Generated user-data, read by real cloud-init's parser and by csagent's: parts, and what they merge to.
 
 A slice of what `./dev differential` does.
 """

@@ -19,7 +19,7 @@ SUDO_ALL = ("ALL=(ALL) NOPASSWD:ALL",)
 
 
 def image_groups(facts: Facts) -> Tuple[str, ...]:
-    """The groups that the cloud images of a distribution give their user; Debian's have no netdev since 13."""
+    """The groups that cloud images give their user; Debian's have no netdev since 13."""
     groups = IMAGE_GROUPS.get(facts.family, ())
     release = facts.version.partition(".")[0]
     if facts.distribution == "debian" and release.isdigit() and int(release) >= 13:

@@ -197,7 +197,7 @@ def test_new_repositories_refresh_the_index(text: str) -> None:
 
 def test_apt_configuration() -> None:
     """The text as it is; proxies in cloud-init's order, for root alone where they may have a password."""
-    text = "apt:\n  conf: |\n    A \"0\";\n  https_proxy: http://c\n  ftp_proxy: ftp://b\n  proxy: http://a\n"
+    text = 'apt:\n  conf: |\n    A "0";\n  https_proxy: http://c\n  ftp_proxy: ftp://b\n  proxy: http://a\n'
     conf, proxy = (step.action.files[0] for step in plan_of(text).steps if step.key == "apt")
     assert conf.content.reveal() == b'A "0";\n'
     assert proxy.content.reveal().splitlines() == [
