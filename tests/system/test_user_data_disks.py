@@ -30,7 +30,7 @@ def scratch(tmp_path: Path) -> Iterator[Scratch]:
 
 
 def run(scratch: Scratch, config: Dict[str, Any], before: str = "") -> Tuple[Dict[str, Any], str]:
-    """Run a cloud-config beside the disk /dev/vdz: csagent's account of it, and what has become of the disk."""
+    """Run a cloud-config beside the disk /dev/vdz: csagent's account of it, and what the disk is then."""
     document = f"#cloud-config\n{yaml.safe_dump(config)}".encode()
     scratch.csagent(document, before=f"{DISK}\n{NO_SWAP}\n{before}")
     assert "Traceback" not in scratch.told("stderr")

@@ -154,7 +154,7 @@ def test_links_of_others(scratch: Scratch) -> None:
 
 
 def test_scripts_find_programs_of_usr_local_first(scratch: Scratch) -> None:
-    """As systemd gives its services their PATH: what a document puts there takes the place of the system's."""
+    """As systemd gives its services their PATH: what a document puts there comes before the system's."""
     program = '{path: /usr/local/bin/id, permissions: "0755", content: "#!/bin/sh\\necho ours\\n"}'
     done = scratch.csagent(
         f"#cloud-config\nwrite_files: [{program}]\nruncmd: [id >>/var/tmp/order]\n".encode()
