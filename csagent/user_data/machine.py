@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS = 0.25  # between two looks at what a script has said
 PASSED_ON = ("LANG", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+SCRIPTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as systemd gives its services
 OWN_COMMAND_SECONDS = 60.0
 KERNEL = "/proc/sys/kernel/hostname"
 
@@ -166,7 +167,7 @@ class Machine:
 
     def script(self, words: Sequence[str], *, with_id: bool = False) -> None:
         """Run a script of the document to its end. Raises: StepFailed, with its exit code."""
-        environment = {"INSTANCE_ID": self.instance_id} if with_id else {}
+        environment = {"PATH": SCRIPTS_PATH, **({"INSTANCE_ID": self.instance_id} if with_id else {})}
         since = self.log.size
         try:
             code = self._run(words, environment)
@@ -244,7 +245,8 @@ class Machine:
             self.shown_commands.append(" ".join(words))
             return 0
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment.update(PATH=SEARCH_PATH, HOME="/root", USER="root", LOGNAME="root", **more)
+        environment.update(PATH=SEARCH_PATH, HOME="/root", USER="root", LOGNAME="root")
+        environment.update(more)
         with self.stop.put_off():
             return self._wait(self._start(words, environment))
 

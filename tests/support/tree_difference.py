@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Set
+from typing import Any, Dict, Iterator, List, Set
 
 from support.user_data_state import is_installed, rows
 from support.user_data_tree import Scratch
@@ -20,29 +20,28 @@ LEFT_OUT = (
     r"/var/lib/(cloud|csagent|systemd|apt|dpkg|ucf|pam|private)(/|$)",
     r"/var/(log|cache)(/|$)",
     r"/var/tmp/(apt|systemd)",
-    r"/etc/(csagent|cloud|ssl/certs|ld\.so\.cache|machine-id|\.pwd\.lock|netplan|udev|systemd)(/|$)",
+    r"/etc/(csagent|cloud|ld\.so\.cache|machine-id|\.pwd\.lock|netplan|udev)(/|$)",
+    r"/etc/systemd/(system/[a-z-]+\.target\.wants|network)(/|$)",
     r"/etc/(passwd|shadow|group|gshadow|subuid|subgid)-?$",
     r"/etc/ssh/ssh_host_",
-    r"/etc/apt/(sources\.list\.d/|apt\.conf\.d/90)",
     r"/etc/network(/|$)",
     r"/etc/hosts$",  # compared line by line
-    r"/etc/sudoers(\.d/.*)?$",
+    r"/etc/sudoers(\.d(/.*)?)?$",
     r"/etc/ssh/sshd_config",
-    r"/etc/default/locale$",  # cloud-init writes the image's own locale unasked
     r"/etc/(hostname|mailname)$",
     r"/etc/alternatives(/|$)",
     r"/usr/(share/(doc|man|info)|lib/locale)(/|$)",
     r"/(lost\+found|srv/repo)(/|$)",
     r".*\.(pyc|dpkg-new|csagent-new)$",
 )
+LINES = (
+    "/etc/ca-certificates.conf",
+    "/etc/chrony/chrony.conf",
+    "/etc/systemd/timesyncd.conf.d/cloud-init.conf",
+)
+"""Files that are compared by their lines, whatever their comments and their order."""
+
 _LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
-
-
-class Known(NamedTuple):
-    """Differences that are meant: paths by pattern, and the reason."""
-
-    pattern: str
-    reason: str
 
 
 def changed(scratch: Scratch) -> Iterator[str]:
@@ -73,6 +72,9 @@ def seen(scratch: Scratch, path: str) -> Dict[str, Any]:
         content = found.read_bytes()
         if path.endswith("/authorized_keys"):
             content = b"\n".join(sorted(line for line in content.splitlines() if line.strip()))
+        elif path in LINES:
+            lines = (b" ".join(line.split()) for line in content.splitlines())
+            content = b"\n".join(sorted(line for line in lines if line and not line.startswith(b"#")))
         return {"kind": "file", "content": content, **result}
     return {"kind": "other", **result}
 
@@ -107,6 +109,10 @@ def files_compared(scratch: Scratch) -> Dict[str, Any]:
     found["sshd"] = sorted(options)
     found["hostname file"] = _meant(scratch.text("/etc/hostname"))
     found["hostname"] = scratch.told("hostname.final").strip()
+    # sgdisk and sfdisk align the ends of partitions otherwise: in MiB they are the same.
+    found["disk"] = re.sub(
+        r"\d{4,}", lambda match: f"{int(match[0]) // 2048} MiB", scratch.told("disk")
+    ).splitlines()
     found["packages"] = [name for name in ("hello", "tree", "csdemo") if is_installed(scratch, name)]
     return found
 

@@ -136,6 +136,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.
 cd /
 mkdir -p /var/lib/cloud/seed/nocloud
 chmod go-rwx /var/lib/cloud/seed
+# The images' own default cannot be made without their locales.
+echo 'locale: false' >/etc/cloud/cloud.cfg.d/99_tests.cfg
 boot() {
     cp "/run/in/$1" /var/lib/cloud/seed/nocloud/user-data
     cp /run/in/metadata.yaml /var/lib/cloud/seed/nocloud/meta-data
@@ -145,6 +147,62 @@ boot() {
         echo "$?" >>/run/stages
     done
 }
+"""
+
+
+# A disk of 96 MiB, /dev/vdz, for what runs next: a loop device that goes with the processes that hold it.
+DISK = r"""
+mknod /dev/loop-control c 10 237
+for number in $(seq 0 63); do mknod "/dev/loop$number" b 7 "$number"; done
+rm -f /run/in/disk
+truncate --size=96M /run/in/disk
+LOOP=$(losetup --find --show --partscan /run/in/disk)
+exec 9<"$LOOP"
+losetup --detach "$LOOP"
+# The partitions are called /dev/loop01 too: cloud-init knows no other names.
+find /dev -name 'loop[0-9]*' ! -path "$LOOP" -delete
+ln -s "$LOOP" /dev/vdz
+# What udev would do, when it is waited for.
+cat >/usr/local/sbin/udevadm <<'END'
+#!/bin/sh
+loop=$(readlink /dev/vdz)
+# A kernel without partition tables is told of the partitions.
+partx --update "$loop" >/dev/null 2>&1
+rm -f "$loop"?* /dev/vdz[0-9]*
+for path in /sys/class/block/"${loop##*/}"/"${loop##*/}"p*; do
+    [ -e "$path/dev" ] || continue
+    numbers=$(cat "$path/dev")
+    mknod "/dev/${path##*/}" b "${numbers%:*}" "${numbers#*:}"
+    ln -s "/dev/${path##*/}" "/dev/vdz${path##*p}"
+    ln -s "/dev/${path##*/}" "$loop${path##*p}"
+done
+END
+# cloud-init makes partitions on disks only, and asks lsblk for what udev knows of file systems.
+cat >/usr/local/sbin/lsblk <<'END'
+#!/bin/sh
+/usr/bin/lsblk "$@" | sed 's/ TYPE="loop"/ TYPE="disk"/' | while read -r line; do
+    name=${line#NAME=\"} name=${name%%\"*}
+    type=$(blkid --probe --output value --match-tag TYPE "/dev/${name#/dev/}")
+    label=$(blkid --probe --output value --match-tag LABEL "/dev/${name#/dev/}")
+    echo "$line" | sed "s/FSTYPE=\"[^\"]*\"/FSTYPE=\"$type\"/; s/LABEL=\"[^\"]*\"/LABEL=\"$label\"/"
+done
+END
+chmod 755 /usr/local/sbin/udevadm /usr/local/sbin/lsblk
+"""
+
+# What has become of it, in words that do not differ from run to run.
+DISK_SEEN = r"""
+if [ -n "$LOOP" ]; then
+    udevadm settle
+    {
+        findmnt --noheadings --raw --output TARGET,FSTYPE,OPTIONS | grep ^/mnt
+        sfdisk --dump "$LOOP" 2>/dev/null | sed -n "s:$LOOP:disk:g; s/, uuid=[^,]*//; /^label: /p; /^diskp/p"
+        for device in "$LOOP" "$LOOP"p*; do
+            blkid --probe --output export "$device" | grep -E '^(TYPE|LABEL|PTTYPE)='
+        done
+    } >/run/disk
+    umount --all --types ext2,ext3,ext4,xfs
+fi
 """
 
 
@@ -183,23 +241,35 @@ class Scratch:
         return subprocess.run(words, capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
 
     def csagent(
-        self, document: bytes, *words: str, count: int = 1, metadata: str = METADATA, settings: str = SETTINGS
+        self,
+        document: bytes,
+        *words: str,
+        count: int = 1,
+        metadata: str = METADATA,
+        settings: str = SETTINGS,
+        before: str = "",
     ) -> "subprocess.CompletedProcess[bytes]":
         """`csagent user-data run` with a document, so many times; the last one's exit code."""
         told = " ".join(words)
-        lines = [CSAGENT, "mkdir -p /etc/csagent", "cp /run/in/csagent.yaml /etc/csagent/csagent.yaml"]
+        lines = [
+            CSAGENT,
+            before,
+            "mkdir -p /etc/csagent",
+            "cp /run/in/csagent.yaml /etc/csagent/csagent.yaml",
+        ]
         command = "csagent user-data run --document /run/in/user-data --metadata /run/in/metadata.yaml"
         lines += [f"{command} {told} --json >/run/status.json 2>/run/stderr; code=$?"] * count
-        lines += ["hostname >/run/hostname.final", "cat /run/stderr >&2", "exit $code"]
+        lines += [DISK_SEEN, "hostname >/run/hostname.final", "cat /run/stderr >&2", "exit $code"]
         files = {"user-data": document, "metadata.yaml": metadata.encode(), "csagent.yaml": settings.encode()}
         return self.run("\n".join(lines) + "\n", files)
 
     def cloud_init(
-        self, documents: Sequence[bytes], metadata: str = METADATA
+        self, documents: Sequence[bytes], metadata: str = METADATA, before: str = ""
     ) -> "subprocess.CompletedProcess[bytes]":
-        """A boot of real cloud-init's four stages with each document."""
+        """A boot of real cloud-init's four stages with each document, after `before`."""
         names = [f"user-data-{number}" for number in range(len(documents))]
-        lines = [CLOUD_INIT, *(f"boot {name}" for name in names), "hostname >/run/hostname.final"]
+        lines = [CLOUD_INIT, before, *(f"boot {name}" for name in names), DISK_SEEN]
+        lines += ["hostname >/run/hostname.final"]
         files: Dict[str, bytes] = dict(zip(names, documents))
         return self.run("\n".join(lines) + "\n", {**files, "metadata.yaml": metadata.encode()})
 

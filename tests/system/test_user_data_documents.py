@@ -151,3 +151,13 @@ def test_links_of_others(scratch: Scratch) -> None:
     assert part["keys"]["write_files"] == "failed, 3 of 4"
     assert not [path for path in ("/etc/cron.d/x", "/etc/x") if scratch.path(path)]
     assert scratch.text("/home/mallory/own") == "EXAMPLE"
+
+
+def test_scripts_find_programs_of_usr_local_first(scratch: Scratch) -> None:
+    """As systemd gives its services their PATH: what a document puts there comes before the system's."""
+    program = '{path: /usr/local/bin/id, permissions: "0755", content: "#!/bin/sh\\necho ours\\n"}'
+    done = scratch.csagent(
+        f"#cloud-config\nwrite_files: [{program}]\nruncmd: [id >>/var/tmp/order]\n".encode()
+    )
+    assert done.returncode == 0
+    assert scratch.text("/var/tmp/order") == "ours\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from csagent.user_data.cloud_config.draft import Draft, kind_of
+from csagent.user_data.surroundings import Facts
 from csagent.user_data.yaml_lines import Node
 
 USERS, USER, SYSTEM_INFO = "users", "user", "system_info"
@@ -15,6 +16,15 @@ IMAGE_GROUPS = {
 }
 LEFT_ALONE = ("left alone",)  # what the image says of the password of root
 SUDO_ALL = ("ALL=(ALL) NOPASSWD:ALL",)
+
+
+def image_groups(facts: Facts) -> Tuple[str, ...]:
+    """The groups that cloud images give their user; Debian's have no netdev since 13."""
+    groups = IMAGE_GROUPS.get(facts.family, ())
+    release = facts.version.partition(".")[0]
+    if facts.distribution == "debian" and release.isdigit() and int(release) >= 13:
+        return tuple(name for name in groups if name != "netdev")
+    return groups
 
 
 class Entry(NamedTuple):
@@ -166,7 +176,7 @@ def _image_user(draft: Draft, old: Optional[Entry]) -> Entry:
     if name == "root":
         return Entry(name, values, keys, node, (groups,) if groups is not None else ())
     if groups is None:
-        usual = IMAGE_GROUPS.get(draft.facts.family, ())
+        usual = image_groups(draft.facts)
         groups = node._replace(value=[node._replace(value=one) for one in usual])
     for key, value in (
         ("gecos", name.capitalize()),

@@ -34,7 +34,11 @@ def _message(draft: Draft) -> None:
     node = draft.get(MESSAGE)
     if node is None:
         return
-    text = draft.text(MESSAGE, node)
+    if node.is_list or node.is_mapping:
+        draft.warn(MESSAGE, f"must be text, and is {kind_of(node)}: shown as it is", node)
+        text: Optional[str] = str(node.plain())
+    else:
+        text = draft.text(MESSAGE, node)
     if not text or not text.strip():
         return
     text = text.strip()

@@ -45,7 +45,7 @@ def _group_entries(draft: Draft, node: Node) -> List[Tuple[str, Tuple[str, ...],
         if isinstance(one.value, str):
             found.append((one.value.strip(), (), one))
         elif one.is_mapping:
-            for name, members in one.value.items():
+            for name, members in sorted(one.value.items(), key=lambda item: str(item[0])):  # as there
                 words = [] if members.value is None else draft.words(GROUPS, members, str(name)[:60])
                 if words is not None:
                     found.append((str(name), tuple(str(word.value) for word in words), one))

@@ -56,10 +56,10 @@ def _plan(draft: Draft) -> None:
 
 
 def _names(draft: Draft) -> Optional[Names]:
-    """The names of the document, else of the metadata; None where there are none, or one cannot be a name."""
+    """The names of the document; where it has none, or one that cannot be one, the metadata's; else None."""
     hostname, fqdn = _name(draft, HOSTNAME), _name(draft, FQDN)
     if hostname is False or fqdn is False:
-        return None
+        hostname = fqdn = None
     if fqdn:
         return Names(
             str(hostname or "") or str(fqdn).split(".")[0], str(fqdn), FQDN if not hostname else HOSTNAME
@@ -81,6 +81,7 @@ def _name(draft: Draft, key: str) -> "str | bool | None":
         draft.error(key, f'must be text: write "{node.text[:60]}" in quotes', node)
         return False
     name = node.value.strip()
+    name = name[:-1] if name.endswith(".") else name  # as names in zone files are written
     if not _NAME.match(name):
         draft.error(key, "is no name: letters, digits, - and . only", node)
         return False

@@ -27,7 +27,7 @@ def _plan(draft: Draft) -> None:
     family = draft.facts.family
     update, upgrade, reboot = (_asked(draft, keys) for keys in (UPDATE, UPGRADE, REBOOT))
     names, nodes = _names(draft)
-    wanted = update or upgrade or ((PACKAGES, nodes) if names else None)
+    wanted = update or upgrade or ((PACKAGES, nodes) if names else None) or _of_new_sources(draft)
     if wanted is not None:
         key, why = wanted
         draft.step(
@@ -41,6 +41,17 @@ def _plan(draft: Draft) -> None:
         draft.step("packages", PACKAGES, f"install {', '.join(names)}", InstallPackages(family, names), nodes)
     if reboot is not None and (names or upgrade is not None):
         draft.step("reboot", reboot[0], "reboot, if a package asks for it", RebootIfRequired(), reboot[1])
+
+
+def _of_new_sources(draft: Draft) -> Optional[Tuple[str, List[Node]]]:
+    """The key that adds repositories: scripts install from them without refreshing the index themselves."""
+    if draft.facts.family == "redhat":
+        return None
+    apt, old = draft.get("apt"), draft.get("apt_sources")
+    sources = apt.get("sources") if apt is not None else None
+    if apt is not None and sources is not None and sources.is_mapping and sources.value:
+        return "apt", [apt]
+    return ("apt_sources", [old]) if old is not None and old.is_list and old.value else None
 
 
 def _asked(draft: Draft, keys: Tuple[str, ...]) -> Optional[Tuple[str, List[Node]]]:
@@ -106,7 +117,10 @@ def _name(draft: Draft, node: Node, number: int) -> Optional[str]:
     else:
         draft.error(PACKAGES, f"entry {number}: must be the name of a package, and is {kind_of(node)}", node)
         return None
-    if not name or name.startswith("-"):
+    if not name:
+        draft.warn(PACKAGES, f"entry {number}: is empty: passed over", node)
+        return None
+    if name.startswith("-"):
         draft.error(PACKAGES, f'entry {number}: "{name[:60]}" cannot be the name of a package', node)
         return None
     if any(character.isspace() for character in name):
@@ -115,4 +129,4 @@ def _name(draft: Draft, node: Node, number: int) -> Optional[str]:
     return f"{name}{separator}{version}" if version else name
 
 
-FAMILY = Family((PACKAGES, *UPDATE, *UPGRADE, *REBOOT), _plan)
+FAMILY = Family((PACKAGES, *UPDATE, *UPGRADE, *REBOOT), _plan, always=True)

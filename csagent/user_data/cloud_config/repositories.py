@@ -25,7 +25,7 @@ SOURCE_KNOWN = ("source", "key", "keyid", "keyserver", "filename", "append")
 KEYSERVER = "keyserver.ubuntu.com"
 LISTS, TRUSTED, SIGNED = "/etc/apt/sources.list.d", "/etc/apt/trusted.gpg.d", "/etc/apt/cloud-init.gpg.d"
 CONF, PROXY = "/etc/apt/apt.conf.d/94cloud-init-config", "/etc/apt/apt.conf.d/90cloud-init-aptproxy"
-MIRRORS = {"debian": ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")}
+MIRRORS = {"debian": ("https://deb.debian.org/debian", "https://deb.debian.org/debian-security")}
 _NAME = re.compile(r"[A-Za-z0-9_.+-]+\Z", re.ASCII)
 _KEY_ID = re.compile(r"(0x)?[0-9A-Fa-f ]{8,60}\Z", re.ASCII)
 
@@ -121,20 +121,21 @@ def _conf(draft: Draft, node: Node) -> None:
     given = node.get("conf")
     text = draft.text(APT, given, "conf") if given is not None and given.value else None
     if text and given is not None:
-        action = Configure((File(CONF, Secret(text.encode() + b"\n")),))
+        action = Configure((File(CONF, Secret(text.encode("utf-8", "surrogateescape"))),))
         draft.step("repositories", APT, "apt's configuration", action, [given], id="conf")
 
 
 def _proxies(draft: Draft, proxies: Dict[str, str], node: Optional[Node]) -> None:
-    lines = [f'Acquire::{kind}::Proxy "{url}";\n' for kind, url in proxies.items() if url]
+    given = [(kind, proxies.get(kind, "")) for kind in ("http", "ftp", "https")]
+    lines = [f'Acquire::{kind}::Proxy "{url}";\n' for kind, url in given if url]
     if node is None or not lines:
         return
     if any(character in url for url in proxies.values() for character in '"\n\0'):
         draft.error(APT, "a proxy with characters that it cannot have", node)
         return
     key = APT if draft.get(APT) is not None else OLD_PROXY
-    # A proxy may have a password in it.
-    action = Configure((File(PROXY, Secret("".join(lines).encode()), 0o600),))
+    mode = 0o600 if any("@" in url for url in proxies.values()) else 0o644  # a password may be in it
+    action = Configure((File(PROXY, Secret("".join(lines).encode()), mode),))
     draft.step("repositories", key, "apt's proxies", action, [node], id="proxy")
 
 

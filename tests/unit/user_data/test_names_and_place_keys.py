@@ -17,6 +17,7 @@ PEM = "-----BEGIN CERTIFICATE-----"
         ("hostname: web.example.com", "web"),
         ("fqdn: web.example.com", "web"),
         ("fqdn: web.example.com\nhostname: other", "other"),
+        ("fqdn: web.example.com.", "web"),
         ("fqdn: web.example.com\nprefer_fqdn_over_hostname: true", "web.example.com"),
     ],
 )
@@ -37,6 +38,12 @@ def test_bad_names(value: str) -> None:
     (told,) = complaints(plan)
     assert told.startswith("error 2 hostname: ")
     assert [one for one in steps(plan) if "hostname" in one] == []
+
+
+def test_a_bad_name_leaves_the_metadatas() -> None:
+    """Where the document is run by hand, and nobody else gives the machine its name."""
+    plan = plan_of("hostname: 123\n", DEBIAN._replace(names_machine=True))
+    assert action(plan, "SetHostname").name == "vm01"
 
 
 def test_an_underscore_is_written_and_named() -> None:

@@ -40,6 +40,7 @@ def test_names_of_packages(text: str, names: tuple) -> None:
         ("[hello tree]", 'warning 2 packages: entry 1: "hello tree" is one name to the package manager'),
         ("{a: b}", "error 2 packages: must be a list of names, and is a mapping: nothing is installed"),
         ("[{snap: [x]}]", "warning 2 packages: the packages of snap are not installed: that is not this"),
+        ("['', hello]", "warning 2 packages: entry 1: is empty: passed over"),
         ("[[a, b, c]]", "error 2 packages: entry 1: a list of a name and a version"),
     ],
 )
@@ -145,6 +146,13 @@ def test_the_root_grows_at_each_boot() -> None:
     assert steps(plan_of("growpart: {mode: 'off'}\nresize_rootfs: false\n")) == []
 
 
+def test_a_message_that_is_a_list() -> None:
+    """It is shown as it is, with a warning."""
+    plan = plan_of("final_message: [a, b]\n")
+    assert action(plan, "FinalMessage").text == "['a', 'b']"
+    assert complaints(plan) == ["warning 2 final_message: must be text, and is a list: shown as it is"]
+
+
 def test_the_ends_come_last_and_in_their_order() -> None:
     """The call, the message, the end of the machine."""
     plan = plan_of(
@@ -175,6 +183,31 @@ def test_apt_sources() -> None:
     assert files["/etc/apt/trusted.gpg.d/demo.asc"].startswith(key.encode())
     plan = plan_of("apt_sources: [{source: 'deb http://deb.example.com x main', filename: a}]\n")
     assert [one.path for one in action(plan, "Configure").files] == ["/etc/apt/sources.list.d/a.list"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["apt:\n  sources: {mine: {source: deb http://x ./}}\n", "apt_sources: [{source: deb http://x ./}]\n"],
+)
+def test_new_repositories_refresh_the_index(text: str) -> None:
+    """Scripts install from them without doing it themselves, as they may with cloud-init."""
+    names = [type(step.action).__name__ for step in plan_of(text).steps if step.parts]
+    assert names == ["Configure", "RefreshIndex"]
+
+
+def test_apt_configuration() -> None:
+    """The text as it is; proxies in cloud-init's order, for root alone where they may have a password."""
+    text = 'apt:\n  conf: |\n    A "0";\n  https_proxy: http://c\n  ftp_proxy: ftp://b\n  proxy: http://a\n'
+    conf, proxy = (step.action.files[0] for step in plan_of(text).steps if step.key == "apt")
+    assert conf.content.reveal() == b'A "0";\n'
+    assert proxy.content.reveal().splitlines() == [
+        b'Acquire::http::Proxy "http://a";',
+        b'Acquire::ftp::Proxy "ftp://b";',
+        b'Acquire::https::Proxy "http://c";',
+    ]
+    assert proxy.mode == 0o644
+    plan = plan_of("apt_proxy: http://user:EXAMPLE@a\n")
+    assert action(plan, "Configure").files[0].mode == 0o600
 
 
 def test_yum_repositories() -> None:

@@ -33,6 +33,13 @@ def test_without_the_key_the_account_of_the_setting_is_made() -> None:
     assert not [one for one in plan.steps if one.key == "users"]
 
 
+def test_debians_images_have_no_netdev_since_13() -> None:
+    """The image's user has the groups of its release."""
+    assert "netdev" in made("package_update: true\n")["debian"].groups
+    plan = plan_of("package_update: true\n", DEBIAN._replace(version="13"))
+    assert "netdev" not in action(plan, "AddUser").groups
+
+
 def test_texts_lists_and_dashes() -> None:
     """groups with commas or a list, sudo and keys as text or list, dashes for underscores."""
     one = made(
@@ -108,6 +115,15 @@ def test_user_names_the_default_user() -> None:
 def test_default_user_of_system_info() -> None:
     """A name of the document's own for the default user."""
     assert list(made("system_info: {default_user: {name: admin}}\nusers: [default]\n")) == ["admin"]
+
+
+def test_groups_of_a_mapping_are_made_by_their_names() -> None:
+    """As cloud-init sorts the keys of mappings, and so gives the numbers."""
+    assert [step.action.name for step in plan_of("groups: {b: [], c: [], a: []}\n").steps if step.parts] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_groups() -> None:
