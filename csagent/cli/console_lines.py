@@ -8,7 +8,7 @@ from csagent.console import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Collection, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Collection, List, Mapping, Tuple
 
     from csagent.system.seams import System
 
@@ -25,12 +25,11 @@ OTHERS = {
 }  # told where they are wrong
 GOOD = ("done", "waiting", "running", "shown", "ignored")
 REFUSED = "refused"
-HOST_KEYS = "/etc/ssh"
-KEY_LIMIT = 16384  # bytes of a public key's file
 
 
 def of_machine(root: str, status: "Mapping[str, Any]") -> str:
     """What `csagent status --console` prints: the line, and on an instance's first boot its host keys."""
+    from csagent.cli.host_keys import host_keys
     from csagent.state import console_mark
     from csagent.system.seams import System
 
@@ -104,48 +103,6 @@ def user_data_line(stage: str, document: "Mapping[str, Any]", ran: "Collection[T
 
 def _line(text: str) -> str:
     return one_line(f"csagent: {text}", LIMIT)
-
-
-def host_keys(system: "System") -> "List[str]":
-    """The host keys' fingerprints and the public keys, between the marker lines that cloud-init writes.
-
-    Tools that look for them in a console's log rely on the lines (cloud-init, write-ssh-key-fingerprints);
-    like there, a DSA key has its fingerprint only.
-    """
-    keys = _public_keys(system)
-    if not keys:
-        return []
-    prints = []
-    for text in keys.values():
-        done = system.runner.run(("ssh-keygen", "-l", "-f", "-"), stdin=text.encode() + b"\n")
-        if done.code == 0:
-            prints.append(one_line(done.output.decode("utf-8", "replace").strip()))
-    rule = "#" * 61
-    return [
-        rule,
-        "-----BEGIN SSH HOST KEY FINGERPRINTS-----",
-        *prints,
-        "-----END SSH HOST KEY FINGERPRINTS-----",
-        rule,
-        "-----BEGIN SSH HOST KEY KEYS-----",
-        *(text for text in keys.values() if not text.startswith("ssh-dss ")),
-        "-----END SSH HOST KEY KEYS-----",
-    ]
-
-
-def _public_keys(system: "System") -> "Dict[str, str]":
-    """Each public host key as one line, by its file."""
-    found: "Dict[str, str]" = {}
-    try:
-        names = sorted(system.tree.names(HOST_KEYS))
-    except OSError:
-        return found
-    for name in names:
-        if name.startswith("ssh_host_") and name.endswith("_key.pub"):
-            text: "Optional[str]" = system.tree.read_text(f"{HOST_KEYS}/{name}", KEY_LIMIT)
-            if text and text.strip():
-                found[name] = one_line(text.strip(), KEY_LIMIT)
-    return found
 
 
 def as_text(lines: "List[str]") -> str:

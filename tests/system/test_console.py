@@ -12,6 +12,7 @@ from support.samples import make_key
 from support.systemd_container import TOOLS, Container, layer, tree
 from support.vm_cloud import PASSWORD, describe
 
+from csagent.cli.host_keys import fingerprint
 from csagent.lab import drive
 
 pytestmark = [pytest.mark.root]
@@ -20,9 +21,7 @@ WANTS = "etc/systemd/system/multi-user.target.wants"
 ENABLED = ("csagent.service", "csagent-console.path", "csagent-user-data.path")
 CONFIG_DRIVE = "[Service]\nExecStart=\nExecStart=/usr/bin/csagent daemon --drive /srv/drive\n"
 HOST_KEY = make_key(7, "root@web-01")
-FINGERPRINT = "256 SHA256:EXAMPLE root@web-01 (ED25519)"
-# The tree has no OpenSSH: it says what ssh-keygen -l says, of the key that it is given.
-SSH_KEYGEN = f'#!/bin/sh\nread -r key && [ "$key" = "{HOST_KEY}" ] && echo "{FINGERPRINT}"\n'
+FINGERPRINT = fingerprint(HOST_KEY)
 DOCUMENT = b"""\
 #cloud-config
 write_files:
@@ -50,7 +49,6 @@ def box(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contain
     drive.build_tree(str(made.upper / "srv/drive"), drive.files_for(cloud))
     made.put("/etc/systemd/system/csagent.service.d/drive.conf", CONFIG_DRIVE)
     made.put("/etc/ssh/ssh_host_ed25519_key.pub", f"{HOST_KEY}\n")
-    made.put("/usr/bin/ssh-keygen", SSH_KEYGEN, 0o755)
     try:
         made.boot()
         made.do("csagent", "status", "--wait", "100", "--user-data")

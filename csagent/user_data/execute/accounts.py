@@ -154,6 +154,7 @@ class AddUser(NamedTuple):
             system.tree.write(SUDOERS, text.encode("utf-8", "surrogateescape"), 0o440)
         except OSError as error:
             raise ApplyError(f"cannot write {machine.shown(SUDOERS)}: {error.strerror}") from None
+        machine.relabel(SUDOERS)
         account_tools.include_sudoers(machine, SUDOERS_FOLDER)
 
     def _keys(self, machine: "Machine", _new: bool) -> None:

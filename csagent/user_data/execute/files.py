@@ -32,17 +32,22 @@ class WriteFile(NamedTuple):
             StepFailed: it could not be written.
         """
         owner = machine.owner(self.user, self.group)
+        highest = self.path
         try:
-            _make_parents(machine, self.path, owner)
+            highest = _make_parents(machine, self.path, owner)
             _write(machine, self, owner)
         except OSError as error:
             machine.fail(f"cannot write {machine.shown(self.path)}: {error.strerror}")
-        machine.relabel(self.path)
+        machine.relabel(highest)
 
 
-def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> None:
-    """The directories that are missing on the way: 0755, and their file's owner's (field/user-data#U49)."""
+def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> str:
+    """The directories that are missing on the way: 0755, and their file's owner's (field/user-data#U49).
+
+    Returns the highest of what is new, at last the file itself.
+    """
     tree = machine.system.tree
+    highest = path
     parts = [part for part in os.path.dirname(path).split("/") if part]
     for depth in range(1, len(parts) + 1):
         below = "/" + "/".join(parts[:depth])
@@ -54,6 +59,8 @@ def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> None
             os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(directory)
+        highest = below if highest == path else highest
+    return highest
 
 
 def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> None:

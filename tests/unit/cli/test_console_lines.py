@@ -11,9 +11,9 @@ from typing import Any, Dict
 import pytest
 from support.samples import make_key
 
-from csagent.cli import console_lines
+from csagent.cli import console_lines, host_keys
 from csagent.cli.main import main
-from csagent.system.seams import Runner, System
+from csagent.system.seams import System
 
 
 def entry(state: str, *, wrong: bool = False) -> Dict[str, Any]:
@@ -123,32 +123,48 @@ def test_a_stage_is_one_line(document: Dict[str, Any], said: str) -> None:
 
 
 def test_host_keys_stand_between_cloud_inits_marker_lines(system: System, tree: Path) -> None:
-    """Fingerprints as ssh-keygen says them, then the keys; a DSA key has its fingerprint only."""
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("needs ssh-keygen (Debian: apt install openssh-client)")
+    """Fingerprints, then the keys; a DSA key has its fingerprint only. No private key is read."""
     (tree / "etc/ssh").mkdir()
-    key = make_key(7, "root@debian")
+    key, odd = make_key(7, "root@debian"), "ssh-dss AAAAB3NzaC1kc3MAAAACBQY= root@debian"
     (tree / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{key}\n")
-    (tree / "etc/ssh/ssh_host_dsa_key.pub").write_text("ssh-dss AAAA root@debian\n")
+    (tree / "etc/ssh/ssh_host_dsa_key.pub").write_text(f"{odd}\n")
+    (tree / "etc/ssh/ssh_host_rsa_key.pub").write_text("")
     (tree / "etc/ssh/ssh_host_ed25519_key").write_text("a private key, marker-EXAMPLE")
-    said = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=key, capture_output=True, text=True)
-    lines = console_lines.host_keys(system._replace(runner=Runner()))
-    assert lines == [
+    assert host_keys.host_keys(system) == [
         "#" * 61,
         "-----BEGIN SSH HOST KEY FINGERPRINTS-----",
-        said.stdout.strip(),
+        host_keys.fingerprint(odd),
+        host_keys.fingerprint(key),
         "-----END SSH HOST KEY FINGERPRINTS-----",
         "#" * 61,
         "-----BEGIN SSH HOST KEY KEYS-----",
         key,
         "-----END SSH HOST KEY KEYS-----",
     ]
-    assert said.stdout.startswith("256 SHA256:")
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521", "ed25519"])
+@pytest.mark.parametrize("comment", ["root@web 01", ""])
+def test_fingerprints_are_ssh_keygens(tmp_path: Path, kind: str, comment: str) -> None:
+    """To the letter, of a new key of each type, with a comment and without."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs ssh-keygen (Debian: apt install openssh-client)")
+    path = str(tmp_path / "key")
+    make = ["ssh-keygen", "-q", "-t", *kind.split(), "-N", "", "-C", comment, "-f", path]
+    subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
+    said = subprocess.run(["ssh-keygen", "-l", "-f", f"{path}.pub"], capture_output=True, text=True)
+    assert host_keys.fingerprint(Path(f"{path}.pub").read_text().strip()) == said.stdout.strip()
+
+
+@pytest.mark.parametrize("line", ["", "ssh-rsa", "ssh-rsa AA=A x", "ssh-rsa AAAA x", "ssh-foo AAAAB3Nz x"])
+def test_what_is_no_key_has_no_fingerprint(line: str) -> None:
+    """A file that was cut, or is of an unknown type."""
+    assert host_keys.fingerprint(line) == ""
 
 
 def test_without_host_keys_there_are_no_markers(system: System) -> None:
     """A machine without sshd."""
-    assert console_lines.host_keys(system) == []
+    assert host_keys.host_keys(system) == []
 
 
 @pytest.mark.parametrize(("first", "count"), [(True, 1), (False, 0)])

@@ -294,3 +294,22 @@ def test_parents_are_given_to_nobody_through_a_link(
     monkeypatch.setattr(Tree, "mkdir", swapped)
     run(system, b"#cloud-config\nwrite_files: [{path: /home/alice/new/x, owner: alice}]\n")
     assert (tree / "etc").stat().st_uid == 0
+
+
+def test_what_is_new_is_labelled(system: System, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SELinux: a file, or the highest of the directories that were made for it; the sudo rules, too."""
+    labelled: List[str] = []
+    monkeypatch.setattr("csagent.user_data.machine.relabel", lambda system, path: labelled.append(path))
+    (tree / "srv").mkdir()
+    run(
+        system,
+        b"""#cloud-config
+write_files:
+  - {path: /etc/one, content: EXAMPLE}
+  - {path: /srv/new/deep/two, content: EXAMPLE}
+users:
+  - {name: alice, sudo: "ALL=(ALL) ALL"}
+""",
+    )
+    assert (tree / "srv/new/deep/two").read_text() == "EXAMPLE"
+    assert set(labelled) >= {"/etc/one", "/srv/new", "/etc/sudoers.d/90-cloud-init-users"}
