@@ -383,8 +383,9 @@ def _install_units(parsed: argparse.Namespace) -> int:
 
 def _lab_is_missing(parsed: argparse.Namespace) -> int:
     raise UsageError(
-        "csagent lab is in a package of its own: apt install csagent-lab, dnf install csagent-lab, "
-        "or pip install csagent, which has it"
+        "csagent lab is in a package of its own, csagent-lab, which lies beside csagent's "
+        "(apt install ./csagent-lab_*.deb, dnf install ./csagent-lab-*.rpm); what pip installs has it, "
+        "and a checkout: ./dev run lab"
     )
 
 

@@ -65,6 +65,16 @@ SUITES: Dict[str, Release] = {
     "trixie": Release(13),
 }
 
+# What SELinux takes: its policy, and the tools that label a disk. The kernel of each Debian has it.
+SELINUX = ("selinux-policy-default", "policycoreutils", "selinux-utils")
+SELINUX_LINE = "security=selinux enforcing=1 audit=1"
+LABEL = r"""
+set -e
+mount -t proc proc /proc
+sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
+setfiles -F -m /etc/selinux/default/contexts/files/file_contexts /
+"""
+
 # The initramfs needs to find one disk; without MODULES=list it takes longer to build, load and unpack.
 SETUP = r"""
 set -e
@@ -127,7 +137,12 @@ def built_libraries(directory: Path, suite: str) -> List[Path]:
 
 
 def installed(
-    debs: Sequence[Path], suite: str = "bookworm", *, plain: bool = False, seal: Sequence[object] = ()
+    debs: Sequence[Path],
+    suite: str = "bookworm",
+    *,
+    plain: bool = False,
+    seal: Sequence[object] = (),
+    selinux: bool = False,
 ) -> Installed:
     """Make the tree and the disk with these packages, or take them from the cache.
 
@@ -136,17 +151,22 @@ def installed(
         suite: of `SUITES`.
         plain: as a template builder has it, without what these tests look into a guest with.
         seal: a command that makes a clean template of the tree; `{}` in it is the tree.
+        selinux: with Debian's policy, enforcing; the kernel's command line is to have SELINUX_LINE.
     """
     cache = cache_directory()
     kind = f"layer-{suite}-{'plain' if plain else 'test'}{'-sealed' if seal else ''}"
+    kind += "-selinux" if selinux else ""
     with _locked(cache / f"lock-{suite}"):
-        base = _base(cache, suite)
+        base = _base(cache, suite, SELINUX if selinux else ())
         files = [*debs] if plain else [*debs, *sorted(GUEST_FILES.iterdir())]
-        layer = cache / f"{kind}-{_key([base.name, DISK_SIZE, *map(str, seal)], files)}"
+        layer = (
+            cache
+            / f"{kind}-{_key([base.name, DISK_SIZE, *([LABEL] if selinux else []), *map(str, seal)], files)}"
+        )
         if not layer.exists():
             _forget_old(cache, kind)
             with _half_made(cache) as new:
-                _install(base, debs, new, plain=plain, seal=seal)
+                _install(base, debs, new, plain=plain, seal=seal, selinux=selinux)
                 new.rename(layer)
         os.utime(layer)
     boot = layer / "tree" / "boot"
@@ -154,16 +174,17 @@ def installed(
     return Installed(layer / "tree", kernel, initrd, layer / "disk.raw")
 
 
-def _base(cache: Path, suite: str) -> Path:
+def _base(cache: Path, suite: str, beside: Sequence[str] = ()) -> Path:
     release = SUITES[suite]
-    packages = [name for name in (*PACKAGES, *release.packages) if name not in release.ours]
+    packages = [name for name in (*PACKAGES, *release.packages, *beside) if name not in release.ours]
     more = [] if release.security else ["without security"]
     key = _key([suite, *packages, SETUP, CUSTOMIZE, *more], [])
-    base = cache / f"base-{suite}-{key}"
+    kind = f"base-{suite}{'-selinux' if beside else ''}"
+    base = cache / f"{kind}-{key}"
     if base.exists():
         os.utime(base)
         return base
-    _forget_old(cache, f"base-{suite}")
+    _forget_old(cache, kind)
     with _half_made(cache) as new:
         command: List[str] = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
         command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
@@ -178,7 +199,9 @@ def _base(cache: Path, suite: str) -> Path:
     return base
 
 
-def _install(base: Path, debs: Sequence[Path], new: Path, *, plain: bool, seal: Sequence[object]) -> None:
+def _install(
+    base: Path, debs: Sequence[Path], new: Path, *, plain: bool, seal: Sequence[object], selinux: bool
+) -> None:
     tree = new / "tree"
     run(["cp", "-a", "--reflink=auto", base, tree], 300)
     (tree / "packages").mkdir()
@@ -192,6 +215,8 @@ def _install(base: Path, debs: Sequence[Path], new: Path, *, plain: bool, seal: 
         _look_into(tree)
     if seal:
         run([tree if word == "{}" else word for word in seal], 120)
+    if selinux:
+        run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree, "sh", "-c", LABEL], 300)
     disk = new / "disk.raw"
     run(["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", tree, disk, DISK_SIZE], 300)
     if plain:

@@ -332,3 +332,27 @@ def test_virt_customize_has_the_options_that_are_used() -> None:
     options = set(used) & {"--add", "--copy-in", "--run-command", "--selinux-relabel"}
     assert len(options) == 4
     assert all(option in known for option in options)
+
+
+@pytest.mark.parametrize(
+    ("words", "tool"),
+    [
+        (("debos/build", "--package", "FILE"), "debos"),
+        (("mkosi/build", "--package", "FILE"), "mkosi"),
+        (("virt-customize/build", "FILE", "--package", "FILE"), "virt-customize"),
+        (("packer/build", "qemu", "--package", "FILE"), "packer"),
+    ],
+)
+def test_a_recipe_without_its_tool_says_what_to_install(
+    words: Sequence[str], tool: str, tmp_path: Path
+) -> None:
+    """One line with the package, before anything is made."""
+    (tmp_path / "csagent.deb").write_bytes(b"")
+    for path in (*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()):
+        link = tmp_path / path.name
+        if path.name not in ("debos", "mkosi", "virt-customize", "packer") and not link.is_symlink():
+            link.symlink_to(path)
+    given = [str(tmp_path / "csagent.deb") if word == "FILE" else word for word in words[1:]]
+    done = run(["env", "-C", tmp_path, RECIPES / words[0], *given], PATH=str(tmp_path))
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(rf"this recipe needs {tool} \(Debian: apt install [a-z-]+\)\n", done.stderr)

@@ -159,7 +159,7 @@ def test_the_lab_comes_and_goes(guest: Guest, debs: Tuple[Path, Path]) -> None:
     """Without its package one line says how to get it; with it the command works; purged, nothing is left."""
     done = guest.run("csagent", "lab", "router", "--example")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("csagent: ") and "apt install csagent-lab" in done.stderr
+    assert done.stderr.startswith("csagent: ") and "apt install ./csagent-lab_" in done.stderr
     assert done.stderr.count("\n") == 1
     before = guest.do("find", MODULES)
 

@@ -10,6 +10,11 @@ newest() {
         cut -d ' ' -f 2- | xargs -r realpath
 }
 
+# needs PROGRAM PACKAGE: end here where a program is missing, with the package of Debian's that has it.
+needs() {
+    command -v "$1" >/dev/null || { echo "this recipe needs $1 (Debian: apt install $2)" >&2; exit 1; }
+}
+
 # choose_deb [FILE]: FILE if it is given, else the newest .deb in dist/. Prints its absolute path.
 choose_deb() {
     chosen=${1:-$(newest 'csagent_*.deb')}

@@ -13,7 +13,7 @@ import csagent
 from csagent.cli.parser import build_parser
 
 ENTRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from csagent.cli.main import entry; entry()"
-HOW = "apt install csagent-lab, dnf install csagent-lab, or pip install csagent"
+HOW = "apt install ./csagent-lab_*.deb, dnf install ./csagent-lab-*.rpm"
 
 
 @pytest.fixture(params=["removed", "byte code left"])
