@@ -72,17 +72,21 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         report = Report(
             observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
         )
-        _tell_user_data(
-            system, plan, executor.memory, observed.observation
-        )  # before the status: who waits for that one finds it
+        # Before the status: who waits for that one finds it.
+        tell_user_data(system, plan, executor.memory, observed.observation)
         return published.write(system, report, previous), executor.reset_meanwhile
 
 
-def _tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation: Observation) -> None:
-    """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept."""
+def tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation: Observation) -> None:
+    """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept.
+
+    Neither silence nor a busy router takes it away: the final stage, which looks for it, may not have begun.
+    """
     from csagent.state import user_data_mark
 
-    if plan.run or observation.source_found:  # silence takes no mark away: the final stage may not have begun
+    unread = any(refusal.datum == "user_data" for refusal in observation.refusals)
+    doubted = "user_data" in observation.doubts
+    if plan.run or (observation.source_found and not unread and not doubted):
         user_data_mark.leave(system, plan.run if plan.run == memory.user_data else "")
 
 

@@ -9,11 +9,12 @@ from typing import Optional
 import pytest
 from support.samples import INSTANCE
 
+from csagent.agent import tell_user_data
 from csagent.cli.main import main
 from csagent.decide import decide
 from csagent.errors import EXIT_NO_SOURCE
-from csagent.model import Observation
-from csagent.plan import OtherOwner
+from csagent.model import Observation, Refusal
+from csagent.plan import OtherOwner, Plan
 from csagent.settings import Settings
 from csagent.sources.user_data_kind import describe
 from csagent.state import applied, user_data_mark
@@ -65,6 +66,26 @@ def boot(system: System, tree: Path, uuid: str, vendor: str = "Apache Software F
 def test_a_pass_marks_it(system: System, tree: Path, uuid: str, vendor: str, told: Optional[str]) -> None:
     """This machine by CloudStack's DMI: bootcmd runs. A copy of its disk, or a DMI that says nothing: not."""
     assert boot(system, tree, uuid, vendor) == told
+
+
+def test_only_a_source_that_has_none_takes_the_mark_away(system: System) -> None:
+    """A router that answers for all else and is too busy for this leaves it: the final stage looks for it."""
+    refused = (Refusal("user_data", "router 10.1.1.1", "HTTP 503", True),)
+    cases = [
+        (Observation(source_found=True, refusals=refused), True),
+        (Observation(source_found=True, doubts={"user_data": "cut off"}), True),
+        (Observation(), True),
+        (Observation(source_found=True), False),
+    ]
+    for observation, stays in cases:
+        user_data_mark.leave(system, "kept")
+        tell_user_data(system, Plan(), MEMORY, observation)
+        assert system.tree.exists(READY) is stays
+    user_data_mark.leave(system, "kept")
+    tell_user_data(system, Plan(run="not kept"), MEMORY, Observation(source_found=True))
+    assert not system.tree.exists(READY)
+    tell_user_data(system, Plan(run="kept"), MEMORY, Observation(source_found=True))
+    assert system.tree.exists(READY)
 
 
 def test_silence_after_an_answer(system: System, tree: Path) -> None:

@@ -86,9 +86,7 @@ class InstallPackages(NamedTuple):
         elif not bad:
             machine.fail("the packages could not be installed; the log says why")
         said = ", ".join(name[:80] for name in bad)
-        machine.fail(
-            f"{len(bad)} of {len(self.names)}: no repository has {said}", count=(len(bad), len(self.names))
-        )
+        machine.fail(f"no repository has {said}", count=(len(bad), len(self.names)))
 
     def _apt(self, machine: "Machine", names: Sequence[str]) -> None:
         _apt(machine, "install", "--", *names)

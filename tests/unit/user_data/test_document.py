@@ -224,7 +224,7 @@ def test_a_typed_part_is_rendered() -> None:
         ("a: b\n---\nc: d\n", 3, "a second document begins (---)"),
         ("a: [b\n", 3, ""),
         ("a: &x [*x]\n", 2, ""),
-        ("a: !!python/object:os.system {}\n", 2, "could not determine a constructor"),
+        ("a: !!python/object:os.system {}\n", 2, "a tag without a meaning"),
         ("a: 2001-99-99\n", 2, "a value that cannot be"),
         ("a: " + "[" * 70 + "]" * 70 + "\n", 2, "nested deeper than 64 levels"),
         ("? [a]\n: b\n", 2, "a key that is a list or a mapping"),
