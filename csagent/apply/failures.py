@@ -49,15 +49,15 @@ KNOWN = (
         "runs: rm -f /etc/passwd.lock /etc/shadow.lock",
     ),
     _known(
+        r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
+        "a file is immutable, or the service may not change it",
+        "lsattr -d {name}; where it has an i or an a: chattr -ia {name}",
+    ),
+    _known(
         "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
         "PAM refused it: a rule for passwords, or a module that denies",
         "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny /etc/pam.d /etc/security; lift "
         "that rule, or set vm.password.length higher in CloudStack and reset the password",
-    ),
-    _known(
-        r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
-        "a file is immutable, or the service may not change it",
-        "lsattr -d {name}; where it has an i or an a: chattr -ia {name}",
     ),
 )
 

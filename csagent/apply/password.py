@@ -84,8 +84,11 @@ def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
 
 
 def _of_the_file_system(system: "System") -> Iterator[str]:
-    """Why nothing can be written to /etc. PAM says the same of that as of a rule for passwords, and of
-    an account that is not there: "Authentication token manipulation error" (chpasswd 4.13, Debian 12)."""
+    """Why nothing can be written to /etc, or to the file.
+
+    PAM says the same of that as of a rule for passwords, and of an account that is not there:
+    "Authentication token manipulation error" (chpasswd 4.13, Debian 12).
+    """
     directory = os.path.dirname(SHADOW)
     try:
         opened = system.tree.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -99,6 +102,11 @@ def _of_the_file_system(system: "System") -> Iterator[str]:
         yield f"{directory}: {os.strerror(errno.EROFS)}"
     elif known.f_bfree * known.f_frsize < ROOM or (known.f_files and not known.f_ffree):
         yield f"{directory}: {os.strerror(errno.ENOSPC)}"
+    else:
+        try:
+            os.close(system.tree.open(SHADOW, os.O_WRONLY))
+        except OSError as error:  # mounted read-only by itself, or immutable, as hardening guides have it
+            yield f"{SHADOW}: {error.strerror}"
 
 
 def _mentions(text: bytes, secret: bytes, account: str) -> bool:

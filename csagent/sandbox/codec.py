@@ -18,7 +18,7 @@ from csagent.model import Secret
 
 T = TypeVar("T")
 
-TEXT_LIMIT = 256 * 1024
+TEXT_LIMIT = 1 << 20  # characters: no value is larger than a set of keys (csagent.validation.SSH_KEYS_SIZE)
 BYTES_LIMIT = 4 << 20
 ITEMS_LIMIT = 8192
 DEPTH_LIMIT = 16

@@ -62,7 +62,9 @@ def _forget(system: "System") -> None:
 
 
 def _dump(document: Dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=False).encode() + b"\n"
+    """As UTF-8: with escapes a value may be three times as long, and past what is read of a file."""
+    text = json.dumps(document, indent=1, sort_keys=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def previous(system: "System") -> Dict[str, Any]:

@@ -18,7 +18,7 @@ USER_DATA = "/run/csagent/user-data.json"
 READY = "/run/csagent/user-data-ready"
 VARIABLES = "/run/csagent/variables.json"  # root's: user-data's own variables, which are no less secret
 LOOK_AGAIN = 0.2  # seconds
-SIZE_LIMIT = 5 << 20  # four bytes a character where one is beyond U+FFFF, twice, stay below 64 MiB
+SIZE_LIMIT = 8 << 20  # 3 MiB of metadata, and keys twice, every second byte with a backslash before it
 
 
 def read(root: str, path: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, Mapping, NamedTuple, Optional
 from csagent.errors import UsageError
 from csagent.model import Secret
 from csagent.state import user_data_record as records
-from csagent.state.status_files import INSTANCE, VARIABLES
+from csagent.state.status_files import INSTANCE, SIZE_LIMIT, VARIABLES
 from csagent.system.files import read_named
 from csagent.user_data import surroundings as known
 from csagent.user_data.surroundings import NO_INSTANCE, Facts
@@ -85,8 +85,8 @@ def keep_metadata(system: "System", source: Source) -> None:
     import json
 
     records.make_folder(system, source.folder)
-    text = json.dumps(dict(source.facts.metadata), indent=1).encode() + b"\n"
-    system.tree.write(f"{source.folder}/{KEPT_METADATA}", text, 0o600)
+    text = json.dumps(dict(source.facts.metadata), indent=1, ensure_ascii=False)
+    system.tree.write(f"{source.folder}/{KEPT_METADATA}", text.encode("utf-8", "backslashreplace"), 0o600)
 
 
 def _published(system: "System") -> "tuple[Optional[str], Optional[Dict[str, str]]]":
@@ -110,7 +110,7 @@ def _json(system: "System", path: str) -> "Optional[Dict[str, object]]":
     from csagent.system import json_limits
 
     try:
-        document = json_limits.loads(system.tree.read(path, known.METADATA_LIMIT))
+        document = json_limits.loads(system.tree.read(path, SIZE_LIMIT))
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -719,3 +719,27 @@ def test_two_passes_of_which_one_hangs(guest: Tree, monkeypatch: pytest.MonkeyPa
             agent.run_pass(PassRequest(system, Settings(), options, DEADLINE))
         assert guest.shadow() == "*" and guest.router.acknowledged == []
     guest.apply().is_well()
+
+
+# --- values as large as they may be ---------------------------------------------------------------
+
+
+def test_as_many_keys_as_there_may_be(guest: Tree) -> None:
+    """A set of nearly a MiB is read, written, and answered for; nothing else suffers from it."""
+    keys = tuple(make_key(number, "c" * 900) for number in range(1000))
+    guest.router.cloud = replace(CLOUD, ssh_keys=keys)
+    guest.apply().is_well()
+    assert guest.run("query", "ssh_keys").stdout.splitlines() == list(keys)
+
+
+def test_as_much_metadata_as_there_may_be(guest: Tree) -> None:
+    """What a pass leaves in /run can be read again, by query and by templates, in any language."""
+    values = {f"var{number}": "\U0001f600" * 16000 for number in range(40)}
+    document = b"## template: jinja\n#cloud-config\n"
+    document += b"write_files: [{path: /etc/x, content: '{{ ds.meta_data.var7 }}'}]"
+    guest.router.cloud = replace(CLOUD, metadata={**CLOUD.metadata, **values}, user_data=document)
+    guest.apply().is_well()
+    shown = guest.run("query", "var7")
+    assert (shown.returncode, shown.stdout) == (0, values["var7"] + "\n"), shown.stderr[:300]
+    assert guest.run("user-data", "run").returncode == 0
+    assert (guest.root / "etc/x").read_text() == values["var7"]

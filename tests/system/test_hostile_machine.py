@@ -783,6 +783,17 @@ def test_a_missing_account_on_a_running_system(box: Box) -> None:
     assert box.password_is(user="carol") and len(box.router.acknowledged) == 1
 
 
+def test_the_shadow_file_alone_is_read_only(box: Box) -> None:
+    """PAM's words are those of a rule for passwords; what is told is the file, and what helps."""
+    box.do("mount --bind /etc/shadow /etc/shadow; mount -o remount,ro,bind /etc/shadow")
+    first = box.apply()
+    first.failed_alone("password", f"/etc/shadow: {READ_ONLY}: the file system is read-only; do: dmesg")
+    assert box.router.acknowledged == []
+    box.do("umount /etc/shadow")
+    box.apply().is_well()
+    assert box.password_is()
+
+
 def test_etc_is_full_while_the_real_chpasswd_runs(box: Box) -> None:
     """No room for a new shadow file: the old one stays whole, and is not told; with room it is set."""
     box.do("mkdir /full; mount -t tmpfs -o size=4m tmpfs /full; cp -a /etc/. /full; mount --move /full /etc")

@@ -68,16 +68,15 @@ def leads_to(text: str, servers: Sequence[str]) -> bool:
 
 
 def _outside(text: str) -> List[str]:
-    """The lines that are not of our block."""
+    """The lines that are not of our block; of one that has lost its end, all but the marker."""
     lines: List[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if line == BEGIN:
-            inside = True
-        elif inside and line == END:
-            inside = False
-        elif not inside:
+    left = text.split("\n")
+    while left:
+        line = left.pop(0)
+        if line != BEGIN:
             lines.append(line)
+        elif END in left:
+            del left[: left.index(END) + 1]
     return lines
 
 

@@ -155,7 +155,8 @@ class MetadataReader:
 
     def _fetch_one(self, key: str, path: str) -> Result:
         with self._lock:
-            if self._total >= TOTAL_LIMIT and key != USER_DATA:
+            # What things are done with is read also behind a flood of the instance's own keys.
+            if self._total >= TOTAL_LIMIT and key not in (USER_DATA, *WELL_KNOWN):
                 return Malformed(f"more than {TOTAL_LIMIT} bytes of metadata in all")
         limit = validation.USER_DATA_LIMIT if key == USER_DATA else validation.value_limit(key)
         try:

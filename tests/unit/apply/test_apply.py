@@ -193,6 +193,19 @@ def test_what_chpasswd_says_is_shown_for_ordinary_passwords(tree: Path, secret: 
     assert refusal(tree, secret.encode(), (words + words).encode()) == reason
 
 
+def test_a_shadow_file_that_is_immutable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As hardening guides have it: PAM does not say so, and opening it for writing does."""
+
+    def opened(self: Any, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+        if path == accounts.SHADOW and flags & os.O_WRONLY:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return os.open(f"{tree}{path}", flags, mode)
+
+    monkeypatch.setattr(LiveTree, "open", opened)
+    reason = refusal(tree, b"EXAMPLEpass7", DENIED.encode())
+    assert reason.endswith("; /etc/shadow: Operation not permitted")
+
+
 SPELLED = {
     "as it is": SECRET.reveal(),
     "in upper case": SECRET.reveal().upper(),

@@ -37,6 +37,10 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
         *("a rule for passwords", "vm.password.length"),
     ),
     "read-only, said by PAM": (f"{PAM}; /etc: Read-only file system", "read-only", "mount -o remount,rw /"),
+    "an immutable file, said by PAM": (
+        f"{PAM}; /etc/shadow: Operation not permitted",
+        *("immutable", "chattr -ia /etc/shadow"),
+    ),
     "read-only, without PAM": (f"{LOCK}; /etc: Read-only file system", "read-only", "findmnt --options ro"),
     "a host name on a read-only one": (
         "cannot write /etc/hostname: Read-only file system",

@@ -67,7 +67,7 @@ def test_round_trip(fact: Any) -> None:
         {"password": {}},
         {"password": None},
         {"extra": 1},
-        {"metadata": {"k": "x" * (1 << 20)}},
+        {"metadata": {"k": "x" * ((1 << 20) + 1)}},
         {"refusals": [{"datum": "a", "place": "b"}]},
         {"network": {"a": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}},
     ],
