@@ -14,7 +14,7 @@ become ours, for keys that are or were; with another comment or other options a 
 
 from __future__ import annotations
 
-from typing import AbstractSet, List, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Dict, List, Optional, Sequence, Set, Tuple
 
 from csagent.errors import Malformed
 from csagent.validation import split_key
@@ -49,14 +49,18 @@ def merge(text: str, keys: Sequence[str], previous: Sequence[str] = (), adopt: b
 def with_lines(text: str, keys: Sequence[str], options: str = "") -> str:
     """The text with these keys of user-data in it, outside of our block.
 
-    A line with the same body is replaced where it stands, others come at the end, in their order.
+    A line with the same body is replaced where it stands, others come at the end, in their order. A key that
+    is given with several options or comments gets a line for each of them.
 
     Args:
         text: the file as it is.
         keys: well-formed lines, with options of their own or without.
         options: stand before each key instead of its own; "": its own stay.
     """
-    wanted = {body: line for body, line in (_with_options(key, options) for key in keys)}
+    wanted: Dict[str, List[str]] = {}
+    for body, line in dict.fromkeys(_with_options(key, options) for key in keys):
+        wanted.setdefault(body, []).append(line)
+    replaced: Dict[str, List[str]] = {}
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
@@ -64,9 +68,14 @@ def with_lines(text: str, keys: Sequence[str], options: str = "") -> str:
     result: List[str] = []
     for number, line in enumerate(lines):
         known = _remembered(line.strip())
-        replacement = wanted.pop(known[2], None) if known is not None and number not in inside else None
-        result.append(line if replacement is None else replacement)
-    return _joined([*result, *wanted.values()])
+        if known is None or number in inside:
+            result.append(line)
+        elif known[2] in wanted:
+            replaced[known[2]] = wanted.pop(known[2])
+            result += replaced[known[2]]
+        elif line not in replaced.get(known[2], ()):
+            result.append(line)
+    return _joined([*result, *(line for lines in wanted.values() for line in lines)])
 
 
 def _with_options(key: str, options: str) -> Tuple[str, str]:

@@ -86,7 +86,7 @@ def write_keys(
         _edit(home, change)
         return {"keys": ours}
 
-    answer = _as_owner(system, account, work)
+    answer = _as_owner(system, account, work, make=True)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
     written = answer.get("keys")
     return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
@@ -103,7 +103,7 @@ def add_lines(system: "System", account: Account, keys: Sequence[str], options: 
         _edit(home, lambda text: with_lines(text, keys, options))
         return {}
 
-    _as_owner(system, account, work)
+    _as_owner(system, account, work, make=True)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
 
 
@@ -119,12 +119,17 @@ def clear(system: "System", account: Account) -> bool:
 
 
 def _as_owner(
-    system: "System", account: Account, work: Callable[[int], Dict[str, Any]], *, missing: bool = False
+    system: "System",
+    account: Account,
+    work: Callable[[int], Dict[str, Any]],
+    *,
+    missing: bool = False,
+    make: bool = False,
 ) -> Dict[str, Any]:
     """What `work` makes of the open home directory, in a child that has become its owner.
 
     The child also opens it: a dead network file system holds up nobody else. `missing`: where there is no
-    home, `work` is given -1.
+    home, `work` is given -1. `make`: what the owner cannot make there is made.
     """
     shown = system.tree.shown(path(account))
     identity = jail.Identity(account.uid, account.gid, account.groups) if os.geteuid() == 0 else None
@@ -137,7 +142,9 @@ def _as_owner(
 
     try:
         answer = jail.run(
-            jail.Job(shown, system, lambda: _open_home(system, account, missing), inside, LIMITS, identity),
+            jail.Job(
+                shown, system, lambda: _open_home(system, account, missing, make), inside, LIMITS, identity
+            ),
             TIMEOUT,
         )
     except JailError as error:
@@ -148,16 +155,44 @@ def _as_owner(
     return answer
 
 
-def _open_home(system: "System", account: Account, missing: bool) -> int:
+def _open_home(system: "System", account: Account, missing: bool, make: bool) -> int:
     if not account.home.startswith("/"):
         raise ApplyError(f"{account.name} has no home directory: its keys have no place")
     shown = system.tree.shown(account.home)
     try:
-        return system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
+        home = system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
+        if make:
+            _make_in_roots(home, account)
+        return home
     except OSError as error:
         if missing and error.errno == errno.ENOENT:
             return -1
         raise ApplyError(f"the home directory {shown} of {account.name}: {error.strerror}") from None
+
+
+def _make_in_roots(home: int, account: Account) -> None:
+    """Make the directory in a home that is root's, where its owner cannot, and give it to that one.
+
+    A home becomes root's when a file is written there before the account is made, as user-data may ask for
+    (field/user-data#U50), and that of a service, such as /var/www, is root's anyway. Nobody else may write
+    there, so nobody can have put something else in its place.
+    """
+    status = os.fstat(home)
+    if os.geteuid() != 0 or status.st_uid != 0 or account.uid == 0 or status.st_mode & 0o022:
+        return
+    try:
+        os.mkdir(DIRECTORY, 0o700, dir_fd=home)
+    except FileExistsError:
+        pass
+    try:
+        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
+    except OSError:
+        return  # the owner will say what it is
+    try:
+        if os.fstat(directory).st_uid == 0:
+            os.fchown(directory, account.uid, account.gid)
+    finally:
+        os.close(directory)
 
 
 def _look(home: int) -> Optional[str]:

@@ -34,7 +34,7 @@ DOCUMENTS = HERE / "documents"
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
-ROWS = re.compile(r"(D([1-9]|1[0-5])|newer|tree)\Z")
+ROWS = re.compile(r"(field/user-data#D\d+|newer|tree)\Z")
 
 
 class Document(NamedTuple):
@@ -175,7 +175,7 @@ def trees(arguments: argparse.Namespace) -> int:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for outcome in pool.map(lambda one: compare(*one, known, arguments.keep), work):
             used.update(entry for _, entry in outcome.meant)
-            rows = sorted({entry.row for _, entry in outcome.meant})
+            rows = sorted({entry.row.rpartition("#")[2] for _, entry in outcome.meant})
             told = f"{outcome.suite} {outcome.document}"
             if outcome.wrong:
                 failures += 1

@@ -72,6 +72,8 @@ def seen(scratch: Scratch, path: str) -> Dict[str, Any]:
         content = found.read_bytes()
         if path.endswith("/authorized_keys"):
             content = b"\n".join(sorted(line for line in content.splitlines() if line.strip()))
+        elif path == "/etc/fstab":
+            content = content.replace(b"nobootwait", b"nofail")  # as cloud-init has it without systemd
         elif path in LINES:
             lines = (b" ".join(line.split()) for line in content.splitlines())
             content = b"\n".join(sorted(line for line in lines if line and not line.startswith(b"#")))

@@ -13,7 +13,7 @@ from typing import Iterator
 import pytest
 import yaml
 from support.requirements import require
-from support.user_data_state import differences, report_differences
+from support.user_data_state import differences, report_differences, rows
 from support.user_data_tree import TOOLS, Scratch, tree
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/user-data"
@@ -161,3 +161,29 @@ def test_scripts_find_programs_of_usr_local_first(scratch: Scratch) -> None:
     )
     assert done.returncode == 0
     assert scratch.text("/var/tmp/order") == "ours\n"
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0 x"
+HOMES_OF_ROOTS = f"""#cloud-config
+bootcmd: [mkdir -p /var/www]
+write_files:
+  - {{path: /home/deploy/.profile, content: early}}
+  - {{path: /home/other/.ssh/config, content: early}}
+users:
+  - {{name: deploy, ssh_authorized_keys: ["{KEY}"]}}
+  - {{name: other, ssh_authorized_keys: ["{KEY}"]}}
+  - {{name: www-data, ssh_authorized_keys: ["{KEY}"]}}
+"""
+
+
+def test_keys_in_homes_that_are_roots(scratch: Scratch) -> None:
+    """A file written there before the account was made, and a service's home: the keys are the account's."""
+    done = scratch.csagent(HOMES_OF_ROOTS.encode())
+    assert done.returncode == 0
+    passwd = rows(scratch, "/etc/passwd")
+    for name, home in (("deploy", "/home/deploy"), ("other", "/home/other"), ("www-data", "/var/www")):
+        for path, mode in ((f"{home}/.ssh", 0o700), (f"{home}/.ssh/authorized_keys", 0o600)):
+            made = scratch.path(path)
+            assert made is not None
+            assert (made.stat().st_uid, made.stat().st_mode & 0o777) == (int(passwd[name][2]), mode)
+        assert KEY in scratch.text(f"{home}/.ssh/authorized_keys")

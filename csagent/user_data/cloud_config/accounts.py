@@ -93,7 +93,7 @@ def _listed(draft: Draft, complain: bool) -> List[Entry]:
     if node is None:
         return []
     if isinstance(node.value, str):
-        return _names(node)
+        return _names(node._replace(value=",".join(sorted(node.value.split(",")))))  # as cloud-init has them
     if node.is_mapping:
         return _mapped(draft, node, complain)
     if not node.is_list:
@@ -121,7 +121,7 @@ def _names(node: Node) -> List[Entry]:
 def _mapped(draft: Draft, node: Node, complain: bool) -> List[Entry]:
     """The old form: a mapping of names to settings, or to true."""
     found = []
-    for name, one in node.value.items():
+    for name, one in sorted(node.value.items(), key=lambda item: str(item[0])):  # as cloud-init sorts them
         if one.is_mapping:
             found.append(_settings(one, str(name))._replace(name=str(name)))
         elif one.is_list or one.value is None:
@@ -179,7 +179,7 @@ def _image_user(draft: Draft, old: Optional[Entry]) -> Entry:
         usual = image_groups(draft.facts)
         groups = node._replace(value=[node._replace(value=one) for one in usual])
     for key, value in (
-        ("gecos", name.capitalize()),
+        ("gecos", (draft.facts.user if draft.facts.user != "root" else name).capitalize()),
         ("shell", "/bin/bash"),
         ("sudo", SUDO_ALL),
         ("lock_passwd", True),

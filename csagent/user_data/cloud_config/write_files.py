@@ -174,6 +174,11 @@ def _mode(draft: Draft, entry: Node, where: str) -> int:
             return DEFAULT_MODE
     if not 0 <= mode <= 0o7777:
         raise _Refused("permissions out of range: write them as text, such as '0644'")
+    if mode == 0:
+        draft.warn(
+            KEY, f"{where}: permissions of 0 are passed over: taken for 0644, as cloud-init does", node
+        )
+        return DEFAULT_MODE
     if mode & 0o6000:
         draft.warn(KEY, f"{where}: set-user-id and set-group-id bits are lost when the owner is set", node)
     return mode

@@ -537,16 +537,47 @@ def test_a_hard_link_is_cut_not_written_through(system: System, tree: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_the_file_is_written_as_its_owner(tmp_path: Path, tree: Path) -> None:
-    """The child has become the owner: a home of somebody else's is not written, one's own is, as oneself."""
+    """The child has become the owner: a home that others may write to is not written, one's own is."""
     uid = 12345
     (tree / "etc/passwd").write_text(f"alice:x:{uid}:{uid}::/home/alice:/bin/sh\n")
     system = System.at(str(tree))
+    (tree / "home/alice").chmod(0o775)
     with pytest.raises(ApplyError, match="Permission denied"):
         ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
     os.chown(tree / "home/alice", uid, uid)
     ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
     path = tree / "home/alice/.ssh/authorized_keys"
     assert (path.stat().st_uid, path.stat().st_gid, path.parent.stat().st_uid) == (uid, uid, uid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("there", [False, True])
+def test_a_home_of_roots(tree: Path, there: bool) -> None:
+    """Nobody else may write there: the directory is made, or given to the owner, who writes the file."""
+    uid = 12345
+    (tree / "etc/passwd").write_text(f"alice:x:{uid}:{uid}::/home/alice:/bin/sh\n")
+    (tree / "home/alice").chmod(0o755)
+    if there:
+        (tree / "home/alice/.ssh").mkdir()
+    system = System.at(str(tree))
+    ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
+    path = tree / "home/alice/.ssh/authorized_keys"
+    assert (path.stat().st_uid, path.stat().st_gid, path.parent.stat().st_uid) == (uid, uid, uid)
+    assert (tree / "home/alice").stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_link_in_a_home_of_roots_is_not_followed(tree: Path) -> None:
+    """What it leads to stays root's, and nothing is written there."""
+    (tree / "etc/passwd").write_text("alice:x:12345:12345::/home/alice:/bin/sh\n")
+    (tree / "home/alice").chmod(0o755)
+    (tree / "roots").mkdir()
+    (tree / "home/alice/.ssh").symlink_to(tree / "roots")
+    system = System.at(str(tree))
+    with pytest.raises(ApplyError, match="links are not followed"):
+        ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
+    assert (tree / "roots").stat().st_uid == 0
+    assert list((tree / "roots").iterdir()) == []
 
 
 def test_undecodable_lines_of_the_owner_survive(system: System, tree: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.samples import make_key
 
 from csagent.apply import authorized_keys
-from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge, with_standing
+from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge, with_lines, with_standing
 
 OWN = make_key(9, "owner@laptop")
 A, B, C = make_key(1, "a"), make_key(2, "b"), make_key(3, "c")
@@ -34,6 +34,15 @@ def test_a_reset_revokes_and_stays_in_place() -> None:
     """The block is replaced where it stands; lines before and behind it stay."""
     text = f"{OWN}\n{BEGIN}\n{A}\n{B}\n{END}\n# tail\n"
     assert merge(text, [C]) == f"{OWN}\n{BEGIN}\n{C}\n{END}\n# tail\n"
+
+
+def test_a_key_with_two_comments_gets_two_lines() -> None:
+    """As user-data gives them; where the key stands already they take its line's place, once."""
+    twice = [A, A.replace(" a", " again")]
+    text = with_lines(f"{OWN}\n", twice)
+    assert text == f"{OWN}\n{twice[0]}\n{twice[1]}\n"
+    assert with_lines(text, twice) == text
+    assert with_lines(f"no-pty {A}\n{OWN}\n", twice) == f"{twice[0]}\n{twice[1]}\n{OWN}\n"
 
 
 def test_the_owners_copy_of_our_key_is_spared() -> None:

@@ -70,8 +70,8 @@ def test_no_sudo(sudo: str) -> None:
 
 
 def test_names_with_commas() -> None:
-    """`a, b` is two accounts."""
-    assert list(made("users: 'a, b'\n")) == ["a", "b"]
+    """`a, b` is two accounts; cloud-init sorts them with their blanks."""
+    assert list(made("users: 'a, b'\n")) == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,18 @@ def test_user_names_the_default_user() -> None:
     """The old key: as text, and as a mapping that says more."""
     assert list(made("user: admin\n")) == ["admin"]
     assert made("user: {name: admin, shell: /bin/sh}\n")["admin"].texts["shell"] == "/bin/sh"
+    assert made("user: admin\n")["admin"].texts["gecos"] == "Debian"  # the image's, as all that is not said
 
 
 def test_default_user_of_system_info() -> None:
     """A name of the document's own for the default user."""
     assert list(made("system_info: {default_user: {name: admin}}\nusers: [default]\n")) == ["admin"]
+
+
+def test_users_of_a_text_and_of_a_mapping_are_made_by_their_names() -> None:
+    """As cloud-init sorts both, and so gives the numbers."""
+    assert list(made("users: zoe,abe\n")) == ["abe", "zoe"]
+    assert list(made("users: {zoe: true, abe: {shell: /bin/sh}}\n")) == ["abe", "zoe"]
 
 
 def test_groups_of_a_mapping_are_made_by_their_names() -> None:

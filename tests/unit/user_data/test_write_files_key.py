@@ -34,6 +34,7 @@ def test_defaults() -> None:
         ("permissions: 644", 0o644, "permissions 644 without quotes is a decimal number to YAML"),
         ("permissions: 755", 0o755, "permissions 755 without quotes is a decimal number to YAML"),
         ("permissions: 420", 0o644, None),
+        ("permissions: '000'", 0o644, "permissions of 0 are passed over: taken for 0644"),
         ("permissions: rw-r--r--", 0o644, "permissions that are not octal: taken for 0644"),
         ("permissions: '4755'", 0o4755, "set-user-id and set-group-id bits are lost"),
     ],
