@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import subprocess
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 import pytest
 from support.network_nics import MAC, SECOND_MAC, THIRD_MAC, link, network, raw_document
 from support.requirements import require
-from support.systemd_container import SUITES, TOOLS, Container, layer, tree
+from support.side_by_side import Stories, told_of
+from support.systemd_container import SUITES, TOOLS, Container, Network, layer, tree
 from support.systemd_container import network as network_of
+from support.tcp_sequence import TcpSequence, end
 
 MANAGERS = ("systemd-networkd", "NetworkManager", "ifupdown")
 DOCUMENT = "/run/network_data.json"
+MONITOR = "/run/addresses.log"
+# Who changes only what differs; networkd 247 and 252 take all addresses away and set them again within
+# milliseconds, and NetworkManager 1.42 IPv6's, which it has asked for again within two seconds.
+KEEPING = [("systemd-networkd", "trixie"), *(("NetworkManager", suite) for suite in SUITES)]
 PENDING = "var/lib/csagent/network/pending.json"
 DHCP = {
     "systemd-networkd": ("/etc/systemd/network/80-all.network", "[Match]\nName=e*\n[Network]\nDHCP=ipv4\n"),
@@ -50,37 +58,43 @@ OURS = {
     "ifupdown": ("/etc/network/csagent-logical", "755", "644"),
 }
 ALL_FILES = ("find", "/etc", "/var/lib/csagent", "-type", "f", "-printf", "%p %T@ %i\n")
-Boxes = Callable[..., Any]
+NETPLAN = "/etc/netplan/90-default.yaml"  # as in Debian's cloud images
+ALL_NICS = "network: {version: 2, ethernets: {all-en: {match: {name: 'e*'}, dhcp4: true}}}\n"
+KINDS = [f"{suite}-{manager}" for suite in SUITES for manager in MANAGERS]
+everywhere = told_of(KINDS)
 
 
-@pytest.fixture(scope="session")
-def package_layer(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the package of this checkout puts on the disk."""
+class Scene(NamedTuple):
+    """A container that is not booted yet, who configures its NICs, and the network that it will be in."""
+
+    suite: str
+    manager: str
+    box: Container
+    net: Network
+    directory: Path
+    stack: contextlib.ExitStack
+
+
+@pytest.fixture(scope="module")
+def stories(
+    deb: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stories]:
+    """Each with a container of its own, in which this checkout's package lies."""
     require(TOOLS, "runs containers with a systemd of their own")
-    return layer(deb, tmp_path_factory.mktemp("layer"))
+    package_layer = layer(deb, tmp_path_factory.mktemp("layer"))
 
-
-@pytest.fixture(params=[f"{suite}-{manager}" for suite in SUITES for manager in MANAGERS])
-def kind(request: pytest.FixtureRequest) -> Sequence[str]:
-    """A release of Debian, and who configures its NICs."""
-    suite, _, manager = str(request.param).partition("-")
-    return suite, manager
-
-
-@pytest.fixture
-def boxes(kind: Sequence[str], package_layer: Path, tmp_path: Path) -> Iterator[Boxes]:
-    """Makes a container that is not booted yet, and the network that it will be in."""
-    suite, manager = kind
-    with contextlib.ExitStack() as stack:
-
-        def make() -> Any:
-            box = Container([package_layer, tree(suite)], tmp_path / "box", manager)
+    def tell(story: Any, kind: str, directory: Path) -> None:
+        suite, _, manager = kind.partition("-")
+        with contextlib.ExitStack() as stack:
+            box = Container([package_layer, tree(suite)], directory / "box", manager)
             box.put("/etc/resolv.conf", "nameserver 192.0.2.99\n")
             box.put(*DHCP[manager])
             stack.callback(box.kill)
-            return box, stack.enter_context(network_of())
+            story(Scene(suite, manager, box, stack.enter_context(network_of()), directory, stack))
 
-        yield make
+    made = Stories(request.session.items, tell, lambda: tmp_path_factory.mktemp("scene"))
+    yield made
+    made.close()
 
 
 def document(*nics: Dict[str, Any], dns: Sequence[str] = ("10.7.0.2",)) -> Dict[str, Any]:
@@ -107,19 +121,19 @@ def gateways(box: Container, version: int = 4) -> List[Any]:
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + 60
+    last = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end, what
+        assert time.monotonic() < last, what
         time.sleep(0.1)
 
 
 FIRST = {"mac": MAC, "four": "10.7.0.21/24", "via4": "10.7.0.1", "six": "fd00:7::21/64", "via6": "fd00:7::1"}
 
 
-def test_a_nic_from_its_first_address_to_its_end(kind: Sequence[str], boxes: Boxes) -> None:
+@everywhere
+def test_a_nic_from_its_first_address_to_its_end(scene: Scene) -> None:
     """First time, again, changed, a wrong mode, a bad gateway put back, a second NIC, and its end."""
-    _suite, manager = kind
-    box, net = boxes()
+    _suite, manager, box, net, *_ = scene
     box.boot()
     net.bridge("lan", "10.7.0.1/24", "fd00:7::1/64")
     net.bridge("other", "10.8.0.1/24")
@@ -135,6 +149,10 @@ def test_a_nic_from_its_first_address_to_its_end(kind: Sequence[str], boxes: Box
     before = box.do(*ALL_FILES)
     assert apply(box, document(FIRST))[MAC]["state"] == "unchanged"
     assert box.do(*ALL_FILES) == before
+
+    other_six = {**FIRST, "six": "fd00:7::22/64"}
+    stays_through(scene, "10.7.0.21", document(other_six))
+    assert box.addresses("ens3") == ["10.7.0.21/24", "fd00:7::22/64"]
 
     changed = {**FIRST, "four": "10.7.0.22/24"}
     assert apply(box, document(changed))[MAC]["state"] == "applied"
@@ -167,10 +185,29 @@ def test_a_nic_from_its_first_address_to_its_end(kind: Sequence[str], boxes: Box
     assert box.addresses("ens3") == ["10.7.0.22/24", "fd00:7::21/64"]
 
 
-def test_what_belongs_to_somebody_else(kind: Sequence[str], boxes: Boxes, tmp_path: Path) -> None:
+def stays_through(scene: Scene, address: str, said: Dict[str, Any]) -> None:
+    """A TCP connection to an address that stays lives on; with KEEPING the address is never away."""
+    suite, manager, box, net, *_, stack = scene
+    sequence = TcpSequence(net, "10.7.0.1", box, address)
+    stack.callback(sequence.close)
+    monitor = box.popen("sh", "-c", f"exec ip -o monitor address >{MONITOR}")
+    stack.callback(end, monitor)
+    until(lambda: sequence.seen()[0] and box.run("test", "-e", MONITOR).returncode == 0, "no connection")
+    assert apply(box, said)[MAC]["state"] == "applied"
+    count, _ = sequence.seen()
+    until(lambda: sequence.seen()[0] > count or not sequence.lives(), "the connection is silent")
+    assert sequence.lives(), "the connection to an address that stays was given up"
+    logging.info("%s, %s: TCP was silent for %s s at most", suite, manager, sequence.seen()[1])
+    if (manager, suite) in KEEPING:
+        news = box.read(MONITOR)
+        assert "fd00:7::22/64" in news
+        assert not [line for line in news.split("\n") if "Deleted" in line and f" {address}/" in line], news
+
+
+@everywhere
+def test_what_belongs_to_somebody_else(scene: Scene) -> None:
     """A live lease, a file made by hand and an address given by hand: each is left, with its reason."""
-    _suite, manager = kind
-    box, net = boxes()
+    _suite, manager, box, net, *_ = scene
     by_hand, text, mode = BY_HAND[manager]
     box.put(by_hand, text, mode)
     if manager == "ifupdown":
@@ -178,7 +215,7 @@ def test_what_belongs_to_somebody_else(kind: Sequence[str], boxes: Boxes, tmp_pa
         box.put(name, lines.replace("allow-hotplug ens4\niface ens4 inet dhcp\n", ""))
     net.bridge("lan", "10.7.0.1/24")
     net.bridge("other", "10.8.0.1/24")
-    net.dhcp("lan", "10.7.0.1", MAC, "10.7.0.21", tmp_path)
+    net.dhcp("lan", "10.7.0.1", MAC, "10.7.0.21", scene.directory)
     box.boot()
     net.plug(box, "lan", "ens3", MAC)
     net.plug(box, "other", "ens4", SECOND_MAC)
@@ -208,9 +245,10 @@ def test_what_belongs_to_somebody_else(kind: Sequence[str], boxes: Boxes, tmp_pa
     )
 
 
-def test_a_routed_nic_and_a_gateway_that_never_was(kind: Sequence[str], boxes: Boxes) -> None:
+@everywhere
+def test_a_routed_nic_and_a_gateway_that_never_was(scene: Scene) -> None:
     """On-link gateways of /32 and /128; where nothing worked before, a silent gateway does not undo it."""
-    box, net = boxes()
+    box, net = scene.box, scene.net
     box.boot()
     net.bridge("lan", "169.254.0.1/16", "fe80::1/64")
     net.plug(box, "lan", "ens3", MAC)
@@ -230,32 +268,69 @@ def test_a_routed_nic_and_a_gateway_that_never_was(kind: Sequence[str], boxes: B
     assert apply(box, document({"mac": MAC, **routed}, second))[SECOND_MAC]["state"] == "applied"
 
 
-def test_a_power_cut_between_writing_and_confirming(kind: Sequence[str], boxes: Boxes) -> None:
-    """The machine comes up with the former configuration: the new one's gateway is silent."""
-    box, net = boxes()
+@everywhere
+def test_cut_short_between_writing_and_confirming(scene: Scene) -> None:
+    """Killed, and the gateway answers then: the new state. A power cut, and it is silent: the former one."""
+    box, net = scene.box, scene.net
     box.boot()
-    net.bridge("lan", "10.7.0.1/24")
+    net.bridge("lan", "10.7.0.1/24", "fd00:7::1/64")
     net.plug(box, "lan", "ens3", MAC)
     good = {"mac": MAC, "four": "10.7.0.21/24", "via4": "10.7.0.1"}
     assert apply(box, document(good))[MAC]["state"] == "applied"
 
-    box.write(DOCUMENT, json.dumps(document({**good, "four": "10.7.0.66/24", "via4": "10.7.0.77"})))
-    running = box.popen("csagent", "network", "apply", "--document", DOCUMENT)
-    until(lambda: "10.7.0.66" in written(box), "nothing was written")
+    changed = document({**good, "four": "10.7.0.22/24", "via4": "10.7.0.2"})
+    running = begun(box, changed, "10.7.0.22")
+    box.do("pkill", "-KILL", "-x", "csagent")
+    running.communicate()
+    assert (box.upper / PENDING).exists()
+    net.address("lan", "10.7.0.2/24")
+    assert apply(box, changed)[MAC]["state"] in ("applied", "unchanged")
+    assert box.addresses("ens3") == ["10.7.0.22/24"]
+
+    running = begun(box, document({**good, "four": "10.7.0.66/24", "via4": "10.7.0.77"}), "10.7.0.66")
     assert (box.upper / PENDING).exists()
     box.kill()
     running.communicate()
 
     box.boot()
     net.plug(box, "lan", "ens3", MAC)
-    if kind[1] == "ifupdown":
+    if scene.manager == "ifupdown":
         box.do("ifup", "ens3")
-    box.write(DOCUMENT, json.dumps(document(good)))
+    box.write(DOCUMENT, json.dumps(changed))
     box.csagent("network", "apply", "--document", DOCUMENT)
     assert not (box.upper / PENDING).exists()
+    assert box.addresses("ens3") == ["10.7.0.22/24"]
+    assert gateways(box) == [("10.7.0.2", "ens3", 100)]
+    assert "10.7.0.66" not in written(box)
+
+
+def begun(box: Container, said: Dict[str, Any], address: str) -> "subprocess.Popen[bytes]":
+    """csagent at work, when the address is written and its gateway has yet to answer."""
+    box.write(DOCUMENT, json.dumps(said))
+    running = box.popen("csagent", "network", "apply", "--document", DOCUMENT)
+    until(lambda: address in written(box), "nothing was written")
+    return running
+
+
+@told_of([f"{suite}-systemd-networkd" for suite in SUITES])
+def test_netplan_above_networkd(scene: Scene) -> None:
+    """What netplan has made of its file loses against csagent's, also when it makes it anew."""
+    box, net = scene.box, scene.net
+    (box.upper / DHCP["systemd-networkd"][0].lstrip("/")).unlink()
+    box.put(NETPLAN, ALL_NICS, 0o600)
+    box.boot()
+    net.bridge("lan", "10.7.0.1/24")
+    net.plug(box, "lan", "ens3", MAC)
+    assert "10-netplan-all-en.network" in box.do("ls", "/run/systemd/network")
+    good = document({"mac": MAC, "four": "10.7.0.21/24", "via4": "10.7.0.1"})
+    told = apply(box, good)[MAC]
+    assert told["state"] == "applied", told
+    assert "netplan" not in written(box)
+    box.do("netplan", "generate")
+    box.do("networkctl", "reload")
+    assert apply(box, good)[MAC]["state"] == "unchanged"
     assert box.addresses("ens3") == ["10.7.0.21/24"]
     assert gateways(box) == [("10.7.0.1", "ens3", 100)]
-    assert "10.7.0.66" not in written(box)
 
 
 def written(box: Container) -> str:
@@ -265,9 +340,10 @@ def written(box: Container) -> str:
     return "\n".join(path.read_text() for path in found)
 
 
-def test_under_its_own_unit(kind: Sequence[str], boxes: Boxes) -> None:
+@everywhere
+def test_under_its_own_unit(scene: Scene) -> None:
     """csagent.service, confined as it is, does it; and a document that changes is applied on a reload."""
-    box, net = boxes()
+    box, net = scene.box, scene.net
     drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/csagent daemon --drive /srv/drive\n"
     box.put("/etc/systemd/system/csagent.service.d/drive.conf", drop_in)
     box.put("/srv/drive/openstack/latest/meta_data.json", json.dumps({"uuid": "i-2-7-VM", "hostname": "vm"}))

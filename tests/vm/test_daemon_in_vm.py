@@ -6,6 +6,7 @@ Its one processor has 10^9 instructions a second by its own clock (`machine.stea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -20,17 +21,24 @@ from support.replace_fields import replace
 from support.vm_cloud import describe, hash_verifies, make_drive
 from support.vm_machine import Control, Machine
 
+from csagent.apply.network.renderers import networkd
 from csagent.lab.cloud import Cloud
+from csagent.lab.network_data import BY_DRIVE, BY_ROUTER, PER_NIC, CloudNetwork, CloudNic
 from csagent.lab.router import LabRouter
+from csagent.lab.vm import segment
 from csagent.lab.vm.accelerator import steady
+from csagent.lab.vm.machine import MAC as NIC_MAC
 from csagent.lab.vm.machine import killed_at_end
 from csagent.lab.vm.namespace import Namespace
 from csagent.lab.vm.qmp import Qmp
+from csagent.lab.vm.segment import Segment
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 TODAY = 3.0  # times as many instructions a second: 3 GHz and one for each cycle is a slow one
 LIMIT = 1.0  # seconds from udev's event to the application
+NETWORK_LIMIT = 2.0  # and until the addresses of its NICs are confirmed
+LATER_MAC = "02:00:4c:9f:00:17"
 POLL = 5  # seconds
 QUIET_TIME = 20  # seconds
 EVENTS, UDEV, SAMPLES = "/run/csagent-test-events", "/run/csagent-test-udev", "/run/csagent-test-samples"
@@ -199,6 +207,27 @@ class Guest:
         figure(f"{what}: udev's event to applied: {figures}")
         for one in told:
             assert 0 < one.fair <= LIMIT, f"{what}: {one}\n{self.text(mark)}"
+
+    def plug(self, name: str, mac: str) -> None:
+        """A NIC on the lab's segment."""
+        words = {"driver": "virtio-net-pci", "id": name, "netdev": "segment", "mac": mac, "romfile": ""}
+        self.qmp.execute("device_add", **words)
+
+    def network_medium(self, mac: str, address: str) -> Tuple[int, int]:
+        """Another medium, which gives a NIC this address; the moment before it."""
+        nics = (CloudNic(NIC_MAC, BY_ROUTER), CloudNic(mac, BY_DRIVE, (address,), ("10.7.0.1",)))
+        self.cloud = replace(self.next_cloud(), network=CloudNetwork(nics, form=PER_NIC))
+        image = self.drive_of(self.cloud)
+        mark = self.mark()
+        self.qmp.exchange("cd1", image)
+        return mark
+
+    def network_applied(self, what: str, mark: Tuple[int, int]) -> None:
+        """The address is in force and confirmed within two seconds of udev's event."""
+        entry = self.event(mark, event="applied", datum="network")
+        (told,) = self.since_udev(mark, {"network": int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6})
+        figure(f"{what}: udev's event to addresses confirmed: {told.raw:.2f} s ({told.fair:.2f} s)")
+        assert 0 < told.fair <= NETWORK_LIMIT, f"{what}: {told}\n{self.text(mark)}"
 
     def settings(self, text: str) -> Tuple[int, int]:
         """Other settings, and a reload; returns the moment before it."""
@@ -373,6 +402,36 @@ def test_exchange_while_it_is_read(guest: Guest) -> None:
     assert guest.shell.wait(EVENTS, '"CSAGENT_DATUM":"password"', mark[0], 60)
     guest.quiet()
     guest.agrees()
+
+
+def test_nic_whose_addresses_are_on_the_drive(guest: Guest) -> None:
+    """Plugged, and named by a medium seconds later; the other way round; one that is gone loses its file."""
+    ends = {"udp": f"127.0.0.1:{segment.PORT}", "localaddr": f"127.0.0.1:{segment.QEMUS_PORT}"}
+    guest.qmp.execute("netdev_add", type="socket", id="segment", **ends)
+    wire = guest.namespace.call(lambda: Segment(["10.7.0.1"]))
+    with contextlib.closing(wire):
+        guest.plug("nic3", segment.MAC)
+        guest.quiet()
+        mark = guest.network_medium(segment.MAC, "10.7.0.21/24")
+        guest.network_applied("medium behind its NIC", mark)
+        assert wire.answers("10.7.0.21", 60)
+
+        guest.qmp.execute("device_del", id="nic3")
+        guest.shell.run(f"until ! grep -q {segment.MAC} /sys/class/net/*/address; do sleep 0.1; done", 60)
+        mark = guest.network_medium(LATER_MAC, "10.7.0.31/24")
+        guest.event(mark, event="applied", datum="network")
+        assert guest.shell.run(f"ls {networkd.DIRECTORY}/{networkd.PREFIX}* | wc -l").strip() == "0"
+        mark = guest.mark()
+        guest.plug("nic4", LATER_MAC)
+        guest.event(mark, event="applied", datum="network")
+        assert wire.answers("10.7.0.31", 60)
+        assert set(guest.shell.run("ls /sys/class/net").split()) <= {
+            "lo",
+            *(f"ens{slot}" for slot in range(32)),
+        }
+        guest.qmp.execute("device_del", id="nic4")
+        guest.shell.run(f"until ! grep -q {LATER_MAC} /sys/class/net/*/address; do sleep 0.1; done", 60)
+        guest.quiet()
 
 
 def test_router_comes_late_and_changes(guest: Guest) -> None:

@@ -1,10 +1,10 @@
 """`csagent doctor --bundle FILE`: a support archive, in the layout that `csagent --root UNPACKED` replays.
 
 Raw files (`raw`), under their own paths, only of what must be parsed again elsewhere: leases, NICs, routes,
-name servers, DMI, labels of drives; csagent's settings, status.json and journal; the clock and the output of
-the DHCP clients' commands as `recorded.json` lists it. Of all else what doctor has found, as
-``_doctor/report.json`` and ``_doctor/report.txt``. Nothing is passed through: a raw file is written anew from
-what was parsed, a lease goes through `leases`, and every text goes through `words`.
+who configures each NIC (`network`), name servers, DMI, labels of drives; csagent's settings, status.json and
+journal; the clock and the output of the commands as `recorded.json` lists it. Of all else what doctor has
+found, as ``_doctor/report.json`` and ``_doctor/report.txt``. Nothing is passed through: a raw file is written
+anew from what was parsed, a lease goes through `leases`, and every text goes through `words`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ lease "?".
 STATUS_KEYS = name_set(
     "schema version instance_id source_found started finished seconds exit_code note data places refusals "
     "hostname ssh_keys password user_data network state reason source wrong applied_at failures "
-    "acknowledged place why outcome detail datum"
+    "acknowledged place why outcome detail datum nics mac interface"
 )
 _LABEL = re.compile(r"[A-Za-z0-9_.+ -]{1,32}")
 
@@ -104,7 +104,7 @@ def known_words(examined: "Examined") -> Words:
     names = [settings.user, _hostname(examined), __version__]
     names += [label for label in settings.drive_labels if _LABEL.fullmatch(label)]
     names += [value for _path, value in raw.dmi(found.platform)]
-    names += [nic.name for nic in raw.named(found.nics)]
+    names += [name for nic in raw.named(found.nics) for name in (nic.name, nic.mac) if name]
     names += [lease.domain_name for lease in found.leases if lease.domain_name]
     names += [drive.device for drive in found.drives]
     for instance in (situation.seen.instance_id, (situation.status or {}).get("instance_id")):

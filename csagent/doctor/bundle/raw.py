@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optiona
 
 from csagent.discovery.drives import MAX_DEVICES, SYS_BLOCK, UDEV_CONTROL, UDEV_DATA, by_kind
 from csagent.discovery.interfaces import PROC_ROUTE
-from csagent.doctor.bundle import leases
+from csagent.doctor.bundle import leases, network
 from csagent.doctor.bundle.archive import Member
 from csagent.model import Nic, Platform, Route
 from csagent.sandbox import jail
@@ -114,6 +114,7 @@ class _Collected:
         self.commands = Recorder(judged.runner)
         self.system = judged._replace(runner=self.commands)
         self.evidence: Evidence = finder.prepare(system._replace(runner=self.commands))
+        self.network = network.collect(system._replace(runner=self.commands))
         tree, found = system.tree, self.evidence.leases
         self.stats = {path: tree.stat(path) for path in (*found.files, *found.marks)}
         self.udev = list(_udev(system))
@@ -137,6 +138,7 @@ class _Collected:
             *(Member(path, f"{value}\n".encode()) for path, value in dmi(found.platform)),
             *map(_resolver, self.evidence.resolvers),
             *self.udev,
+            *network.members(self.network),
         ]
         kept = {
             member.path: member if member.mtime else member._replace(mtime=self.now)
@@ -158,11 +160,15 @@ class _Collected:
     def _commands(self, found: "Optional[Found]", journal: str) -> Iterator[Member]:
         """recorded.json, and what the commands have said that it lists; `ip` as its answer was understood."""
         listed: Dict[str, str] = {}
-        said = {" ".join(argv): done.output for argv, done in self.commands.heard.items() if done.code == 0}
-        kept = {line: leases.kept(line, output) for line, output in said.items()}
-        kept.pop("ip -j addr", None)
+        kept = {
+            " ".join(argv): self._kept(argv, done.output)
+            for argv, done in self.commands.heard.items()
+            if done.code == 0
+        }
+        kept.pop(network.ADDRESSES_LINE, None)
         if found is not None:
-            kept["ip -j addr"] = ip_addr(found.nics)
+            kept[network.ADDRESSES_LINE] = network.addresses(self.network, ip_addr(found.nics))
+            kept.update({" ".join(argv): output for argv, output in network.routes(self.network)})
         for number, (line, output) in enumerate(sorted(kept.items()), 1):
             if _is_plain("/" + line.replace(" ", "/")):
                 listed[line] = f"_commands/{number}-{line.split(' ')[0]}.txt"
@@ -172,6 +178,10 @@ class _Collected:
             yield Member(JOURNAL, journal.encode())
         document = {"now": self.now, "commands": listed}
         yield Member("/recorded.json", json.dumps(document, indent=1).encode() + b"\n")
+
+    def _kept(self, argv: Tuple[str, ...], output: bytes) -> bytes:
+        made = network.command(argv, output, self.network)
+        return leases.kept(" ".join(argv), output) if made is None else made
 
     def _left_out(self, members: List[Member], kept: Dict[str, Member]) -> Iterator[Tuple[str, str]]:
         found = self.evidence.leases

@@ -32,6 +32,10 @@ PROMISES: Dict[str, str] = {
     "user-data": "user-data has run, once",
     "user-data-again": "user-data that has run does not run at the next boot",
     "interrupted": "after a power cut user-data is told as interrupted, and not run again",
+    "addresses": "a NIC without DHCP has the drive's address",
+    "addresses-changed": "another medium changes the address, without a reboot",
+    "bad-gateway": "an address whose gateway is silent is put back",
+    "addresses-boot": "at the next boot that NIC has its name and its address",
     "sealed": "two copies differ in host keys and machine-id",
 }
 _FIRST = ("login", "hostname", "password")
@@ -46,6 +50,7 @@ SCENARIOS: Dict[str, Tuple[str, ...]] = {
         *("own-key", "own-name", "own-password", "interrupted", "secrets"),
     ),
     "user-data": ("login", "user-data", "user-data-again"),  # of --user-data FILE
+    "network": ("login", "addresses", "addresses-changed", "bad-gateway", "addresses-boot"),  # of --network
     "both": ("sealed",),
 }
 

@@ -38,12 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "exit codes: 0 all promises are kept, 1 some are not, 2 usage"
     )
     parser.add_argument("image", metavar="IMAGE", type=Path, help="the template: a qcow2 or raw disk")
-    parser.add_argument("--only", choices=("router", "drive", "user-data"), help="one of the scenarios")
+    scenarios = ("router", "drive", "user-data", "network")
+    parser.add_argument("--only", choices=scenarios, help="one of the scenarios")
     parser.add_argument(
         "--user-data",
         metavar="FILE",
         type=Path,
         help="try this document, too: on a copy of its own, over two boots",
+    )
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="a scenario more: a NIC without DHCP, whose addresses are on the drive",
     )
     parser.add_argument(
         "--one-by-one", action="store_true", help="never two VMs at a time, whatever there is of processors"

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Type
 
 from csagent.errors import EXIT_FAILED, EXIT_OK
 
@@ -70,6 +70,7 @@ class Trial:
     def _stories(self, scratch: Path, emulated: bool) -> List["Story"]:
         from csagent.lab.vm import user_data
         from csagent.lab.vm.machine import Template
+        from csagent.lab.vm.network_story import NetworkStory
         from csagent.lab.vm.scenario import Setup
         from csagent.lab.vm.scenarios import STORIES
 
@@ -88,7 +89,10 @@ class Trial:
             self._say,
             document,
         )
-        kinds = [kind for kind in STORIES if document is not None or kind.name != "user-data"]
+        kinds: List[Type["Story"]] = [
+            kind for kind in STORIES if document is not None or kind.name != "user-data"
+        ]
+        kinds += [NetworkStory] if args.network or args.only == NetworkStory.name else []
         return [kind(setup) for kind in kinds if args.only in (None, kind.name)]
 
     def _tell(self, stories: List["Story"]) -> None:

@@ -20,7 +20,7 @@ from csagent.lab.vm.inspect_guest import Look
 from csagent.lab.vm.machine import Machine, Template, killed_at_end, nic, user_network
 from csagent.lab.vm.traffic import dump
 
-SSH_PORT = {"router": 2201, "drive": 2202, "user-data": 2203}
+SSH_PORT = {"router": 2201, "drive": 2202, "user-data": 2203, "network": 2204}
 LOOK_PAUSE = 1.0
 RESTARTS = 3  # of a boot that the emulation held up
 OWNERS_NAME = "owners-choice"
@@ -92,7 +92,7 @@ class Story:
                 self.setup.template,
                 self.directory,
                 uuid=self.cloud.instance_id,
-                devices=["-netdev", network, *nic()],
+                devices=["-netdev", network, *nic(), *self.wires()],
                 memory=self.setup.memory,
                 processor=accelerator(self.setup.cpu),
                 life=2 * self.setup.timeout + 10 * self.setup.patience,
@@ -105,6 +105,10 @@ class Story:
             if name not in self._told:
                 self.judge(name, (FAIL, wrong) if wrong else (SKIP, "it did not come to that"))
                 wrong = ""
+
+    def wires(self) -> List[str]:
+        """QEMU's words for further NICs."""
+        return []
 
     def tell_it(self, machine: Machine) -> None:
         """The story itself.

@@ -40,7 +40,7 @@ STATIC = (
 )
 BY_DHCP = ("yes", "true", "on", "1", "ipv4", "ipv6", "both", "v4", "v6")
 
-_FILE = re.compile(r"^\s*Network File: (/\S.*?)\s*$", re.MULTILINE)
+FILE = re.compile(r"^\s*Network File: (/\S.*?)\s*$", re.MULTILINE)
 
 
 def status(name: str) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
     done = system.runner.run(status(link.name), timeout=PATIENCE)
     if done.code != 0:
         return Claim(NETWORKD, against=f"{NETWORKD} does not say by which file it is configured")
-    found = _FILE.search(done.output.decode("utf-8", "surrogateescape"))
+    found = FILE.search(done.output.decode("utf-8", "surrogateescape"))
     path = found.group(1) if found else None
     if setup is None or setup == "unmanaged":
         # With a file it is one that says so (Unmanaged=), without one there just is none for it.

@@ -116,7 +116,7 @@ def test_only_what_must_be_parsed_again_is_raw(patient, tmp_path):
         "etc/resolv.conf",
         "proc/net/route",
         "recorded.json",
-        "_commands/1-ip.txt",
+        *("_commands/1-ip.txt", "_commands/2-ip.txt", "_commands/3-ip.txt", "_commands/4-systemctl.txt"),
         "run/csagent/status.json",
         "run/systemd/netif/leases/2",
         "sys/class/dmi/id/product_name",

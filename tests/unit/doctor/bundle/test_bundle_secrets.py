@@ -80,6 +80,16 @@ FILES = {
     "/var/lib/cloud/instance/user-data.txt": "#cloud-config\npassword: SECRET\n",
     "/run/cloud-init/instance-data-sensitive.json": '{"x": "SECRET"}',
     "/etc/init.d/cloud-set-guest-password": "#!/bin/sh\n# DomU_Request\nTOKEN=SECRET\n",
+    # the managers' files
+    "/etc/systemd/network/80-x.network": "# SECRET\n[Match]\nName=eth0 SECRET\nMACAddress=SECRET\n[SECRET]\n"
+    "[Network]\nDHCP=SECRET\nAddress=SECRET\nDNS=SECRET\nDomains=SECRET\nVLAN=SECRET\nSECRET\n",
+    "/etc/NetworkManager/system-connections/a.nmconnection": "[connection]\nid=SECRET\nuuid=SECRET\n"
+    "type=ethernet\ninterface-name=SECRET\n[802-1x]\npassword=SECRET\n[ipv4]\nmethod=SECRET\n"
+    "address1=SECRET\naddressSECRET=1\n",
+    "/etc/sysconfig/network-scripts/ifcfg-eth0": "DEVICE=SECRET\nIPADDR=SECRET\nKEY=SECRET\n# SECRET\n",
+    "/etc/network/interfaces": "# SECRET\nauto SECRET\niface SECRET inet SECRET\n  address SECRET\n"
+    "  wpa-psk SECRET\n  up SECRET\nmapping SECRET\n  script SECRET\n  map SECRET\nsource SECRET\n",
+    "/run/network/ifstate": "eth0=SECRET\nSECRET=eth0\n",
     # leases, with odd options
     "/run/NetworkManager/devices/2": "[device]\nmanaged=true\nwifi-psk=SECRET\n[dhcp4]\n"
     "dhcp4.ip_address=10.1.1.42\ndhcp4.wpad=SECRET\ndhcp4.routers=SECRET\n[SECRET]\nip_address=SECRET\n",
