@@ -31,6 +31,13 @@ DISK_SIZE = "1G"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"  # of the kernel
 IN_USE = 3600.0  # seconds since it was last asked for
 
+# In a mount namespace of its own: where it is killed, what it mounts in the tree, this machine's /dev/shm
+# among it, goes with it, and is not found by whoever removes the tree.
+MMDEBSTRAP = (
+    *("unshare", "--mount", "--propagation", "private"),
+    *("mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"),
+)
+
 TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unshare")
 
 PACKAGES = (
@@ -186,7 +193,7 @@ def _base(cache: Path, suite: str, beside: Sequence[str] = ()) -> Path:
         return base
     _forget_old(cache, kind)
     with _half_made(cache) as new:
-        command: List[str] = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
+        command: List[str] = [*MMDEBSTRAP]
         command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
         command += [f"--setup-hook={SETUP}", f"--customize-hook={CUSTOMIZE}"]
@@ -280,7 +287,12 @@ def _half_made(cache: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
+
+
+def remove(tree: Path) -> None:
+    """Remove a tree, and nothing of what may be mounted in it."""
+    subprocess.run(["rm", "-rf", "--one-file-system", "--", str(tree)], stderr=subprocess.DEVNULL)
 
 
 def _forget_old(cache: Path, kind: str) -> None:
@@ -294,4 +306,4 @@ def _forget_old(cache: Path, kind: str) -> None:
                 "layer",
                 "base",
             ):
-                shutil.rmtree(path, ignore_errors=True)
+                remove(path)

@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from csagent.lab.vm.namespace import Namespace
 from support.commands_inside import Inside
-from support.debian_image import MIRROR, _half_made, _key, _locked, cache_directory, run
+from support.debian_image import MIRROR, MMDEBSTRAP, _half_made, _key, _locked, cache_directory, remove, run
 
 TOOLS = (
     "systemd-nspawn",
@@ -89,9 +89,9 @@ def tree(suite: str) -> Path:
         made = cache / f"{kind}-{_key([suite, *packages, CUSTOMIZE], [])}"
         if not made.exists():
             for old in cache.glob(f"{kind}-*"):
-                shutil.rmtree(old, ignore_errors=True)
+                remove(old)
             with _half_made(cache) as new:
-                command: List[str] = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
+                command: List[str] = [*MMDEBSTRAP]
                 command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
                 command += [
                     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")

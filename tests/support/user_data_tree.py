@@ -16,6 +16,7 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 from support.debian_image import (
     MIRROR,
+    MMDEBSTRAP,
     REPOSITORY,
     _forget_old,
     _half_made,
@@ -80,7 +81,7 @@ def tree(suite: str = "bookworm") -> Path:
         if not found.exists():
             _forget_old(cache, f"user-data-{suite}")
             with _half_made(cache) as new:
-                command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"]
+                command = [*MMDEBSTRAP]
                 command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
                 command += [f"--customize-hook={CUSTOMIZE}", f"--include={','.join(PACKAGES)}"]
                 run([*command, suite, new / "tree", f"deb {MIRROR} {suite} main"], 1500)
