@@ -65,4 +65,5 @@ def test_a_long_wait_is_several_children(
     began = time.monotonic()
     seen = look(tree, servers.free_port(), 8)
     assert 7 <= time.monotonic() - began < 300 and 2 <= len(started) <= 4
-    assert not seen.source_found and seen.places[0].outcome == "refused"
+    # The last one may have had no time left, on a machine that is busy.
+    assert not seen.source_found and seen.places[0].outcome in ("refused", "timeout")
