@@ -50,8 +50,11 @@ class CloudInitLeftover(NamedTuple):
     @property
     def saw(self) -> str:
         """Which they are, for a sentence."""
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more} is left of cloud-init"
+        if self.paths == (cloud_init.PROGRAM,):
+            return "cloud-init is still installed"
+        if len(self.paths) > 1:
+            return f"{self.paths[0]} and {len(self.paths) - 1} more are left of cloud-init"
+        return f"{self.paths[0]} is left of cloud-init"
 
 
 def find(system: "System") -> Tuple[CloudInitLeftover, ...]:
@@ -77,9 +80,9 @@ def _configuration(system: "System") -> Iterator[CloudInitLeftover]:
     if installed:
         means = "csagent does without it; it may stay beside csagent, see docs/from-cloud-init.md"
         yield CloudInitLeftover((cloud_init.PROGRAM,), means, purge)
-    if system.tree.exists(cloud_init.ETC):
-        first = f"{purge}; " if installed or debian else ""
-        means = "nothing reads it once cloud-init is gone"
+    elif system.tree.exists(cloud_init.ETC):
+        first = f"{purge}; " if debian else ""
+        means = "nothing reads it any more"
         yield CloudInitLeftover((cloud_init.ETC,), means, f"{first}rm -rf {cloud_init.ETC}")
 
 
@@ -145,7 +148,8 @@ def _state(system: "System") -> Iterator[CloudInitLeftover]:
 
 def _units(system: "System") -> List[str]:
     """Drop-ins, and links that may lead nowhere any more."""
-    directories = [UNITS, *system.tree.glob(f"{UNITS}/*.wants")]
+    wants = () if cloud_init.is_installed(system) else system.tree.glob(f"{UNITS}/*.wants")
+    directories = [UNITS, *wants]
     return [
         f"{directory}/{name}"
         for directory in directories

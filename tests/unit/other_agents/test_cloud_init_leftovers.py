@@ -117,19 +117,28 @@ def test_what_csagent_has_written_by_those_names_is_its_own(tree: Path) -> None:
 
 
 def test_where_cloud_init_is_still_installed(tree: Path) -> None:
-    """The package comes with its command, of apt or dnf; its unit is there, so that the mount works."""
+    """The package comes first, with the command of apt or dnf; what goes with it is not told apart."""
     files = {
         "usr/bin/cloud-init": "",
+        "etc/cloud/cloud.cfg": "",
         "lib/systemd/system/cloud-init.service": "",
+        "etc/systemd/system/cloud-init.target.wants/cloud-init.service": "",
         "etc/fstab": LEFT["etc/fstab"][0],
     }
     system = plant(tree, files)
-    commands = {one.paths[0]: one.remove for one in cloud_init_leftovers.find(system)}
-    assert commands["/usr/bin/cloud-init"] == "dnf remove cloud-init"
-    assert not any(one.harm for one in cloud_init_leftovers.find(system))
+    (first, second) = cloud_init_leftovers.find(system)
+    assert (first.saw, first.remove) == ("cloud-init is still installed", "dnf remove cloud-init")
+    assert second.paths == ("/etc/fstab",) and not second.harm  # its unit is there
     plant(tree, {"usr/bin/dpkg": ""})
-    commands = {one.paths[0]: one.remove for one in cloud_init_leftovers.find(system)}
-    assert commands["/usr/bin/cloud-init"] == "apt-get purge cloud-init"
+    assert cloud_init_leftovers.find(system)[0].remove == "apt-get purge cloud-init"
+
+
+def test_several_files_are_one_leftover(tree: Path) -> None:
+    """With one command."""
+    system = plant(tree, {"var/log/cloud-init.log": "", "var/log/cloud-init-output.log": ""})
+    (found,) = cloud_init_leftovers.find(system)
+    assert found.saw == "/var/log/cloud-init.log and 1 more are left of cloud-init"
+    assert found.remove == "rm -r /var/log/cloud-init.log /var/log/cloud-init-output.log"
 
 
 def test_seal_names_what_it_leaves(left: System) -> None:
