@@ -30,6 +30,7 @@ def read_all(system: "System", source: "Source") -> "Plan":
     for _depth in range(INCLUDES_DEPTH + 1):
         plan = reading.read(system, document, source.facts, found)
         if not plan.includes:
+            _forget_others(system, source.folder, found)
             return plan
         asked = []
         for include in plan.includes:
@@ -43,7 +44,19 @@ def read_all(system: "System", source: "Source") -> "Plan":
         came = fetch.fetch(system, [include.url for include in asked]) if asked else {}
         for include in asked:
             found[include.url] = _taken(system, source.folder, include, came[include.url])
+    _forget_others(system, source.folder, found)
     return reading.read(system, document, source.facts, found)
+
+
+def _forget_others(system: "System", folder: str, found: Dict[str, Fetched]) -> None:
+    """What is kept of URLs that nothing includes any more goes: a server may name others at each boot."""
+    used = {_path(folder, url) for url in found}
+    for name in system.tree.names(f"{folder}/{FOLDER}"):
+        if f"{folder}/{FOLDER}/{name}" not in used:
+            try:
+                system.tree.remove(f"{folder}/{FOLDER}/{name}")
+            except OSError:
+                continue  # the next run tries again
 
 
 def read_kept(system: "System", source: "Source") -> "Plan":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from csagent.console import one_line
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
 from csagent.log import nothing
 from csagent.state import lock
@@ -180,7 +181,7 @@ class Runner:
 
         machine.end = end
         self._begin(step)
-        machine.log.write(f"csagent: {step.key}: {step.text}\n")
+        machine.log.write(f"csagent: {step.key}: {one_line(step.text)}\n")
         try:
             self._carry_out(machine, step)
             state = StepState(DONE if self._system.live or not machine.shown_commands else SHOWN)
@@ -198,7 +199,7 @@ class Runner:
         end(state)
         word = {DONE: "done", SHOWN: "shown"}.get(state.state, f"failed: {state.reason}")
         if state.state == FAILED:
-            machine.log.write(f"csagent: {step.key}: {word}\n")
+            machine.log.write(f"csagent: {step.key}: {one_line(word)}\n")
         machine.log.follow()
         self._tell(step, state)
         fields = {"event": state.state, "datum": "user_data", "instance": self._source.facts.instance_id}

@@ -187,3 +187,12 @@ def test_keys_in_homes_that_are_roots(scratch: Scratch) -> None:
             assert made is not None
             assert (made.stat().st_uid, made.stat().st_mode & 0o777) == (int(passwd[name][2]), mode)
         assert KEY in scratch.text(f"{home}/.ssh/authorized_keys")
+
+
+def test_where_no_swap_file_may_be(scratch: Scratch) -> None:
+    """Where somebody else could put a link to a disk in its place, mkswap does not run."""
+    assert scratch.run("useradd -m mallory", {}).returncode == 0
+    scratch.csagent(b"#cloud-config\nswap: {filename: /home/mallory/file, size: 1M}\n")
+    (part,) = json.loads(scratch.told("status.json"))["parts"]
+    assert "no swap file is made there: /home/mallory belongs to user" in part["reasons"]["swap"]
+    assert scratch.path("/home/mallory/file") is None

@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
+from csagent.errors import Distrusted
 from csagent.user_data.execute.configure import SECONDS, SYSTEMD
 from csagent.user_data.execute.disks import partition_path
 
@@ -104,6 +105,7 @@ class MakeSwap(NamedTuple):
     def _create(self, machine: "Machine") -> None:
         folder = os.path.dirname(self.path)
         machine.make_directory(folder)
+        self._only_roots(machine, folder)
         size = self.size or suggested(_memory(machine), folder, max(self.limit, 0))
         mebibytes = size // MIB
         if mebibytes <= 0:
@@ -117,6 +119,22 @@ class MakeSwap(NamedTuple):
             machine.command(["dd", "if=/dev/zero", f"of={self.path}", "bs=1M", f"count={mebibytes}"])
         os.chmod(self.path, 0o600)
         machine.command(["mkswap", self.path])
+
+    @staticmethod
+    def _only_roots(machine: "Machine", folder: str) -> None:
+        """Whoever could put something else in the file's place could have mkswap write to a disk.
+
+        Raises:
+            StepFailed: somebody else than root can.
+        """
+        from csagent.system import trusted_path
+
+        try:
+            os.close(trusted_path.open_file(machine.system, folder, trusted_path.ROOT))
+        except Distrusted as error:
+            machine.fail(f"no swap file is made there: {error}")
+        except OSError as error:
+            machine.fail(f"no swap file is made in {folder}: {error.strerror}")
 
 
 def suggested(memory: int, folder: str, limit: int) -> int:

@@ -313,3 +313,11 @@ users:
     )
     assert (tree / "srv/new/deep/two").read_text() == "EXAMPLE"
     assert set(labelled) >= {"/etc/one", "/srv/new", "/etc/sudoers.d/90-cloud-init-users"}
+
+
+def test_our_own_lines_steer_no_console(system: System, tree: Path) -> None:
+    """What the document has in a name is shown as text on the console, to which the log is copied."""
+    run(system, b'#cloud-config\nwrite_files: [{path: "/etc/\\e[2Ja", owner: "\\e[2Jb"}]\n')
+    (log,) = (tree / "var/log").iterdir()
+    assert "there is no account  [2Jb" in log.read_text()
+    assert "\x1b" not in log.read_text()
