@@ -34,7 +34,7 @@ DOCUMENTS = HERE / "documents"
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
-ROWS = re.compile(r"(field/user-data#D\d+|newer|tree)\Z")
+ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|tree)\Z")
 
 
 class Document(NamedTuple):
