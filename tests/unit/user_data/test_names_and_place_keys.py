@@ -29,6 +29,14 @@ def test_which_name(text: str, name: str) -> None:
 def test_preserve_hostname() -> None:
     """The name is left alone."""
     assert steps(plan_of("hostname: web\npreserve_hostname: true\n")) == []
+    plan = plan_of("hostname: web\npreserve_hostname: true\n", DEBIAN._replace(names_machine=True))
+    assert action(plan, "SetHostname").name == "vm01"
+
+
+def test_a_name_of_the_metadatas_that_is_too_long() -> None:
+    """It is nobody's key, and is not given."""
+    plan = plan_of("package_update: true\n", DEBIAN._replace(names_machine=True, hostname="a" * 70))
+    assert [step for step in plan.steps if step.slot == "hostname"] == []
 
 
 @pytest.mark.parametrize("value", ["123", "'a b'", "[a]", "'-'", "'a/b'"])
