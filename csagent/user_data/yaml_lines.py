@@ -248,6 +248,16 @@ class _Loader(yaml.SafeLoader):
                 yield self.convert(one)
 
 
+def _python_text(loader: _Loader, node: yaml.Node) -> Any:
+    """Text as programs of Python 2 wrote it: the only further tag that cloud-init's loader knows."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise DocumentError("a text that is a list or a mapping", node.start_mark.line + 1)
+    return loader.construct_scalar(node)
+
+
+_Loader.add_constructor(TAG + "python/unicode", _python_text)
+
+
 def _wrap(value: Any, line: int) -> Node:
     """A node of something that PyYAML has made as a whole (a scalar, a set, an ordered map)."""
     if isinstance(value, dict):

@@ -8,6 +8,7 @@ the row of the table of deliberate differences (field/user-data#D1 and so on) th
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import re
@@ -34,7 +35,7 @@ DOCUMENTS = HERE / "documents"
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
-ROWS = re.compile(r"(field/user-data#D\d+|newer|tree)\Z")
+ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|tree)\Z")
 
 
 class Document(NamedTuple):
@@ -97,11 +98,16 @@ def cloud_inits(base: Path, document: Document) -> Scratch:
         b"\0".join([document.content, f"{document.boots}".encode(), *map(str.encode, scripts)])
     )
     folder = cache_directory() / f"differential-{base.name}"
-    made = Scratch(base, folder / key.hexdigest()[:24])
-    if not (made.directory / "finished").exists():
-        made.cloud_init([document.content] * document.boots, before=document.disk)
-        (made.directory / "finished").touch()
-    return made
+    kept = folder / key.hexdigest()[:24]
+    folder.mkdir(exist_ok=True)
+    with open(folder / f"lock-{kept.name}", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kept / "finished").exists():
+            shutil.rmtree(kept, ignore_errors=True)  # of a run that was stopped
+            made = Scratch(base, kept)
+            made.cloud_init([document.content] * document.boots, before=document.disk)
+            (kept / "finished").touch()
+    return Scratch(base, kept)
 
 
 def compare(

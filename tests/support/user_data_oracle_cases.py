@@ -1,7 +1,7 @@
 """Generated user-data, and what cloud-init's parser and csagent's make of it, side by side.
 
 A difference is told, but for those that are meant: what csagent refuses where cloud-init is silent
-(field/user-data#3, its table), templates that it renders or refuses (D5, D6), and what has a limit.
+(field/user-data#3), templates that it renders or refuses (field/user-data#D5 and #D6), and what has a limit.
 """
 
 from __future__ import annotations
@@ -107,6 +107,10 @@ SCALARS = st.one_of(
             "'q'",
             '"d\\n"',
             "!!str 1",
+            "!!python/unicode 1",
+            "!!binary YQ==",
+            "!!float 1",
+            "!!set {a}",
             "0o17",
             "|\n      block",
             "&a x",

@@ -105,5 +105,5 @@ def test_a_swap_file(scratch: Scratch) -> None:
     assert made.stat().st_mode & 0o777 == 0o600
     assert made.stat().st_size == 2 << 20
     assert made.read_bytes()[4086:4096] == b"SWAPSPACE2"
-    assert "/var/swapfile\tnone\tswap\tsw\t0\t0" in scratch.text("/etc/fstab")
+    assert "/var/swapfile\tnone\tswap\tsw,comment=cloudconfig\t0\t0" in scratch.text("/etc/fstab")
     assert scratch.text("/var/tmp/order") == "swapon /var/swapfile\n"

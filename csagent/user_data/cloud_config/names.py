@@ -36,14 +36,17 @@ def _plan(draft: Draft) -> None:
     preserve = draft.boolean(PRESERVE, draft.get(PRESERVE), False)
     prefer = draft.boolean(PREFER_FQDN, draft.get(PREFER_FQDN), draft.facts.family == "redhat")
     nodes = [node for key in (FQDN, HOSTNAME, PREFER_FQDN) for node in (draft.get(key),) if node is not None]
-    if names is not None and not preserve:
-        chosen = names.chosen(prefer)
+    # cloud-init has given the metadata's name when it reads the document: that is the one which is preserved.
+    given = _of_metadata(draft) if preserve else names
+    if given is not None:
+        chosen = given.chosen(prefer)
         if len(chosen.encode()) > NAME_LIMIT:
-            draft.error(names.key or HOSTNAME, f"longer than {NAME_LIMIT} characters", nodes[0])
-        elif names.key:
+            if given.key:
+                draft.error(given.key, f"longer than {NAME_LIMIT} characters", nodes[0])
+        elif given.key:
             draft.step(
                 "hostname",
-                names.key,
+                given.key,
                 f"the machine is called {chosen}",
                 SetHostname(chosen),
                 nodes,
@@ -69,6 +72,11 @@ def _names(draft: Draft) -> Optional[Names]:
     known = draft.facts.hostname
     if hostname:
         return Names(str(hostname), known or str(hostname), HOSTNAME)
+    return _of_metadata(draft)
+
+
+def _of_metadata(draft: Draft) -> Optional[Names]:
+    known = draft.facts.hostname
     return Names(known.split(".")[0], known, "") if known and _NAME.match(known) else None
 
 

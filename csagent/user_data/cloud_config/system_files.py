@@ -126,6 +126,11 @@ def _resolv_conf(draft: Draft) -> None:
     if draft.get(RESOLV_CONF) is None:
         draft.warn(MANAGE, "has no effect without resolv_conf", managed, draft.line(MANAGE))
         return
+    if draft.facts.family == "debian":
+        # Of Debian's and Ubuntu's cloud-init this is no module.
+        text = "is for EL: on this distribution the network's configuration says which name servers there are"
+        draft.warn(RESOLV_CONF, text, draft.config.value[RESOLV_CONF], draft.line(RESOLV_CONF))
+        return
     node = _mapping(draft, RESOLV_CONF, ("nameservers", "searchdomains", "domain", "sortlist", "options"))
     if node is None:
         return

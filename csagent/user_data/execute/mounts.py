@@ -89,7 +89,7 @@ class MakeSwap(NamedTuple):
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""
-        line = "\t".join([self.path, "none", "swap", "sw", "0", "0"])
+        line = "\t".join([self.path, "none", "swap", f"sw,{MARK}", "0", "0"])
         if not machine.system.live:
             machine.shown_commands.append(f"mkswap {self.path}")
         elif not machine.system.tree.exists(self.path):

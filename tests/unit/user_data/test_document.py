@@ -225,6 +225,7 @@ def test_a_typed_part_is_rendered() -> None:
         ("a: [b\n", 3, ""),
         ("a: &x [*x]\n", 2, ""),
         ("a: !!python/object:os.system {}\n", 2, "a tag without a meaning"),
+        ("a: !!python/unicode []\n", 2, "a text that is a list or a mapping"),
         ("a: 2001-99-99\n", 2, "a value that cannot be"),
         ("a: " + "[" * 70 + "]" * 70 + "\n", 2, "nested deeper than 64 levels"),
         ("? [a]\n: b\n", 2, "a key that is a list or a mapping"),
@@ -235,6 +236,12 @@ def test_yaml_that_cannot_be_read(text: str, line: int, said: str) -> None:
     (part,) = plan_of(text).parts
     assert part.outcome == "refused"
     assert (part.problems[0].line, said in part.problems[0].text) == (line, True)
+
+
+def test_text_of_python_2() -> None:
+    """The tag that its programs write, which cloud-init reads."""
+    found = plan_of("hostname: !!python/unicode web\n")
+    assert "early hostname: the machine is called web" in steps(found)
 
 
 def test_what_yaml_offers_is_used() -> None:

@@ -29,6 +29,14 @@ def test_which_name(text: str, name: str) -> None:
 def test_preserve_hostname() -> None:
     """The name is left alone."""
     assert steps(plan_of("hostname: web\npreserve_hostname: true\n")) == []
+    plan = plan_of("hostname: web\npreserve_hostname: true\n", DEBIAN._replace(names_machine=True))
+    assert action(plan, "SetHostname").name == "vm01"
+
+
+def test_a_name_of_the_metadatas_that_is_too_long() -> None:
+    """It is nobody's key, and is not given."""
+    plan = plan_of("package_update: true\n", DEBIAN._replace(names_machine=True, hostname="a" * 70))
+    assert [step for step in plan.steps if step.slot == "hostname"] == []
 
 
 @pytest.mark.parametrize("value", ["123", "'a b'", "[a]", "'-'", "'a/b'"])
@@ -110,7 +118,8 @@ def test_resolv_conf() -> None:
     """Lines of resolv.conf(5)."""
     plan = plan_of(
         "manage_resolv_conf: true\nresolv_conf: {nameservers: [192.0.2.1, 192.0.2.2],"
-        " searchdomains: [a.example, b.example], options: {rotate: true, timeout: 1}}\n"
+        " searchdomains: [a.example, b.example], options: {rotate: true, timeout: 1}}\n",
+        DEBIAN._replace(family="redhat", distribution="rocky"),
     )
     (file,) = action(plan, "Configure").files
     assert file.path == "/etc/resolv.conf"
@@ -120,6 +129,14 @@ def test_resolv_conf() -> None:
         "search a.example b.example",
         "options rotate timeout:1",
     ]
+
+
+def test_resolv_conf_on_debian() -> None:
+    """Nothing is done, as with Debian's cloud-init, and said."""
+    plan = plan_of("manage_resolv_conf: true\nresolv_conf: {nameservers: [192.0.2.1]}\n")
+    assert steps(plan) == []
+    (told,) = complaints(plan)
+    assert told.startswith("warning 3 resolv_conf: is for EL")
 
 
 def test_certificates_go_where_the_distribution_keeps_them() -> None:
