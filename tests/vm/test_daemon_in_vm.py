@@ -406,6 +406,7 @@ def test_exchange_while_it_is_read(guest: Guest) -> None:
 
 def test_nic_whose_addresses_are_on_the_drive(guest: Guest) -> None:
     """Plugged, and named by a medium seconds later; the other way round; one that is gone loses its file."""
+    guest.settings("sources: [drive]\\nwait: 2\\n")
     ends = {"udp": f"127.0.0.1:{segment.PORT}", "localaddr": f"127.0.0.1:{segment.QEMUS_PORT}"}
     guest.qmp.execute("netdev_add", type="socket", id="segment", **ends)
     wire = guest.namespace.call(lambda: Segment(["10.7.0.1"]))

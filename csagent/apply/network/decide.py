@@ -73,8 +73,9 @@ def decide(
     )
     wanted, notes = wanted_by(document, machine, memory, links)
     nics = tuple(
-        _configure(document, device, machine, wanted[device.mac])._replace(
-            beside=_beside(document, device, memory) if not again else ()
+        _told_beside(
+            _configure(document, device, machine, wanted[device.mac]),
+            () if again else _beside(document, device, memory),
         )
         if device.mac in wanted
         else _leave(device, str(against[device.mac]), _failed(document, device, memory) and not again)
@@ -214,6 +215,14 @@ def _against_change(
     if foreign and not device.owner.ours:
         return f"it has an address that somebody gave it: {', '.join(foreign)}"
     return None
+
+
+def _told_beside(nic: NicPlan, beside: Tuple[str, ...]) -> NicPlan:
+    """The plan of a NIC that has addresses of somebody's beside csagent's, with a word about them."""
+    if not beside:
+        return nic
+    reason = f"{nic.reason}; {', '.join(beside)} is somebody's, and nothing is done that would take it away"
+    return nic._replace(beside=beside, reason=reason)
 
 
 def _beside(document: Document, device: Device, memory: NetworkMemory) -> Tuple[str, ...]:

@@ -9,10 +9,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
+from csagent.daemon import loop
 from csagent.daemon.loop import BEGINNING, SLACK, Daemon
 from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, SETTLE_AT_MOST
 from csagent.errors import UsageError
 from csagent.log import Log
+from csagent.system.systemd import Signals
 
 WORLD = {
     "settings": {"poll": 300.0},
@@ -116,14 +118,24 @@ class Machine:
 
 
 @pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The daemon's signal handlers and descriptors do not outlive the test."""
+    made: List[Signals] = []
+
+    def make() -> Signals:
+        made.append(Signals())
+        return made[-1]
+
+    monkeypatch.setattr(loop, "Signals", make)
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
+    for one in made:
+        os.close(one._reading)
+        os.close(one._writing)
 
 
 def test_two_minutes_of_close_look_then_backoff_up_to_the_poll() -> None:

@@ -169,7 +169,8 @@ def test_an_address_beside_ours_goes_only_when_ours_changes() -> None:
 def test_an_address_beside_ours_is_known_to_whoever_mends() -> None:
     """Where the document is the same: to mend a file would take it away. Not where somebody asks for that."""
     beside = machine(nic(owner=OURS, addresses=(Assigned("10.7.0.21/24"), Assigned("192.0.2.9/24"))))
-    assert one(usual(), beside, recorded("applied")).beside == ("192.0.2.9/24",)
+    told = one(usual(), beside, recorded("applied"))
+    assert told.beside == ("192.0.2.9/24",) and "192.0.2.9/24 is somebody's" in told.reason
     assert one(usual(), beside, recorded("applied"), again=True).beside == ()
     assert one(usual("10.7.0.99/24"), beside, recorded("applied")).beside == ()
 
