@@ -14,6 +14,8 @@ from csagent.user_data.yaml_lines import Node
 
 TRUE = ("true", "1", "on", "yes")
 FALSE = ("false", "0", "off", "no", "")
+SUGGESTIONS = 200  # complaints before which the nearest known name is looked for: it takes 1 ms each
+WARNINGS_LIMIT = 1000  # complaints; errors are told all
 
 # What useradd(8) takes for a name, everywhere.
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\Z", re.ASCII)
@@ -46,6 +48,7 @@ class Draft:
         self.steps: List[Step] = []
         self.problems: List[Tuple[int, Problem]] = []  # by the number of the part
         self._ids: Set[str] = set()
+        self._further = False  # more warnings than are listed
 
     # --- looking ---
 
@@ -78,6 +81,10 @@ class Draft:
 
     def _complain(self, key: str, text: str, node: Node, line: Optional[int], severity: str) -> None:
         where = line if line is not None else node.line
+        if severity == WARNING and len(self.problems) >= WARNINGS_LIMIT:
+            if self._further:
+                return
+            text, self._further = "further warnings are not listed", True
         self.problems.append((node.part, Problem(text, where, key, severity)))
 
     # --- doing ---
@@ -165,13 +172,16 @@ class Draft:
             return []
         return list(node.value)
 
+    def nearest(self, name: str, known: Sequence[str]) -> str:
+        """What an unknown name may have meant, of a document that has not too many of them."""
+        return nearest(name, known) if len(self.problems) < SUGGESTIONS else ""
+
     def unknown(self, key: str, node: Node, known: Sequence[str], where: str = "") -> None:
         """Name the keys of a mapping that are not known here, each with the nearest one."""
         for name, line in node.keys.items():
             if name not in known:
-                text = (
-                    f'{where}{": " if where else ""}unknown key "{str(name)[:60]}"{nearest(str(name), known)}'
-                )
+                text = f'{where}{": " if where else ""}unknown key "{str(name)[:60]}"'
+                text += self.nearest(str(name), known)
                 self.warn(key, text, node.value[name], line)
 
 

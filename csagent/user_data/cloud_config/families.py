@@ -6,7 +6,7 @@ import importlib
 from functools import cache
 from typing import Dict, List, Tuple
 
-from csagent.user_data.cloud_config.draft import Draft, Family, nearest
+from csagent.user_data.cloud_config.draft import Draft, Family
 from csagent.user_data.cloud_config.known import NOT_HERE, REFUSED
 from csagent.user_data.merging import KEYS as MERGE_KEYS
 from csagent.user_data.yaml_lines import Node
@@ -66,4 +66,4 @@ def _unknown(draft: Draft, key: str, line: int, node: Node) -> None:
         draft.warn(key, "not for csagent: it is for Ubuntu", node, line)
     else:
         names: Dict[str, None] = dict.fromkeys((*known_keys(), *NOT_HERE))
-        draft.warn(key, f"unknown key{nearest(key, tuple(names))}", node, line)
+        draft.warn(key, f"unknown key{draft.nearest(key, tuple(names))}", node, line)

@@ -242,3 +242,10 @@ def test_keys_that_are_not_run(key: str, said: str) -> None:
     """Named, with the near miss; only what was written for another program is an error."""
     (told,) = complaints(plan_of(f"{key}: [a]\n"))
     assert told.startswith(said)
+
+
+def test_more_unknown_keys_than_anybody_reads() -> None:
+    """Those of a file that is no cloud-config, say: the first are told, and that there are more."""
+    told = complaints(plan_of("".join(f"unknown_{number}: 1\n" for number in range(1500)) + "coreos: [a]\n"))
+    assert len(told) == 1002 and told[1000].endswith("further warnings are not listed")
+    assert "coreos" in told[-1]
