@@ -251,9 +251,8 @@ def _unit(name: str, command: str) -> Unit:
         for kind, targets in _WANTED.findall(text)
         for target in targets.split()
     )
-    text = re.sub(
-        r"^(Exec\w+=[-@:+!]*)" + re.escape(COMMAND_IN_UNITS) + r"(?=\s)", rf"\g<1>{command}", text, flags=re.M
-    )
+    ours = re.compile(rf"(?<![\w/]){re.escape(COMMAND_IN_UNITS)}(?=\s)")  # a shell may stand before it
+    text = re.sub(r"^Exec\w+=.*", lambda line: ours.sub(lambda _: command, line[0]), text, flags=re.M)
     return Unit(f"{UNIT_DIRECTORY}/{name}", f"{MARK}# Of csagent {__version__}.\n{text}", links)
 
 
