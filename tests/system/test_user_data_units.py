@@ -83,6 +83,17 @@ def test_units_end_as_their_stages_did(booted: Tuple[Booted, Segment, LabRouter]
     assert "ordering cycle" not in guest.run("journalctl", "-b", "--no-pager").stdout
 
 
+def test_a_machine_without_a_console_misses_its_line(booted: Tuple[Booted, Segment, LabRouter]) -> None:
+    """There is no /dev/console here: nothing fails for it, and nothing is tried again and again."""
+    guest = booted[0]
+    assert guest.run("test", "-e", "/dev/console").returncode == 1
+    guest.wait("test", "-e", "/run/csagent/console")
+    said = guest.run("systemctl", "is-active", "csagent-console.path", "csagent-console.service").stdout
+    assert said.split()[0] == "active" and "failed" not in said
+    assert guest.run("test", "-e", "/run/csagent/console-due").returncode == 1
+    assert guest.run("test", "-e", "/dev/console").returncode == 1
+
+
 def test_children_outlive_the_unit(booted: Tuple[Booted, Segment, LabRouter]) -> None:
     """What a script leaves running goes on, and so does what it has started as a unit."""
     guest = booted[0]
