@@ -154,12 +154,12 @@ def test_what_doctor_prints(shell: Shell) -> None:
 
 
 def test_the_support_archive_opens_elsewhere(shell: Shell) -> None:
-    """docs/doctor.md's three commands, on an archive of the scratch tree."""
+    """docs/doctor.md's commands, on an archive of the scratch tree."""
     for line in block("README.md", "mkdir -p scratch/etc"):
         shell.run(line)
     shell.run(
         "csagent --root scratch doctor --bundle support.tar.gz --router 127.0.0.1:8000 --password-port 8081"
     )
-    for line in block("docs/doctor.md", "mkdir there"):
-        printed = shell.run(line)
+    (shell.directory / "network_data.json").write_text("{}")  # whoever looks at it brings the document
+    printed = [said for line in block("docs/doctor.md", "mkdir there") for said in shell.run(line)]
     assert any(line.startswith("verdict:") for line in printed)
