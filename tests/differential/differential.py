@@ -191,9 +191,9 @@ def trees(arguments: argparse.Namespace) -> int:
             if arguments.verbose:
                 for line, entry in outcome.meant:
                     print(f"    {entry.row}: {line}")
-    if not arguments.names:
+    if not arguments.names and not arguments.suite:
         for entry in known:
-            if entry not in used and set(entry.suites) & set(arguments.suite or SUITES):
+            if entry not in used:
                 failures += 1
                 print(f"listed and not seen any more: {entry.documents.pattern} {entry.differs.pattern}")
     print(f"{len(work)} comparisons, {failures} failures")
