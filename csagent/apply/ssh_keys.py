@@ -21,6 +21,7 @@ from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
+    from csagent.system.tree import Step
 
 DIRECTORY = ".ssh"
 FILE = "authorized_keys"
@@ -161,8 +162,8 @@ def _open_home(system: "System", account: Account, missing: bool, make: bool) ->
     shown = system.tree.shown(account.home)
     try:
         home = system.tree.open(account.home, os.O_RDONLY | os.O_DIRECTORY)
-        if make:
-            _make_in_roots(home, account)
+        if make and _is_roots(system, home, account):
+            _make_directory(home, account)
         return home
     except OSError as error:
         if missing and error.errno == errno.ENOENT:
@@ -170,16 +171,37 @@ def _open_home(system: "System", account: Account, missing: bool, make: bool) ->
         raise ApplyError(f"the home directory {shown} of {account.name}: {error.strerror}") from None
 
 
-def _make_in_roots(home: int, account: Account) -> None:
-    """Make the directory in a home that is root's, where its owner cannot, and give it to that one.
+def _is_roots(system: "System", home: int, account: Account) -> bool:
+    """Whether an open home is root's, where the account can go but make nothing, and root's word for it.
 
     A home becomes root's when a file is written there before the account is made, as user-data may ask for
     (field/user-data#U50), and that of a service, such as /var/www, is root's anyway. Nobody else may write
-    there, so nobody can have put something else in its place.
+    there, so nobody can have put something else in its place; nor has anybody else's link led there.
     """
     status = os.fstat(home)
     if os.geteuid() != 0 or status.st_uid != 0 or account.uid == 0 or status.st_mode & 0o022:
-        return
+        return False
+    group = status.st_gid in (account.gid, *account.groups)
+    if not status.st_mode & (0o010 if group else 0o001):
+        return False
+
+    def visit(step: "Step") -> None:
+        if stat.S_ISLNK(step.status.st_mode) and step.status.st_uid != 0:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    try:
+        directory, name = system.tree.resolve(account.home, visit=visit)
+        try:
+            seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+    except OSError:
+        return False
+    return os.path.samestat(seen, status)
+
+
+def _make_directory(home: int, account: Account) -> None:
+    """Make the directory for keys in a home that is root's, and give it to the account."""
     try:
         os.mkdir(DIRECTORY, 0o700, dir_fd=home)
     except FileExistsError:

@@ -52,7 +52,8 @@ def test_stopped_at_a_step(bench: Bench, dry_run: Dry, scenario: Scenario, mode:
             print(*(f"    {line}" for line in bad), sep="\n", file=log)
     assert not bad, f"{len(bad)} of {len(steps)}:\n" + "\n".join(bad)
     # The reader's threads take turns as they like; a step near its end may be one fewer this time.
-    assert steps and reached >= 0.9 * len(steps), f"only {reached} of {len(steps)} steps were reached"
+    few = max(1, len(steps) // 10)
+    assert steps and reached >= len(steps) - few, f"only {reached} of {len(steps)} steps were reached"
 
 
 @by_scenario

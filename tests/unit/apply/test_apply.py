@@ -580,6 +580,22 @@ def test_a_link_in_a_home_of_roots_is_not_followed(tree: Path) -> None:
     assert list((tree / "roots").iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("how", ["another's link", "closed"])
+def test_nothing_is_made_in_a_directory_of_roots_that_is_no_home(tree: Path, how: str) -> None:
+    """Somebody's link must not choose where, and a home that its owner cannot enter takes no keys."""
+    (tree / "etc/passwd").write_text("alice:x:12345:12345::/home/alice:/bin/sh\n")
+    (tree / "home/alice").rmdir()
+    (tree / "roots").mkdir(mode=0o755 if how == "another's link" else 0o700)
+    (tree / "home/alice").symlink_to("/roots")
+    if how == "another's link":
+        os.lchown(tree / "home/alice", 12345, 12345)
+    system = System.at(str(tree))
+    with pytest.raises(ApplyError, match="Permission denied to its owner"):
+        ssh_keys.write_keys(system, accounts.find(system, "alice"), [make_key(1)])
+    assert list((tree / "roots").iterdir()) == []
+
+
 def test_undecodable_lines_of_the_owner_survive(system: System, tree: Path) -> None:
     """Bytes that are no UTF-8 are kept."""
     ssh = tree / "home/alice/.ssh"
