@@ -31,6 +31,7 @@ router.start()
 print(router.port, router.password_port, flush=True)
 for number, _line in enumerate(sys.stdin):
     router.change(password=f"EXAMPLE-{number}")
+    router.written -= 60  # a machine boots for longer than its files count as just being written
     print(len(router.requests), flush=True)
 """
 
