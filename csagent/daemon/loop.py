@@ -129,7 +129,7 @@ class Daemon:
         self.rereading, self.reload_wanted = self.reload_wanted, False
         request = {
             "settings": None if self.rereading else self.world.get("settings"),
-            "wait": self.schedule.wait(now),
+            "wait": self.schedule.source_wait(now),
             "grace": self.schedule.grace(now, rereading=self.rereading),
             "quiet": self.schedule.quiet,
         }

@@ -187,7 +187,7 @@ class Schedule:
 
     # --- what a pass may wait ---
 
-    def wait(self, now: float) -> Optional[float]:
+    def source_wait(self, now: float) -> Optional[float]:
         """Seconds to wait for a source; None for those of the setting.
 
         The first pass is to end in good time for those who wait for it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UDEV_CONTROL = "/run/udev/control"
 SLOW_LOOK = 60.0  # seconds between looks at the CD drives: a forced eject sends no event
-CLOSER_LOOK = 5.0  # where there is no udev, no inotify or no netlink to tell
+LOOK_WITHOUT_EVENTS = 5.0  # where there is no udev, no inotify or no netlink to tell
 SMALL = 128 * 1024  # sectors: 64 MiB, the largest drive that is read
 CDROM_DRIVE_STATUS = 0x5326  # linux/cdrom.h
 SYS_BLOCK = "/sys/class/block"
@@ -72,11 +72,11 @@ class Watch:
         if watching and patterns:
             heard.append(self._listen(sources, "lease", lambda: Files(patterns)))
             if not all(heard):
-                pause, looks["lease"] = CLOSER_LOOK, lambda: lease_files(patterns)
+                pause, looks["lease"] = LOOK_WITHOUT_EVENTS, lambda: lease_files(patterns)
         if watching and labels:
             udev = os.path.exists(UDEV_CONTROL) and self._listen(sources, "drive", lambda: Drives(labels))
-            pause = pause if udev else CLOSER_LOOK
-            closely = pause == CLOSER_LOOK
+            pause = pause if udev else LOOK_WITHOUT_EVENTS
+            closely = pause == LOOK_WITHOUT_EVENTS
             looks["drive"] = lambda: media(closely=closely)
         self._changes = ChangeDetector(time.monotonic, looks, pause, sources)
 
@@ -107,7 +107,7 @@ class Watch:
             self._log.warning(f"{name} events were lost ({why}); looking anew")
         else:
             self._log.warning(
-                f"{name} events are lost again and again ({why}); looking every {CLOSER_LOOK:g} s"
+                f"{name} events are lost again and again ({why}); looking every {LOOK_WITHOUT_EVENTS:g} s"
             )
         self._open()
 

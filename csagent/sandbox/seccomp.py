@@ -237,7 +237,7 @@ def load_library() -> Optional[Filters]:
     return Filters(library, os.uname().machine)
 
 
-def restrict(filters: Optional[Filters]) -> None:
+def restrict_if_possible(filters: Optional[Filters]) -> None:
     """All of it at once, for a child that reads and does nothing else.
 
     Raises:

@@ -110,7 +110,7 @@ def _read_router(
     if options.password_port is not None:
         port = options.password_port
         found = found._replace(candidates=tuple(one._replace(password_port=port) for one in found.candidates))
-    say({"found": codec.encode(_noting(found, filters))})
+    say({"found": codec.encode(_note_missing_filter(found, filters))})
     if not found.candidates:
         return {"readings": [], "places": []}
     from csagent.sources.router import client
@@ -127,7 +127,7 @@ def _read_router(
     return report(client.read(search, progress=lambda answer: say({"so_far": report(answer)})))
 
 
-def _noting(found: Found, filters: Optional["Filters"]) -> Found:
+def _note_missing_filter(found: Found, filters: Optional["Filters"]) -> Found:
     """Say so where the children have not lost what they could have lost."""
     notes = [jail.note_on_account()]
     if filters is None:
@@ -180,7 +180,7 @@ def start_scout(request: "PassRequest") -> Child:
         from csagent.sandbox import codec
 
         volumes, filters = prepared
-        seccomp.restrict(filters)
+        seccomp.restrict_if_possible(filters)
         settings = request.settings
         return codec.encode(drives.drives(system, settings.drive_labels, volumes, settings.drive_devices))
 
@@ -227,7 +227,7 @@ def start_drive(request: "PassRequest", path: str, why: str, *, given: bool) -> 
         from csagent.sources.drive import device
 
         opened, filters = prepared
-        seccomp.restrict(filters)
+        seccomp.restrict_if_possible(filters)
         reading, place = device.read(opened, labels=request.settings.drive_labels)
         return {"reading": codec.encode(reading), "place": codec.encode(place)}
 
@@ -259,7 +259,7 @@ def discover(system: "System", settings: "Settings") -> Found:
         if filters is not None and not filters.load(seccomp.refused_while_discovering):
             filters = None
         found = finder.look(seen, evidence, settings.drive_labels, named=settings.drive_devices)
-        return codec.encode(_noting(found, filters))
+        return codec.encode(_note_missing_filter(found, filters))
 
     job = jail.Job("finder", system, prepare, work, jail.READER, jail.unprivileged())
     return codec.decode(Found, jail.run(job, FINDER_PATIENCE))

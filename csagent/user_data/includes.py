@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Dict, Optional
 
 from csagent.state import user_data_record as records
 from csagent.user_data import reading
-from csagent.user_data.message import INCLUDES_DEPTH, SIZE_LIMIT, Fetched
+from csagent.user_data.message import INCLUDES_DEPTH, UNPACKED_LIMIT, Fetched
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -87,7 +87,7 @@ def _taken(system: "System", folder: str, include: "Include", came: Fetched) -> 
 
 def _kept(system: "System", folder: str, url: str) -> Optional[Fetched]:
     try:
-        return Fetched(system.tree.read(_path(folder, url), SIZE_LIMIT))
+        return Fetched(system.tree.read(_path(folder, url), UNPACKED_LIMIT))
     except OSError:
         return None
 

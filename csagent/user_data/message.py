@@ -19,7 +19,7 @@ from csagent.user_data.plan import Include
 if TYPE_CHECKING:
     from email.message import Message
 
-SIZE_LIMIT = 8 << 20  # bytes of a document unpacked, and of all that it includes
+UNPACKED_LIMIT = 8 << 20  # bytes of a document unpacked, and of all that it includes
 PARTS_LIMIT = 1000
 INCLUDES_LIMIT = 10
 INCLUDES_DEPTH = 2
@@ -88,11 +88,11 @@ def gunzip(content: bytes) -> Tuple[bytes, str]:
     """What is packed in a gzip file, unpacked once, or the content with why it cannot be."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            unpacked = stream.read(SIZE_LIMIT + 1)
+            unpacked = stream.read(UNPACKED_LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         return content, f"gzip that cannot be unpacked ({_cut(error)})"
-    if len(unpacked) > SIZE_LIMIT:
-        return content, f"gzip of more than {SIZE_LIMIT >> 20} MiB"
+    if len(unpacked) > UNPACKED_LIMIT:
+        return content, f"gzip of more than {UNPACKED_LIMIT >> 20} MiB"
     return unpacked, ""
 
 
@@ -136,7 +136,7 @@ def unpack(document: bytes, fetched: Callable[[str], Optional[Fetched]] = lambda
 class _Unpacking:
     def __init__(self, fetched: Callable[[str], Optional[Fetched]]) -> None:
         self._fetched = fetched
-        self._left = SIZE_LIMIT
+        self._left = UNPACKED_LIMIT
         self._included = 0
         self._count = 0
         self.pieces: List[Piece] = []
@@ -151,7 +151,7 @@ class _Unpacking:
                 return
         self._left -= len(content)
         if self._left < 0:
-            self._add("", b"", problem=f"more than {SIZE_LIMIT >> 20} MiB in all")
+            self._add("", b"", problem=f"more than {UNPACKED_LIMIT >> 20} MiB in all")
             return
         if is_message(content):
             import email

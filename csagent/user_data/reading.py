@@ -66,7 +66,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         from csagent.sandbox import seccomp
 
         make_plan, filters = prepared
-        seccomp.restrict(filters)
+        seccomp.restrict_if_possible(filters)
         found: Dict[str, Fetched] = dict(fetched)
         return plan_codec.encode(make_plan(document, facts, found.get))
 

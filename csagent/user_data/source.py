@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from csagent.settings import Settings
     from csagent.system.seams import System
 
-DOCUMENT_LIMIT = 64 << 20  # bytes of a file that is read at all
+FILE_LIMIT = 64 << 20  # bytes of a file that is read at all
 KEPT_METADATA = "metadata.json"
 
 
@@ -45,10 +45,10 @@ def given(system: "System", settings: "Settings", document: str, metadata: Optio
     Raises:
         UsageError: a file cannot be read, or the metadata are none.
     """
-    raw = read_named(document, DOCUMENT_LIMIT, "--document")
+    raw = read_named(document, FILE_LIMIT, "--document")
     said: Mapping[str, str] = {}
     if metadata is not None:
-        said = known.metadata_of(read_named(metadata, DOCUMENT_LIMIT, "--metadata"), f"--metadata {metadata}")
+        said = known.metadata_of(read_named(metadata, FILE_LIMIT, "--metadata"), f"--metadata {metadata}")
     facts = known.gather(system, settings, said)
     facts = facts._replace(names_machine=bool(said.get("local-hostname")))
     folder = records.folder_of(facts.instance_id, by_hand=True)
@@ -67,7 +67,7 @@ def own(system: "System", settings: "Settings") -> Optional[Source]:
     instance = instance or applied.last_instance(system) or NO_INSTANCE
     path = applied.user_data_path(instance)
     try:
-        raw = system.tree.read(path, DOCUMENT_LIMIT)
+        raw = system.tree.read(path, FILE_LIMIT)
     except FileNotFoundError:
         return None
     except OSError as error:

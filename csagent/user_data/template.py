@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional
 from csagent.errors import DocumentError
 
 SECONDS = 5.0  # of CPU for one template
-SIZE_LIMIT = 4 << 20  # characters that may come out
+RENDERED_LIMIT = 4 << 20  # characters that may come out
 LINES_COMPARED = 5000
 FILE = "<template>"  # as jinja2 calls a template that was no file
 HEADER = re.compile(r"##\s*template:(.*)", re.IGNORECASE)
@@ -78,8 +78,8 @@ def render(text: str, names: Dict[str, Any]) -> Rendered:
         raise DocumentError(_short(error.message), _line_of(error)) from None
     except Exception as error:  # whatever a filter makes of its arguments; the text may quote metadata
         raise DocumentError(f"it cannot be rendered ({type(error).__name__})", _line_of(error)) from None
-    if len(made) > SIZE_LIMIT:
-        raise DocumentError(f"it renders to more than {SIZE_LIMIT} characters")
+    if len(made) > RENDERED_LIMIT:
+        raise DocumentError(f"it renders to more than {RENDERED_LIMIT} characters")
     made += "\n" if rest.endswith("\n") else ""
     return Rendered(made, rest)
 

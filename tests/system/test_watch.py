@@ -224,7 +224,7 @@ def test_without_inotify_the_slow_look_remains(monkeypatch: pytest.MonkeyPatch, 
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(watch, "Files", fail)
-    monkeypatch.setattr(watch, "CLOSER_LOOK", 0.0)
+    monkeypatch.setattr(watch, "LOOK_WITHOUT_EVENTS", 0.0)
     all_of_it = watch.Watch(Log(0))
     all_of_it.of({"patterns": [f"{tmp_path}/*.leases"], "labels": [], "network": True, "watching": True})
     try:

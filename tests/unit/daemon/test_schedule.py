@@ -205,14 +205,14 @@ def test_what_a_pass_may_wait(now: float, passed: bool, wait: Optional[float]) -
     made = schedule()
     if passed:
         made.passed(PassReport(NOTHING), 300.0, 5.0)
-    assert made.wait(now) == wait
+    assert made.source_wait(now) == wait
 
 
 def test_the_close_look_is_over_once_everything_answered() -> None:
     """Later passes wait as long as the setting says."""
     made = schedule()
     made.passed(PassReport(ALL), 300.0, 5.0)
-    assert made.wait(6.0) is None
+    assert made.source_wait(6.0) is None
 
 
 def test_doubling_ends() -> None:
