@@ -50,7 +50,7 @@ def _vm(parts: List[str], result: Dict[str, Any], top: int) -> int:
 
 
 def _user_data(parts: List[str], result: Dict[str, Any], top: int) -> int:
-    title = "User-data in the same Debian 12 tree: CPU time with all that it starts, s, medians"
+    title = "User-data in the same Debian 12 tree, CPU in s, medians"
     parts.append(_text(12, top + 24, title, 16, "bold"))
     top += TITLE
     for name, row in result["documents"].items():
