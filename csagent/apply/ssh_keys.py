@@ -21,7 +21,6 @@ from csagent.system.selinux import relabel
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
-    from csagent.system.tree import Step
 
 DIRECTORY = ".ssh"
 FILE = "authorized_keys"
@@ -184,20 +183,14 @@ def _is_roots(system: "System", home: int, account: Account) -> bool:
     group = status.st_gid in (account.gid, *account.groups)
     if not status.st_mode & (0o010 if group else 0o001):
         return False
-
-    def visit(step: "Step") -> None:
-        if stat.S_ISLNK(step.status.st_mode) and step.status.st_uid != 0:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
     try:
-        directory, name = system.tree.resolve(account.home, visit=visit)
-        try:
-            seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        finally:
-            os.close(directory)
+        directory, _name = system.tree.resolve_to_write(f"{account.home}/{DIRECTORY}", follow=False)
     except OSError:
         return False
-    return os.path.samestat(seen, status)
+    try:
+        return os.path.samestat(os.fstat(directory), status)
+    finally:
+        os.close(directory)
 
 
 def _make_directory(home: int, account: Account) -> None:

@@ -176,7 +176,7 @@ class Tree:
                     walk.enter(name)
             return walk.here(), "."
 
-    def _resolve_to_write(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
+    def resolve_to_write(self, path: str, *, follow: bool = True) -> Tuple[int, str]:
         """`resolve` for what is made, changed or removed there; who is not root has the kernel's rules."""
         if os.geteuid() != 0:
             return self.resolve(path, follow=follow)
@@ -192,7 +192,7 @@ class Tree:
     def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
         """Open a file inside the tree; the descriptor is close-on-exec and never a terminal."""
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        directory, name = self._resolve_to_write(path) if writes else self.resolve(path)
+        directory, name = self.resolve_to_write(path) if writes else self.resolve(path)
         try:
             return os.open(name, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW, mode, dir_fd=directory)
         finally:
@@ -302,7 +302,7 @@ class Tree:
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts) + 1):
             below = "/" + "/".join(parts[:depth])
-            directory, name = self._resolve_to_write(below)
+            directory, name = self.resolve_to_write(below)
             try:
                 if self.exists(below):
                     if durable and depth > 1:
@@ -353,7 +353,7 @@ class Tree:
         Raises:
             OSError: nothing has changed then.
         """
-        directory, name = self._resolve_to_write(path)
+        directory, name = self.resolve_to_write(path)
         try:
             return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
         finally:
@@ -364,7 +364,7 @@ class Tree:
 
         See `csagent.system.files.change_at`. A file that is not there is made, with `mode`.
         """
-        directory, name = self._resolve_to_write(path)
+        directory, name = self.resolve_to_write(path)
         try:
             return change_at(directory, name, change, mode, limit=limit)
         finally:
@@ -385,7 +385,7 @@ class Tree:
 
     def remove(self, path: str) -> bool:
         """Remove a file, durably; False where there was none."""
-        directory, name = self._resolve_to_write(path, follow=False)
+        directory, name = self.resolve_to_write(path, follow=False)
         try:
             os.unlink(name, dir_fd=directory)
             os.fsync(directory)
