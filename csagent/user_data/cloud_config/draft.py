@@ -173,8 +173,16 @@ class Draft:
         return list(node.value)
 
     def nearest(self, name: str, known: Sequence[str]) -> str:
-        """What an unknown name may have meant, of a document that has not too many of them."""
-        return nearest(name, known) if len(self.problems) < SUGGESTIONS else ""
+        """`; did you mean "..."?` with the nearest known name; empty where none is near.
+
+        Of a document that has too many complaints already it is not looked for.
+        """
+        if len(self.problems) >= SUGGESTIONS:
+            return ""
+        import difflib
+
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), [*known], 1, 0.75)
+        return f'; did you mean "{near[0]}"?' if near else ""
 
     def unknown(self, key: str, node: Node, known: Sequence[str], where: str = "") -> None:
         """Name the keys of a mapping that are not known here, each with the nearest one."""
@@ -196,12 +204,3 @@ def kind_of(node: Node) -> str:
     if isinstance(node.value, str):
         return "text"
     return "empty" if node.value is None else "a number or date"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean "..."?` with the nearest known name; empty where none is near."""
-    import difflib
-
-    wanted = name.lower().replace("-", "_")
-    near = difflib.get_close_matches(wanted, [*known], 1, 0.75)
-    return f'; did you mean "{near[0]}"?' if near else ""
