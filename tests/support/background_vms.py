@@ -23,7 +23,8 @@ REPORTS = "CSAGENT_TEST_REPORTS"  # set in such a process: the file that it repo
 NICE = "10"
 # Which files share a process; all others share one more. The two take about as long.
 LANES = {"test_releases.py": "templates", "test_image_recipe.py": "templates"}
-SILENCE = 3600.0  # seconds without a report after which a process is given up
+HANGS = 2700  # seconds after which a test of theirs has not been slow, but hangs
+SILENCE = HANGS + 60.0  # seconds without a report after which a process is given up
 PAUSE = 0.2
 
 
@@ -33,6 +34,9 @@ class Reporting:
     def __init__(self, config: pytest.Config, path: str) -> None:
         self._config = config
         self._stream: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def pytest_collection_modifyitems(self, items: List[pytest.Item]) -> None:
+        _limit(items, HANGS)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
@@ -123,6 +127,7 @@ class Aside:
         others = [item for item in items if item.get_closest_marker("vm") is None]
         if aside and others:
             items[:] = others + aside
+        _limit(aside, 0 if others else HANGS)  # 0: here one waits for reports, and there is a limit already
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         aside = [item for item in session.items if item.get_closest_marker("vm") is not None]
@@ -165,6 +170,11 @@ class Aside:
     def pytest_unconfigure(self) -> None:
         for lane in self._lanes.values():
             lane.end()
+
+
+def _limit(items: List[pytest.Item], seconds: int) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(seconds))
 
 
 def configure(config: pytest.Config) -> None:
