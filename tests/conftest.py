@@ -9,6 +9,7 @@ from typing import Callable, Iterator
 import pytest
 from hypothesis import settings
 from support import background_vms
+from support.hangs import Hangs
 from support.samples import make_key, make_tree
 
 from csagent.system.seams import System
@@ -18,8 +19,9 @@ settings.load_profile("csagent")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Virtual machines run beside the other tests."""
+    """Virtual machines run beside the other tests, and what hangs is ended."""
     background_vms.configure(config)
+    config.pluginmanager.register(Hangs(config), "csagent-hangs")
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,7 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
             sys.stdout.write("\n".join(console.wrap(text)) + "\n")
             sys.stdout.flush()
 
-    with records.locked(system):
+    with records.locked(system, log.info):
         plan = includes.read_all(system, chosen)
         say = log.info if log.in_journal else log.debug
         ran = runner.Runner(system, chosen, syntax.check(system, plan), tell, say).run(

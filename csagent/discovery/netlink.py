@@ -179,9 +179,9 @@ def ask(kind: int, body: bytes, flags: int) -> Iterator[Tuple[int, bytes]]:
         netlink.send(request)
         while total < MAX_BYTES:
             data, sender = netlink.recvfrom(1 << 18)
+            total += len(data)
             if sender[0] != 0:  # not from the kernel
                 continue
-            total += len(data)
             for answer, content in messages(data):
                 if answer == NLMSG_DONE:
                     return

@@ -20,6 +20,7 @@ from csagent.lab.password_replies import SHAPES
 __all__ = ["SHAPES", "Cloud", "LabRouter", "Request"]
 
 OLD = 3600.0  # seconds
+ENDING = 60.0  # seconds, for what takes none
 
 
 class LabRouter:
@@ -174,7 +175,7 @@ class LabRouter:
         for server in self._servers[: len(self._threads)]:
             server.shutdown()
         for thread in self._threads:
-            thread.join()
+            thread.join(ENDING)
         for server in self._servers:
             server.server_close()
         self._servers, self._threads = [], []

@@ -26,7 +26,7 @@ from csagent.system.files import write_all
 
 TYPE_CHECKING = False  # status reads this, and does without typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
     from csagent.system.seams import System
 
@@ -181,11 +181,11 @@ def make_folder(system: "System", path: str) -> None:
 
 
 @contextmanager
-def locked(system: "System") -> Iterator[None]:
-    """One run at a time; another one is waited for.
+def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
+    """One run at a time; another one is waited for, however long it takes, and `say` is told so.
 
     Raises:
-        CsagentError: the lock cannot be made.
+        CsagentError: the lock cannot be made, or the other run waits for this one's end.
     """
     path = f"{FOLDER}/lock"
     try:
@@ -195,10 +195,45 @@ def locked(system: "System") -> Iterator[None]:
         hint = "; this needs root" if os.geteuid() != 0 else ""
         raise CsagentError(f"cannot open {system.tree.shown(path)}: {error.strerror}{hint}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _is_ancestor(os.pread(descriptor, 20, 0)):
+                raise CsagentError(
+                    "this was started by a run of user-data, which waits for its end and runs the rest itself"
+                ) from None
+            say("another run of user-data is under way: waiting for its end")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sign(descriptor, b"%d\n" % os.getpid())
+        try:
+            yield
+        finally:
+            _sign(descriptor, b"")
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int, holder: bytes) -> None:
+    """Write down who holds the lock, for those that it starts; on a full disk they do without."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder, 0)
+    except OSError:
+        pass
+
+
+def _is_ancestor(holder: bytes) -> bool:
+    """Whether the process that holds the lock, by what it has written there, has started this one."""
+    pid = os.getpid()
+    while pid > 1:
+        if holder.strip() == b"%d" % pid:
+            return True
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as stream:
+                pid = int(stream.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError):
+            return False
+    return False
 
 
 def running(system: "System") -> bool:

@@ -24,6 +24,8 @@ RECORDED_LIMIT = 1 << 20
 LATEST = 1e11  # seconds since 1970, the year 5138
 ERROR_LIMIT = 4096  # bytes kept of what a command says on its standard error
 PIECE = 65536
+LOOK = 0.5  # seconds between two looks whether a silent command has ended
+REAP_SECONDS = 2.0  # for one that was killed
 # The distribution's own first: in /usr/local others than root may write (Debian's group staff does).
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
@@ -96,7 +98,8 @@ class Runner:
     ) -> Completed:
         """Run a command to its end; `Completed` says how, nothing is raised.
 
-        Its time-out is doubled as long as it is starved of processor time (`csagent.system.slowness`).
+        Its time-out is doubled as long as it is starved of processor time (`csagent.system.slowness`). A
+        daemon that it leaves behind, and that keeps its output open (ifup's dhclient), is not waited for.
         Secrets go in through `stdin`, never through `argv`, and never come back in `error`.
         """
         import subprocess
@@ -122,7 +125,10 @@ class Runner:
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream is not None:
                     stream.close()  # not read to its end: something that left the group may hold it open
-            child.wait()
+            try:
+                child.wait(REAP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass  # it hangs in the kernel, on a dead disk say, and ends when that does
             return Completed(None, b"", f"no end after {timeout:g} s".encode())
         return Completed(child.returncode, output, problem)
 
@@ -151,7 +157,11 @@ def _converse(
         if patience.over(time.monotonic()):
             raise subprocess.TimeoutExpired(child.args, timeout)
         left = max(0.0, patience.ends - time.monotonic())
-        readable, writable, _ = select.select(hearing, talking, [], left)
+        readable, writable, _ = select.select(hearing, talking, [], min(left, LOOK))
+        if not readable and not writable and child.poll() is not None:
+            readable = select.select(hearing, [], [], 0.0)[0]  # what it said last
+            if not readable:
+                break
         for stream in writable:
             try:
                 unsaid = unsaid[os.write(stream.fileno(), unsaid[:PIECE]) :]
@@ -166,6 +176,8 @@ def _converse(
                 hearing.remove(stream)
                 stream.close()
             heard[stream] += piece[: limits[stream] - len(heard[stream])]
+    for stream in (*talking, *hearing):
+        stream.close()
     child.wait(max(0.0, patience.ends - time.monotonic()))
     output, problem = heard.values()
     return bytes(output), bytes(problem)

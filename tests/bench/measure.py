@@ -111,6 +111,7 @@ def traced(command: Sequence[str]) -> Optional[Traced]:
                 check=True,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                timeout=300,
             )
         except (OSError, subprocess.CalledProcessError):
             return None
@@ -133,7 +134,7 @@ def _told(command: Sequence[str]) -> str:
     Raises:
         RuntimeError: it ended with another status.
     """
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(command)}: ended with status {done.returncode}")
     return done.stderr

@@ -51,7 +51,7 @@ class Pass:
         if self._line is not None:
             assert self._line.stdin is not None and self._line.stdout is not None
             self._line.stdin.close()
-            self._line.wait()
+            self._line.wait(300)
             self._line.stdout.close()
         self._router.close()
         self._machine.close()

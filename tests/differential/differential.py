@@ -8,7 +8,6 @@ the row of the table of deliberate differences (field/user-data#D1 and so on) th
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import re
@@ -25,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
 from support import user_data_state  # noqa: E402
 from support.cloud_init_oracle import Oracle  # noqa: E402
-from support.debian_image import cache_directory  # noqa: E402
+from support.debian_image import cache_directory, locked  # noqa: E402
 from support.tree_difference import differences  # noqa: E402
 from support.user_data_oracle_cases import DOCUMENTS as DOCUMENTS_GENERATED  # noqa: E402
 from support.user_data_oracle_cases import compare as compare_generated  # noqa: E402
@@ -100,8 +99,7 @@ def cloud_inits(base: Path, document: Document) -> Scratch:
     folder = cache_directory() / f"differential-{base.name}"
     kept = folder / key.hexdigest()[:24]
     folder.mkdir(exist_ok=True)
-    with open(folder / f"lock-{kept.name}", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / f"lock-{kept.name}"):
         if not (kept / "finished").exists():
             shutil.rmtree(kept, ignore_errors=True)  # of a run that was stopped
             made = Scratch(base, kept)

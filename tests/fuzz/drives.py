@@ -266,8 +266,8 @@ def prepare(directory: str, marker: str) -> None:
     )
     here = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, "-I", "-c", program, here, directory, marker]
-    missing = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    for tool in missing:
+    made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=600)
+    for tool in made.stdout.split():
         say(f"{tool} is not installed: no images of its making")
 
 

@@ -86,6 +86,7 @@ def make(directory: str, marker: str) -> Tuple[List[str], List[str]]:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
+                timeout=300,
             )
             shutil.rmtree(tree)
             names.append(name)

@@ -655,9 +655,10 @@ def test_status_and_query(guest: Guest, router: LabRouter) -> None:
     early = guest.run("status")
     assert early.code == 1 and "no pass has ended yet" in early.err and early.err.count("\n") == 1
     thread = threading.Timer(0.7, lambda: guest.run("apply", *places(router)))
+    thread.daemon = True
     thread.start()
     waited = guest.run("status", "--wait", NEVER, "--json")
-    thread.join()
+    thread.join(300)
     assert waited.code == 0 and waited.json["instance_id"] == INSTANCE
     assert waited.json["data"]["hostname"]["source"].startswith("router")
     assert guest.run("query", "hostname").out == "web01\n"
@@ -810,13 +811,13 @@ def test_two_passes_at_once_take_turns(guest: Guest, router: LabRouter) -> None:
     router.latency = 0.05
     codes: List[int] = []
     threads = [
-        threading.Thread(target=lambda: codes.append(guest.run("apply", *places(router)).code))
+        threading.Thread(target=lambda: codes.append(guest.run("apply", *places(router)).code), daemon=True)
         for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(300)
     assert codes == [0, 0, 0] and len(router.acknowledged) == 1
 
 

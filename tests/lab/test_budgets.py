@@ -63,7 +63,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Any:
     }
     try:
         for name in ("apply-router", "apply-drive"):
-            subprocess.run([*CSAGENT, *known[name]], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*CSAGENT, *known[name]], check=True, stdout=subprocess.DEVNULL, timeout=300)
         yield known
     finally:
         router.stop()

@@ -62,7 +62,7 @@ def bystander() -> Iterator[int]:
     yield process.pid
     alive = process.poll() is None
     process.kill()
-    process.wait()
+    process.wait(300)
     assert alive, "the bystander was killed"
 
 
@@ -409,7 +409,9 @@ def test_roots_process_does_not_import_what_parses(ground: Path, tmp_path: Path)
             f"code = main({words!r})\n"
             f"print(code, [name for name in {HEAVY.split()!r} if name in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+        )
         assert (done.stdout, done.stderr) == ("0 []\n", "")
         assert len(served.acknowledged) == 1
     finally:

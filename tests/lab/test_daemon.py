@@ -149,7 +149,7 @@ def test_sigterm_while_another_pass_holds_the_lock(daemon: Any, servers: Any, tr
     router = servers.lab(CLOUD)
     (tree / "run/csagent").mkdir()
     with (tree / "run/csagent/lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         running = daemon(router.port, router.password_port)
         until(lambda: waiting_for(tree / "run/csagent/lock"))
         assert running.hostname() == "debian"

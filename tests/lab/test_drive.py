@@ -98,7 +98,7 @@ def make(
         *(CLOUDSTACK_FLAGS if flags is None else flags),
         str(tree),
     ]
-    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
     return target
 
 
@@ -359,7 +359,9 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
         pytest.skip("needs root and loop devices")
     path = built(tmp_path, FILES)
     losetup = need("losetup")
-    done = subprocess.run([losetup, "-f", "--show", "-r", path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [losetup, "-f", "--show", "-r", path], capture_output=True, text=True, check=False, timeout=300
+    )
     loop = done.stdout.strip()
     if not device:
         pytest.skip(f"no loop device to be had: {done.stderr.strip()}")
@@ -376,7 +378,7 @@ def test_a_block_device_is_read_and_an_empty_one_is_absent(
         reading, place = device.read(device.open_place(live, loop, given=False, named=(loop,)))
         assert (reading, place.outcome, place.detail) == (None, "absent", "no medium")
     finally:
-        subprocess.run([losetup, "-d", loop], check=True)
+        subprocess.run([losetup, "-d", loop], check=True, timeout=300)
 
 
 def test_what_a_child_names_is_no_way_to_files(tmp_path: Path) -> None:
@@ -466,7 +468,9 @@ def test_symlinks_are_not_followed(tmp_path: Path, form: str) -> None:
     path = str(tree)
     if form == "image":
         path = str(tmp_path / "drive.iso")
-        subprocess.run([need("genisoimage"), "-o", path, *CLOUDSTACK_FLAGS, str(tree)], check=True)
+        subprocess.run(
+            [need("genisoimage"), "-o", path, *CLOUDSTACK_FLAGS, str(tree)], check=True, timeout=300
+        )
     reading, _place = read(path)
     assert reading is not None
     assert reading.metadata == {"vm-id": UUID}
@@ -541,14 +545,16 @@ def test_a_lab_drive_is_laid_out_as_cloudstacks(tmp_path: Path) -> None:
     """What isoinfo sees: label, both extensions, modes 0444 and 0555, exact names."""
     need("isoinfo")
     path = built(tmp_path, lab.files_for(Cloud()))
-    about = subprocess.run(["isoinfo", "-d", "-i", path], capture_output=True, text=True, check=True).stdout
+    about = subprocess.run(
+        ["isoinfo", "-d", "-i", path], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
     assert "Volume id: config-2" in about and "Joliet" in about and "Rock Ridge" in about
     names = subprocess.run(
-        ["isoinfo", "-R", "-f", "-i", path], capture_output=True, text=True, check=True
+        ["isoinfo", "-R", "-f", "-i", path], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     assert "/cloudstack/password/vm_password.txt" in names.splitlines()
     listing = subprocess.run(
-        ["isoinfo", "-R", "-l", "-i", path], capture_output=True, text=True, check=True
+        ["isoinfo", "-R", "-l", "-i", path], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     assert "-r--r--r--" in listing and "dr-xr-xr-x" in listing
 
@@ -580,6 +586,11 @@ def test_the_reader_imports_nothing_after_warm_up(tmp_path: Path) -> None:
     )
     root = Path(device.__file__).parents[3]
     result = subprocess.run(
-        [sys.executable, "-c", program, path], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, path],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert (result.stdout, result.stderr) == ("[]\n", "")

@@ -519,7 +519,7 @@ def background(command: List[str]) -> Iterator["subprocess.Popen[str]"]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
 
 
 def processes_of(root: Path) -> List[str]:
@@ -655,11 +655,11 @@ def together(guest: Tree, count: int) -> List[Tuple[int, str]]:
         ended = guest.run("apply", *guest.places, *ENOUGH)
         done.append((ended.returncode, ended.stderr))
 
-    threads = [threading.Thread(target=one) for _ in range(count)]
+    threads = [threading.Thread(target=one, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(600)
     return done
 
 
@@ -669,7 +669,7 @@ class Watch:
     def __init__(self, guest: Tree) -> None:
         self.seen: List[str] = []
         self._guest, self._over = guest, threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._over.is_set():
@@ -688,7 +688,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(300)
         self._note()
 
 
@@ -714,7 +714,7 @@ def test_two_passes_of_which_one_hangs(guest: Tree, monkeypatch: pytest.MonkeyPa
     system = System.at(str(guest.root))
     options = Options(router=("127.0.0.1", guest.router.port), password_port=guest.router.password_port)
     with (guest.root / "run/csagent/lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(CsagentError, match=r"another csagent holds .*; try again when it is done"):
             agent.run_pass(PassRequest(system, Settings(), options, DEADLINE))
         assert guest.shadow() == "*" and guest.router.acknowledged == []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
+from support.printed_lines import line_of
 
 from csagent.errors import CsagentError, UsageError
 from csagent.lab import cloud as clouds
@@ -188,8 +189,7 @@ def command(tmp_path: Path) -> Iterator[Any]:
                 text=True,
             )
         running.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        line = line_of(process)
         words = line.partition("try: ")[2].split()
         assert words[:4] == ["csagent", "--root", "DIR", "fetch"]
         return process, int(words[5].rsplit(":", 1)[1]), int(words[7]), log
@@ -197,7 +197,7 @@ def command(tmp_path: Path) -> Iterator[Any]:
     yield start
     for process in running:
         process.kill()
-        process.wait()
+        process.wait(300)
         if process.stdout is not None:
             process.stdout.close()
 

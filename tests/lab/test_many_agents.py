@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
+from support.printed_lines import line_of
 
 from csagent.lab.cloud import Cloud
 from csagent.model import Endpoint, Platform, Secret
@@ -49,7 +50,7 @@ class Storm:
         workers: List["subprocess.Popen[str]"] = []
         try:
             assert server.stdin is not None and server.stdout is not None
-            ports = server.stdout.readline()
+            ports = line_of(server)
             share = AGENTS // WORKERS
             for number in range(WORKERS):
                 words = [f"--count={share}", f"--first={number * share}", f"--ports={ports}"]
@@ -61,12 +62,12 @@ class Storm:
             for worker in workers:
                 self.agents += json.loads(worker.communicate(timeout=LIMIT + 60)[0])
             server.stdin.close()
-            self.router: Dict[str, Any] = json.loads(server.stdout.readline())
+            self.router: Dict[str, Any] = json.loads(line_of(server))
             server.stdout.close()
         finally:
             for process in (server, *workers):
                 process.kill()
-                process.wait()
+                process.wait(300)
 
     def per_second(self, moments: List[float]) -> List[int]:
         buckets = Counter(int(moment - self.begin) for moment in moments)

@@ -50,10 +50,10 @@ def test_a_router_child_that_dies_is_replaced(tree: Path, servers: Any, started:
         time.sleep(0.5)
         servers.lab(Cloud(instance_id=INSTANCE), port=port)
 
-    thread = threading.Thread(target=kill_then_serve)
+    thread = threading.Thread(target=kill_then_serve, daemon=True)
     thread.start()
     seen = look(tree, port, 500)
-    thread.join()
+    thread.join(300)
     assert seen.instance_id == INSTANCE and len(started) == 2
 
 

@@ -714,7 +714,7 @@ def test_an_acknowledgement_to_a_server_that_takes_one_at_a_time(live: System, s
         server = OneAtATime(SECRET)
         (place,) = passwords.acknowledge(live, [Endpoint("127.0.0.1", server.port)], Secret(SECRET), soon(20))
         server.ends.set()
-        server.thread.join()
+        server.thread.join(300)
         assert (place.outcome, server.requests) == ("ok", [b"send", b"saved"])
 
 
@@ -735,7 +735,7 @@ def test_the_question_is_asked_anew_when_its_answer_is_old(
     monkeypatch.setattr(passwords, "ask", reset_after)
     (place,) = passwords.acknowledge(live, [Endpoint("127.0.0.1", server.port)], Secret(SECRET), soon(20))
     server.ends.set()
-    server.thread.join()
+    server.thread.join(300)
     assert (place.outcome, server.offered) == ("changed", b"marker-Pw2EXAMPLE")
 
 

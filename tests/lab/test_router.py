@@ -275,7 +275,7 @@ def test_keys_that_never_end_do_not_cost_the_others(
     class Hanging(LabRouter):
         def page(self, path: str, source: str) -> Tuple[int, bytes]:
             if path.endswith("/vm-id"):
-                over.wait()
+                over.wait(HOUR)
             return super().page(path, source)
 
     lab = servers.started(Hanging())
@@ -347,7 +347,7 @@ def test_resolvers_that_hang_hold_up_nobody(
     release = threading.Event()
 
     def resolve(_name: Candidate) -> Tuple[str, ...]:
-        release.wait()
+        release.wait(HOUR)
         return ()
 
     given = candidate(address="data-server.", kind="data-server")

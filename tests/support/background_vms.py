@@ -110,7 +110,7 @@ class Lane:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                self.process.wait(300)
 
 
 class Aside:

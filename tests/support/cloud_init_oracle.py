@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
+from support.printed_lines import line_of
+
 INSTANCE = "7c0e5a3e-0000-4000-8000-000000000001"
 METADATA = {"instance-id": INSTANCE, "local-hostname": "vm01"}
 
@@ -101,7 +103,7 @@ class Oracle:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(base64.b64encode(document) + b"\n")
         self._process.stdin.flush()
-        found = json.loads(self._process.stdout.readline())
+        found = json.loads(line_of(self._process))
         assert isinstance(found, dict)
         return found
 

@@ -79,7 +79,7 @@ def csagent(root: Path, *words: str, timeout: float = 600.0, program: str = "") 
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
+            out, err = process.communicate(timeout=300)
             raise AssertionError(f"csagent {' '.join(words)} did not end in {timeout:g} s: {err}") from None
         seconds = time.monotonic() - began
         code, peak, processor = cost.read().split()

@@ -29,6 +29,8 @@ MIRROR = os.environ.get("CSAGENT_TEST_MIRROR", "http://deb.debian.org/debian")
 SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
 DISK_SIZE = "1G"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"  # of the kernel
+LOCKED = 3600.0  # seconds that another process may take to make a tree, on a busy machine
+REMOVING = 900.0  # seconds
 IN_USE = 3600.0  # seconds since it was last asked for
 
 # In a mount namespace of its own: where it is killed, what it mounts in the tree, this machine's /dev/shm
@@ -163,7 +165,7 @@ def installed(
     cache = cache_directory()
     kind = f"layer-{suite}-{'plain' if plain else 'test'}{'-sealed' if seal else ''}"
     kind += "-selinux" if selinux else ""
-    with _locked(cache / f"lock-{suite}"):
+    with locked(cache / f"lock-{suite}"):
         base = _base(cache, suite, SELINUX if selinux else ())
         files = [*debs] if plain else [*debs, *sorted(GUEST_FILES.iterdir())]
         layer = (
@@ -273,9 +275,18 @@ def _key(words: Sequence[str], files: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; another one, which may be making a tree, is waited for."""
+    end = time.monotonic() + LOCKED
     with open(path, "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"another process has held {path} for {LOCKED:g} s") from None
+                time.sleep(0.1)
         yield
 
 
@@ -292,7 +303,8 @@ def _half_made(cache: Path) -> Iterator[Path]:
 
 def remove(tree: Path) -> None:
     """Remove a tree, and nothing of what may be mounted in it."""
-    subprocess.run(["rm", "-rf", "--one-file-system", "--", str(tree)], stderr=subprocess.DEVNULL)
+    words = ["rm", "-rf", "--one-file-system", "--", str(tree)]
+    subprocess.run(words, stderr=subprocess.DEVNULL, timeout=REMOVING)
 
 
 def _forget_old(cache: Path, kind: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, List, Sequence, Tuple
 
 from csagent.lab.router import LabRouter
 
+HOUR = 3600.0  # seconds: longer than a test may take
 PATIENCE = 120.0  # seconds, for the requests that a round still needs; then it ends without them
 
 
@@ -30,7 +31,7 @@ class Held(LabRouter):
             self.asked += 1
             held = self.asked > self._answers
         if held:
-            self._over.wait()
+            self._over.wait(HOUR)
 
     def page(self, path: str, source: str) -> Tuple[int, bytes]:
         self._take()

@@ -18,6 +18,7 @@ from csagent.lab.router import Cloud, LabRouter
 from csagent.lab.vm.namespace import Namespace, end_holder
 from support.commands_inside import Inside
 from support.debian_image import Installed, run
+from support.printed_lines import line_of
 
 MAC = "02:00:4c:9f:00:05"
 SEARCH_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
@@ -78,8 +79,7 @@ class Guest(Inside):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != b"up\n":
+        if line_of(self._holder) != b"up\n":
             self.close()
             raise RuntimeError("the guest did not start: the error of its script is above")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
@@ -103,7 +103,7 @@ class Guest(Inside):
             process.wait(120)
         finally:
             process.kill()
-            process.wait()
+            process.wait(300)
 
     def read(self, path: str) -> str:
         """The text of a file inside."""
@@ -206,7 +206,7 @@ class Segment:
     def end_dhcp(self, number: int) -> None:
         """End one of the DHCP servers, in the order in which they were started."""
         self._dnsmasq[number].kill()
-        self._dnsmasq[number].wait()
+        self._dnsmasq[number].wait(300)
 
     def router(self, cloud: Cloud, address: str, **options: Any) -> LabRouter:
         """A virtual router's metadata and password server at an address of this segment."""
@@ -221,7 +221,7 @@ class Segment:
             router.stop()
         for process in self._dnsmasq:
             process.kill()
-            process.wait()
+            process.wait(300)
         self.namespace.close()
 
 

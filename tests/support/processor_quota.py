@@ -112,7 +112,7 @@ class _Feeder(threading.Thread):
 
     def stop(self) -> None:
         self._over.set()
-        self.join()
+        self.join(300)
 
     def _send(self, number: int) -> None:
         for pid in self._members():

@@ -27,6 +27,7 @@ from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
 from csagent.lab.vm.namespace import Namespace, end_holder
+from support.printed_lines import line_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 600.0
@@ -133,8 +134,7 @@ class Box:
         self._holder = subprocess.Popen(
             self.namespace.command(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != b"up\n":
+        if line_of(self._holder) != b"up\n":
             self.close()
             raise RuntimeError("no box: the error of its script is above")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
@@ -189,7 +189,7 @@ class Box:
                 yield process
             finally:
                 process.kill()
-                process.wait()
+                process.wait(300)
 
     def pids(self, words: str) -> List[int]:
         """The processes in the box, by the number they have outside, whose command line begins so."""

@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from csagent.lab.vm.namespace import Namespace
 from support.commands_inside import Inside
-from support.debian_image import MIRROR, MMDEBSTRAP, _half_made, _key, _locked, cache_directory, remove, run
+from support.debian_image import MIRROR, MMDEBSTRAP, _half_made, _key, cache_directory, locked, remove, run
 
 TOOLS = (
     "systemd-nspawn",
@@ -85,7 +85,7 @@ def tree(suite: str) -> Path:
     cache = cache_directory()
     packages = [*PACKAGES, *MORE_PACKAGES.get(suite, ())]
     kind = f"container-{suite}"
-    with _locked(cache / f"lock-{kind}"):
+    with locked(cache / f"lock-{kind}"):
         made = cache / f"{kind}-{_key([suite, *packages, CUSTOMIZE], [])}"
         if not made.exists():
             for old in cache.glob(f"{kind}-*"):
@@ -241,7 +241,7 @@ class Container(Inside):
             self._process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.wait(300)
         self._process = None
         self.pid = 0
 
@@ -308,7 +308,7 @@ class Network:
         """End all of it."""
         for process in self._dnsmasq:
             process.kill()
-            process.wait()
+            process.wait(300)
         self.namespace.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import Tuple
 
+from support.printed_lines import line_of
 from support.systemd_container import Container, Network
 
 PORT = "7007"
@@ -41,7 +42,7 @@ while True:
 def end(process: "subprocess.Popen[bytes]") -> None:
     """End it without its output: a child of nsenter's holds the pipe until its container ends."""
     process.kill()
-    process.wait()
+    process.wait(300)
     if process.stdout is not None:
         process.stdout.close()
 
@@ -63,8 +64,7 @@ class TcpSequence:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
-        assert self._server.stdout is not None
-        assert self._server.stdout.readline() == b"listening\n"
+        assert line_of(self._server) == b"listening\n"
         script = f'exec python3 -c "$1" {server} {PORT} {own} >{LOG} 2>&1'
         self._client = box.popen("sh", "-c", script, "sh", CLIENT)
 

@@ -21,8 +21,8 @@ from support.debian_image import (
     _forget_old,
     _half_made,
     _key,
-    _locked,
     cache_directory,
+    locked,
     run,
 )
 
@@ -76,7 +76,7 @@ mkdir -p "$root/opt/csagent" "$root/etc/csagent"
 def tree(suite: str = "bookworm") -> Path:
     """The tree, made once and kept in the cache of `support.debian_image`."""
     cache = cache_directory()
-    with _locked(cache / f"lock-user-data-{suite}"):
+    with locked(cache / f"lock-user-data-{suite}"):
         found = cache / f"user-data-{suite}-{_key([suite, *PACKAGES, CUSTOMIZE], [])}"
         if not found.exists():
             _forget_old(cache, f"user-data-{suite}")

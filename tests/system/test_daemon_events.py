@@ -113,7 +113,7 @@ def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
         for path in images:
             os.truncate(path, size)
         device = subprocess.check_output(
-            ["losetup", "--find", "--show", "-r", str(images[0])], text=True
+            ["losetup", "--find", "--show", "-r", str(images[0])], text=True, timeout=300
         ).strip()
         settings = f"poll: 0\nsources: [drive]\ndrive_devices: [{device}]\n"
         guest.write("/etc/csagent/csagent.yaml", settings)
@@ -126,10 +126,11 @@ def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
                 run(["losetup", "-r", device, str(path)], 10)
                 until(lambda name=name: guest.do("hostname").strip() == name, name)  # type: ignore[misc]
                 run(["losetup", "-d", device], 10)  # it is not held open, so that this is not put off
-                assert subprocess.run(["losetup", device], capture_output=True, check=False).returncode != 0
+                gone = subprocess.run(["losetup", device], capture_output=True, check=False, timeout=300)
+                assert gone.returncode != 0
             assert daemon.poll() is None
         assert daemon.returncode == 0
     finally:
         if device:
-            subprocess.run(["losetup", "-d", device], capture_output=True, check=False)
+            subprocess.run(["losetup", "-d", device], capture_output=True, check=False, timeout=300)
         guest.close()

@@ -70,14 +70,14 @@ def shared(image: Installed, tmp_path: Path) -> Iterator[Shared]:
             segment.dhcp(SERVER, GUEST_ADDRESS, GATEWAY, "web-01", data_server=SERVER)
             router = segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
             gateway = segment.namespace.call(lambda: http.server.HTTPServer((GATEWAY, 80), _SomebodyElse))
-            thread = threading.Thread(target=gateway.serve_forever, args=(0.02,))
+            thread = threading.Thread(target=gateway.serve_forever, args=(0.02,), daemon=True)
             thread.start()
             try:
                 guest.write("/run/csagent-test-server", SERVER)
                 yield Shared(guest, router, segment)
             finally:
                 gateway.shutdown()
-                thread.join()
+                thread.join(300)
                 gateway.server_close()
         finally:
             segment.close()

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 from support.debian_image import REPOSITORY, Installed, run
 from support.network_segment import FAKE_SYS, MAC, Guest, Segment
+from support.printed_lines import line_of
 from support.replace_fields import replace
 from support.vm_cloud import PASSWORD, describe, hash_verifies
 
@@ -165,7 +166,9 @@ def by_nsswitch(net: Net) -> None:
     content = library.read_bytes().hex()
     place = "/usr/lib/x86_64-linux-gnu/libnss_evil.so.2"
     code = f"open({place!r}, 'wb').write(bytes.fromhex(input()))"
-    subprocess.run([*net.guest._enter(), "python3", "-c", code], input=content, text=True, check=True)
+    subprocess.run(
+        [*net.guest._enter(), "python3", "-c", code], input=content, text=True, check=True, timeout=300
+    )
     net.guest.do("sed", "-i", "s/^hosts:.*/hosts: files evil dns/", "/etc/nsswitch.conf")
     told = net.guest.do("python3", "-c", "import socket; print(socket.gethostbyname('data-server'))")
     assert told.strip() == NEIGHBOUR, "libc would be led astray"
@@ -314,7 +317,7 @@ def listening(guest: Guest, address: str) -> Iterator["subprocess.Popen[bytes]"]
     command = [*guest._enter(), "sh", "-c", script, "sh", *words, address, reply]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        assert line_of(process) == b"up\n"
         yield process
     finally:
         guest.run("sh", "-c", "kill -KILL $(cat /run/listener.pid)")

@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import pytest
 from support.guest_passes import DATA, DEADLINE, ENVIRONMENT, REPOSITORY, Pass, Tree
+from support.printed_lines import line_of
 from support.replace_fields import replace
 from support.requirements import require
 from support.samples import CLOUD, INSTANCE, PASSWORD, make_key
@@ -48,8 +49,7 @@ class Holder:
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != b"up\n":
+        if line_of(self._process) != b"up\n":
             told = self.close()
             raise RuntimeError(f"the namespace did not start: {told}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -60,7 +60,7 @@ class Holder:
             _out, error = self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            _out, error = self._process.communicate()
+            _out, error = self._process.communicate(timeout=300)
         return error.decode("utf-8", "replace")
 
 
@@ -499,7 +499,7 @@ def test_the_owner_races_with_us_and_wins_nothing(tree: Path) -> None:
         [sys.executable, "-I", "-c", SWAPPER, str(home), str(ALICE), str(tree)], stdout=subprocess.PIPE
     ) as swapper:
         try:
-            assert swapper.stdout is not None and swapper.stdout.readline() == b"up\n"
+            assert line_of(swapper) == b"up\n"
             end = time.monotonic() + 2.0
             while time.monotonic() < end or sum(done.values()) < 200:
                 try:
@@ -521,7 +521,7 @@ def test_the_owner_races_with_us_and_wins_nothing(tree: Path) -> None:
     assert done["written"] and done["refused"], f"always lost, or always won, it tells nothing: {done}"
     for path in home.rglob("*"):
         assert path.lstat().st_uid == ALICE, f"{path} is not hers"
-    subprocess.run(["rm", "-rf", str(home / ".ssh")], check=True)
+    subprocess.run(["rm", "-rf", str(home / ".ssh")], check=True, timeout=300)
     assert ssh_keys.write_keys(system, account, [make_key(1)])
 
 
@@ -731,8 +731,8 @@ def test_the_shadow_file_is_locked_by_another_tool(box: Box) -> None:
     with subprocess.Popen(
         [*box.prefix, sys.executable, "-I", "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
-        assert other.stdout is not None and other.stdin is not None
-        assert other.stdout.readline() == b"held\n"
+        assert other.stdin is not None
+        assert line_of(other) == b"held\n"
         box.apply().failed_alone("password", "chpasswd: no end after 2 s|chpasswd failed with 1: .*lock")
         other.stdin.close()
     assert box.shadow() == "!" and box.router.acknowledged == []

@@ -75,7 +75,7 @@ class Scene(NamedTuple):
     stack: contextlib.ExitStack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stories(
     deb: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stories]:
@@ -281,7 +281,7 @@ def test_cut_short_between_writing_and_confirming(scene: Scene) -> None:
     changed = document({**good, "four": "10.7.0.22/24", "via4": "10.7.0.2"})
     running = begun(box, changed, "10.7.0.22")
     box.do("pkill", "-KILL", "-x", "csagent")
-    running.communicate()
+    running.communicate(timeout=300)
     assert (box.upper / PENDING).exists()
     net.address("lan", "10.7.0.2/24")
     assert apply(box, changed)[MAC]["state"] in ("applied", "unchanged")
@@ -290,7 +290,7 @@ def test_cut_short_between_writing_and_confirming(scene: Scene) -> None:
     running = begun(box, document({**good, "four": "10.7.0.66/24", "via4": "10.7.0.77"}), "10.7.0.66")
     assert (box.upper / PENDING).exists()
     box.kill()
-    running.communicate()
+    running.communicate(timeout=300)
 
     box.boot()
     net.plug(box, "lan", "ens3", MAC)

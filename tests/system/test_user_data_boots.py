@@ -144,7 +144,9 @@ def package(directory: Path) -> "tuple[bytes, bytes]":
     (tree / "usr/bin/csdemo").write_text("#!/bin/sh\necho csdemo\n")
     (tree / "usr/bin/csdemo").chmod(0o755)
     deb = directory / "csdemo.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, deb], check=True, capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "--build", tree, deb], check=True, capture_output=True, timeout=300
+    )
     raw = deb.read_bytes()
     known = f"Size: {len(raw)}\nSHA256: {hashlib.sha256(raw).hexdigest()}\n"
     return raw, f"{control}Filename: ./csdemo.deb\n{known}\n".encode()

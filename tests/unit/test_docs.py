@@ -193,6 +193,7 @@ def test_the_picture_is_current() -> None:
         text=True,
         check=True,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=300,
     )
     assert (TOP / "docs/data-flow.svg").read_text(encoding="utf-8") == made.stdout
     assert "](data-flow.svg)" in (TOP / "docs/README.md").read_text(encoding="utf-8")

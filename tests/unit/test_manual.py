@@ -97,7 +97,7 @@ def test_everything_is_made(made: Path) -> None:
     """Four pages and three scripts, laid out as below /usr/share; a wrong call writes nothing."""
     there = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
     assert there == sorted((*(str(source(made, page).relative_to(made)) for page in PAGES), *SCRIPTS))
-    done = subprocess.run([sys.executable, str(MAKE), "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(MAKE), "--help"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (1, "usage: make.py OUTDIR\n")
 
 

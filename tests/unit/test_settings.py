@@ -34,7 +34,9 @@ def test_comments_only_do_not_import_yaml(tree: Path) -> None:
         "import sys; from csagent import settings; from csagent.system.seams import System;"
         f"settings.load(System.at({str(tree)!r})); print('yaml' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
     assert done.stdout == "False\n"
 
 

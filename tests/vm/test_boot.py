@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
+from support.background_vms import HANGS
 from support.debian_image import Installed
 from support.vm_cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
 from support.vm_machine import Boot, Machine
@@ -49,11 +50,12 @@ def stories(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Dict[
     for name, story in told.items():
         directory = tmp_path_factory.mktemp(name)
         tell = _with_router if name == "router" else _with_drive
-        threads.append(threading.Thread(target=_keep_failure, args=(tell, image, directory, story)))
+        words = (tell, image, directory, story)
+        threads.append(threading.Thread(target=_keep_failure, args=words, daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(HANGS)
     return told
 
 

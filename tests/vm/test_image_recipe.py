@@ -17,9 +17,9 @@ from support.debian_image import (
     _forget_old,
     _half_made,
     _key,
-    _locked,
     build_package,
     cache_directory,
+    locked,
     run,
 )
 from support.requirements import require
@@ -45,7 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     debos, common = RECIPES / "debos", RECIPES / "common"
     begun_with = _key([depends, MIRROR, SECURITY], [debos / "base.sh", debos / "csagent.yaml"])
     cache = cache_directory()
-    with _locked(cache / "lock-recipe-debos"):
+    with locked(cache / "lock-recipe-debos"):
         files = [deb, *sorted(common.iterdir()), *sorted(debos.iterdir())]
         made = cache / f"{KIND}-{_key([begun_with], files)}"
         base = cache / f"{BASE}-{begun_with}"

@@ -181,7 +181,7 @@ def test_passwords_are_found_where_they_are(tmp_path: Path, place: str) -> None:
         ["sh", "-c", f"read wait; : {secret if place else ''}"], stdin=subprocess.PIPE
     ) as other:
         if "command" not in place:
-            other.communicate()
+            other.communicate(timeout=300)
         done = subprocess.run(
             ["sh", "-c", script],
             input=f"{secret}\nmarker-other-EXAMPLE",
@@ -378,7 +378,7 @@ def started(empty: Path, request: pytest.FixtureRequest) -> Iterator["subprocess
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
 
 
 @pytest.mark.root

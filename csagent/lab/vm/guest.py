@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import socket
@@ -16,6 +17,7 @@ from csagent.lab.vm.inspect_guest import LOOK, Look, sections
 from csagent.lab.vm.machine import Machine
 
 COMMAND_DEADLINE = 120.0  # seconds, also of an emulated guest on a busy machine
+ENDING = 60.0  # seconds, for what takes none
 PAUSE = 0.5
 
 CHANGE_NAME = 'printf "%s\\n" "$name" >/etc/hostname && printf %s "$name" >/proc/sys/kernel/hostname'
@@ -191,6 +193,7 @@ class Guest:
         """End the login that stayed."""
         if self._master is not None:
             self._master.kill()
-            self._master.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._master.wait(ENDING)
             self._master = None
         self._control.unlink(missing_ok=True)

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -23,6 +25,8 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+
+STARTING, CALL, ENDING = 60.0, 300.0, 60.0  # seconds, each for what takes none
 
 
 def enter_own() -> None:
@@ -65,7 +69,8 @@ def end_holder(holder: "subprocess.Popen[Any]") -> None:
         holder.wait(5)
     except subprocess.TimeoutExpired:
         holder.kill()
-        holder.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel
+            holder.wait(ENDING)
 
 
 class Namespace:
@@ -79,7 +84,8 @@ class Namespace:
             stdout=subprocess.PIPE,
         )
         assert self._holder.stdout is not None  # noqa: S101
-        if self._holder.stdout.readline() != b"up\n":
+        told = select.select([self._holder.stdout], [], [], STARTING)[0]
+        if not told or os.read(self._holder.stdout.fileno(), 16) != b"up\n":
             self.close()
             raise RuntimeError("no network namespace: see the error of unshare or ip above")
         self.pid = self._holder.pid
@@ -103,9 +109,11 @@ class Namespace:
             except BaseException as error:  # handed to the caller below
                 failure.append(error)
 
-        thread = threading.Thread(target=inside)
+        thread = threading.Thread(target=inside, daemon=True)
         thread.start()
-        thread.join()
+        thread.join(CALL)
+        if thread.is_alive():
+            raise CsagentError(f"what was called in a network namespace has not ended after {CALL:g} s")
         if failure:
             raise failure[0]
         return result[0]

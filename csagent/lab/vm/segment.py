@@ -22,6 +22,7 @@ REQUEST, REPLY = 1, 2
 ARP = struct.Struct("!HHBBH6s4s6s4s")
 HEADER = (1, 0x0800, 6, 4)  # of Ethernet and IPv4
 LARGEST = 65536
+ENDING = 60.0  # seconds, for what takes none
 PAUSE = 0.2  # seconds between two questions, and between two looks at whether it is over
 
 
@@ -88,7 +89,7 @@ class Segment:
     def close(self) -> None:
         """End it."""
         self._over = True
-        self._thread.join()
+        self._thread.join(ENDING)
         self._channel.close()
 
     def __enter__(self) -> "Segment":

@@ -151,8 +151,10 @@ def test_fingerprints_are_ssh_keygens(tmp_path: Path, kind: str, comment: str) -
         pytest.skip("needs ssh-keygen (Debian: apt install openssh-client)")
     path = str(tmp_path / "key")
     make = ["ssh-keygen", "-q", "-t", *kind.split(), "-N", "", "-C", comment, "-f", path]
-    subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
-    said = subprocess.run(["ssh-keygen", "-l", "-f", f"{path}.pub"], capture_output=True, text=True)
+    subprocess.run(make, check=True, stdin=subprocess.DEVNULL, timeout=300)
+    said = subprocess.run(
+        ["ssh-keygen", "-l", "-f", f"{path}.pub"], capture_output=True, text=True, timeout=300
+    )
     assert host_keys.fingerprint(Path(f"{path}.pub").read_text().strip()) == said.stdout.strip()
 
 

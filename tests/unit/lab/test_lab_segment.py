@@ -46,7 +46,7 @@ class FakeGuest:
 
     def end(self) -> None:
         self.channel.sendto(b"", self.channel.getsockname())
-        self.thread.join()
+        self.thread.join(300)
         self.channel.close()
 
 

@@ -131,7 +131,7 @@ def test_no_cloud_init_costs_one_look(tmp_path: Path) -> None:
         "print(looks, [one for one in set(sys.modules) - before if 'other_agents' in one])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "['/usr/bin/cloud-init'] []\n"
     assert cloud_init.cloud_init(System.at(str(tmp_path))) is None
@@ -507,7 +507,7 @@ def test_units_hooks_lines_and_what_they_call(tmp_path: Path) -> None:
     assert found["cloud-set-guest-sshkey.service"].what == "SSH keys"
     # The advice for a file of several lines takes out only the one: run it.
     command = found["rc.local"].remove[0].replace("/etc/rc.local", str(tmp_path / "etc/rc.local"))
-    subprocess.run(["sh", "-c", command], check=True)
+    subprocess.run(["sh", "-c", command], check=True, timeout=300)
     assert (tmp_path / "etc/rc.local").read_text() == "#!/bin/sh\n"
 
 
@@ -552,7 +552,7 @@ def test_the_advice_on_passwords_helps(tmp_path: Path, unit: str) -> None:
         if "password server" in one.saw
     ]
     command = advice.split(": ", 1)[1].replace("/etc/", f"{tmp_path}/etc/")
-    subprocess.run(["sh", "-c", command], check=True)
+    subprocess.run(["sh", "-c", command], check=True, timeout=300)
     shipped = (TOP / "packaging/cloud-init/csagent-first.conf").read_text()
     written = (tmp_path / f"etc/systemd/system/{unit}.d/csagent-first.conf").read_text()
     assert shipped.endswith(written) and written.startswith("[Unit]\n")

@@ -159,7 +159,7 @@ def test_user_data_that_runs_is_told(tmp_path: Path) -> None:
     """A script that seals the machine it runs on: its record comes back once it has ended."""
     plant(tmp_path, {"run/systemd/system/x": ""})
     system = machine(tmp_path, Told(lambda _argv: 1))
-    with user_data_record.locked(system):
+    with user_data_record.locked(system, print):
         assert running.quieten(system) == (running.USER_DATA,)
     assert running.quieten(system) == ()
 

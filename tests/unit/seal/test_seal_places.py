@@ -216,7 +216,7 @@ def test_no_pass_runs_beside_sealing(tmp_path: Path) -> None:
     assert not (tmp_path / "run/csagent").exists()
     plant(tmp_path, {"run/csagent/lock": "", "run/csagent/status.json": "{}", "tmp/x": "x"})
     with (tmp_path / "run/csagent/lock").open() as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(CsagentError, match="another csagent"):
             seal(hurried)
         assert (tmp_path / "tmp/x").exists()

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, List
 
 import pytest
+from support.printed_lines import line_of
 
 from csagent.errors import UsageError
 from csagent.system.seams import SEARCH_PATH, System
@@ -135,6 +140,48 @@ def test_runner_passes_stdin_and_bounds_time() -> None:
     slow = runner.run(["sleep", "60"], timeout=0.2)
     assert slow.code is None and b"no end after" in slow.error
     assert runner.run(["no-such-command-here"]).code is None
+
+
+def test_a_daemon_that_a_command_leaves_behind_is_not_waited_for() -> None:
+    """ifup's dhclient has ifup's output: the command has ended when ifup has, and well."""
+    done = System().runner.run(["sh", "-c", "sleep 600 & echo $!"], timeout=300)
+    os.kill(int(done.output), signal.SIGKILL)
+    assert (done.code, done.error) == (0, b"")
+
+
+TRACER = """
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0, ctypes.get_errno()  # PTRACE_SEIZE
+print("seized", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_command_that_cannot_even_be_killed_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hangs on a dead disk: csagent goes on. Here somebody traces it, and does not let go of it."""
+    started: List["subprocess.Popen[bytes]"] = []
+    tracers: List["subprocess.Popen[bytes]"] = []
+
+    class Traced(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            if not started:
+                started.append(self)
+                command = [sys.executable, "-c", TRACER, str(self.pid)]
+                tracers.append(Traced(command, stdout=subprocess.PIPE))
+                assert line_of(tracers[0]) == b"seized\n"
+
+    monkeypatch.setattr("subprocess.Popen", Traced)
+    monkeypatch.setattr("csagent.system.seams.REAP_SECONDS", 0.1)
+    done = System().runner.run(["sleep", "600"], timeout=0.2)
+    assert done.code is None and done.error == b"no end after 0.2 s"
+    assert started[0].returncode is None
+    with tracers[0] as tracer:
+        tracer.kill()
+    assert started[0].wait(60) == -signal.SIGKILL
 
 
 def test_no_such_root() -> None:

@@ -82,7 +82,7 @@ def test_whole_command_replays(name, tmp_path, capfd):
         said.append((code, found, told))
         if destination == first:
             (tmp_path / "unpacked").mkdir()
-            subprocess.run(["tar", "-xpf", first, "-C", tmp_path / "unpacked"], check=True)
+            subprocess.run(["tar", "-xpf", first, "-C", tmp_path / "unpacked"], check=True, timeout=300)
     assert said[0] == said[1] and finding in said[0][2]["findings"]
     assert contents(first) == contents(second)
 
