@@ -7,6 +7,7 @@ follow the address, or give None.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any, Container, Optional, Union
 
 from csagent.errors import Malformed
@@ -14,6 +15,7 @@ from csagent.validation import excerpt
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
+_ZEROS = re.compile(r"(?:^|\.)0[0-9]+(?:\.|\Z)")  # 010.7.0.1
 THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 
@@ -108,9 +110,9 @@ def written(value: Any) -> Address:
     """An address as text, without a zone.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none. Zeros in front, octal to some, are refused by Python from 3.9.5 on.
     """
-    if not isinstance(value, str) or "%" in value:
+    if not isinstance(value, str) or "%" in value or _ZEROS.search(value):
         raise ValueError
     return ipaddress.ip_address(value)
 

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-_NUMBERED = re.compile(r"eth([0-9]{1,6})\Z", re.ASCII)
+_NUMBERED = re.compile(r"eth(0|[1-9][0-9]{0,5})\Z", re.ASCII)
 NO_STATEMENT = 1500  # what the builder writes as MTU where it knows none (field/network-data#N11)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from csagent.apply.network.document import Document, Link
-from csagent.apply.network.machine import Device, Machine
+from csagent.apply.network.machine import NETWORKMANAGER, Device, Machine
 from csagent.apply.network.plan import DEFAULT_METRIC, OTHER_METRIC, Route, Wanted
 from csagent.state.network import NetworkMemory
 
@@ -32,8 +32,7 @@ def wanted_by(
     notes: List[str] = []
     orders = {version: _orders(document, machine, memory, links, version) for version in (4, 6)}
     resolving = _resolving(document, machine, memory, links, orders)
-    versions = {address.version for link in links for address in link.addresses}
-    dns = tuple(one for one in document.dns if (6 if ":" in one else 4) in versions)
+    dns = _servers(document, machine, links, resolving)
     wanted: Dict[str, Wanted] = {}
     for place, link in enumerate(links):
         device = machine.device(link.mac)
@@ -44,10 +43,34 @@ def wanted_by(
             device.name,
             tuple(str(address) for address in link.addresses),
             tuple(_routes(link, _metric(link, place), orders, notes)),
-            dns if link.mac == resolving else (),
+            tuple(server for server, mac in dns if mac == link.mac),
             _mtu(link, device, notes),
         )
     return wanted, notes
+
+
+def _servers(
+    document: Document, machine: Machine, links: Sequence[Link], resolving: Optional[str]
+) -> List[Tuple[str, str]]:
+    """(name server, MAC address of the NIC that gets it); those of a family that no NIC has are left out.
+
+    All go to one NIC, but for IPv4's in a profile of NetworkManager's with IPv4 turned off, which has no
+    place for them (nm-settings-keyfile(5)): they go to the first NIC that has IPv4.
+    """
+    found: List[Tuple[str, str]] = []
+    for server in document.dns if resolving is not None else ():
+        version = 6 if ":" in server else 4
+        having = [link.mac for link in links if any(one.version == version for one in link.addresses)]
+        if having:
+            device = machine.device(str(resolving))
+            no_place = (
+                version == 4
+                and resolving not in having
+                and device is not None
+                and device.owner.manager == NETWORKMANAGER
+            )
+            found.append((server, having[0] if no_place else str(resolving)))
+    return found
 
 
 def _routes(link: Link, metric: int, orders: Dict[int, Dict[str, int]], notes: List[str]) -> List[Route]:

@@ -46,15 +46,15 @@ def render(wanted: Wanted) -> Tuple[File, ...]:
 def _family(wanted: Wanted, version: int, without: str) -> List[str]:
     """The settings of one family; where the document has none of it, the method `without`."""
     addresses, route = wanted.of_version(version), wanted.route(version)
+    servers = [f"dns={';'.join(wanted.servers(version))};"] if wanted.servers(version) else []
     if not addresses:
-        return [f"method={without}"]
+        return [f"method={without}", *(servers if without == "auto" else [])]
     # Without a gateway of its own an IPv6 NIC takes the router advertisements': "auto" has both.
     lines = ["method=auto" if version == 6 and route is None else "method=manual"]
     lines += [f"address{number}={address}" for number, address in enumerate(addresses, 1)]
     if route is not None:
         lines += [f"gateway={route.via}", f"route-metric={route.metric}"]
-    servers = wanted.servers(version)
-    return [*lines, f"dns={';'.join(servers)};"] if servers else lines
+    return [*lines, *servers]
 
 
 def meaning(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The 22 sample documents: what is decided for each, as their expected.yaml says."""
+"""The sample documents, CloudStack's own and odder ones: what is decided for each, as they say."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from csagent.apply.network.plan import NetworkPlan, NicPlan
 from csagent.sources import network_data
 
 SAMPLES = Path(__file__).resolve().parents[3] / "fixtures" / "network-data"
-NAMES = sorted(path.parent.name for path in SAMPLES.glob("*/expected.yaml"))
+MORE = {one["name"]: one for one in yaml.safe_load((SAMPLES / "more.yaml").read_text())}
+NAMES = [*sorted(path.parent.name for path in SAMPLES.glob("*/expected.yaml")), *MORE]
 DHCP_METRIC = 1024  # of systemd-networkd's DHCP route, the weakest that DHCP gives
 
 
 def expected(name: str) -> Dict[str, Any]:
+    if name in MORE:
+        return dict(MORE[name])
     return yaml.safe_load((SAMPLES / name / "expected.yaml").read_text())
 
 
@@ -33,7 +36,8 @@ def described_machine(said: Dict[str, Any], owner: str = MANAGERS[0]) -> Machine
 
 def planned(name: str, owner: str = MANAGERS[0]) -> Tuple[Dict[str, Any], NetworkPlan]:
     said = expected(name)
-    cleaned, reasons = network_data.parse(json.loads((SAMPLES / name / "network_data.json").read_text()))
+    raw = said["document"] if name in MORE else json.loads((SAMPLES / name / "network_data.json").read_text())
+    cleaned, reasons = network_data.parse(raw)
     return said, decide(document.of(cleaned), described_machine(said, owner), refused=reasons)
 
 
@@ -42,8 +46,8 @@ def texts(plan: NetworkPlan) -> List[str]:
 
 
 def test_all_samples_are_there() -> None:
-    """Twenty-two, each with the answer."""
-    assert len(NAMES) == 22
+    """Twenty-two in folders and those of more.yaml, each with the answer and a name of its own."""
+    assert len(NAMES) == 22 + 24 == len(set(NAMES))
 
 
 @pytest.mark.parametrize("owner", MANAGERS)
@@ -51,6 +55,7 @@ def test_all_samples_are_there() -> None:
 def test_each_nic_gets_what_the_document_says(name: str, owner: str) -> None:
     """Configure or leave, addresses, routes with their order, name servers, MTU; whoever is in charge."""
     said, plan = planned(name, owner)
+    said = {**said, "nics": {**said["nics"], **said.get("nics_of", {}).get(owner, {})}}
     decided = {nic.mac: nic for nic in plan.nics if nic.interface is not None}
     assert set(decided) == set(said["nics"])
     for mac, wanted in said["nics"].items():
@@ -89,6 +94,7 @@ def test_the_rest_of_each_answer(name: str) -> None:
             assert nic.files and all(file.content is None for file in nic.files)
     for text in said.get("refused", []):
         assert any(text in reason for reason in plan.refused), text
+    assert "reasons" not in said or len(plan.refused) == said["reasons"], plan.refused
     for text in (*said.get("never", []), *said.get("gone", [])):
         assert not any(text in content for content in texts(plan)), text
 
