@@ -66,6 +66,7 @@ def decide(
         why = left or "no source says anything of the network"
         nics = tuple(_leave(device, why) for device in machine.devices)
         return NetworkPlan(nics, refused=tuple(refused))
+    machine = machine._replace(devices=tuple(_as_named(document, device) for device in machine.devices))
     against = {device.mac: _against(document, device, machine, memory, again) for device in machine.devices}
     links = sorted(
         (link for link in document.links if link.mac in against and against[link.mac] is None),
@@ -91,6 +92,13 @@ def decide(
 def gone(machine: Machine) -> NetworkPlan:
     """The plan that only takes away what was written for NICs that are gone."""
     return NetworkPlan(_gone(NOTHING_SAID, machine))
+
+
+def _as_named(document: Document, device: Device) -> Device:
+    """A NIC that CloudStack knows by the MAC address which it has been given, and not by its own."""
+    if device.given is None or document.link(device.mac) or not document.link(device.given):
+        return device
+    return device._replace(mac=device.given, given=None)
 
 
 def source(document: Document, link: Link) -> str:
@@ -178,6 +186,8 @@ def _against(
         return f"the document has no address for it ({link.id})"
     if device.part_of is not None:
         return f"it is a part of {device.part_of}"
+    if device.given is not None:
+        return f"somebody has given it another MAC address, {device.given}"
     if device.twin is not None:
         return f"{device.twin} has the same MAC address"
     owner = device.owner

@@ -19,6 +19,8 @@ from csagent.system.seams import System
 
 ARPHRD_ETHER, IFF_UP = 1, 1
 IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_MAX_MTU = 4, 10, 18, 1, 51
+IFLA_PERM_ADDRESS = 54
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BOND_SLAVE_PERM_HWADDR = 4, 5, 4
 IFA_FLAGS = 8
 IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x08, 0x40, 0x80
 RT_SCOPE_LINK = 253
@@ -74,17 +76,32 @@ def _links() -> Iterator[LinkSeen]:
         mac = said.get(netlink.IFLA_ADDRESS, b"")
         if kind != netlink.RTM_NEWLINK or hardware != ARPHRD_ETHER or len(mac) != 6 or index not in names:
             continue
-        made_by = netlink.attributes(said.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND)
+        about = netlink.attributes(said.get(IFLA_LINKINFO, b""))
+        made_by = about.get(IFLA_INFO_KIND)
         master = _number(said.get(IFLA_MASTER))
         yield LinkSeen(
             names[index],
             index,
-            ":".join(f"{octet:02x}" for octet in mac),
+            _mac(mac),
             _number(said.get(IFLA_MTU)),
             _number(said.get(IFLA_MAX_MTU)) or None,
             names.get(master, f"device {master}") if master else None,
             made_by.rstrip(b"\0").decode("ascii", "replace") if made_by else None,
+            _permanent(said, about),
         )
+
+
+def _mac(raw: bytes) -> str:
+    return ":".join(f"{octet:02x}" for octet in raw)
+
+
+def _permanent(said: netlink.Attributes, about: netlink.Attributes) -> Optional[str]:
+    """Linux tells it from 5.6 on; of a port of a bond, where its driver has none, the bond does."""
+    raw = said.get(IFLA_PERM_ADDRESS, b"")
+    if not raw and about.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") == b"bond":
+        port = netlink.attributes(about.get(IFLA_INFO_SLAVE_DATA, b""))
+        raw = port.get(IFLA_BOND_SLAVE_PERM_HWADDR, b"")
+    return _mac(raw) if len(raw) == 6 else None
 
 
 def _addresses() -> Dict[int, Tuple[Assigned, ...]]:

@@ -9,7 +9,11 @@ from csagent.apply.network.machine import Assigned, Hop
 
 
 class LinkSeen(NamedTuple):
-    """An Ethernet link. `kind` is what made it ("vlan", "bond"), None for a real NIC."""
+    """An Ethernet link.
+
+    `kind` is what made it ("vlan", "bond"), None for a real NIC. `permanent` is the MAC address of its
+    hardware, which its host knows it by; None where the kernel does not say (veth has none).
+    """
 
     name: str
     ifindex: int
@@ -18,6 +22,12 @@ class LinkSeen(NamedTuple):
     max_mtu: Optional[int] = None
     master: Optional[str] = None
     kind: Optional[str] = None
+    permanent: Optional[str] = None
+
+    @property
+    def own_mac(self) -> str:
+        """The MAC address that it has by itself, whatever somebody or a bond has given it."""
+        return self.permanent or self.mac
 
 
 class Kernel(NamedTuple):

@@ -55,7 +55,11 @@ class Owner(NamedTuple):
 
 
 class Device(NamedTuple):
-    """An Ethernet device. `part_of` names the bond or bridge it is in, `twin` another device with its MAC."""
+    """An Ethernet device.
+
+    `mac` is its own, by which CloudStack knows it; `given` another one, which it has now. `part_of` names the
+    bond or bridge it is in, `twin` another device with its MAC address.
+    """
 
     name: str
     mac: str
@@ -68,6 +72,7 @@ class Device(NamedTuple):
     routes: Tuple[Hop, ...] = ()
     lease: Optional[str] = None  # the address of a live DHCP lease, and whose it is
     owner: Owner = Owner()
+    given: Optional[str] = None
 
 
 class Machine(NamedTuple):

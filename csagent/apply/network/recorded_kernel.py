@@ -58,7 +58,7 @@ def _link(system: System, entry: Dict[str, Any]) -> Optional[LinkSeen]:
         return None
     if not isinstance(mac, str) or not _MAC.match(mac) or "/" in name:
         return None
-    mtu, master = entry.get("mtu"), entry.get("master")
+    mtu, master, permanent = entry.get("mtu"), entry.get("master"), entry.get("permaddr")
     return LinkSeen(
         name,
         index,
@@ -67,6 +67,7 @@ def _link(system: System, entry: Dict[str, Any]) -> Optional[LinkSeen]:
         None,
         master if isinstance(master, str) else None,
         _kind(system, name),
+        permanent if isinstance(permanent, str) and _MAC.match(permanent) else None,
     )
 
 

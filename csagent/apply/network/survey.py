@@ -39,7 +39,7 @@ def survey(system: System, leases: Sequence[Lease], wanted: Optional[Iterable[st
             link,
             nics,
             by_name.get(link.name),
-            owners.find(system, known, link) if asked is None or link.mac in asked else Owner(),
+            owners.find(system, known, link) if asked is None or link.own_mac in asked else Owner(),
         )
         for link in nics
     ]
@@ -63,7 +63,7 @@ def _device(
     twins = [one.name for one in nics if one.mac == link.mac and one is not link]
     return Device(
         link.name,
-        link.mac,
+        link.own_mac,
         link.ifindex,
         link.mtu,
         link.max_mtu,
@@ -73,6 +73,7 @@ def _device(
         tuple(seen.routes.get(link.ifindex, ())),
         lease,
         owner,
+        link.mac if link.mac != link.own_mac else None,
     )
 
 

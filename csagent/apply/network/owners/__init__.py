@@ -76,7 +76,9 @@ def _nobody(known: units.Units) -> str:
 
 def _netplan(system: System, link: LinkSeen) -> Optional[str]:
     """cloud-init's netplan file; and any for this NIC where the daemon's files are not made of them yet."""
-    named = re.compile(rf"(?<![\w.:-])({re.escape(link.name)}|{link.mac})(?![\w.-]|:\w)", re.IGNORECASE)
+    named = re.compile(
+        rf"(?<![\w.:-])({re.escape(link.name)}|{link.mac}|{link.own_mac})(?![\w.-]|:\w)", re.IGNORECASE
+    )
     text = system.tree.read_text(CLOUD_INIT_NETPLAN)
     if text is not None and named.search(text):
         return f"cloud-init configures it: {CLOUD_INIT_NETPLAN}"

@@ -123,7 +123,8 @@ def _matches(entries: List[ini.Entry], link: LinkSeen) -> bool:
     for entry in conditions:
         words = entry.value.split()
         if entry.key in ("MACAddress", "PermanentMACAddress"):
-            fits = link.mac in [word.lower().replace("-", ":") for word in words]
+            mac = link.mac if entry.key == "MACAddress" else link.own_mac
+            fits = mac in [word.lower().replace("-", ":") for word in words]
         elif entry.key in ("Name", "OriginalName"):
             fits = _one_of(words, link.name)
         elif entry.key == "Type":

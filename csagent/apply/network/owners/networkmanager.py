@@ -85,10 +85,12 @@ def _against_named(system: System, link: LinkSeen) -> Optional[str]:
     """What a profile on disk that is for this very NIC has against us, active or not."""
     for path in _on_disk(system, link.name):
         said = profile(system, path)
-        if said.get("vlan.parent", "").lower() in (link.name, link.mac):
+        if said.get("vlan.parent", "").lower() in (link.name, link.mac, link.own_mac):
             return f"somebody configures it: {path} has a VLAN on it"
         names = (said.get("connection.interface-name"), said.get("ethernet.mac-address", "").lower())
-        if os.path.basename(path).startswith(ours.PREFIX) or not {link.name, link.mac} & set(names):
+        if os.path.basename(path).startswith(ours.PREFIX) or not {link.name, link.mac, link.own_mac} & set(
+            names
+        ):
             continue
         against = judge(system, path).against
         if against is not None:

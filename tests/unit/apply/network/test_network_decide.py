@@ -50,6 +50,7 @@ def recorded(state: str = "applied", **files: str) -> NetworkMemory:
     [
         ({"lease": "10.1.1.42, by dhclient"}, "it has a DHCP lease: 10.1.1.42, by dhclient"),
         ({"part_of": "bond0"}, "it is a part of bond0"),
+        ({"given": SECOND_MAC}, f"somebody has given it another MAC address, {SECOND_MAC}"),
         ({"twin": "eth7"}, "eth7 has the same MAC address"),
         (
             {"owner": Owner(NETWORKD, against="somebody configures it: /etc/x")},
@@ -105,6 +106,22 @@ def test_a_nic_that_the_document_lacks_is_left() -> None:
     assert [(decided.do, decided.reason) for decided in plan.nics[1:]] == [
         ("leave", "the document does not have it")
     ]
+
+
+def test_a_nic_is_known_by_its_own_mac_address_or_by_the_one_it_was_given() -> None:
+    """A bond gives its ports one MAC address: each is there by its own. What CloudStack names counts."""
+    ports = [nic("ens3", MAC, part_of="bond0"), nic("ens4", SECOND_MAC, part_of="bond0", given=MAC)]
+    links = [link(0, MAC), link(1, SECOND_MAC)]
+    networks = [network(0, "10.7.0.21/24", "10.7.0.1"), network(1, "10.8.0.21/24", "10.8.0.1")]
+    written = {mac: {networkd.path(mac): "fingerprint"} for mac in (MAC, SECOND_MAC)}
+    plan = decide(parsed(raw_document(links, networks)), machine(*ports, written=written))
+    assert [(one.mac, one.do, one.reason) for one in plan.nics] == [
+        (MAC, "leave", "it is a part of bond0"),
+        (SECOND_MAC, "leave", "it is a part of bond0"),
+    ]
+    assert plan.absent == ()
+    (named,) = decide(usual(), machine(nic(mac=SECOND_MAC, given=MAC))).nics
+    assert (named.mac, named.do) == (MAC, "configure")
 
 
 def test_the_files_of_a_nic_that_is_gone_go() -> None:

@@ -9,7 +9,9 @@ from typing import Dict, Optional, Tuple
 
 import pytest
 
+from csagent.apply.network.kernel_state import LinkSeen
 from csagent.apply.network.machine import IFUPDOWN, NETWORKD, NETWORKMANAGER, Owner
+from csagent.apply.network.owners import networkd as networkd_owner
 from csagent.apply.network.owners import networkmanager as networkmanager_owner
 from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.apply.network.survey import survey
@@ -164,6 +166,45 @@ def test_a_drop_in_counts(copy: Path) -> None:
     """It is read with its file."""
     put(copy, "/etc/systemd/network/80-all.network.d/mine.conf", "[Network]\nAddress=192.0.2.9/24\n")
     assert str(owner_in(copy).against).endswith("has Address=")
+
+
+@pytest.mark.parametrize(
+    ("match", "fits"),
+    [
+        ("MACAddress=02:01:00:7e:00:11", True),
+        ("MACAddress=02:01:00:c4:00:05", False),
+        ("PermanentMACAddress=02:01:00:c4:00:05", True),
+        ("PermanentMACAddress=02-01-00-C4-00-05 02:01:00:00:00:09", True),
+        ("PermanentMACAddress=02:01:00:7e:00:11", False),
+    ],
+)
+def test_before_networkd_is_up_its_files_are_matched_as_it_does(
+    tmp_path: Path, match: str, fits: bool
+) -> None:
+    """A NIC that was given another MAC address: one condition is for that, one for its own."""
+    put(
+        tmp_path,
+        "/etc/systemd/network/20-mine.network",
+        f"[Match]\n{match}\n[Network]\nAddress=10.9.0.9/24\n",
+    )
+    link = LinkSeen("ens3", 2, "02:01:00:7e:00:11", permanent=MAC)
+    said = networkd_owner._from_files(System.at(str(tmp_path)), link)
+    assert (said.against is not None and "20-mine.network has Address=" in said.against) is fits
+
+
+@NETWORKD_13
+def test_a_recorded_mac_address_that_was_given(copy: Path) -> None:
+    """`ip -j addr` tells the hardware's beside the present one, where they differ."""
+    recorded = json.loads((copy / "recorded.json").read_text())
+    path = copy / recorded["commands"]["ip -j addr"]
+    entries = json.loads(path.read_text())
+    for entry in entries:
+        if entry["ifname"] == "ens3":
+            entry.update(address="02:01:00:7e:00:99", permaddr=MAC)
+    path.write_text(json.dumps(entries))
+    machine = survey(System.at(str(copy)), ())
+    device = next(device for device in machine.devices if device.name == "ens3")
+    assert (device.mac, device.given) == (MAC, "02:01:00:7e:00:99")
 
 
 @NETWORKD_13
