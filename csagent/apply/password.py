@@ -74,6 +74,8 @@ def _chpasswd(system: "System", account: Account, secret: Secret) -> None:
         raise ApplyError(f"chpasswd: {done.error.decode('utf-8', 'replace')}")
     ended = f"was killed by signal {-done.code}" if done.code < 0 else f"failed with {done.code}"
     said, words = done.error[:READ_LIMIT], ""
+    if len(said) == READ_LIMIT:  # its last line was cut, and could be the beginning of the password
+        said = said.rpartition(b"\n")[0]
     if _mentions(said, secret.reveal(), account.name):
         ended += "; its message has the password in it, and is not shown"
     else:
@@ -110,7 +112,7 @@ def _of_the_file_system(system: "System") -> Iterator[str]:
 
 
 def _mentions(text: bytes, secret: bytes, account: str) -> bool:
-    """Whether a message holds the password: as it is, in any case, reversed, quoted, spaced out, in base64.
+    """Whether a message holds the password: as it is, in any case, reversed, quoted, spaced out, or encoded.
 
     Pieces do not count, and what stands within words that chpasswd and PAM say by themselves does not either:
     a reset password like "Passw0rd!" shares some with "password not changed".
@@ -131,6 +133,8 @@ def _forms(secret: bytes) -> Iterator[bytes]:
 
     yield _folded(secret)
     yield _folded(secret)[::-1]
+    for each in (b"%02x", b"%%%02x", b"x%02x", b"%03o"):  # auditd's, a URL's, C's without the backslashes
+        yield b"".join(each % one for one in secret)
     for before in range(3):  # how many bytes of something else its first base64 character stands for
         encoded = base64.b64encode(bytes(before) + secret)
         core = encoded[(before * 8 + 5) // 6 : (before + len(secret)) * 8 // 6]

@@ -215,6 +215,10 @@ SPELLED = {
     "spaced out": b" ".join(bytes([one]) for one in SECRET.reveal()),
     "on several lines": SECRET.reveal()[:9] + b"\n" + SECRET.reveal()[9:],
     "quoted": shlex.quote(SECRET.reveal().decode()).encode(),
+    "in hexadecimal": SECRET.reveal().hex().upper().encode(),
+    "as in a URL": b"".join(b"%%%02X" % one for one in SECRET.reveal()),
+    "escaped": b"".join(b"\\x%02x" % one for one in SECRET.reveal()),
+    "escaped in octal": b"".join(b"\\%03o" % one for one in SECRET.reveal()),
     "in base64": base64.b64encode(SECRET.reveal()),
     "in base64 with the account": base64.b64encode(b"root:" + SECRET.reveal() + b"\n"),
     "in base64 behind one byte": base64.b64encode(b"x" + SECRET.reveal() + b"yz"),
@@ -232,6 +236,13 @@ def test_a_message_with_the_password_in_it_is_not_shown(tree: Path, spelled: str
     assert refusal(tree, b"EXAMPLE-\xc9lan", b"not good: EXAMPLE-\xc9lan") == hidden
     secret = b"EXAMPLE-chpasswd: error detected, changes ignored-marker"
     assert refusal(tree, secret, b"chpasswd: you said " + secret) == hidden
+
+
+def test_a_message_that_is_cut_in_the_password(tree: Path) -> None:
+    """A long one may end in its midst; of equal lines one is shown, and its beginning would be among them."""
+    message = b"no\n" * (password.READ_LIMIT // 3 - 3) + SECRET.reveal()
+    assert len(message) > password.READ_LIMIT
+    assert refusal(tree, SECRET.reveal(), message) == "chpasswd failed with 1: no"
 
 
 @pytest.mark.parametrize(
