@@ -51,7 +51,7 @@ def carry_out(system: "System", plan: NetworkPlan, memory: NetworkMemory) -> Tup
     Raises:
         ApplyError: nothing can be remembered: nothing more was changed.
     """
-    memory = _with_leases(system, plan, memory)
+    memory = _with_leases(system, plan, _without_strangers(system, plan, memory))
     outcomes: Dict[str, NicOutcome] = {}
     for nic in sorted(plan.nics, key=_turn):
         try:
@@ -141,6 +141,16 @@ def save(system: "System", memory: NetworkMemory) -> NetworkMemory:
     if system.live:
         state.save(system, memory)
     return memory
+
+
+def _without_strangers(system: "System", plan: NetworkPlan, memory: NetworkMemory) -> NetworkMemory:
+    """The memory of the NICs that the machine or the document has: those that come and go do not add up.
+
+    A file that is put back, or that its owner has removed, leaves none for which the plan has a removal.
+    """
+    there = {nic.mac for nic in plan.nics} | set(plan.absent)
+    kept = {mac: record for mac, record in memory.nics.items() if mac in there}
+    return memory if len(kept) == len(memory.nics) else save(system, memory._replace(nics=kept))
 
 
 def _with_leases(system: "System", plan: NetworkPlan, memory: NetworkMemory) -> NetworkMemory:

@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 from support.fake_networkd import IFINDEX, FakeNetworkd, Killed
-from support.network_nics import MAC, usual
+from support.network_nics import MAC, SECOND_MAC, THIRD_MAC, link, network, parsed, raw_document, usual
 
 from csagent.apply.network import executor, kernel, recovery, verify
 from csagent.apply.network.decide import decide
@@ -88,6 +88,25 @@ def test_another_document_after_a_failure_is_tried(machine: FakeNetworkd) -> Non
     apply(machine, BAD)
     assert apply(machine, CHANGED).state == "applied"
     assert given(machine) == "10.7.0.22/24"
+
+
+def test_a_nic_that_is_gone_without_a_file_is_forgotten(machine: FakeNetworkd) -> None:
+    """NICs that come and go would fill the memory, until it cannot be read and all of it is lost."""
+    apply(machine)
+    gone = state.NicRecord("failed", "source", "the gateway 10.8.0.1 does not answer")
+    memory = state.load(machine.system)
+    state.save(machine.system, memory._replace(nics={**memory.nics, SECOND_MAC: gone, THIRD_MAC: gone}))
+    two = parsed(
+        raw_document(
+            [link(0, MAC), link(1, SECOND_MAC)],
+            [network(0, "10.7.0.21/24", "10.7.0.1"), network(1, "10.8.0.21/24", "10.8.0.1")],
+            ["10.7.0.2"],
+        )
+    )
+    apply(machine, two)
+    assert set(state.load(machine.system).nics) == {MAC, SECOND_MAC}  # it may be plugged in yet
+    apply(machine)
+    assert set(state.load(machine.system).nics) == {MAC}
 
 
 def test_what_was_not_better_is_not_put_back(machine: FakeNetworkd) -> None:
