@@ -147,6 +147,17 @@ def _keep_attributes(directory: int, name: str, target: int) -> None:
         os.close(source)
 
 
+def forget_access_list(descriptor: int) -> None:
+    """Take from a new file what its directory's default access list has given it (acl(5)).
+
+    Setting a mode with rights for the group brings to life whatever users stand in there, in /etc/shadow too.
+    """
+    try:
+        os.removexattr(descriptor, "system.posix_acl_access")
+    except OSError:
+        pass  # it has none, or the file system knows none
+
+
 def replace_at(
     directory: int,
     name: str,
@@ -157,6 +168,7 @@ def replace_at(
     keep: bool = False,
     durable: bool = True,
     read: Optional[bytes] = None,
+    inherit: bool = False,
 ) -> bool:
     """`Tree.write` relative to an open directory, following no link at `name`.
 
@@ -192,6 +204,8 @@ def replace_at(
     try:
         try:
             write_all(descriptor, content)
+            if not inherit:
+                forget_access_list(descriptor)
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 _give(descriptor, owner)
             os.fchmod(descriptor, mode)

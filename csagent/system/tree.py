@@ -335,6 +335,7 @@ class Tree:
         owner: Optional[Tuple[int, int]] = None,
         keep: bool = False,
         durable: bool = True,
+        inherit: bool = False,
     ) -> bool:
         """Replace a file as a whole: temporary file, fsync, rename, fsync of the directory.
 
@@ -346,6 +347,7 @@ class Tree:
             keep: an existing file's mode and owner win over `mode` and `owner`.
             durable: wait until it is on the disk, also where it already was so: the pass that wrote it may
                 have been killed before it was. Pointless for what lives in /run.
+            inherit: a new file gets its directory's default access list, as somebody who writes it by hand.
 
         Returns:
             False where the file already was so, and was not touched.
@@ -355,7 +357,9 @@ class Tree:
         """
         directory, name = self.resolve_to_write(path)
         try:
-            return replace_at(directory, name, content, mode, owner=owner, keep=keep, durable=durable)
+            return replace_at(
+                directory, name, content, mode, owner=owner, keep=keep, durable=durable, inherit=inherit
+            )
         finally:
             os.close(directory)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from csagent.errors import ApplyError
 from csagent.system import console_device
-from csagent.system.files import write_all
+from csagent.system.files import forget_access_list, write_all
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -31,9 +31,12 @@ class LogFile:
         try:
             system.tree.mkdir(os.path.dirname(PATH), 0o755)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+            is_new = not system.tree.exists(PATH)
             self.descriptor = system.tree.open(PATH, flags, MODE)
         except OSError as error:
             raise ApplyError(f"cannot open {system.tree.shown(PATH)}: {error.strerror}") from None
+        if is_new:
+            forget_access_list(self.descriptor)
         self._private(system)
         self._shown = os.fstat(self.descriptor).st_size
 

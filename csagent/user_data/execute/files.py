@@ -79,7 +79,7 @@ def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> Non
         mode &= ~0o2000
     uid, gid = _whole(owner, before)
     try:
-        tree.write(action.path, content, mode, owner=(uid, gid))
+        tree.write(action.path, content, mode, owner=(uid, gid), inherit=True)
     except OSError as error:
         # A file that cannot be replaced, as in /proc, or one that a container engine has mounted.
         if before is None or error.errno not in IN_PLACE:
