@@ -25,6 +25,7 @@ NICE = "10"
 LANES = {"test_releases.py": "templates", "test_image_recipe.py": "templates"}
 HANGS = 2700  # seconds after which a test of theirs has not been slow, but hangs
 SILENCE = HANGS + 60.0  # seconds without a report after which a process is given up
+END = 4800.0  # seconds from their start after which all of them are: CI gives no more, and shows nothing then
 PAUSE = 0.2
 
 
@@ -50,6 +51,7 @@ class Lane:
     def __init__(self, config: pytest.Config, directory: Path, items: List[pytest.Item]) -> None:
         self._file = directory / "reports"
         self._output = directory / "output"
+        self._end = time.monotonic() + END
         self._read = 0
         self._found: Dict[str, List[Any]] = {}
         limits = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", NICE]
@@ -78,7 +80,7 @@ class Lane:
             found = self._found.get(nodeid, [])
             if found and found[-1]["when"] == "teardown":
                 return found
-            if ended or time.monotonic() - heard > SILENCE:
+            if ended or time.monotonic() > min(heard + SILENCE, self._end):
                 return None
             time.sleep(PAUSE)
 
@@ -155,12 +157,13 @@ class Aside:
                 report.longrepr = tuple(report.longrepr)
             item.ihook.pytest_runtest_logreport(report=report)
         if reports is None:
+            lane.end()
             report = pytest.TestReport(
                 item.nodeid,
                 item.location,
                 {name: 1 for name in item.keywords},
                 "failed",
-                f"the process aside ended before it came to this test:\n{lane.output()}",
+                f"the process aside did not come to this test:\n{lane.output()}",
                 "call",
             )
             item.ihook.pytest_runtest_logreport(report=report)

@@ -86,7 +86,7 @@ def test_results_of_a_process_aside_are_shown_as_its_own(project: Path) -> None:
     ], done.stdout
     assert done.returncode == 1
     assert "what it printed" in done.stdout and "not here" in done.stdout
-    assert "the process aside ended before it came to this test" in done.stdout
+    assert "the process aside did not come to this test" in done.stdout
     pid, _parent, nice = map(int, (project / "pid").read_text().split())
     assert nice == 10
     assert not Path(f"/proc/{pid}").exists()
