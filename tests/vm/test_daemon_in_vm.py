@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 from support.debian_image import Installed
@@ -24,7 +24,6 @@ from support.vm_machine import Control, Machine
 from csagent.apply.network.renderers import networkd
 from csagent.lab.cloud import Cloud
 from csagent.lab.network_data import BY_DRIVE, BY_ROUTER, PER_NIC, CloudNetwork, CloudNic
-from csagent.lab.router import LabRouter
 from csagent.lab.vm import segment
 from csagent.lab.vm.accelerator import steady
 from csagent.lab.vm.machine import MAC as NIC_MAC
@@ -39,7 +38,6 @@ TODAY = 3.0  # times as many instructions a second: 3 GHz and one for each cycle
 LIMIT = 1.0  # seconds from udev's event to the application
 NETWORK_LIMIT = 2.0  # and until the addresses of its NICs are confirmed
 LATER_MAC = "02:00:4c:9f:00:17"
-POLL = 5  # seconds
 QUIET_TIME = 20  # seconds
 EVENTS, UDEV, SAMPLES = "/run/csagent-test-events", "/run/csagent-test-udev", "/run/csagent-test-samples"
 STATUS = "/run/csagent/status.json"
@@ -85,7 +83,6 @@ class Guest:
         self.qmp, self.shell = qmp, shell
         self.cloud = describe("vm-1", 1)
         self.number = 1
-        self.router: Optional[LabRouter] = None
         self.usual: Dict[str, Any] = {}  # what the daemon costs when it has settled
 
     # --- CloudStack's side ---
@@ -103,18 +100,6 @@ class Guest:
         directory = self.directory / cloud.hostname
         directory.mkdir()
         return make_drive(directory, cloud)
-
-    def start_router(self, **changes: Any) -> LabRouter:
-        self.router = LabRouter(
-            replace(self.cloud, **changes), address="127.0.0.1", port=80, password_port=8080
-        )
-        self.namespace.call(self.router.start)
-        return self.router
-
-    def stop_router(self) -> None:
-        if self.router is not None:
-            self.router.stop()
-        self.router = None
 
     # --- inside ---
 
@@ -282,10 +267,7 @@ def guest(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 told.observe()
                 took = time.monotonic() - began
                 figure(f"booted after {took:.0f} s; the guest's clock says {told.now():.0f} s")
-                try:
-                    yield told
-                finally:
-                    told.stop_router()
+                yield told
 
 
 @pytest.fixture(autouse=True)
@@ -318,7 +300,8 @@ def test_exchange_with_the_router_turned_off(guest: Guest) -> None:
     guest.in_time("exchange", mark)
     guest.quiet()
     assert guest.passes(guest.settled(mark) - 0.1, guest.now()) == 1
-    assert not guest.daemon()["children"]
+    guest.usual = guest.daemon()
+    assert not guest.usual["children"]
 
 
 @pytest.mark.parametrize("kind", ["scsi-cd", "virtio-blk-pci"])
@@ -405,7 +388,10 @@ def test_exchange_while_it_is_read(guest: Guest) -> None:
 
 
 def test_nic_whose_addresses_are_on_the_drive(guest: Guest) -> None:
-    """Plugged, and named by a medium seconds later; the other way round; one that is gone loses its file."""
+    """Plugged, and named by a medium seconds later; the other way round; one that is gone loses its file.
+
+    After all that the daemon is no larger.
+    """
     guest.settings("sources: [drive]\\nwait: 2\\n")
     ends = {"udp": f"127.0.0.1:{segment.PORT}", "localaddr": f"127.0.0.1:{segment.QEMUS_PORT}"}
     guest.qmp.execute("netdev_add", type="socket", id="segment", **ends)
@@ -433,78 +419,10 @@ def test_nic_whose_addresses_are_on_the_drive(guest: Guest) -> None:
         guest.qmp.execute("device_del", id="nic4")
         guest.shell.run(f"until ! grep -q {LATER_MAC} /sys/class/net/*/address; do sleep 0.1; done", 60)
         guest.quiet()
-
-
-def test_router_comes_late_and_changes(guest: Guest) -> None:
-    """A router that did not answer is asked again; what changes there is applied within the poll."""
-    mark = guest.settings(f"poll: {POLL}\\n")
-    guest.next_cloud()
-    guest.start_router()
-    guest.applied(mark, "10.1.1.1", 3 * POLL)
-    assert guest.router is not None
-    for _ in range(2):
-        guest.quiet(0.5)
-        mark, began = guest.mark(), guest.now()
-        cloud = guest.next_cloud()
-        guest.router.change(hostname=cloud.hostname, ssh_keys=cloud.ssh_keys, password=cloud.password)
-        applied = guest.applied(mark, "10.1.1.1", 3 * POLL)
-        figures = ", ".join(f"{name} {at - began:.1f} s" for name, at in applied.items())
-        figure(f"poll of {POLL} s: {figures}")
-        assert max(applied.values()) - began < 1.1 * POLL + 3.0
-    assert guest.router.acknowledged
-    guest.quiet(0.5)
-    guest.usual = guest.daemon()
-
-
-def test_second_nic(guest: Guest) -> None:
-    """A NIC that is plugged in and gets a lease, and goes again: a few passes, and the first router stays."""
-    guest.settings("poll: 0\\n")
-    guest.quiet()
-    began = guest.now()
-    lan = {"net": "10.1.2.0/24", "host": "10.1.2.1", "dhcpstart": "10.1.2.42", "ipv6": False}
-    guest.qmp.execute("netdev_add", type="user", id="lan2", **lan)
-    guest.qmp.execute(
-        "device_add", driver="virtio-net-pci", id="nic2", netdev="lan2", mac="02:00:4c:9f:00:06", romfile=""
-    )
-    guest.shell.run("until grep -s ^ADDRESS=10.1.2. /run/systemd/netif/leases/*; do sleep 0.1; done", 60)
-    guest.quiet()
-    came = guest.passes(began, guest.now())
-    found = json.loads(guest.shell.run("csagent discover --json"))
-    assert {lease["server_identifier"] for lease in found["leases"]} == {"10.1.1.1", "10.1.2.1"}
-    began = guest.now()
-    guest.qmp.execute("device_del", id="nic2")
-    guest.shell.run("until [ $(ls /sys/class/net | wc -l) = 2 ]; do sleep 0.1; done", 60)
-    guest.quiet()
-    went = guest.passes(began, guest.now())
-    figure(f"second NIC: {came} passes when it came, {went} when it went")
-    assert 1 <= came <= 6 and 1 <= went <= 4
-    guest.agrees()
-
-
-def test_router_comes_back_at_another_address(guest: Guest) -> None:
-    """The router is gone; DHCP names another server on the same network, and that one is asked at once."""
-    guest.stop_router()
-    guest.quiet()
-    mark = guest.mark()
-    guest.qmp.execute("netdev_del", id="port-lan")
-    guest.qmp.execute("netdev_del", id="lan")
-    guest.next_cloud()
-    guest.start_router()
-    lan = {"net": "10.1.1.0/24", "host": "10.1.1.7", "dhcpstart": "10.1.1.42", "ipv6": False}
-    guest.qmp.execute("netdev_add", type="user", id="lan3", **lan)
-    guest.qmp.execute("netdev_add", type="hubport", id="port-lan3", hubid=0, netdev="lan3")
-    guest.shell.run("networkctl reconfigure ens2")
-    guest.applied(mark, "10.1.1.7", 60)
-
-
-def test_broken_settings_on_reload(guest: Guest) -> None:
-    """A broken file keeps the old settings and says so; the unit stays up, and a good one counts again."""
-    mark = guest.settings("poll: [\\n")
-    assert any("the old settings stay" in str(entry["MESSAGE"]) for entry in guest.entries(mark))
-    guest.quiet()
-    assert guest.shell.run("systemctl is-active csagent.service").strip() == "active"
-    mark = guest.settings("poll: 0\\n")
-    assert "settings reread" in guest.text(mark)
+    if guest.usual:
+        now = guest.daemon()
+        assert (now["pid"], now["fds"]) == (guest.usual["pid"], guest.usual["fds"])
+        assert now["rss_kib"] < guest.usual["rss_kib"] + 1024
 
 
 def test_clock_that_jumps(guest: Guest) -> None:
@@ -521,7 +439,7 @@ def test_clock_that_jumps(guest: Guest) -> None:
 
 
 def test_daemon_is_small_and_still(guest: Guest) -> None:
-    """At most 16 MiB after all that, nothing has leaked, nothing wakes it but the slow look at the drives.
+    """At most 16 MiB after all that, and nothing wakes it but the slow look at the drives.
 
     The poll is off. A forced eject, of which udev does not hear, is what the slow look is there for.
     """
@@ -543,9 +461,6 @@ def test_daemon_is_small_and_still(guest: Guest) -> None:
     assert woken <= 2
     assert cpu <= 0.0005 * (TODAY if "-icount" in steady() else 1.0)
     assert second["children"] == []
-    if guest.usual:
-        assert (second["pid"], second["fds"]) == (guest.usual["pid"], guest.usual["fds"])
-        assert second["rss_kib"] < guest.usual["rss_kib"] + 1024
     mark, began = guest.mark(), guest.now()
     guest.qmp.eject("cd1")
     written = f"stat -c %y {STATUS}"
@@ -553,23 +468,3 @@ def test_daemon_is_small_and_still(guest: Guest) -> None:
     figure(f"a forced eject was noticed after {guest.now() - began:.0f} s")
     guest.agrees()
     assert "applied" not in guest.text(mark)
-
-
-def test_restart_in_mid_pass(guest: Guest) -> None:
-    """Restarted while a slow router answers: the next process applies it, and the password is not lost.
-
-    There is no medium in the drives any more: with one, its values would be taken once the grace is over.
-    """
-    guest.qmp.eject("cd1")
-    assert guest.router is not None
-    guest.quiet()
-    guest.router.latency = 1.0
-    mark = guest.mark()
-    cloud = guest.next_cloud()
-    guest.router.change(hostname=cloud.hostname, ssh_keys=cloud.ssh_keys, password=cloud.password)
-    told = len(guest.router.acknowledged)
-    guest.shell.run("systemctl reload csagent.service; sleep 1; systemctl --no-block restart csagent.service")
-    guest.applied(mark, "10.1.1.", 60)
-    guest.router.latency = 0.0
-    guest.quiet()
-    assert len(guest.router.acknowledged) == told + 1

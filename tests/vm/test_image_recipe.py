@@ -101,11 +101,11 @@ def test_what_the_recipe_makes_is_a_clean_template(template: Path, tmp_path: Pat
 
 
 def test_it_keeps_its_promises_on_a_larger_disk(template: Path, tmp_path: Path) -> None:
-    """Every promise of `csagent lab vm`, by GRUB and the BIOS; the root has grown into the disk."""
+    """Every promise of `csagent lab vm` for a drive, by GRUB and the BIOS; the root has grown."""
     disk, kept = tmp_path / "grown.qcow2", tmp_path / "kept"
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", template, "-F", "raw", disk, str(GROWN)], 60)
     command = [sys.executable, "-I", "-m", "csagent", "lab", "vm", disk, "--json", "--keep", kept]
-    command += ["--cpu", OLDER, "--one-by-one"]
+    command += ["--cpu", OLDER, "--only", "drive"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     document = json.loads(done.stdout)
     failed = [one for one in document["promises"] if one["state"] in ("fail", "warn")]
