@@ -8,7 +8,7 @@ from typing import Callable, Iterator
 
 import pytest
 from hypothesis import settings
-from support import background_vms
+from support import aside
 from support.hangs import Hangs
 from support.samples import make_key, make_tree
 
@@ -19,8 +19,8 @@ settings.load_profile("csagent")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Virtual machines run beside the other tests, and what hangs is ended."""
-    background_vms.configure(config)
+    """Tests that wait run beside the others, and what hangs is ended."""
+    aside.configure(config)
     config.pluginmanager.register(Hangs(config), "csagent-hangs")
 
 

@@ -1,4 +1,4 @@
-"""How tests of virtual machines run beside the others (`support.background_vms`)."""
+"""How tests of virtual machines run beside the others (`support.aside`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TESTS = Path(__file__).resolve().parents[1]
 CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(TESTS)!r})
-from support import background_vms
+from support import aside
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "vm: apart")
-    background_vms.configure(config)
+    aside.configure(config)
 """
 APART = """
 import os, pathlib, time

@@ -1,8 +1,9 @@
-"""Tests marked `vm` run beside all others, in processes of their own and at low priority.
+"""Tests that wait for something most of their time run beside all others, in processes of their own.
 
-They wait for emulated processors for minutes, and judge by the guests' clocks. Where they were selected
-together with other tests, they come last, and what is shown of them is what those processes have reported.
-Selected alone they run as any test does.
+Those marked `vm` wait for emulated processors for minutes, and judge by the guests' clocks: they run at low
+priority. Those of CONTAINERS wait for the managers of networks and units. Where they were selected together
+with other tests, they come last, and what is shown of them is what those processes have reported. Selected
+alone they run as any test does.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ import pytest
 
 REPORTS = "CSAGENT_TEST_REPORTS"  # set in such a process: the file that it reports to
 NICE = "10"
-# Which files share a process; all others share one more. The two take about as long.
-LANES = {"test_releases.py": "templates", "test_image_recipe.py": "templates"}
-HANGS = 2700  # seconds after which a test of theirs has not been slow, but hangs
+# Which files share a process; all others marked `vm` share one more. All take about as long.
+CONTAINERS = "containers"
+LANES = {
+    "test_releases.py": "templates",
+    "test_image_recipe.py": "templates",
+    "test_network_apply.py": CONTAINERS,
+    "test_user_data_boots.py": CONTAINERS,
+    "test_user_data_documents.py": CONTAINERS,
+    "test_user_data_network.py": CONTAINERS,
+    "test_user_data_units.py": CONTAINERS,
+}
+HANGS = 2700  # seconds after which a test of a machine has not been slow, but hangs
 SILENCE = HANGS + 60.0  # seconds without a report after which a process is given up
 END = 4800.0  # seconds from their start after which all of them are: CI gives no more, and shows nothing then
 PAUSE = 0.2
@@ -37,7 +47,7 @@ class Reporting:
         self._stream: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def pytest_collection_modifyitems(self, items: List[pytest.Item]) -> None:
-        _limit(items, HANGS)
+        _limit([item for item in items if _is_vm(item)], HANGS)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
@@ -48,13 +58,13 @@ class Reporting:
 class Lane:
     """A process aside, and what it has reported so far."""
 
-    def __init__(self, config: pytest.Config, directory: Path, items: List[pytest.Item]) -> None:
+    def __init__(self, config: pytest.Config, directory: Path, nice: str, items: List[pytest.Item]) -> None:
         self._file = directory / "reports"
         self._output = directory / "output"
         self._end = time.monotonic() + END
         self._read = 0
         self._found: Dict[str, List[Any]] = {}
-        limits = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", NICE]
+        limits = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", nice]
         command = [*limits, sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
         with open(self._output, "wb") as stream:
             self.process = subprocess.Popen(
@@ -68,7 +78,7 @@ class Lane:
             )
         # With sched_autogroup_enabled a session has a priority of its own, and its processes' says little.
         with suppress(OSError):
-            Path(f"/proc/{self.process.pid}/autogroup").write_text(NICE)
+            Path(f"/proc/{self.process.pid}/autogroup").write_text(nice)
 
     def reports(self, nodeid: str) -> Optional[List[Any]]:
         """All reports on a test, once its last one is there; None if the process has ended without."""
@@ -125,23 +135,25 @@ class Aside:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: List[pytest.Item]) -> None:
-        aside = [item for item in items if item.get_closest_marker("vm") is not None]
-        others = [item for item in items if item.get_closest_marker("vm") is None]
+        aside = [item for item in items if _lane(item)]
+        others = [item for item in items if not _lane(item)]
         if aside and others:
             items[:] = others + aside
-        _limit(aside, 0 if others else HANGS)  # 0: here one waits for reports, and there is a limit already
+        # 0: here one waits for reports, and there is a limit already.
+        _limit(aside if others else [item for item in aside if _is_vm(item)], 0 if others else HANGS)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        aside = [item for item in session.items if item.get_closest_marker("vm") is not None]
+        aside = [item for item in session.items if _lane(item)]
         options = self._config.option
         if not aside or len(aside) == len(session.items) or options.collectonly or options.usepdb:
             return
         lanes: Dict[str, List[pytest.Item]] = {}
         for item in aside:
-            lanes.setdefault(LANES.get(item.path.name, "machines"), []).append(item)
+            lanes.setdefault(_lane(item), []).append(item)
         factory: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined]
         for name, items in lanes.items():
-            lane = self._lanes[name] = Lane(self._config, factory.mktemp(f"aside-{name}"), items)
+            nice = "0" if name == CONTAINERS else NICE
+            lane = self._lanes[name] = Lane(self._config, factory.mktemp(f"aside-{name}"), nice, items)
             self._of.update({item.nodeid: lane for item in items})
 
     @pytest.hookimpl(tryfirst=True)
@@ -173,6 +185,15 @@ class Aside:
     def pytest_unconfigure(self) -> None:
         for lane in self._lanes.values():
             lane.end()
+
+
+def _is_vm(item: pytest.Item) -> bool:
+    return item.get_closest_marker("vm") is not None
+
+
+def _lane(item: pytest.Item) -> str:
+    """Which process a test runs in; empty: this one."""
+    return LANES.get(item.path.name, "machines" if _is_vm(item) else "")
 
 
 def _limit(items: List[pytest.Item], seconds: int) -> None:
