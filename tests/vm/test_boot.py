@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
-from support.background_vms import HANGS
+from support.aside import HANGS
 from support.debian_image import Installed
 from support.vm_cloud import PASSWORD, describe, hash_verifies, make_drive, told_after_change
 from support.vm_machine import Boot, Machine
