@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable, Mapping, Optional, Sequence
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 from csagent.apply.network import kernel, owners, renderers, resolver
 from csagent.apply.network.kernel_state import Kernel, LinkSeen
@@ -11,10 +11,30 @@ from csagent.apply.network.machine import Device, Machine, Owner
 from csagent.apply.network.owners import units
 from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.model import Lease
-from csagent.system.seams import System
+from csagent.system.seams import Completed, Runner, System
+from csagent.system.tree import READ_LIMIT
 
 NICS = (None, "veth", "dummy")  # who made the link: nobody; veth is a container's NIC, dummy a test's
 _HEXADECIMAL = re.compile(r"[0-9a-f]{12}\Z", re.ASCII)
+
+
+class _AskedOnce(Runner):
+    """The commands of one look: what is asked about all NICs is not asked again for each of them."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._said: Dict[Tuple[str, ...], Completed] = {}
+
+    def available(self, program: str) -> bool:
+        return self._runner.available(program)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = READ_LIMIT
+    ) -> Completed:
+        words = tuple(argv)
+        if words not in self._said:
+            self._said[words] = self._runner.run(argv, stdin=stdin, timeout=timeout, limit=limit)
+        return self._said[words]
 
 
 def survey(system: System, leases: Sequence[Lease], wanted: Optional[Iterable[str]] = None) -> Machine:
@@ -28,6 +48,7 @@ def survey(system: System, leases: Sequence[Lease], wanted: Optional[Iterable[st
     Raises:
         ApplyError: the kernel does not say what there is.
     """
+    system = system._replace(runner=_AskedOnce(system.runner))
     seen = kernel.look(system)
     known = units.find(system)
     asked = None if wanted is None else set(wanted)

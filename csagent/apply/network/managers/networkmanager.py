@@ -81,13 +81,10 @@ class NetworkManager:
         return any(row[0] == self.interface and row[3] == self.uuid for row in rows(output, 4))
 
     def _device(self, system: "System") -> str:
-        said = must(
-            system, ("nmcli", "-t", "-f", "GENERAL.DBUS-PATH", "device", "show", self.interface), PATIENCE
-        )
-        path = said.strip().partition(":")[2]
-        if not path.startswith(OBJECT + "/Devices/"):
+        found = _PATH.search(self._call(system, "GetDeviceByIpIface", "s", self.interface))
+        if found is None:
             raise ApplyError(f"NetworkManager does not say which device {self.interface} is")
-        return path
+        return found.group(1)
 
     def _checkpoints(self, system: "System", device: str) -> List[str]:
         """Those of this NIC."""

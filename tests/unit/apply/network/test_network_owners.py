@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
@@ -15,7 +15,7 @@ from csagent.apply.network.owners import networkd as networkd_owner
 from csagent.apply.network.owners import networkmanager as networkmanager_owner
 from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.apply.network.survey import survey
-from csagent.system.seams import System
+from csagent.system.seams import RecordedRunner, System
 
 RECORDED = Path(__file__).resolve().parents[3] / "fixtures" / "network-owners"
 MAC = "02:01:00:c4:00:05"
@@ -569,3 +569,19 @@ def test_the_daemons_are_asked_about_wanted_nics_only() -> None:
     """A machine may have hundreds."""
     machine = survey(System.at(str(RECORDED / "debian-12-systemd-networkd-dhcp")), (), wanted=[MAC])
     assert [device.owner.manager for device in machine.devices] == [NETWORKD, None]
+
+
+@pytest.mark.parametrize("manager", ["NetworkManager", "systemd-networkd", "ifupdown"])
+def test_what_is_asked_about_all_nics_is_asked_once(manager: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nmcli takes as long as all else that a look at one NIC does."""
+    asked: List[Tuple[str, ...]] = []
+    known = RecordedRunner.run
+
+    def run(self: RecordedRunner, argv: Sequence[str], **more: Any) -> Any:
+        asked.append(tuple(argv))
+        return known(self, argv, **more)
+
+    monkeypatch.setattr(RecordedRunner, "run", run)
+    machine = survey(System.at(str(RECORDED / f"debian-12-{manager}-dhcp")), ())
+    assert len(machine.devices) >= 2
+    assert len(asked) == len(set(asked)) and len(asked) >= 3
