@@ -32,6 +32,7 @@ ACTIONS: Dict[str, str] = {
     "Configure": "configure",
     "ConfigureNtp": "ntp",
     "FetchKey": "repositories",
+    "SourcesFile": "repositories",
     "SetSelections": "repositories",
     "PartitionDisk": "disks",
     "MakeFilesystem": "disks",

@@ -29,12 +29,13 @@ from support.debian_image import cache_directory  # noqa: E402
 from support.tree_difference import differences  # noqa: E402
 from support.user_data_oracle_cases import DOCUMENTS as DOCUMENTS_GENERATED  # noqa: E402
 from support.user_data_oracle_cases import compare as compare_generated  # noqa: E402
-from support.user_data_tree import CLOUD_INIT, DISK, DISK_SEEN, Scratch, tree  # noqa: E402
+from support.user_data_tree import CLOUD_INIT, DISK, DISK_SEEN, GPG, Scratch, tree  # noqa: E402
 
 DOCUMENTS = HERE / "documents"
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
+BEFORE = {"disks-": DISK, "apt-key-": GPG}
 ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|tree)\Z")
 
 
@@ -47,9 +48,10 @@ class Document(NamedTuple):
     expected: Mapping[str, Any] = {}
 
     @property
-    def disk(self) -> str:
-        """What makes a data disk for it."""
-        return DISK if self.name.startswith("disks-") else ""
+    def before(self) -> str:
+        """What it needs of the tree: a data disk, or gpg."""
+        kind = next((kind for kind in BEFORE if self.name.startswith(kind)), "")
+        return BEFORE.get(kind, "")
 
 
 class Known(NamedTuple):
@@ -93,7 +95,7 @@ def known_differences() -> List[Known]:
 
 def cloud_inits(base: Path, document: Document) -> Scratch:
     """What cloud-init makes of a document; kept, since it changes with its package only."""
-    scripts = [CLOUD_INIT, *([document.disk, DISK_SEEN] if document.disk else [])]
+    scripts = [CLOUD_INIT, *([document.before, DISK_SEEN] if document.before else [])]
     key = hashlib.sha256(
         b"\0".join([document.content, f"{document.boots}".encode(), *map(str.encode, scripts)])
     )
@@ -105,7 +107,7 @@ def cloud_inits(base: Path, document: Document) -> Scratch:
         if not (kept / "finished").exists():
             shutil.rmtree(kept, ignore_errors=True)  # of a run that was stopped
             made = Scratch(base, kept)
-            made.cloud_init([document.content] * document.boots, before=document.disk)
+            made.cloud_init([document.content] * document.boots, before=document.before)
             (kept / "finished").touch()
     return Scratch(base, kept)
 
@@ -117,7 +119,7 @@ def compare(
     theirs = cloud_inits(base, document)
     ours = Scratch(base, None if keep is None else keep / suite / document.name)
     try:
-        done = ours.csagent(document.content, count=document.boots, before=document.disk)
+        done = ours.csagent(document.content, count=document.boots, before=document.before)
         said = done.stderr.decode(errors="replace")
         found = [
             *differences(ours, theirs),

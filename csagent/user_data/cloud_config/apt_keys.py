@@ -1,0 +1,87 @@
+"""Public keys of repositories: given in the document, or fetched by their number (`key`, `keyid`)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from pathlib import PurePosixPath
+from typing import Optional
+
+from csagent.model import Secret
+from csagent.user_data.cloud_config.draft import Draft
+from csagent.user_data.execute.configure import Configure, File
+from csagent.user_data.execute.repositories import FetchKey
+from csagent.user_data.yaml_lines import Node
+
+TRUSTED, SIGNED = "/etc/apt/trusted.gpg.d", "/etc/apt/cloud-init.gpg.d"
+KEYSERVER = "keyserver.ubuntu.com"
+_KEY_ID = re.compile(r"(0x)?[0-9A-Fa-f ]{8,60}\Z", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9:/._-]+\Z", re.ASCII)
+_ARMOR = re.compile(
+    r"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?:[^\n]*:[^\n]*\n)*[ \t]*\r?\n(.*?)"
+    r"^(?:=([A-Za-z0-9+/]{4})[ \t]*\r?\n)?-----END PGP PUBLIC KEY BLOCK-----",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional[str]:
+    """The step that puts a key into its file.
+
+    Args:
+        key: of the document.
+        name: of the file that the key is for.
+        node: the mapping with `key` or `keyid`.
+        folder: for the file.
+
+    Returns:
+        The file; None where no key is given; "" where it cannot be used, which is said.
+    """
+    given, key_id = node.get("key"), node.get("keyid")
+    path = f"{folder}/{PurePosixPath(name).stem}.gpg"
+    if given is not None and given.value:
+        text = draft.text(key, given, f"{name}: key")
+        raw = None if text is None else dearmored(text)
+        if raw is None:
+            draft.error(key, f"{name}: key is no public key in text form, or not the whole of it", given)
+            return ""
+        action = Configure((File(path, Secret(raw)),))
+        draft.step("repositories", key, f"the key of {name}", action, [node], id=f"{name}-key")
+        return path
+    if key_id is None or not key_id.value:
+        return None
+    number = draft.text(key, key_id, f"{name}: keyid") or ""
+    server = node.get("keyserver")
+    host = str(server.value) if server is not None and server.value else KEYSERVER
+    if not _KEY_ID.match(number) or not _HOST.match(host):
+        draft.error(key, f"{name}: keyid is no fingerprint, or keyserver no host", key_id)
+        return ""
+    fetch = FetchKey(number.replace(" ", ""), host, path)
+    draft.step(
+        "repositories", key, f"fetch the key {fetch.key_id} from {host}", fetch, [node], id=f"{name}-key"
+    )
+    return path
+
+
+def dearmored(text: str) -> Optional[bytes]:
+    """The bytes of a key in text form (RFC 4880, section 6.2); None where it is none, or is damaged."""
+    found = _ARMOR.search(text)
+    if found is None:
+        return None
+    try:
+        raw = base64.b64decode("".join(found.group(1).split()), validate=True)
+    except binascii.Error:
+        return None
+    if found.group(2) and int.from_bytes(base64.b64decode(found.group(2)), "big") != _crc24(raw):
+        return None
+    return raw or None
+
+
+def _crc24(raw: bytes) -> int:
+    """RFC 4880, section 6.1."""
+    value = 0xB704CE
+    for byte in raw:
+        value ^= byte << 16
+        for _ in range(8):
+            value = (value << 1) ^ (0x1864CFB if value & 0x800000 else 0)
+    return value & 0xFFFFFF
