@@ -1,4 +1,4 @@
-"""apt, and apt_proxy of old: its configuration, its proxies, and answers for packages."""
+"""apt, with apt_sources and apt_proxy of old: its configuration, proxies, answers for packages, sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from csagent.user_data.execute.repositories import SetSelections
 from csagent.user_data.yaml_lines import Node
 
 APT, OLD_PROXY = "apt", "apt_proxy"
-KEYS = (APT, apt_sources.OLD, OLD_PROXY)
 KNOWN = (
     *("conf", "debconf_selections", "proxy", "http_proxy", "https_proxy", "ftp_proxy", "add_apt_repo_match"),
     *(*apt_main_list.KNOWN, "sources"),
@@ -22,7 +21,7 @@ CONF, PROXY = "/etc/apt/apt.conf.d/94cloud-init-config", "/etc/apt/apt.conf.d/90
 
 
 def plan(draft: Draft) -> None:
-    """The steps of all `KEYS`."""
+    """Their steps."""
     node = draft.get(APT)
     if node is not None and not node.is_mapping:
         draft.error(APT, f"must be a mapping, and is {kind_of(node)}", node, draft.line(APT))

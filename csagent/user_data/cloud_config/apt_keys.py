@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
-from pathlib import PurePosixPath
 from typing import Optional
 
 from csagent.model import Secret
@@ -38,7 +38,7 @@ def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional
         The file; None where no key is given; "" where it cannot be used, which is said.
     """
     given, key_id = node.get("key"), node.get("keyid")
-    path = f"{folder}/{PurePosixPath(name).stem}.gpg"
+    path = f"{folder}/{os.path.splitext(os.path.basename(name))[0]}.gpg"
     if given is not None and given.value:
         text = draft.text(key, given, f"{name}: key")
         raw = None if text is None else dearmored(text)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 
 from csagent.model import Secret
-from csagent.user_data.cloud_config import apt
 from csagent.user_data.cloud_config.draft import Draft, Family, kind_of
 from csagent.user_data.execute.configure import Configure, File
 from csagent.user_data.yaml_lines import Node
 
+APT = ("apt", "apt_sources", "apt_proxy")
 YUM, YUM_DIR = "yum_repos", "yum_repo_dir"
 
 
 def _plan(draft: Draft) -> None:
-    for keys, other, whose in ((apt.KEYS, "redhat", "Debian's"), ((YUM,), "debian", "EL's")):
+    for keys, other, whose in ((APT, "redhat", "Debian's"), ((YUM,), "debian", "EL's")):
         for key in keys:
             node = draft.get(key)
             if node is not None and draft.facts.family == other:
                 text = f"is for {whose} package manager: nothing is done"
                 draft.warn(key, text, node, draft.line(key))
-    if draft.facts.family != "redhat":
+    if draft.facts.family != "redhat" and any(draft.get(key) is not None for key in APT):
+        from csagent.user_data.cloud_config import apt
+
         apt.plan(draft)
     if draft.facts.family != "debian":
         _yum(draft)
@@ -60,4 +62,4 @@ def _ini(node: Node) -> str:
     return str(node.value)
 
 
-FAMILY = Family((*apt.KEYS, YUM, YUM_DIR), _plan)
+FAMILY = Family((*APT, YUM, YUM_DIR), _plan)
