@@ -18,11 +18,8 @@ TRUSTED, SIGNED = "/etc/apt/trusted.gpg.d", "/etc/apt/cloud-init.gpg.d"
 KEYSERVER = "keyserver.ubuntu.com"
 _KEY_ID = re.compile(r"(0x)?[0-9A-Fa-f ]{8,60}\Z", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:/._-]+\Z", re.ASCII)
-_ARMOR = re.compile(
-    r"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?:[^\n]*:[^\n]*\n)*[ \t]*\r?\n(.*?)"
-    r"^(?:=([A-Za-z0-9+/]{4})[ \t]*\r?\n)?-----END PGP PUBLIC KEY BLOCK-----",
-    re.DOTALL | re.MULTILINE,
-)
+BEGIN, END = (f"-----{word} PGP PUBLIC KEY BLOCK-----" for word in ("BEGIN", "END"))
+KEY_LIMIT = 1 << 18  # characters
 
 
 def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional[str]:
@@ -65,16 +62,18 @@ def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional
 
 def dearmored(text: str) -> Optional[bytes]:
     """The bytes of a key in text form (RFC 4880, section 6.2); None where it is none, or is damaged."""
-    found = _ARMOR.search(text)
-    if found is None:
+    block, end, _behind = text[:KEY_LIMIT].partition(BEGIN)[2].partition(END)
+    lines = [line.strip() for line in block.splitlines()]
+    if not end or "" not in lines[1:]:
         return None
+    data = lines[lines.index("", 1) + 1 :]  # behind the headers
+    check = data.pop() if data and data[-1].startswith("=") else ""
     try:
-        raw = base64.b64decode("".join(found.group(1).split()), validate=True)
+        raw = base64.b64decode("".join(data), validate=True)
+        known = int.from_bytes(base64.b64decode(check[1:], validate=True), "big")
     except binascii.Error:
         return None
-    if found.group(2) and int.from_bytes(base64.b64decode(found.group(2)), "big") != _crc24(raw):
-        return None
-    return raw or None
+    return raw if raw and (not check or known == _crc24(raw)) else None
 
 
 def _crc24(raw: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import List
+from typing import FrozenSet, List
 
 SUITES = {
     "updates": "{}-updates",
@@ -23,7 +23,7 @@ def is_deb822(text: str) -> bool:
 
 def without(text: str, disabled: List[str], release: str) -> str:
     """The text with these suites as comments; `updates` and so on are those of the release."""
-    suites = [_name(suite, release) for suite in disabled]
+    suites = frozenset(_name(suite, release) for suite in disabled)
     if not suites:
         return text
     if is_deb822(text):
@@ -39,13 +39,13 @@ def _name(suite: str, release: str) -> str:
     return suite.replace("${RELEASE}", release).replace("$RELEASE", release)
 
 
-def _line(line: str, suites: List[str]) -> str:
+def _line(line: str, suites: FrozenSet[str]) -> str:
     """deb [OPTIONS] URI SUITE COMPONENTS"""
     words = re.sub(r"\[[^]]*\]", "", line.partition("#")[0]).split()
     return f"# not wanted by the document: {line}" if len(words) > 2 and words[2] in suites else line
 
 
-def _paragraph(text: str, suites: List[str]) -> str:
+def _paragraph(text: str, suites: FrozenSet[str]) -> str:
     lines = []
     left = True
     for line in text.splitlines(keepends=True):
