@@ -32,6 +32,7 @@ from support.user_data_oracle_cases import compare as compare_generated  # noqa:
 from support.user_data_tree import CLOUD_INIT, DISK, DISK_SEEN, GPG, Scratch, tree  # noqa: E402
 
 DOCUMENTS = HERE / "documents"
+ANSWERS = HERE / "answers"  # of some of them: the state that they lead to, as of the fixtures
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
@@ -73,13 +74,16 @@ class Outcome(NamedTuple):
 
 
 def documents() -> Iterator[Document]:
-    """The fixtures, and those of this directory."""
+    """The fixtures, and those of this directory, some of them with the state that they must lead to."""
     for folder in sorted(FIXTURES.iterdir()):
-        expected = yaml.safe_load((folder / "expected.yaml").read_text("utf-8"))
-        content = (folder / "user-data").read_bytes()
-        yield Document(folder.name, content, expected.get("boot", {}).get("count", 1), expected)
+        yield _document(folder.name, folder / "user-data", folder / "expected.yaml")
     for path in sorted(DOCUMENTS.iterdir()):
-        yield Document(path.name, path.read_bytes())
+        yield _document(path.name, path, ANSWERS / f"{path.name}.yaml")
+
+
+def _document(name: str, path: Path, answer: Path) -> Document:
+    expected = yaml.safe_load(answer.read_text("utf-8")) if answer.exists() else {}
+    return Document(name, path.read_bytes(), expected.get("boot", {}).get("count", 1), expected)
 
 
 def known_differences() -> List[Known]:
@@ -175,6 +179,9 @@ def trees(arguments: argparse.Namespace) -> int:
     chosen = [
         one for one in documents() if not arguments.names or any(n in one.name for n in arguments.names)
     ]
+    if arguments.start is not None:
+        names = [one.name for one in chosen]
+        chosen = chosen[names.index(arguments.start) :] if arguments.start in names else []
     work = []
     for suite in arguments.suite or SUITES:
         base = tree(suite)
@@ -193,7 +200,7 @@ def trees(arguments: argparse.Namespace) -> int:
             if arguments.verbose:
                 for line, entry in outcome.meant:
                     print(f"    {entry.row}: {line}")
-    if not arguments.names and not arguments.suite:
+    if not arguments.names and not arguments.suite and not arguments.start:
         for entry in known:
             if entry not in used:
                 failures += 1
@@ -225,6 +232,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev differential", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="only documents with this in their name")
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this release of Debian")
+    parser.add_argument(
+        "--from", dest="start", metavar="NAME", help="go on with this document of those that would be run"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="so many comparisons at a time (default 2)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave what csagent made below DIR")
     parser.add_argument(
@@ -237,7 +247,7 @@ def main() -> int:
     if arguments.keep is not None:
         shutil.rmtree(arguments.keep, ignore_errors=True)
     failures = 0
-    if arguments.only != "trees" and not arguments.names:
+    if arguments.only != "trees" and not arguments.names and not arguments.start:
         failures += parsers(arguments)
     if arguments.only != "parsers":
         failures += trees(arguments)
