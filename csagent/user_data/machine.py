@@ -16,6 +16,7 @@ from csagent.errors import ApplyError, StepFailed
 from csagent.model import NOTHING
 from csagent.state import user_data_record as records
 from csagent.system import accounts
+from csagent.system.files import write_all
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
 from csagent.system.systemd import BOOTED
@@ -131,7 +132,7 @@ class Machine:
             # Container engines mount some files of /etc one by one: they can be written and not replaced.
             descriptor = self.system.tree.open(path, os.O_WRONLY | os.O_TRUNC)
             try:
-                os.write(descriptor, content)
+                write_all(descriptor, content)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -20,6 +20,7 @@ _KEY_ID = re.compile(r"(0x)?[0-9A-Fa-f ]{8,60}\Z", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:/._-]+\Z", re.ASCII)
 BEGIN, END = (f"-----{word} PGP PUBLIC KEY BLOCK-----" for word in ("BEGIN", "END"))
 KEY_LIMIT = 1 << 18  # characters
+FINGERPRINT = 40  # digits
 
 
 def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional[str]:
@@ -54,6 +55,10 @@ def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional
         draft.error(key, f"{name}: keyid is no fingerprint, or keyserver no host", key_id)
         return ""
     fetch = FetchKey(number.replace(" ", ""), host, path)
+    if len(fetch.key_id) < FINGERPRINT:
+        draft.warn(
+            key, f"{name}: keyid is no whole fingerprint: others can make a key of that number", key_id
+        )
     draft.step(
         "repositories", key, f"fetch the key {fetch.key_id} from {host}", fetch, [node], id=f"{name}-key"
     )
