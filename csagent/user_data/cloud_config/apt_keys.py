@@ -56,9 +56,7 @@ def plan(draft: Draft, key: str, name: str, node: Node, folder: str) -> Optional
         return ""
     fetch = FetchKey(number.replace(" ", ""), host, path)
     if len(fetch.key_id) < FINGERPRINT:
-        draft.warn(
-            key, f"{name}: keyid is no whole fingerprint: others can make a key of that number", key_id
-        )
+        draft.warn(key, f"{name}: keyid is no whole fingerprint: others can make such a key", key_id)
     draft.step(
         "repositories", key, f"fetch the key {fetch.key_id} from {host}", fetch, [node], id=f"{name}-key"
     )

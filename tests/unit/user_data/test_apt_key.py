@@ -425,6 +425,8 @@ def test_a_key_that_is_fetched(machine: Machine, tree: Path, monkeypatch: pytest
     monkeypatch.setattr(type(machine.system.runner), "available", lambda _self, _name: False)
     monkeypatch.setattr(type(machine.system.clock), "sleep", lambda _self, seconds: slept.append(seconds))
     plan = apt("sources: {a: {keyid: 2A2E 8C9B, keyserver: keys.example.com}}\n")
+    (told,) = complaints(plan)
+    assert told == "warning 3 apt: a: keyid is no whole fingerprint: others can make such a key"
     action(plan, "FetchKey").carry_out(machine)
     assert (tree / "etc/apt/trusted.gpg.d/a.gpg").read_bytes() == RAW
     assert [word for words in ran for word in words if word in ("update", "gnupg")] == ["update", "gnupg"]
