@@ -42,7 +42,7 @@ def run(parsed: argparse.Namespace, system: "System", settings: "Settings", log:
 def _check(parsed: argparse.Namespace, system: "System", settings: "Settings", _log: "Log") -> int:
     given = source.given(system, settings, parsed.file, parsed.metadata)
     facts = given.facts._replace(names_machine=False)  # that the metadata's name is set, is no news
-    plan = syntax.check(system, reading.read(system, given.document.reveal(), facts))
+    plan = syntax.check(system, reading.read(system, given.document.reveal(), facts, wanted=syntax.WANTED))
     _print(parsed, user_data.as_json(plan), lambda console: user_data.as_text(plan, console))
     return {RUNS: EXIT_OK, "partly": EXIT_PARTIAL}.get(plan.outcome, EXIT_FAILED)
 

@@ -12,11 +12,11 @@ import signal
 from typing import TYPE_CHECKING, Iterator, Tuple
 
 from csagent.errors import CsagentError
+from csagent.system.systemd import BOOTED
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
-BOOTED = "/run/systemd/system"  # sd_booted(3)
 INIT_ROOT = "/proc/1/root"  # proc(5): a link to the root of the first process; root alone may follow it
 TIMEOUT = 60.0
 # None of these lets anybody in or keeps the network up. auditd cannot be stopped on EL; its log is cut.

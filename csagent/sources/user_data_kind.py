@@ -21,7 +21,6 @@ is a cloud-config, and so is `#cloud-configuration`. The longest header that fit
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Optional
 
@@ -73,6 +72,8 @@ def classify(content: bytes) -> str:
 
 def describe(content: bytes) -> UserData:
     """The user-data with its kind, its size in bytes, and the sha256 of the raw bytes (hexadecimal)."""
+    import hashlib
+
     return UserData(Secret(content), classify(content), len(content), hashlib.sha256(content).hexdigest())
 
 

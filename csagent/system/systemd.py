@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+BOOTED = "/run/systemd/system"  # sd_booted(3)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PATIENCE = 2.0  # seconds for a service manager that does not read
 

@@ -16,8 +16,10 @@ from csagent.errors import ApplyError, StepFailed
 from csagent.model import NOTHING
 from csagent.state import user_data_record as records
 from csagent.system import accounts
+from csagent.system.files import write_all
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
+from csagent.system.systemd import BOOTED
 from csagent.user_data.log_file import PATH as LOG
 from csagent.user_data.stopping import Stop
 
@@ -56,7 +58,7 @@ class Machine:
         self.shown_commands: List[str] = []  # in a tree
         self.end: Callable[[], None] = lambda: None  # records the step as done before the machine goes
         self.post: Callable[[str, Dict[str, str], int], None] = _no_network
-        self.stop = Stop(system.clock)
+        self.stop = Stop()
         self._folder = folder
         self._limits = resource.getrlimit(resource.RLIMIT_CORE)
 
@@ -130,7 +132,7 @@ class Machine:
             # Container engines mount some files of /etc one by one: they can be written and not replaced.
             descriptor = self.system.tree.open(path, os.O_WRONLY | os.O_TRUNC)
             try:
-                os.write(descriptor, content)
+                write_all(descriptor, content)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -247,8 +249,7 @@ class Machine:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment.update(PATH=SEARCH_PATH, HOME="/root", USER="root", LOGNAME="root")
         environment.update(more)
-        with self.stop.put_off():
-            return self._wait(self._start(words, environment))
+        return self._wait(self._start(words, environment))
 
     def _start(self, words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         def surroundings() -> None:
@@ -275,7 +276,7 @@ class Machine:
                     return child.wait(FOLLOW_SECONDS)
                 except subprocess.TimeoutExpired:
                     self.log.follow()
-                    if self.stop.overdue:
+                    if self.stop.goes_on() and child.poll() is None:  # it may have ended since
                         self.stop.give_way()
         except KeyboardInterrupt:
             os.killpg(child.pid, signal.SIGTERM)
@@ -314,9 +315,23 @@ class Machine:
         """
         self.end()
         self.command(words)
-        if seconds and self.system.live and not self.stop.asked:
-            self.system.clock.sleep(seconds)
-            self.fail("the machine should have gone down by now")
+        if not seconds or not self.system.live:
+            return
+        clock = self.system.clock
+        until = clock.monotonic() + seconds
+        while not self.stop.asked:
+            if clock.monotonic() > until:
+                self.fail("the machine should have gone down by now")
+            clock.sleep(FOLLOW_SECONDS)
+
+    def is_going_down(self) -> bool:
+        """Whether systemd is about to stop everything, and SIGTERM comes; not asked in a tree."""
+        if not self.system.live or not self.system.tree.exists(BOOTED):
+            return False
+        # Of is-system-running older systemds say `starting` as long as a unit of the boot, such as ours, is.
+        words = ["systemctl", "show", "--property=Job", "--value", "shutdown.target"]
+        done = self.system.runner.run(words, timeout=OWN_COMMAND_SECONDS)
+        return done.code == 0 and bool(done.output.strip())
 
 
 def _no_network(_url: str, _fields: Dict[str, str], _tries: int) -> None:

@@ -6,10 +6,8 @@ server makes them, and of people: without names, with folded headers, without th
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
-import zlib
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.model import NOTHING
@@ -86,6 +84,9 @@ class Unpacked(NamedTuple):
 
 def gunzip(content: bytes) -> Tuple[bytes, str]:
     """What is packed in a gzip file, unpacked once, or the content with why it cannot be."""
+    import gzip
+    import zlib
+
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             unpacked = stream.read(UNPACKED_LIMIT + 1)

@@ -6,7 +6,7 @@ What comes back is checked field by field, as all that the children say: the act
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Container, Dict, NamedTuple, Tuple
 
 from csagent.errors import JailError
 from csagent.sandbox import codec
@@ -32,6 +32,7 @@ ACTIONS: Dict[str, str] = {
     "Configure": "configure",
     "ConfigureNtp": "ntp",
     "FetchKey": "repositories",
+    "SourcesFile": "repositories",
     "SetSelections": "repositories",
     "PartitionDisk": "disks",
     "MakeFilesystem": "disks",
@@ -72,8 +73,12 @@ def encode(plan: Plan) -> Any:
     }
 
 
-def decode(document: Any) -> Plan:
+def decode(document: Any, wanted: Container[str] = ACTIONS) -> Plan:
     """The plan that `encode` has made of it.
+
+    Args:
+        document: from the child.
+        wanted: the classes of actions that are used; a step with another one has none.
 
     Raises:
         JailError: something of it does not fit.
@@ -86,15 +91,17 @@ def decode(document: Any) -> Plan:
     known = tuple(codec.decode(Part, part) for part in parts)
     includes = codec.decode(_Includes, {"of": document["includes"]}, cleaned=False).of
     kind = codec.decode(_Text, {"of": document["kind"]}).of
-    return Plan(kind, known, tuple(_step(step, len(known)) for step in steps), includes)
+    return Plan(kind, known, tuple(_step(step, len(known), wanted) for step in steps), includes)
 
 
-def _step(document: Any, parts: int) -> Step:
+def _step(document: Any, parts: int, wanted: Container[str]) -> Step:
     action = document.get("action") if isinstance(document, dict) else None
     if not isinstance(action, dict) or set(action) != {"do", "of"} or action["do"] not in ACTIONS:
         raise JailError("the reading child answered with an unknown action")
-    module = importlib.import_module(f"csagent.user_data.execute.{ACTIONS[action['do']]}")
-    made = codec.decode(getattr(module, action["do"]), action["of"], cleaned=False)
+    made = None
+    if action["do"] in wanted:
+        module = importlib.import_module(f"csagent.user_data.execute.{ACTIONS[action['do']]}")
+        made = codec.decode(getattr(module, action["do"]), action["of"], cleaned=False)
     step = codec.decode(Step, {**document, "action": None})._replace(action=made)
     if step.slot not in SLOTS or any(not 0 <= number < parts for number in step.parts):
         raise JailError("the reading child answered with a step of an unknown place")

@@ -5,7 +5,7 @@ A template that eats memory, a bomb of YAML or gzip costs that child, and the do
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Container, Dict, Mapping, Optional, Tuple
 
 from csagent.errors import JailError
 from csagent.model import NOTHING
@@ -50,7 +50,13 @@ end
 DOCUMENT_LIMIT = 4 << 20  # bytes: CloudStack's own limit is 1 MiB of base64
 
 
-def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, Fetched] = NOTHING) -> Plan:
+def read(
+    system: "System",
+    document: bytes,
+    facts: Facts,
+    fetched: Mapping[str, Fetched] = NOTHING,
+    wanted: Container[str] = plan_codec.ACTIONS,
+) -> Plan:
     """The plan of a document. One that cannot be read at all is a plan of one part that is refused.
 
     Args:
@@ -58,6 +64,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
         document: as it came.
         facts: the instance and the machine.
         fetched: what came of the URLs that it includes.
+        wanted: the classes of actions that are used.
     """
     if len(document) > DOCUMENT_LIMIT:
         return _refused(classify(document[: 1 << 16]), f"larger than {DOCUMENT_LIMIT >> 20} MiB")
@@ -75,7 +82,7 @@ def read(system: "System", document: bytes, facts: Facts, fetched: Mapping[str, 
 
     try:
         job = jail.Job(NAME, system, prepare, work, LIMITS, jail.unprivileged())
-        return plan_codec.decode(jail.run(job, PATIENCE))
+        return plan_codec.decode(jail.run(job, PATIENCE), wanted)
     except JailError as error:
         text = str(error).replace(f"{NAME}: ", "", 1)
         return _refused(classify(document), f"it cannot be read within limits: its reader {text}")

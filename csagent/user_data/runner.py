@@ -6,7 +6,8 @@ A step that fails, or that was cut short, does not stop those behind it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.console import one_line
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 STAGES = ("early", "final")
 LONG = ("boothook", "bootcmd", "disks", "packages", "ntp", *SCRIPT_SLOTS, "phone_home")
 """The places of steps that may take a while: what is running is published before they start."""
+
+AT_ONCE = ("phone_home",)
+"""The places of steps that SIGTERM breaks off: they wait for others, and nothing is half done."""
 
 CHANGED = "the document has changed since it ran: csagent user-data run --again runs it"
 
@@ -127,11 +131,15 @@ class Runner:
             try:
                 machine = self._machine(log)
                 for step in steps:
-                    state = self._step(machine, step)
+                    held: ContextManager[None] = (
+                        nullcontext() if step.slot in AT_ONCE else machine.stop.put_off()
+                    )
+                    with held:
+                        state = self._step(machine, step)
                     if step.parts or state.state == FAILED:
                         done += state.state in (DONE, SHOWN)
                         failed += state.state == FAILED
-                    if machine.stop.asked:
+                    if machine.stop.asked or (step.slot in LONG and machine.is_going_down()):
                         self._publish(changed)
                         machine.stop.give_way()
             finally:

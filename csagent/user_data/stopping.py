@@ -1,7 +1,8 @@
-"""SIGTERM while a script runs: a script whose last command reboots the machine is to be recorded as it ended.
+"""SIGTERM while a step is carried out: what it has done is recorded before this process ends.
 
-`reboot` returns at once, and systemd stops the unit before the script's end is seen. So the script is given a
-moment; one that goes on beyond it is interrupted (field/user-data#U64). With KillMode=process it is not told.
+systemd sends it when the machine goes down, to this process alone (KillMode=process). A script whose last
+command reboots the machine has then ended, or is about to, and is to be recorded as it ended; one that goes
+on is interrupted (field/user-data#U64).
 """
 
 from __future__ import annotations
@@ -9,38 +10,32 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, NoReturn, Optional
+from typing import Iterator, NoReturn
 
-if TYPE_CHECKING:
-    from csagent.system.seams import Clock
-
-MOMENT = 5.0  # seconds
+# Not seconds: where the processor is scarce, this process and the script get it as rarely, in one cgroup, and
+# from `reboot` to the script's end takes less of it than one look. On an idle machine they are five seconds,
+# by which a script that goes on holds up the shutdown.
+LOOKS = 20
 
 
 class Stop:
-    """Whether this process was asked to stop. `asked` is set while a script was waited for."""
+    """Whether this process was asked to stop."""
 
-    def __init__(self, clock: "Clock") -> None:
-        self._clock = clock
-        self._since: Optional[float] = None
+    def __init__(self) -> None:
+        self.asked = False  # no further step is to begin: what has not begun runs at the next boot
+        self._looks = 0
 
-    @property
-    def asked(self) -> bool:
-        """No further step is to begin: what has not begun runs at the next boot."""
-        return self._since is not None
-
-    @property
-    def overdue(self) -> bool:
-        """The moment is over."""
-        return self._since is not None and self._clock.monotonic() > self._since + MOMENT
+    def goes_on(self) -> bool:
+        """Ask at each look at a script that has not ended: whether it was asked to and will not."""
+        self._looks += self.asked
+        return self._looks > LOOKS
 
     @contextmanager
     def put_off(self) -> Iterator[None]:
         """For as long as the block, SIGTERM is noted and does not end this process."""
 
         def note(_number: int, _frame: object) -> None:
-            if self._since is None:
-                self._since = self._clock.monotonic()
+            self.asked = True
 
         before = signal.signal(signal.SIGTERM, note)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.errors import DocumentError, UsageError
@@ -45,11 +46,10 @@ class Facts(NamedTuple):
 
 def gather(system: "System", settings: "Settings", metadata: Mapping[str, str]) -> Facts:
     """The facts about a machine, or a tree."""
-    import platform
-
     release = os_release(system)
     name = os.uname()
-    libc = "".join(platform.libc_ver())
+    glibc = "CS_GNU_LIBC_VERSION"  # "glibc 2.36"; another libc has no such name
+    libc = (os.confstr(glibc) or "").replace(" ", "") if glibc in os.confstr_names else ""
     return Facts(
         instance_id=metadata.get("instance-id") or NO_INSTANCE,
         metadata=metadata,
@@ -63,7 +63,7 @@ def gather(system: "System", settings: "Settings", metadata: Mapping[str, str]) 
         machine=name.machine,
         kernel=name.release,
         platform=f"{name.sysname}-{name.release}-{name.machine}-with{f'-{libc}' if libc else ''}",
-        python=platform.python_version(),
+        python=".".join(map(str, sys.version_info[:3])),
     )
 
 

@@ -17,6 +17,7 @@ from csagent.user_data.plan import WARNING, Part, Plan, Problem, Step
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
+WANTED = (RunScript.__name__,)  # the classes of actions that are looked at
 SHELLS = ("sh", "dash", "bash")
 SCRIPTS_LIMIT = 50
 SECONDS = 60.0

@@ -28,12 +28,14 @@ from support.debian_image import cache_directory, locked  # noqa: E402
 from support.tree_difference import differences  # noqa: E402
 from support.user_data_oracle_cases import DOCUMENTS as DOCUMENTS_GENERATED  # noqa: E402
 from support.user_data_oracle_cases import compare as compare_generated  # noqa: E402
-from support.user_data_tree import CLOUD_INIT, DISK, DISK_SEEN, Scratch, tree  # noqa: E402
+from support.user_data_tree import CLOUD_INIT, DISK, DISK_SEEN, GPG, Scratch, tree  # noqa: E402
 
 DOCUMENTS = HERE / "documents"
+ANSWERS = HERE / "answers"  # of some of them: the state that they lead to, as of the fixtures
 FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
+BEFORE = {"disks-": DISK, "apt-key-": GPG}
 ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|tree)\Z")
 
 
@@ -46,9 +48,10 @@ class Document(NamedTuple):
     expected: Mapping[str, Any] = {}
 
     @property
-    def disk(self) -> str:
-        """What makes a data disk for it."""
-        return DISK if self.name.startswith("disks-") else ""
+    def before(self) -> str:
+        """What it needs of the tree: a data disk, or gpg."""
+        kind = next((kind for kind in BEFORE if self.name.startswith(kind)), "")
+        return BEFORE.get(kind, "")
 
 
 class Known(NamedTuple):
@@ -70,13 +73,16 @@ class Outcome(NamedTuple):
 
 
 def documents() -> Iterator[Document]:
-    """The fixtures, and those of this directory."""
+    """The fixtures, and those of this directory, some of them with the state that they must lead to."""
     for folder in sorted(FIXTURES.iterdir()):
-        expected = yaml.safe_load((folder / "expected.yaml").read_text("utf-8"))
-        content = (folder / "user-data").read_bytes()
-        yield Document(folder.name, content, expected.get("boot", {}).get("count", 1), expected)
+        yield _document(folder.name, folder / "user-data", folder / "expected.yaml")
     for path in sorted(DOCUMENTS.iterdir()):
-        yield Document(path.name, path.read_bytes())
+        yield _document(path.name, path, ANSWERS / f"{path.name}.yaml")
+
+
+def _document(name: str, path: Path, answer: Path) -> Document:
+    expected = yaml.safe_load(answer.read_text("utf-8")) if answer.exists() else {}
+    return Document(name, path.read_bytes(), expected.get("boot", {}).get("count", 1), expected)
 
 
 def known_differences() -> List[Known]:
@@ -92,7 +98,7 @@ def known_differences() -> List[Known]:
 
 def cloud_inits(base: Path, document: Document) -> Scratch:
     """What cloud-init makes of a document; kept, since it changes with its package only."""
-    scripts = [CLOUD_INIT, *([document.disk, DISK_SEEN] if document.disk else [])]
+    scripts = [CLOUD_INIT, *([document.before, DISK_SEEN] if document.before else [])]
     key = hashlib.sha256(
         b"\0".join([document.content, f"{document.boots}".encode(), *map(str.encode, scripts)])
     )
@@ -103,7 +109,7 @@ def cloud_inits(base: Path, document: Document) -> Scratch:
         if not (kept / "finished").exists():
             shutil.rmtree(kept, ignore_errors=True)  # of a run that was stopped
             made = Scratch(base, kept)
-            made.cloud_init([document.content] * document.boots, before=document.disk)
+            made.cloud_init([document.content] * document.boots, before=document.before)
             (kept / "finished").touch()
     return Scratch(base, kept)
 
@@ -115,7 +121,7 @@ def compare(
     theirs = cloud_inits(base, document)
     ours = Scratch(base, None if keep is None else keep / suite / document.name)
     try:
-        done = ours.csagent(document.content, count=document.boots, before=document.disk)
+        done = ours.csagent(document.content, count=document.boots, before=document.before)
         said = done.stderr.decode(errors="replace")
         found = [
             *differences(ours, theirs),
@@ -171,6 +177,9 @@ def trees(arguments: argparse.Namespace) -> int:
     chosen = [
         one for one in documents() if not arguments.names or any(n in one.name for n in arguments.names)
     ]
+    if arguments.start is not None:
+        names = [one.name for one in chosen]
+        chosen = chosen[names.index(arguments.start) :] if arguments.start in names else []
     work = []
     for suite in arguments.suite or SUITES:
         base = tree(suite)
@@ -189,7 +198,7 @@ def trees(arguments: argparse.Namespace) -> int:
             if arguments.verbose:
                 for line, entry in outcome.meant:
                     print(f"    {entry.row}: {line}")
-    if not arguments.names and not arguments.suite:
+    if not arguments.names and not arguments.suite and not arguments.start:
         for entry in known:
             if entry not in used:
                 failures += 1
@@ -221,6 +230,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev differential", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="only documents with this in their name")
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this release of Debian")
+    parser.add_argument(
+        "--from", dest="start", metavar="NAME", help="go on with this document of those that would be run"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="so many comparisons at a time (default 2)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave what csagent made below DIR")
     parser.add_argument(
@@ -233,7 +245,7 @@ def main() -> int:
     if arguments.keep is not None:
         shutil.rmtree(arguments.keep, ignore_errors=True)
     failures = 0
-    if arguments.only != "trees" and not arguments.names:
+    if arguments.only != "trees" and not arguments.names and not arguments.start:
         failures += parsers(arguments)
     if arguments.only != "parsers":
         failures += trees(arguments)

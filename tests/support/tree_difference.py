@@ -41,6 +41,9 @@ LINES = (
 )
 """Files that are compared by their lines, whatever their comments and their order."""
 
+SOURCES = re.compile(r"/etc/apt/sources\.list(\.d/.*)?\Z")
+"""Of these the comments are not compared: a suite that is not wanted is one."""
+
 _LEFT_OUT = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
 
 
@@ -76,11 +79,18 @@ def seen(scratch: Scratch, path: str) -> Dict[str, Any]:
             content = b"swap of %d bytes" % len(content)  # it has a UUID of its own
         elif path == "/etc/fstab":
             content = content.replace(b"nobootwait", b"nofail")  # as cloud-init has it without systemd
+        elif SOURCES.match(path):
+            content = b"\n".join(_lines(content))
         elif path in LINES:
-            lines = (b" ".join(line.split()) for line in content.splitlines())
-            content = b"\n".join(sorted(line for line in lines if line and not line.startswith(b"#")))
+            content = b"\n".join(sorted(_lines(content)))
         return {"kind": "file", "content": content, **result}
     return {"kind": "other", **result}
+
+
+def _lines(content: bytes) -> List[bytes]:
+    """Without comments, and with single blanks."""
+    lines = (b" ".join(line.split()) for line in content.splitlines())
+    return [line for line in lines if line and not line.startswith(b"#")]
 
 
 def accounts(scratch: Scratch) -> Dict[str, Any]:

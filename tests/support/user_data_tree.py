@@ -191,6 +191,36 @@ END
 chmod 755 /usr/local/sbin/udevadm /usr/local/sbin/lsblk
 """
 
+# gpg, as far as the two want it, and a key server that has one key.
+GPG = r"""
+cat >/usr/local/share/key.asc <<'END'
+-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawfGJhYJKwYBBAHaRw8BAQdAh/5nyKBDCHyHwKu3YYiqO17PWTZBSBbUtu7t
+P6ZzE0y0IWNzYWdlbnQgdGVzdHMgPHRlc3RzQGV4YW1wbGUuY29tPoiQBBMWCAA4
+FiEEKi6Mm1F4q//CQ7ezEh3LsBsC+DcFAmsHxiYCGwMFCwkIBwIGFQoJCAsCBBYC
+AwECHgECF4AACgkQEh3LsBsC+DfgwgEApMSTw0JSLslwjW0PtsBcSs+oHMbGWd8p
+EWpMwtrGv6MBAOu7V5CdMPTotCxGgO8m7egu/WlP6zhzW/MBvbkLuNUC
+=kS3F
+-----END PGP PUBLIC KEY BLOCK-----
+END
+cat >/usr/local/sbin/gpg <<'END'
+#!/bin/sh
+plain() { sed '1,/^$/d; /^=/d; /^-----/d' | base64 --decode; }
+case " $* " in
+*" --dearmor "*) plain ;;
+*" --recv-keys "*) : >/run/received ;;
+*" --export "*)
+    [ -e /run/received ] || exit 0
+    case " $* " in *" --armour "*) exec cat /usr/local/share/key.asc ;; esac
+    while [ "$1" != --output ]; do shift; done
+    plain </usr/local/share/key.asc >"$2"
+    ;;
+esac
+END
+chmod 755 /usr/local/sbin/gpg
+"""
+
 # What has become of it, in words that do not differ from run to run.
 DISK_SEEN = r"""
 if [ -n "$LOOP" ]; then

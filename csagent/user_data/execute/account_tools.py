@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Sequence
 
-from csagent.apply import password as passwords
-from csagent.apply import ssh_keys
 from csagent.errors import ApplyError
 from csagent.model import Secret
 from csagent.system import accounts
@@ -50,6 +48,8 @@ def join_group(machine: "Machine", name: str, group: str) -> None:
 
 def set_password(machine: "Machine", name: str, secret: Secret, *, hashed: bool) -> None:
     """Set a password, or its hash. Raises: ApplyError; the message has nothing of it."""
+    from csagent.apply import password as passwords
+
     if not hashed:
         passwords.set_password(machine.system, accounts.find(machine.system, name), secret)
         return
@@ -99,6 +99,8 @@ def authorize(machine: "Machine", name: str, keys: Sequence[str], options: str =
     Raises:
         ApplyError: there is no such account, or its file could not be written.
     """
+    from csagent.apply import ssh_keys
+
     ssh_keys.add_lines(machine.system, accounts.find(machine.system, name), keys, options)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Tuple
 
 from csagent.model import Secret
+from csagent.system.systemd import BOOTED
 
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
 
-SYSTEMD = "/run/systemd/system"
 SECONDS = 60.0
 
 
@@ -43,7 +43,7 @@ class Configure(NamedTuple):
 
 def reload_services(machine: "Machine", services: Tuple[str, ...]) -> None:
     """Reload, or restart, those that run; one that does not run yet will read its files when it starts."""
-    if not services or not machine.system.live or not machine.system.tree.exists(SYSTEMD):
+    if not services or not machine.system.live or not machine.system.tree.exists(BOOTED):
         return
     for service in services:
         words = ["systemctl", "--no-block", "try-reload-or-restart", service]

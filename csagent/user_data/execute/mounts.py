@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
 from csagent.errors import Distrusted
-from csagent.user_data.execute.configure import SECONDS, SYSTEMD
+from csagent.system.systemd import BOOTED
+from csagent.user_data.execute.configure import SECONDS
 from csagent.user_data.execute.disks import partition_path
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class MountAll(NamedTuple):
         if not machine.system.live:
             machine.shown_commands.append("mount -a")
             return
-        if machine.system.tree.exists(SYSTEMD):
+        if machine.system.tree.exists(BOOTED):
             machine.system.runner.run(["systemctl", "daemon-reload"], timeout=SECONDS)
         if any(mount.kind == "swap" for mount in self.mounts):
             machine.command(["swapon", "--all"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, NamedTuple
 
-from csagent.apply import hostname
 from csagent.system.accounts import FILE_LIMIT
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ class SetHostname(NamedTuple):
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""
+        from csagent.apply import hostname
+
         machine.write(hostname.HOSTNAME, self.name.encode() + b"\n", 0o644)
         hosts = machine.system.tree.read_text(hostname.HOSTS, FILE_LIMIT) or ""
         if any(line.rstrip().endswith(hostname.OUR_MARK) for line in hosts.splitlines()):
@@ -41,6 +42,8 @@ class WriteHosts(NamedTuple):
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""
+        from csagent.apply import hostname
+
         if self.whole:
             text = self._all()
         else:

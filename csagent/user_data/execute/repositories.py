@@ -1,16 +1,82 @@
-"""The key of a repository from a key server, and answers that packages will ask for."""
+"""Repositories: files of apt's sources, keys from a key server, answers that packages will ask for."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
 from csagent.model import Secret
+from csagent.user_data.execute.packages import InstallPackages, RefreshIndex
 
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
 
 SECONDS = 60.0
+FETCH_PAUSES = (1.0, 1.0)  # seconds; key servers are unreliable
+LIST_LIMIT = 1 << 20
+_CREDENTIALS = re.compile(rb"://[^/\s]*@")
+PRIMARY, SECURITY = "\ue000primary\ue001", "\ue000security\ue001"  # private use: nothing that is typed
+
+
+class MirrorSearch(NamedTuple):
+    """Mirrors of which the first one is taken whose name is known.
+
+    In a text they stand as `PRIMARY` and `SECURITY`.
+    """
+
+    primary: Tuple[str, ...] = ()
+    security: Tuple[str, ...] = ()
+    default: str = ""
+
+    def fill(self, machine: "Machine", text: str) -> str:
+        """The text with what was found; the default where nothing was."""
+        if PRIMARY not in text and SECURITY not in text:
+            return text
+        primary = _first_known(machine, self.primary) or self.default
+        security = _first_known(machine, self.security) or primary
+        return text.replace(PRIMARY, primary).replace(SECURITY, security)
+
+
+def _first_known(machine: "Machine", urls: Tuple[str, ...]) -> str:
+    import socket
+    from urllib.parse import urlsplit
+
+    for url in urls:
+        if not machine.system.live:
+            return url
+        try:
+            socket.getaddrinfo(urlsplit(url).hostname, None)
+        except (OSError, ValueError):
+            continue
+        return url
+    return ""
+
+
+class SourcesFile(NamedTuple):
+    """A file of apt's sources, written anew, or with this at its end where it does not have it yet."""
+
+    path: str
+    content: Secret
+    search: MirrorSearch = MirrorSearch()
+    append: bool = True
+    removes: str = ""  # the file that it takes the place of
+
+    def carry_out(self, machine: "Machine") -> None:
+        """Raises: StepFailed."""
+        text = self.content.reveal().decode("utf-8", "surrogateescape")
+        raw = self.search.fill(machine, text).encode("utf-8", "surrogateescape")
+        there = machine.system.tree.exists(self.path)
+        if self.append and there:
+            try:
+                before = machine.system.tree.read(self.path, LIST_LIMIT)
+            except OSError as error:
+                machine.fail(f"cannot read {machine.shown(self.path)}: {error.strerror}")
+            raw = before if raw in before else before + raw
+        mode = 0o600 if _CREDENTIALS.search(raw) else 0o644
+        machine.write(self.path, raw, mode, keep=self.append and there and mode == 0o644)
+        if self.removes:
+            machine.remove(self.removes)
 
 
 class FetchKey(NamedTuple):
@@ -25,13 +91,17 @@ class FetchKey(NamedTuple):
         import shutil
         import tempfile
 
+        fetch = ["--keyserver", self.server, "--recv-keys", self.key_id]
         if not machine.system.live:
-            machine.shown_commands.append(f"gpg --keyserver {self.server} --recv-keys {self.key_id}")
+            machine.shown_commands.append(" ".join(["gpg", *fetch]))
             return
+        if not machine.system.runner.available("gpg"):
+            RefreshIndex("debian").carry_out(machine)
+            InstallPackages("debian", ("gnupg",)).carry_out(machine)
         home = tempfile.mkdtemp(prefix="csagent-gpg-")
         try:
             gpg = ["gpg", "--batch", "--quiet", "--homedir", home]
-            machine.command([*gpg, "--keyserver", self.server, "--recv-keys", self.key_id])
+            self._received(machine, [*gpg, *fetch])
             ring = os.path.join(home, "key")
             machine.command([*gpg, "--output", ring, "--export", self.key_id])
             with open(ring, "rb") as stream:
@@ -39,7 +109,16 @@ class FetchKey(NamedTuple):
         except OSError as error:
             machine.fail(f"gpg has exported no key: {error.strerror}")
         finally:
+            machine.tries(lambda: machine.command(["gpgconf", "--homedir", home, "--kill", "all"]))
             shutil.rmtree(home, ignore_errors=True)
+
+    @staticmethod
+    def _received(machine: "Machine", words: List[str]) -> None:
+        for pause in FETCH_PAUSES:
+            if machine.tries(lambda: machine.command(words)):
+                return
+            machine.system.clock.sleep(pause)
+        machine.command(words)
 
 
 class SetSelections(NamedTuple):

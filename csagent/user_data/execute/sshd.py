@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, List, Tuple
 
+from csagent.system.systemd import BOOTED
+
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
 
@@ -12,7 +14,6 @@ CONFIG = "/etc/ssh/sshd_config"
 DROP_IN = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 """cloud-init's name for it: sshd takes the first value that it reads, and others sort theirs around it."""
 UNITS = ("ssh.service", "sshd.service")
-SYSTEMD = "/run/systemd/system"
 SECONDS = 30.0
 _INCLUDE = re.compile(r"^\s*Include\s+.*/etc/ssh/sshd_config\.d/\*\.conf", re.MULTILINE | re.IGNORECASE)
 
@@ -51,7 +52,7 @@ def restart(machine: "Machine") -> None:
 
     Nothing is waited for: a job of the boot that has not begun may stand before it.
     """
-    if not machine.system.live or not machine.system.tree.exists(SYSTEMD):
+    if not machine.system.live or not machine.system.tree.exists(BOOTED):
         return
     words = ["systemctl", "--no-block", "try-reload-or-restart", *UNITS]
     done = machine.system.runner.run(words, timeout=SECONDS)

@@ -170,21 +170,6 @@ def test_the_ends_come_last_and_in_their_order() -> None:
     assert steps(plan_of("power_state: {mode: poweroff, condition: false}\n")) == []
 
 
-def test_apt_sources() -> None:
-    """A source and its key are files; the old name of the key is known."""
-    key = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-    plan = plan_of(
-        "apt: {sources: {demo: {source: 'deb http://deb.example.com $RELEASE main', key: '" + key + "'}}}\n"
-        "packages: [hello]\n"
-    )
-    assert [step.key for step in plan.steps if step.parts] == ["apt", "packages", "packages"]
-    files = {one.path: one.content.reveal() for one in action(plan, "Configure").files}
-    assert files["/etc/apt/sources.list.d/demo.list"] == b"deb http://deb.example.com bookworm main\n"
-    assert files["/etc/apt/trusted.gpg.d/demo.asc"].startswith(key.encode())
-    plan = plan_of("apt_sources: [{source: 'deb http://deb.example.com x main', filename: a}]\n")
-    assert [one.path for one in action(plan, "Configure").files] == ["/etc/apt/sources.list.d/a.list"]
-
-
 @pytest.mark.parametrize(
     "text",
     ["apt:\n  sources: {mine: {source: deb http://x ./}}\n", "apt_sources: [{source: deb http://x ./}]\n"],
@@ -192,22 +177,7 @@ def test_apt_sources() -> None:
 def test_new_repositories_refresh_the_index(text: str) -> None:
     """Scripts install from them without doing it themselves, as they may with cloud-init."""
     names = [type(step.action).__name__ for step in plan_of(text).steps if step.parts]
-    assert names == ["Configure", "RefreshIndex"]
-
-
-def test_apt_configuration() -> None:
-    """The text as it is; proxies in cloud-init's order, for root alone where they may have a password."""
-    text = 'apt:\n  conf: |\n    A "0";\n  https_proxy: http://c\n  ftp_proxy: ftp://b\n  proxy: http://a\n'
-    conf, proxy = (step.action.files[0] for step in plan_of(text).steps if step.key == "apt")
-    assert conf.content.reveal() == b'A "0";\n'
-    assert proxy.content.reveal().splitlines() == [
-        b'Acquire::http::Proxy "http://a";',
-        b'Acquire::ftp::Proxy "ftp://b";',
-        b'Acquire::https::Proxy "http://c";',
-    ]
-    assert proxy.mode == 0o644
-    plan = plan_of("apt_proxy: http://user:EXAMPLE@a\n")
-    assert action(plan, "Configure").files[0].mode == 0o600
+    assert names == ["SourcesFile", "RefreshIndex"]
 
 
 def test_yum_repositories() -> None:

@@ -19,3 +19,11 @@ def test_what_is_to_be_written_arrives_as_it_was_meant() -> None:
     sent = json.loads(json.dumps(plan_codec.encode(Plan("cloud-config", (), (step,)))))
     (came,) = plan_codec.decode(sent).steps
     assert came.action == FinalMessage(TEXT) and "\n" not in came.text
+
+
+def test_an_action_that_nobody_uses_is_not_made() -> None:
+    """`user-data check` shows steps and asks shells about scripts; its classes need not be imported."""
+    step = Step(slot=list(SLOTS)[-1], id="x", key="final_message", text="x", action=FinalMessage(TEXT))
+    sent = plan_codec.encode(Plan("cloud-config", (), (step,)))
+    (came,) = plan_codec.decode(sent, wanted=("RunScript",)).steps
+    assert came == step._replace(action=None)
