@@ -107,7 +107,7 @@ def _account(name: str, account: Mapping[str, Any]) -> Iterator[Tuple[str, str]]
     yield f"account {name}", f"{account['home']}, {account['shell']}, group {account['group']}"
     yield f"number of {name}", str(account["uid"])
     yield f"comment of {name}", account["gecos"]
-    yield f"groups of {name}", ", ".join(account["groups"])
+    yield f"groups of {name}", ", ".join(account["groups"]) or NONE
     yield f"home of {name}", str(account["home_is"])
     yield f"password of {name}", _password(*(account["shadow"] or [""])[:1])
     yield f"sudo of {name}", "without a password" if "NOPASSWD: ALL" in account["sudo"] else "no"
