@@ -126,7 +126,6 @@ CASES = (
                 "c",
                 [
                     "bootcmd (each boot)",
-                    "per-once (1)",
                     "runcmd text in / as root (1)",
                     "runcmd list: hello (1)",
                 ],
