@@ -31,7 +31,11 @@ csagent)
     sh "$here/recipe-install.sh" "$@"
     ;;
 cloud-init)
+    # The recipe turns it off; without it cloud-init looks for CloudStack before there is a lease.
+    systemctl --quiet enable systemd-networkd-wait-online.service
     cloud-init clean --logs --machine-id
+    # What it writes where systemd runs; in a chroot it removes the file, and the machine does not boot.
+    echo uninitialized >/etc/machine-id
     ;;
 esac
 exit 0
