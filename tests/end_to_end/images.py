@@ -47,8 +47,6 @@ def _script(agent: str) -> str:
     words = {
         "@AGENT@": agent,
         "@PACKAGES@": " ".join(packages),
-        "@RESOLVER@": Path("/etc/resolv.conf").read_text().strip(),
-        "@HOSTS@": Path("/etc/hosts").read_text().strip(),
     }
     script = (GUEST / "prepare.sh").read_text()
     for word, meaning in words.items():

@@ -5,21 +5,10 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 export DEBIAN_FRONTEND=noninteractive
 
-# While the image is made names are looked up as this machine does it.
-[ ! -L /etc/resolv.conf ] || mv /etc/resolv.conf /etc/resolv.conf.of-the-image
-cat >/etc/resolv.conf <<'END'
-@RESOLVER@
-END
-cp /etc/hosts /etc/hosts.of-the-image
-cat >>/etc/hosts <<'END'
-@HOSTS@
-END
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends @PACKAGES@
 apt-get clean
 rm -rf /var/lib/apt/lists/*
-mv /etc/hosts.of-the-image /etc/hosts
-[ ! -L /etc/resolv.conf.of-the-image ] || mv /etc/resolv.conf.of-the-image /etc/resolv.conf
 
 sed '1,/^__FILES__$/d' "$0" | base64 -d | tar -C / -x
 sh /usr/lib/end-to-end/local-repository ''
