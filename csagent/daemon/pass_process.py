@@ -124,6 +124,7 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
     """What the daemon has to know of the settings, of the places to watch, and of the pass to come."""
     from csagent.agent import CLOUD_INIT, CLOUD_INIT_ENDS, ROUNDS
     from csagent.discovery import finder
+    from csagent.system import accounts
 
     watching = system.live and not options.given
     patterns = list(finder.lease_patterns()) if watching and "router" in settings.sources else []
@@ -132,15 +133,30 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
 
         if cloud_init.is_installed(system):
             patterns.append(CLOUD_INIT_ENDS)
+    network = watching and (bool(patterns) or (settings.network and "drive" in settings.sources))
+    if watching and not _has_account(system, settings):
+        patterns.append(accounts.PASSWD)
     return {
         "settings": settings.as_plain(),
         "watching": watching,
         "patterns": patterns,
-        "network": watching and (bool(patterns) or (settings.network and "drive" in settings.sources)),
+        "network": network,
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
         "poll": settings.poll,
         "longest": ROUNDS * wait,
     }
+
+
+def _has_account(system: System, settings: Settings) -> bool:
+    """Whether there is somebody to give key and password to; user-data, or an owner, may yet make him."""
+    from csagent.errors import ApplyError
+    from csagent.system import accounts
+
+    try:
+        accounts.find(system, settings.user)
+    except ApplyError:
+        return False
+    return True
 
 
 def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
@@ -148,6 +164,7 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     from csagent.discovery import finder
     from csagent.state import console_mark
 
+    had_account = _has_account(request.system, request.settings)
     found_before = console_mark.source_found(request.system)
     try:
         report = agent.run_pass(request)
@@ -157,7 +174,8 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     console_mark.leave(request.system, found_before, found=found, first=report.first)
     summary = _summary(report, request, log, quiet=quiet)
     looked_at = time.monotonic()
-    if finder.watchmarks(request.system, request.settings.drive_labels) == report.observed.marks:
+    marks = finder.watchmarks(request.system, request.settings.drive_labels)
+    if had_account and marks == report.observed.marks:
         summary["current_at"] = looked_at
     return summary
 

@@ -10,11 +10,9 @@ import concurrent.futures
 import json
 import os
 import shutil
-import socket
 import statistics
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -22,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from support import debian_image  # noqa: E402
+from support.name_server import NameServer  # noqa: E402
 from world import public_key  # noqa: E402
 
 from csagent.lab.cloud import Cloud  # noqa: E402
@@ -110,9 +109,7 @@ def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]
     with Namespace() as namespace:
         router = LabRouter(cloud, address="127.0.0.1", port=80, password_port=8080)
         namespace.call(router.start)
-        resolver = namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        resolver.bind(("127.0.0.1", 53))
-        threading.Thread(target=_resolve, args=(resolver,), daemon=True).start()
+        resolver = namespace.call(NameServer)
         machine = lab.Machine(
             lab.Template(template.disk, "raw", template.kernel, template.initrd, line),
             directory,
@@ -139,25 +136,6 @@ def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]
         raise RuntimeError(f"{agent}: keys and password were not set: {report}")
     os.unlink(machine.disk)
     return report
-
-
-def _resolve(server: socket.socket) -> None:
-    """Answer "no such name" to every question but the one for the virtual router, as its dnsmasq does."""
-    while True:
-        try:
-            question, peer = server.recvfrom(512)
-        except OSError:
-            return
-        known = question[12:].lower().startswith(b"\x0bdata-server") and question[-4:-2] == b"\x00\x01"
-        head = (
-            question[:2]
-            + (b"\x85\x80" if known else b"\x85\x83")
-            + b"\x00\x01"
-            + bytes([0, known])
-            + bytes(4)
-        )
-        answer = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x01\x01\x01" if known else b""
-        server.sendto(head + question[12:] + answer, peer)
 
 
 def _median(reports: List[Dict[str, Any]]) -> Dict[str, Any]:

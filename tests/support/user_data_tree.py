@@ -40,8 +40,8 @@ PACKAGES = (
 )
 DEBS = (("hello", "2.10-3"), ("tree", "2.1.0-1"), ("csdemo", "1.0-1"), ("csdemo", "2.0-1"))
 
-# A repository of our own: three programs that do nothing, one of them in two versions.
-CUSTOMIZE = r"""
+# A repository of our own below $1, and no other: three programs that do nothing, one of them in two versions.
+LOCAL_REPOSITORY = r"""
 set -e
 root=$1
 mkdir -p "$root/srv/repo" "$root/var/tmp/build"
@@ -66,11 +66,15 @@ done >Packages
 rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
 find "$root/var/lib/apt/lists" -name '*Packages*' -delete
 echo 'deb [trusted=yes] file:/srv/repo ./' >"$root/etc/apt/sources.list"
-rm -f "$root/etc/hostname"
+"""
+CUSTOMIZE = (
+    LOCAL_REPOSITORY
+    + r"""rm -f "$root/etc/hostname"
 echo localhost >"$root/etc/hostname"
 chmod 644 "$root/etc/hostname" "$root/etc/apt/sources.list"
 mkdir -p "$root/opt/csagent" "$root/etc/csagent"
 """
+)
 
 
 def tree(suite: str = "bookworm") -> Path:

@@ -118,6 +118,7 @@ def test_image_takes_its_own_kind_of_package(
     assert re.findall(rf"^{packages}/(.*)$", log, re.MULTILINE) == installed
     units = ("csagent.service", "csagent-host-keys.service", "csagent-console.path", "csagent-user-data.path")
     assert "\n".join(("systemctl", "enable", "--quiet", *units, "")) in log
+    assert ("\nfdisk\npython3-jinja2\npython3-requests\n" in log) == (manager == "apt-get")
     assert log.endswith("csagent\nseal\n--yes\n--keep\nlogs\n")
     assert not packages.exists()
 

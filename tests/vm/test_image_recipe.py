@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from support.debian_image import (
-    MIRROR,
-    SECURITY,
-    _forget_old,
-    _half_made,
-    _key,
-    build_package,
-    cache_directory,
-    locked,
-    run,
-)
+from support.debian_image import build_package, run
+from support.recipe_image import TOOLS, recipe_image
 from support.requirements import require
 from support.vm_machine import OLDER
 
-RECIPES = Path(__file__).resolve().parents[2] / "packaging" / "image"
-TOOLS = (
-    *("debos", "debootstrap", "systemd-nspawn", "parted", "mkfs.ext4", "dpkg-buildpackage", "dh", "losetup"),
-    *("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen", "sfdisk", "dumpe2fs", "unshare"),
-)
-KIND, BASE = "recipe-debos", "recipe-base"
 GROWN = 5 << 30
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -39,29 +23,8 @@ pytestmark = [pytest.mark.root, pytest.mark.vm]
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What debos/build makes of this checkout's package; the system before csagent is kept for the next."""
-    require(TOOLS, "builds an image with debos")
-    deb = build_package(tmp_path_factory.mktemp("deb"))
-    depends = run(["dpkg-deb", "--field", deb, "Depends"], 30).stdout
-    debos, common = RECIPES / "debos", RECIPES / "common"
-    begun_with = _key([depends, MIRROR, SECURITY], [debos / "base.sh", debos / "csagent.yaml"])
-    cache = cache_directory()
-    with locked(cache / "lock-recipe-debos"):
-        files = [deb, *sorted(common.iterdir()), *sorted(debos.iterdir())]
-        made = cache / f"{KIND}-{_key([begun_with], files)}"
-        base = cache / f"{BASE}-{begun_with}"
-        if not made.exists():
-            _forget_old(cache, KIND)
-            _forget_old(cache, BASE)
-            base.mkdir(exist_ok=True)
-            with _half_made(cache) as new:
-                words: List[object] = [debos / "build", "--package", deb, "--output", new / "template.raw"]
-                words += ["--base", base / "base.tar.gz", "--disable-fakemachine"]
-                words += ["-t", f"mirror:{MIRROR}", "-t", f"security:{SECURITY}"]
-                run(words, 900)
-                new.rename(made)
-        for used in (made, base):
-            os.utime(used)
-    return made / "template.raw"
+    require((*TOOLS, "ssh", "ssh-keygen", "sfdisk", "dumpe2fs"), "builds an image with debos")
+    return recipe_image(build_package(tmp_path_factory.mktemp("deb")))
 
 
 def partitions(disk: Path) -> List[Dict[str, Any]]:

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 PORT, QEMUS_PORT = 7101, 7102  # of loopback, in a network namespace of the lab's own
 MAC = "02:00:4c:9f:00:16"  # of the guest's NIC
@@ -26,11 +26,16 @@ ENDING = 60.0  # seconds, for what takes none
 PAUSE = 0.2  # seconds between two questions, and between two looks at whether it is over
 
 
-def devices() -> List[str]:
-    """QEMU's words for the NIC and its cable."""
-    ends = f"udp=127.0.0.1:{PORT},localaddr=127.0.0.1:{QEMUS_PORT}"
-    nic = f"virtio-net-pci,netdev=segment,mac={MAC},romfile="
-    return ["-netdev", f"socket,id=segment,{ends}", "-device", nic]
+def devices(number: int = 0, mac: str = MAC) -> List[str]:
+    """QEMU's words for the NIC and its cable, which leads to the segment of that number."""
+    ours, theirs = _ports(number)
+    ends = f"udp=127.0.0.1:{ours},localaddr=127.0.0.1:{theirs}"
+    nic = f"virtio-net-pci,netdev=segment{number},mac={mac},romfile="
+    return ["-netdev", f"socket,id=segment{number},{ends}", "-device", nic]
+
+
+def _ports(number: int) -> Tuple[int, int]:
+    return PORT + 2 * number, QEMUS_PORT + 2 * number
 
 
 class Segment:
@@ -38,13 +43,15 @@ class Segment:
 
     Args:
         gateways: IPv4 addresses that answer; the first asks.
+        number: of several, in one network namespace.
     """
 
-    def __init__(self, gateways: Sequence[str]) -> None:
+    def __init__(self, gateways: Sequence[str], number: int = 0) -> None:
+        own, self._qemus_port = _ports(number)
         self._gateways = [ipaddress.IPv4Address(gateway).packed for gateway in gateways]
         self._answered: Dict[bytes, float] = {}  # the guest's addresses, and when each was last its own
         self._channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._channel.bind(("127.0.0.1", PORT))
+        self._channel.bind(("127.0.0.1", own))
         self._channel.settimeout(PAUSE)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._over = False
@@ -82,7 +89,7 @@ class Segment:
         frame = to + GATEWAY_MAC + struct.pack("!H", ETHERTYPE_ARP)
         frame += ARP.pack(*HEADER, operation, GATEWAY_MAC, own, target, asked)
         try:
-            self._channel.sendto(frame.ljust(60, b"\0"), ("127.0.0.1", QEMUS_PORT))
+            self._channel.sendto(frame.ljust(60, b"\0"), ("127.0.0.1", self._qemus_port))
         except OSError:
             pass  # the machine is off
 

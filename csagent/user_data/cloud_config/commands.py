@@ -12,6 +12,7 @@ from csagent.user_data.scripts import RUNCMD, shell_script
 from csagent.user_data.yaml_lines import Node
 
 BOOTCMD = "bootcmd"
+PER = "cloud-init-per"  # a program of cloud-init's, which its own examples call in bootcmd
 
 
 def _plan(draft: Draft) -> None:
@@ -43,12 +44,21 @@ def _script(draft: Draft, key: str) -> Optional[Tuple[Tuple[Node, ...], bytes, T
         draft.error(key, told, items[bad.number - 1], bad.line)
     if wrong or not items:
         return None
+    for number, item in enumerate(items, 1):
+        if _first_word(item) == PER:
+            told = f"item {number}: {PER} comes with cloud-init, and without that is not found (exit 127)"
+            draft.warn(key, told, item, item.line)
     lines = [items[0].line]
     for item in items:
         if item.value is not None:
             size = item.value.count("\n") + 1 if isinstance(item.value, str) else 1
             lines += [item.line] * size
     return tuple(items), text.encode("utf-8", "surrogateescape"), tuple(lines)
+
+
+def _first_word(item: Node) -> str:
+    first = item.value[0].value if item.is_list and item.value else item.value
+    return first.split(None, 1)[0] if isinstance(first, str) and first.strip() else ""
 
 
 def _told(items: Tuple[Node, ...], how: str) -> str:

@@ -45,6 +45,8 @@ done
 
 if [ "$kind" = deb ]; then
     export DEBIAN_FRONTEND=noninteractive
+    # What the package recommends, for user-data: disks, templates, includes. dnf takes such by itself.
+    set -- "$@" fdisk python3-jinja2 python3-requests
     # The lists are needed only where something that the package depends on is missing.
     if ! apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1; then
         apt-get update -qq

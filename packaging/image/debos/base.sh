@@ -17,18 +17,23 @@ echo "grub-pc grub-pc/install_devices_empty boolean true" | debconf-set-selectio
 
 apt-get update -qq
 apt-get upgrade -y -qq
+# fdisk, jinja2, requests and sudo are for user-data: its disks, templates, includes and accounts.
 # tests/system/test_image_recipes.py compares this list with mkosi/mkosi.conf.
 apt-get install -y -qq --no-install-recommends \
     "$kernel" \
     ca-certificates \
     dbus \
     e2fsprogs \
+    fdisk \
     grub-pc \
     initramfs-tools \
     iproute2 \
     less \
     nano \
     openssh-server \
+    python3-jinja2 \
+    python3-requests \
+    sudo \
     systemd-sysv \
     systemd-timesyncd \
     udev \

@@ -43,6 +43,16 @@ def test_a_bad_item_refuses_the_key(key: str, item: str, said: str) -> None:
     assert plan.outcome == "partly"
 
 
+@pytest.mark.parametrize("item", ["[cloud-init-per, once, x, mkfs, /dev/vdb]", "cloud-init-per once x true"])
+@pytest.mark.parametrize("key", ["runcmd", "bootcmd"])
+def test_a_program_of_cloud_inits_is_warned_of(key: str, item: str) -> None:
+    """cloud-init's own examples call cloud-init-per; a machine without cloud-init has none."""
+    plan = plan_of(f"{key}:\n  - null\n  - ' '\n  - {item}\n  - echo cloud-init-per\n")
+    said = "cloud-init-per comes with cloud-init, and without that is not found (exit 127)"
+    assert complaints(plan) == [f"warning 5 {key}: item 3: {said}"]
+    assert plan.outcome == "runs"
+
+
 def test_one_text_is_refused() -> None:
     """cloud-init loses it without a word (field/user-data#U42)."""
     plan = plan_of("runcmd: echo a\n")
