@@ -80,7 +80,7 @@ class Router:
         """End it."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(300)
+        self.process.wait(600)
         self.process.stdout.close()
 
 

@@ -24,7 +24,7 @@ def tracing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scratch directory; without ptrace these tests are impossible, which CI must hear of."""
     scratch = tmp_path_factory.mktemp("crash")
     words = [sys.executable, str(TRACER), "--log", str(scratch / "probe"), "--", "true"]
-    probe = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    probe = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     if probe.returncode != 0 or '"status": 0' not in (scratch / "probe").read_text():
         reason = f"ptrace or seccomp does not work here: {probe.stderr.strip()[-200:]}"
         if os.environ.get("CI"):

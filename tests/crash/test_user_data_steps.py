@@ -103,7 +103,7 @@ def command(root: Path) -> List[str]:
 def started(words: List[str]) -> "subprocess.CompletedProcess[str]":
     """A command of this checkout, and what came of it."""
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=120, check=False, cwd=REPOSITORY, env=ENVIRONMENT
+        words, capture_output=True, text=True, timeout=600, check=False, cwd=REPOSITORY, env=ENVIRONMENT
     )
 
 

@@ -156,5 +156,5 @@ def _binaries(scratch: Path) -> Path:
         (tree / name).parent.mkdir(parents=True)
         (tree / name).write_text(WORKER)
     command = ["genisoimage", "-quiet", "-J", "-r", "-V", "CDROM", "-o", str(image), str(tree)]
-    subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL, capture_output=True)
+    subprocess.run(command, check=True, timeout=600, stdin=subprocess.DEVNULL, capture_output=True)
     return image

@@ -191,6 +191,6 @@ def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
     for running in started:
         if running.process.poll() is None:
             running.process.kill()
-            running.process.wait(300)
+            running.process.wait(600)
         running.process.stderr.close()  # type: ignore[union-attr]
         running.socket.close()

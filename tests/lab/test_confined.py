@@ -62,7 +62,7 @@ def bystander() -> Iterator[int]:
     yield process.pid
     alive = process.poll() is None
     process.kill()
-    process.wait(300)
+    process.wait(600)
     assert alive, "the bystander was killed"
 
 

@@ -28,7 +28,7 @@ MARKER = "marker-Pw1EXAMPLE"
 
 def get(lab: LabRouter, *paths: str) -> List[Tuple[int, bytes]]:
     """Over one connection."""
-    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=60)
+    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=600)
     answers = []
     for path in paths:
         connection.request("GET", path)
@@ -148,7 +148,7 @@ def test_it_starts_again_on_its_ports(servers: Any) -> None:
     lab = LabRouter()
     lab.start()
     ports = lab.port, lab.password_port
-    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=60)
+    connection = http.client.HTTPConnection(lab.address, lab.port, timeout=600)
     connection.request("GET", "/latest/instance-id")
     connection.getresponse().read()
     lab.stop()
@@ -197,13 +197,13 @@ def command(tmp_path: Path) -> Iterator[Any]:
     yield start
     for process in running:
         process.kill()
-        process.wait(300)
+        process.wait(600)
         if process.stdout is not None:
             process.stdout.close()
 
 
 def fetch(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("GET", path)
     body = connection.getresponse().read()
     connection.close()
@@ -211,7 +211,7 @@ def fetch(port: int, path: str) -> bytes:
 
 
 def ask(port: int, request: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("GET", "/", headers={"DomU_Request": request})
     body = connection.getresponse().read()
     connection.close()
@@ -234,7 +234,7 @@ def test_the_command_serves_rereads_and_ends(command: Any, tmp_path: Path, numbe
     assert fetch(port, "/latest/meta-data/local-hostname") == b"second"
     assert ask(password_port, MARKER) == b"bad_request"
     process.send_signal(number)
-    assert process.wait(120) == 0
+    assert process.wait(600) == 0
     text = log.read_text()
     assert 'metadata "/latest/meta-data/local-hostname" from 127.0.0.1: 200' in text
     assert "marker" not in text and "Traceback" not in text

@@ -67,7 +67,7 @@ class Storm:
         finally:
             for process in (server, *workers):
                 process.kill()
-                process.wait(300)
+                process.wait(600)
 
     def per_second(self, moments: List[float]) -> List[int]:
         buckets = Counter(int(moment - self.begin) for moment in moments)

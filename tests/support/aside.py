@@ -122,7 +122,7 @@ class Lane:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(300)
+                self.process.wait(600)
 
 
 class Aside:

@@ -109,7 +109,7 @@ class Oracle:
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=600)
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, List
 class Inside(abc.ABC):
     """What a guest in namespaces and a container with a systemd have in common."""
 
-    deadline = 300.0  # seconds that a command may take
+    deadline = 600.0  # seconds that a command may take
 
     @abc.abstractmethod
     def _enter(self) -> List[str]:

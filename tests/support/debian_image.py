@@ -30,6 +30,7 @@ SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org
 DISK_SIZE = "1G"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"  # of the kernel
 LOCKED = 3600.0  # seconds that another process may take to make a tree, on a busy machine
+LEAST = 900.0  # seconds that a command may take, on a busy machine
 REMOVING = 900.0  # seconds
 IN_USE = 3600.0  # seconds since it was last asked for
 
@@ -254,11 +255,19 @@ def _look_into(tree: Path) -> None:
 
 
 def run(command: Sequence[object], timeout: float, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command, with these variables in its environment; if it fails, the error has what it printed."""
+    """Run a command, with these variables in its environment; if it fails, the error has what it printed.
+
+    `timeout` is for an idle machine; what was slow has failed nothing, and gets LEAST in any case.
+    """
     words = [os.fspath(word) if isinstance(word, Path) else str(word) for word in command]
     environment = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **variables}
     done = subprocess.run(
-        words, timeout=timeout, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
+        words,
+        timeout=max(timeout, LEAST),
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0:
         raise RuntimeError(

@@ -8,7 +8,7 @@ from typing import Any, List, Sequence, Tuple
 from csagent.lab.router import LabRouter
 
 HOUR = 3600.0  # seconds: longer than a test may take
-PATIENCE = 120.0  # seconds, for the requests that a round still needs; then it ends without them
+PATIENCE = 600.0  # seconds, for the requests that a round still needs; then it ends without them
 
 
 class Held(LabRouter):

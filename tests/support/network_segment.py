@@ -100,10 +100,10 @@ class Guest(Inside):
         try:
             yield process
             self.do("sh", "-c", "kill $(cat /run/background.pid)")
-            process.wait(120)
+            process.wait(600)
         finally:
             process.kill()
-            process.wait(300)
+            process.wait(600)
 
     def read(self, path: str) -> str:
         """The text of a file inside."""
@@ -221,7 +221,7 @@ class Segment:
             router.stop()
         for process in self._dnsmasq:
             process.kill()
-            process.wait(300)
+            process.wait(600)
         self.namespace.close()
 
 

@@ -18,8 +18,8 @@ from support.debian_image import (
     _forget_old,
     _half_made,
     _key,
-    locked,
     cache_directory,
+    locked,
     run,
 )
 

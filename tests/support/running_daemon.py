@@ -16,7 +16,7 @@ from support.samples import INSTANCE, make_key
 CLOUD = Cloud(instance_id=INSTANCE, hostname="web01", ssh_keys=(make_key(1),), password="EXAMPLE-first")
 
 
-PATIENCE = 120.0  # seconds, for what a starved machine needs too
+PATIENCE = 600.0  # seconds, for what a starved machine needs too
 
 # Whatever would end a pass that does not hear of SIGTERM is later here than any test waits, so that a daemon
 # which has ended has not waited for it: its own patience, and that of the pass with others.

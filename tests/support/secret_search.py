@@ -189,7 +189,7 @@ class Box:
                 yield process
             finally:
                 process.kill()
-                process.wait(300)
+                process.wait(600)
 
     def pids(self, words: str) -> List[int]:
         """The processes in the box, by the number they have outside, whose command line begins so."""

@@ -76,7 +76,7 @@ exec systemd-nspawn --register=no --keep-unit --quiet --private-network \
     -D "$2/root" --boot --console=read-only
 """
 
-UP = 60.0  # seconds
+UP = 600.0  # seconds; half of one on an idle machine
 ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8")
 
 
@@ -123,7 +123,7 @@ class Container(Inside):
         resolved: whether systemd-resolved is.
     """
 
-    deadline = 120.0  # seconds that a command may take
+    deadline = 600.0  # seconds that a command may take
 
     def __init__(
         self, lower: Sequence[Path], directory: Path, manager: Optional[str], *, resolved: bool = False
@@ -241,7 +241,7 @@ class Container(Inside):
             self._process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(300)
+        self._process.wait(600)
         self._process = None
         self.pid = 0
 
@@ -308,7 +308,7 @@ class Network:
         """End all of it."""
         for process in self._dnsmasq:
             process.kill()
-            process.wait(300)
+            process.wait(600)
         self.namespace.close()
 
 

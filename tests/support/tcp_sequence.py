@@ -42,7 +42,7 @@ while True:
 def end(process: "subprocess.Popen[bytes]") -> None:
     """End it without its output: a child of nsenter's holds the pipe until its container ends."""
     process.kill()
-    process.wait(300)
+    process.wait(600)
     if process.stdout is not None:
         process.stdout.close()
 

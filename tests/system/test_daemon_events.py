@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 
 LEASES = "/var/lib/dhcp/dhclient.leases"
 DHCLIENT = ("dhclient", "-1", "-pf", "/run/dhclient.pid", "-lf", LEASES, "eth0")
-PATIENCE = 120.0  # seconds, of which the pass needs a fraction on an idle machine
+PATIENCE = 600.0  # seconds, of which the pass needs a fraction on an idle machine
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

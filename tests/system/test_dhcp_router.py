@@ -34,7 +34,7 @@ CLIENTS = {
     "udhcpc": ("udhcpc", "-n", "-q", "-i", "eth0"),
 }
 WATCHED = ("/etc/hostname", "/etc/hosts", "/etc/shadow", "/root/.ssh/authorized_keys")
-PATIENCE = 120.0  # seconds; on an idle machine it is caught within one
+PATIENCE = 600.0  # seconds; on an idle machine it is caught within one
 OWNERS_KEY = make_key(77, "owner@laptop")
 
 

@@ -57,7 +57,7 @@ class Holder:
 
     def close(self) -> str:
         try:
-            _out, error = self._process.communicate(timeout=60)
+            _out, error = self._process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             self._process.kill()
             _out, error = self._process.communicate(timeout=300)

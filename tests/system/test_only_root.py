@@ -43,7 +43,7 @@ class Machine:
     def sh(self, command: str, given: str = "") -> None:
         """Run a command in it, `given` on its standard input."""
         words = self.network.command(["sh", "-ec", command])
-        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
     def keep_out(self, how: str) -> None:
@@ -61,7 +61,7 @@ class Machine:
             self.network.command([sys.executable, "-I", "-c", script, *words, *places, "--wait", "0"]),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 

@@ -67,7 +67,7 @@ class Container:
 
     def close(self) -> None:
         self._holder.kill()
-        self._holder.wait(300)
+        self._holder.wait(600)
 
 
 def children(pid: int) -> List[int]:
@@ -139,7 +139,7 @@ def test_a_pass_that_was_killed_leaves_nothing(
     finally:
         for main in children(daemon.pid):
             os.kill(main, signal.SIGTERM)
-        daemon.wait(300)
+        daemon.wait(600)
     assert container.states() == ["S sleep"]
 
 

@@ -221,7 +221,7 @@ def test_the_daemon(box: Box) -> None:
             # The acknowledgement is not the pass's last word: SIGTERM may be before that.
             assert until(lambda: any(b"password applied" in one for one in heard))
             stop(pid)
-            assert process.wait(120) == 0
+            assert process.wait(600) == 0
     assert is_set(box, LATER)
     assert any(b"password changed for root" in line for line in box.logged)  # so that syslog is heard
     output = (box.directory / "background").read_bytes()

@@ -51,7 +51,7 @@ class Network:
             ),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         document: Dict[str, Any] = json.loads(done.stdout)
@@ -61,7 +61,7 @@ class Network:
 def sh(where: Namespace, command: str, given: str = "") -> "subprocess.CompletedProcess[str]":
     """Run a command in a namespace."""
     words = where.command(["sh", "-ec", command])
-    done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done
 

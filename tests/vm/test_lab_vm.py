@@ -187,7 +187,7 @@ def test_passwords_are_found_where_they_are(tmp_path: Path, place: str) -> None:
             input=f"{secret}\nmarker-other-EXAMPLE",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
     assert (done.returncode, done.stderr) == (0, "")
     found = Look(sections(done.stdout))
@@ -263,7 +263,7 @@ def empty(tmp_path: Path) -> Path:
 def test_usage_is_told_in_one_line(empty: Path, tmp_path: Path) -> None:
     """No image, another format, options that go together: exit code 2 and what is wrong."""
     other = tmp_path / "other.vmdk"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", other, "1M"], check=True, timeout=60)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", other, "1M"], check=True, timeout=600)
     for words, told in (
         (["/nonexistent.qcow2"], "No such file"),
         ([tmp_path], "not a file"),
@@ -387,7 +387,7 @@ def started(empty: Path, request: pytest.FixtureRequest) -> Iterator["subprocess
 def test_no_machine_outlives_the_command(started: "subprocess.Popen[str]", number: int) -> None:
     """Not after SIGTERM, Ctrl-C or SIGKILL; where it can, the command takes its scratch directory along."""
     started.send_signal(number)
-    started.communicate(timeout=30)
+    started.communicate(timeout=600)
     assert started.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, -number)
     end = time.monotonic() + 15
     while machines(started.pid) and time.monotonic() < end:
@@ -408,7 +408,7 @@ def test_hangup_is_ignored_below_nohup(started: "subprocess.Popen[str]") -> None
         started.wait(2)
     assert len(machines(started.pid)) == 2
     started.send_signal(signal.SIGTERM)
-    assert started.wait(30) == 143
+    assert started.wait(600) == 143
 
 
 @pytest.mark.root
@@ -441,7 +441,7 @@ def test_ordinary_user_can_run_it(empty: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     assert done.returncode == 1
     if done.stdout:

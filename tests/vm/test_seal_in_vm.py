@@ -119,7 +119,7 @@ def story(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             ["unshare", "--mount", "sh", "-c", mounted, "sh", str(raw), *words],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert done.stdout, done.stderr
         with _served(namespace, clouds[1]):

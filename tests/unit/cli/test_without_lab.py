@@ -30,7 +30,7 @@ def modules(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def run(modules: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """csagent with these words."""
     command = [sys.executable, "-I", "-B", "-c", ENTRY, str(modules), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("words", ["", "router --port 80", "--help", "-v drive x.iso", "vm -- x"])

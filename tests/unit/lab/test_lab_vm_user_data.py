@@ -94,6 +94,6 @@ def test_scripts_of_the_lab_are_shell(tmp_path: Path) -> None:
     where = tmp_path / "ran"
     script = user_data.QUICK.decode().replace(user_data.RAN, str(where))
     words: List[str] = ["sh", "-c", script]
-    subprocess.run(words, check=True, timeout=60)
+    subprocess.run(words, check=True, timeout=600)
     assert where.read_text() == "once\n"
     assert user_data.ENDLESS.startswith(user_data.QUICK)
