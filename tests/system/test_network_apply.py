@@ -19,6 +19,10 @@ from support.systemd_container import network as network_of
 from support.tcp_sequence import TcpSequence, end
 
 MANAGERS = ("systemd-networkd", "NetworkManager", "ifupdown")
+DAEMONS = {
+    "systemd-networkd": "systemd-network",
+    "NetworkManager": "NetworkManager",
+}  # as the kernel cuts them
 DOCUMENT = "/run/network_data.json"
 MONITOR = "/run/addresses.log"
 # Who changes only what differs; networkd 247 and 252 take all addresses away and set them again within
@@ -132,7 +136,7 @@ FIRST = {"mac": MAC, "four": "10.7.0.21/24", "via4": "10.7.0.1", "six": "fd00:7:
 
 @everywhere
 def test_a_nic_from_its_first_address_to_its_end(scene: Scene) -> None:
-    """First time, again, changed, a wrong mode, a bad gateway put back, a second NIC, and its end."""
+    """First time, again, changed, a wrong mode, a bad gateway, a second NIC, another default NIC, its end."""
     _suite, manager, box, net, *_ = scene
     box.boot()
     net.bridge("lan", "10.7.0.1/24", "fd00:7::1/64")
@@ -178,6 +182,10 @@ def test_a_nic_from_its_first_address_to_its_end(scene: Scene) -> None:
     assert both[SECOND_MAC]["state"] == "applied", both
     assert box.addresses("ens4") == ["10.8.0.21/24"]
     assert gateways(box) == [("10.7.0.1", "ens3", 100), ("10.8.0.1", "ens4", 2001)]
+
+    other = apply(box, document(second, changed))  # CloudStack's numbers move when the default NIC is changed
+    assert [nic["state"] for nic in other.values()] == ["applied", "applied"], other
+    assert gateways(box) == [("10.8.0.1", "ens4", 100), ("10.7.0.1", "ens3", 2001)]
 
     box.do("ip", "link", "del", "ens4")
     assert apply(box, document(changed))[SECOND_MAC]["state"] == "removed"
@@ -266,6 +274,27 @@ def test_a_routed_nic_and_a_gateway_that_never_was(scene: Scene) -> None:
     assert box.addresses("ens4") == ["10.9.0.21/24"]
     net.address("lan", "10.9.0.1/24")
     assert apply(box, document({"mac": MAC, **routed}, second))[SECOND_MAC]["state"] == "applied"
+
+
+@told_of([f"trixie-{manager}" for manager in DAEMONS])
+def test_a_manager_that_hangs(scene: Scene) -> None:
+    """It is stopped: the NIC is left, with that reason, and gets its address once the manager goes on."""
+    box, net = scene.box, scene.net
+    box.boot()
+    net.bridge("lan", "10.7.0.1/24")
+    net.plug(box, "lan", "ens3", MAC)
+    said = document({"mac": MAC, "four": "10.7.0.21/24", "via4": "10.7.0.1"})
+    box.write(DOCUMENT, json.dumps(said))
+    plan = ("network", "plan", "--document", DOCUMENT)
+    until(lambda: box.csagent(*plan)["nics"][0]["do"] == "configure", "nobody takes the NIC")
+    box.do("pkill", "-STOP", "-x", DAEMONS[scene.manager])
+    told = apply(box, said)[MAC]
+    assert told["state"] == "left" and told["reason"].startswith(f"{scene.manager} does not "), told
+    assert ": no end after" in told["reason"], told
+    assert "csagent" not in written(box)
+    box.do("pkill", "-CONT", "-x", DAEMONS[scene.manager])
+    assert apply(box, said)[MAC]["state"] == "applied"
+    assert box.addresses("ens3") == ["10.7.0.21/24"]
 
 
 @everywhere

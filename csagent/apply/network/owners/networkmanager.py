@@ -51,9 +51,9 @@ def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
     if uuid:
         done = system.runner.run(PROFILES, timeout=PATIENCE)
         if done.code != 0:
-            return Claim(
-                NETWORKMANAGER, against=f"{NETWORKMANAGER} does not say by which file it is configured"
-            )
+            said = done.error.decode("utf-8", "replace").strip()
+            against = f"{NETWORKMANAGER} does not say by which file it is configured: {said}"
+            return Claim(NETWORKMANAGER, against=against)
         path = next((row[1] for row in rows(done.output, 3) if row[0] == uuid), "") or None
     if uuid and uuid == ours.uuid(link.mac):
         clash = None

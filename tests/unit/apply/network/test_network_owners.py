@@ -265,7 +265,10 @@ def test_a_daemon_that_does_not_say_by_which_file_leaves_the_nic_alone(copy: Pat
     recorded = json.loads((copy / "recorded.json").read_text())
     del recorded["commands"]["networkctl --no-pager --lines=0 status ens3"]
     (copy / "recorded.json").write_text(json.dumps(recorded))
-    assert owner_in(copy).against == "systemd-networkd does not say by which file it is configured"
+    assert (
+        owner_in(copy).against
+        == "systemd-networkd does not say by which file it is configured: not installed"
+    )
 
 
 @NETWORKD_13
@@ -358,7 +361,7 @@ def test_a_profile_with_our_uuid_in_somebodys_file_is_somebodys(copy: Path, answ
     assert owner.against == (
         f"somebody configures it: {path} has the UUID of csagent's profile"
         if answers
-        else "NetworkManager does not say by which file it is configured"
+        else "NetworkManager does not say by which file it is configured: not installed"
     )
 
 
