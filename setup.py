@@ -22,6 +22,7 @@ DATA = (
     "systemd/csagent.service",
     "systemd/csagent-host-keys.service",
     "systemd/csagent-first-pass.service",
+    "systemd/csagent-weight.service",
     "systemd/csagent-ready.target",
     "systemd/csagent-console.path",
     "systemd/csagent-console.service",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 UNITS = (
     *("csagent.service", "csagent-host-keys.service", "csagent-first-pass.service", "csagent-ready.target"),
+    "csagent-weight.service",
     *("csagent-console.path", "csagent-console.service"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
     "csagent-user-data.target",

@@ -23,7 +23,7 @@ SERVICES = ("csagent.service", "csagent-host-keys.service", "csagent-console.pat
 OTHERS = (
     *("csagent-first-pass.service", "csagent-ready.target", "csagent-user-data.target"),
     *("csagent-user-data-early.service", "csagent-user-data.service"),
-    "csagent-console.service",
+    *("csagent-console.service", "csagent-weight.service"),
 )
 MODULES = "/usr/lib/python3/dist-packages/csagent"
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging" / "debian"

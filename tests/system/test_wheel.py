@@ -23,7 +23,7 @@ PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 UNITS = (
     *("csagent.service", "csagent-host-keys.service"),
-    *("csagent-first-pass.service", "csagent-ready.target"),
+    *("csagent-first-pass.service", "csagent-weight.service", "csagent-ready.target"),
     *("csagent-console.path", "csagent-console.service"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
     "csagent-user-data.target",

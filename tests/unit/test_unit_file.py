@@ -13,6 +13,7 @@ import pytest
 UNIT = Path(__file__).resolve().parents[2] / "systemd" / "csagent.service"
 TARGET = UNIT.with_name("csagent-ready.target")
 FIRST_PASS = UNIT.with_name("csagent-first-pass.service")
+WEIGHT = UNIT.with_name("csagent-weight.service")
 CONSOLE = UNIT.with_name("csagent-console.service")
 MOST_EXPOSED = 2.5
 CAPABILITIES = {"CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_AUDIT_WRITE"}
@@ -50,7 +51,7 @@ def test_exposure_is_at_most_2_5() -> None:
     assert figures and float(figures[0]) <= MOST_EXPOSED, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS, CONSOLE], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS, WEIGHT, CONSOLE], ids=lambda unit: unit.stem)
 def test_systemd_finds_nothing_wrong(unit: Path) -> None:
     """`systemd-analyze verify` complains of nothing but that csagent may not be installed here."""
     done = analyze("verify", "--man=no", units=[unit])
@@ -92,11 +93,24 @@ def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
 
 
 def test_a_starved_machine_does_not_restart_it_for_ever() -> None:
-    """It has time to start with a thousandth of a processor, and a third where one service wants all."""
+    """It has time to start with a thousandth of a processor."""
     unit = settings()
     assert unit["TimeoutStartSec"] == ["15min"] and unit["WatchdogSec"] == ["10min"]
-    weight = int(unit["StartupCPUWeight"][0])
-    assert weight < 100 and (weight + 100) / weight <= 3
+
+
+def test_sshd_comes_first_and_then_it_has_its_share() -> None:
+    """A small weight until sshd is up, and then half where one service wants all; nobody waits for that."""
+    unit, weight = settings(), settings(WEIGHT)
+    assert int(unit["StartupCPUWeight"][0]) <= 10
+    assert unit["Wants"] == [WEIGHT.name] and WEIGHT.name not in unit["After"][0]
+    assert set(weight["After"][0].split()) == {"ssh.service", "sshd.service", "ssh.socket", "sshd.socket"}
+    (command,) = weight["ExecStart"]
+    raised = re.fullmatch(
+        r"-/bin/systemctl set-property --runtime csagent\.service StartupCPUWeight=(\d+)", command
+    )
+    assert raised is not None and (int(raised.group(1)) + 100) / int(raised.group(1)) <= 2
+    assert weight["DefaultDependencies"] == ["no"] and weight["RemainAfterExit"] == ["yes"]
+    assert not any(key in weight for key in ("WantedBy", "RequiredBy"))
 
 
 def test_systemd_finds_nothing_wrong_with_a_unit_that_waits(tmp_path: Path) -> None:
