@@ -387,7 +387,29 @@ def test_mirrors_that_are_looked_for(machine: Machine, tree: Path, monkeypatch: 
     assert path.read_text() == "deb http://second.example.com/b x http://second.example.com/b"
     known.clear()
     step.carry_out(machine)
-    assert path.read_text() == "deb https://deb.debian.org/debian x https://deb.debian.org/debian"
+    assert path.read_text() == "deb https://deb.debian.org/debian x https://deb.debian.org/debian-security"
+
+
+def test_a_security_mirror_that_is_looked_for(
+    machine: Machine, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other mirror serves where it is not found."""
+    monkeypatch.setattr(System, "live", True)
+    known = True
+
+    def look(_host: str, _port: None) -> None:
+        if not known:
+            raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    plan = apt(
+        "preserve_sources_list: false\nsources_list: $MIRROR $SECURITY\n"
+        "primary: [{arches: [default], uri: 'http://p'}]\n"
+        "security: [{arches: [default], search: ['http://s']}]\n"
+    )
+    for known, line in ((True, "http://p http://s"), (False, "http://p http://p")):
+        action(plan, "SourcesFile").carry_out(machine)
+        assert (tree / "etc/apt/sources.list").read_text() == line
 
 
 def test_mirrors_by_names_of_the_domain() -> None:
@@ -403,7 +425,7 @@ def test_mirrors_by_names_of_the_domain() -> None:
             "http://debian-mirror/debian",
         ),
         (),
-        "https://deb.debian.org/debian",
+        ("https://deb.debian.org/debian", "https://deb.debian.org/debian-security"),
     )
 
 
