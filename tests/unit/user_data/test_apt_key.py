@@ -89,9 +89,10 @@ def test_the_main_list_of_debian_12() -> None:
     assert complaints(plan) == []
 
 
-def test_the_main_list_of_debian_13() -> None:
-    """In paragraphs, in a file of its own, which takes the place of the old one."""
-    plan = apt("preserve_sources_list: false\n", TRIXIE)
+@pytest.mark.parametrize("version", ["13", "14.1", ""])
+def test_the_main_list_of_debian_13(version: str) -> None:
+    """In paragraphs, in a file of its own, which takes the place of the old one; testing has no number."""
+    plan = apt("preserve_sources_list: false\n", TRIXIE._replace(version=version))
     assert lists(plan)[DEB822][:5] == [
         "Types: deb deb-src",
         "URIs: https://deb.debian.org/debian",
