@@ -97,7 +97,6 @@ def _prepare(content: bytes, more: bool) -> Tuple[Any, Optional["Filters"]]:
     """
     import base64  # noqa: F401
     import difflib  # noqa: F401
-    import quopri  # noqa: F401
 
     from csagent.sandbox import codec, seccomp  # noqa: F401
     from csagent.user_data import document
@@ -106,6 +105,8 @@ def _prepare(content: bytes, more: bool) -> Tuple[Any, Optional["Filters"]]:
     families.families()
     more = more or content.startswith(GZIP_MAGIC) or b"mime-version" in content.lower()
     if more:
+        import quopri  # noqa: F401
+
         unpack(WARM_UP)
     if more or b"template" in content.lower():
         try:

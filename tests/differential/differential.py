@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +37,7 @@ FIXTURES = HERE.parent / "fixtures/user-data"
 KNOWN = HERE / "known_differences.yaml"
 SUITES = ("bookworm", "trixie")
 BEFORE = {"disks-": DISK, "apt-key-": GPG}
-ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|tree)\Z")
+ROWS = re.compile(r"(field/user-data#[DU][0-9]+|newer|older|tree)\Z")
 
 
 class Document(NamedTuple):
@@ -118,7 +119,10 @@ def compare(
     base: Path, suite: str, document: Document, known: Sequence[Known], keep: Optional[Path]
 ) -> Outcome:
     """Run a document through both, and sort out in what they differ."""
-    theirs = cloud_inits(base, document)
+    try:
+        theirs = cloud_inits(base, document)
+    except subprocess.TimeoutExpired as error:
+        return Outcome(suite, document.name, [], [f"cloud-init did not end within {error.timeout:g} s"])
     ours = Scratch(base, None if keep is None else keep / suite / document.name)
     try:
         done = ours.csagent(document.content, count=document.boots, before=document.before)
@@ -128,6 +132,8 @@ def compare(
             *_of_state(ours, theirs, said),
             *_of_fixture(ours, document, said),
         ]
+    except subprocess.TimeoutExpired as error:
+        found = [f"csagent did not end within {error.timeout:g} s"]
     finally:
         if keep is None:
             ours.close()

@@ -150,12 +150,13 @@ def _mirrors(draft: Draft, key: str, node: Optional[Node]) -> Mirrors:
             text = "security has no effect without primary, as with cloud-init: Debian's own mirrors are used"
             draft.warn(key, text, node, node.keys["security"])
         primary, security, candidates, more = *DEFAULTS, (), ()
+    otherwise = (primary, primary) if primary else DEFAULTS
     primary = primary or PRIMARY
-    security = security or (SECURITY if more else primary)
+    security = security or (SECURITY if more or candidates else primary)
     names = {"RELEASE": draft.facts.codename, "codename": draft.facts.codename}
     for name, value in (("MIRROR", primary), ("PRIMARY", primary), ("SECURITY", security)):
         names[name] = names[name.lower()] = value
-    return Mirrors(names, MirrorSearch(candidates, more, DEFAULTS[0]))
+    return Mirrors(names, MirrorSearch(candidates, more, otherwise))
 
 
 def _of_architecture(draft: Draft, key: str, node: Any, name: str) -> Optional[Node]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from csagent.user_data.cloud_config.draft import Draft, Family, kind_of
-from csagent.user_data.execute.disks import MakeFilesystem, Partition, PartitionDisk
 from csagent.user_data.yaml_lines import Node
+
+if TYPE_CHECKING:
+    from csagent.user_data.execute.disks import Partition
 
 DISKS, FILESYSTEMS, ALIASES = "disk_setup", "fs_setup", "device_aliases"
 DISK_KNOWN = ("table_type", "layout", "overwrite")
@@ -51,6 +53,8 @@ def _plan(draft: Draft) -> None:
 
 
 def _disk(draft: Draft, name: str, node: Node) -> None:
+    from csagent.user_data.execute.disks import PartitionDisk
+
     if not node.is_mapping:
         draft.error(DISKS, f"{name[:60]}: must be a mapping, and is {kind_of(node)}", node)
         return
@@ -83,7 +87,9 @@ def _disk(draft: Draft, name: str, node: Node) -> None:
     )
 
 
-def _layout(draft: Draft, name: str, node: Node, table: str) -> Optional[Tuple[Partition, ...]]:
+def _layout(draft: Draft, name: str, node: Node, table: str) -> Optional[Tuple["Partition", ...]]:
+    from csagent.user_data.execute.disks import Partition
+
     if node.value is True or (isinstance(node.value, str) and node.value.lower() in ("true", "auto", "yes")):
         return (Partition(100.0, "L" if table == "gpt" else "83"),)
     if not node.is_list or not node.value or (table == "mbr" and len(node.value) > 4):
@@ -118,6 +124,8 @@ def _type(node: Optional[Node], table: str) -> str:
 
 
 def _filesystem(draft: Draft, number: int, node: Node) -> None:
+    from csagent.user_data.execute.disks import MakeFilesystem
+
     where = f"entry {number}"
     if not node.is_mapping:
         draft.error(FILESYSTEMS, f"{where}: must be a mapping, and is {kind_of(node)}", node)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from csagent.user_data.cloud_config.disks import ALIASES
 from csagent.user_data.cloud_config.draft import Draft, Family, kind_of
-from csagent.user_data.execute.mounts import MakeSwap, Mount, MountAll
 from csagent.user_data.yaml_lines import Node
+
+if TYPE_CHECKING:
+    from csagent.user_data.execute.mounts import Mount
 
 MOUNTS, DEFAULTS, SWAP = "mounts", "mount_default_fields", "swap"
 FIELDS = ("", "", "auto", "defaults,nofail", "0", "2")
@@ -19,6 +21,8 @@ _PLAIN_NAME = re.compile(r"(x?[shv]d[a-z][0-9]*|sr[0-9]+|nvme\d+n\d+(p\d+)?)\Z")
 
 
 def _plan(draft: Draft) -> None:
+    from csagent.user_data.execute.mounts import MountAll
+
     defaults = _defaults(draft)
     found: List[Mount] = []
     nodes: List[Node] = []
@@ -41,7 +45,9 @@ def _defaults(draft: Draft) -> Tuple[str, ...]:
     return tuple(fields)
 
 
-def _mount(draft: Draft, number: int, node: Node, defaults: Tuple[str, ...]) -> Optional[Mount]:
+def _mount(draft: Draft, number: int, node: Node, defaults: Tuple[str, ...]) -> Optional["Mount"]:
+    from csagent.user_data.execute.mounts import Mount
+
     where = f"entry {number}"
     if not node.is_list or not node.value or any(one.is_list or one.is_mapping for one in node.value):
         draft.error(
@@ -72,6 +78,8 @@ def _mount(draft: Draft, number: int, node: Node, defaults: Tuple[str, ...]) -> 
 
 
 def _swap(draft: Draft) -> None:
+    from csagent.user_data.execute.mounts import MakeSwap
+
     node = draft.get(SWAP)
     if node is None:
         return

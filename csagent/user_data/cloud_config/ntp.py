@@ -6,7 +6,6 @@ import re
 from typing import List, Optional, Tuple
 
 from csagent.user_data.cloud_config.draft import FALSE, Draft, Family, kind_of
-from csagent.user_data.execute.ntp import CLIENTS, ConfigureNtp
 from csagent.user_data.yaml_lines import Node
 
 KEY = "ntp"
@@ -15,6 +14,8 @@ _HOST = re.compile(r"[A-Za-z0-9:.%_/-]+\Z", re.ASCII)
 
 
 def _plan(draft: Draft) -> None:
+    from csagent.user_data.execute.ntp import CLIENTS, ConfigureNtp
+
     node = draft.config.get(KEY)
     if node is None:
         return

@@ -22,20 +22,21 @@ PRIMARY, SECURITY = "\ue000primary\ue001", "\ue000security\ue001"  # private use
 class MirrorSearch(NamedTuple):
     """Mirrors of which the first one is taken whose name is known.
 
-    In a text they stand as `PRIMARY` and `SECURITY`.
+    In a text they stand as `PRIMARY` and `SECURITY`. What is found as the first serves as the second, too;
+    `otherwise` has what serves where nothing is found.
     """
 
     primary: Tuple[str, ...] = ()
     security: Tuple[str, ...] = ()
-    default: str = ""
+    otherwise: Tuple[str, str] = ("", "")
 
     def fill(self, machine: "Machine", text: str) -> str:
-        """The text with what was found; the default where nothing was."""
+        """The text with what was found."""
         if PRIMARY not in text and SECURITY not in text:
             return text
-        primary = _first_known(machine, self.primary) or self.default
-        security = _first_known(machine, self.security) or primary
-        return text.replace(PRIMARY, primary).replace(SECURITY, security)
+        primary = _first_known(machine, self.primary)
+        security = _first_known(machine, self.security) or primary or self.otherwise[1]
+        return text.replace(PRIMARY, primary or self.otherwise[0]).replace(SECURITY, security)
 
 
 def _first_known(machine: "Machine", urls: Tuple[str, ...]) -> str:

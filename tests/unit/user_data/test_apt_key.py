@@ -89,9 +89,10 @@ def test_the_main_list_of_debian_12() -> None:
     assert complaints(plan) == []
 
 
-def test_the_main_list_of_debian_13() -> None:
-    """In paragraphs, in a file of its own, which takes the place of the old one."""
-    plan = apt("preserve_sources_list: false\n", TRIXIE)
+@pytest.mark.parametrize("version", ["13", "14.1", ""])
+def test_the_main_list_of_debian_13(version: str) -> None:
+    """In paragraphs, in a file of its own, which takes the place of the old one; testing has no number."""
+    plan = apt("preserve_sources_list: false\n", TRIXIE._replace(version=version))
     assert lists(plan)[DEB822][:5] == [
         "Types: deb deb-src",
         "URIs: https://deb.debian.org/debian",
@@ -387,7 +388,30 @@ def test_mirrors_that_are_looked_for(machine: Machine, tree: Path, monkeypatch: 
     assert path.read_text() == "deb http://second.example.com/b x http://second.example.com/b"
     known.clear()
     step.carry_out(machine)
-    assert path.read_text() == "deb https://deb.debian.org/debian x https://deb.debian.org/debian"
+    assert path.read_text() == "deb https://deb.debian.org/debian x https://deb.debian.org/debian-security"
+
+
+def test_a_security_mirror_that_is_looked_for(
+    machine: Machine, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other mirror serves where it is not found."""
+    monkeypatch.setattr(System, "live", True)
+    known = {"s"}
+
+    def look(host: str, _port: None) -> None:
+        if host not in known:
+            raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    plan = apt(
+        "preserve_sources_list: false\nsources_list: $MIRROR $SECURITY\n"
+        "primary: [{arches: [default], uri: 'http://p'}]\n"
+        "security: [{arches: [default], search: ['http://s']}]\n"
+    )
+    for line in ("http://p http://s", "http://p http://p"):
+        action(plan, "SourcesFile").carry_out(machine)
+        assert (tree / "etc/apt/sources.list").read_text() == line
+        known.clear()
 
 
 def test_mirrors_by_names_of_the_domain() -> None:
@@ -403,7 +427,7 @@ def test_mirrors_by_names_of_the_domain() -> None:
             "http://debian-mirror/debian",
         ),
         (),
-        "https://deb.debian.org/debian",
+        ("https://deb.debian.org/debian", "https://deb.debian.org/debian-security"),
     )
 
 
