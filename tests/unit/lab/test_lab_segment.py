@@ -130,3 +130,12 @@ def test_a_status_without_the_nic_says_nothing(text: str) -> None:
     """Nor does one that is not understood."""
     assert nic_state(text) == ("", "")
     assert nic_state(Told(None).text) == ("", "")
+
+
+def test_several_segments_have_their_own_cables() -> None:
+    """Each NIC has its own name, MAC address and ports, so that two segments do not hear each other."""
+    first, second = " ".join(segment.devices()), " ".join(segment.devices(1, "02:00:4c:9f:00:17"))
+    assert f"id=segment0,udp=127.0.0.1:{segment.PORT},localaddr=127.0.0.1:{segment.QEMUS_PORT}" in first
+    ports = f"udp=127.0.0.1:{segment.PORT + 2},localaddr=127.0.0.1:{segment.QEMUS_PORT + 2}"
+    assert f"id=segment1,{ports}" in second
+    assert "netdev=segment1,mac=02:00:4c:9f:00:17" in second
