@@ -97,6 +97,7 @@ def _prepare(content: bytes, more: bool) -> Tuple[Any, Optional["Filters"]]:
     """
     import base64  # noqa: F401
     import difflib  # noqa: F401
+    import gzip  # noqa: F401
 
     from csagent.sandbox import codec, seccomp  # noqa: F401
     from csagent.user_data import document
