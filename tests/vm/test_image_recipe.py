@@ -13,7 +13,7 @@ import pytest
 from support.debian_image import build_package, run
 from support.recipe_image import TOOLS, recipe_image
 from support.requirements import require
-from support.vm_machine import OLDER
+from support.vm_machine import BOOT_DEADLINE, OLDER
 
 GROWN = 5 << 30
 
@@ -68,11 +68,11 @@ def test_it_keeps_its_promises_on_a_larger_disk(template: Path, tmp_path: Path) 
     disk, kept = tmp_path / "grown.qcow2", tmp_path / "kept"
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", template, "-F", "raw", disk, str(GROWN)], 60)
     command = [sys.executable, "-I", "-m", "csagent", "lab", "vm", disk, "--json", "--keep", kept]
-    command += ["--cpu", OLDER, "--only", "drive"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
+    command += ["--cpu", OLDER, "--only", "drive", "--timeout", str(BOOT_DEADLINE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2600)
     document = json.loads(done.stdout)
     failed = [one for one in document["promises"] if one["state"] in ("fail", "warn")]
-    assert (done.returncode, failed) == (0, []), done.stderr[-3000:]
+    assert (done.returncode, failed) == (0, []), f"{failed}\n{done.stderr[-3000:]}"
 
     raw = tmp_path / "after.raw"
     run(["qemu-img", "convert", "-O", "raw", kept / "drive" / "disk.qcow2", raw], 300)

@@ -14,7 +14,7 @@ from typing import Any, Dict
 import pytest
 from support.debian_image import REPOSITORY, SUITES, TOOLS, build_package, built_libraries, installed
 from support.requirements import require
-from support.vm_machine import COMMAND_LINE, OLDER
+from support.vm_machine import BOOT_DEADLINE, COMMAND_LINE, OLDER
 
 from csagent.lab.vm.accelerator import accelerator
 from csagent.lab.vm.checks import SCENARIOS
@@ -22,7 +22,7 @@ from csagent.lab.vm.checks import SCENARIOS
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 NEEDED = (*TOOLS, "qemu-system-x86_64", "qemu-img", "genisoimage", "ssh", "ssh-keygen", "setpriv", "rpmbuild")
-DEADLINE = 2400.0
+DEADLINE = 2600.0
 SEALED = "trixie"  # this one is a clean template, the others are as mmdebstrap leaves them
 CSAGENT = (sys.executable, "-I", "-m", "csagent")
 SEAL = (*CSAGENT, "--root", "{}", "seal", "--yes")
@@ -63,6 +63,7 @@ def judged(request: pytest.FixtureRequest, packages: Path) -> Dict[str, Any]:
         "--one-by-one",
         *TOLD[suite],
         *("--cpu", OLDER),
+        *("--timeout", str(BOOT_DEADLINE)),
     ]
     before = image.disk.stat()
     done = subprocess.run(
