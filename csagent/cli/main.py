@@ -333,7 +333,13 @@ def _status(parsed: argparse.Namespace) -> int:
     import time
 
     from csagent.cli import status
-    from csagent.state.status_files import STATUS, user_data, wait_for, wait_for_user_data
+    from csagent.state.status_files import (
+        STATUS,
+        user_data,
+        wait_for,
+        wait_for_new_account,
+        wait_for_user_data,
+    )
 
     if (parsed.user_data or parsed.first_pass) and not parsed.wait:
         raise UsageError(f"--{'user-data' if parsed.user_data else 'first-pass'} goes with --wait")
@@ -345,7 +351,10 @@ def _status(parsed: argparse.Namespace) -> int:
     early = os.path.realpath(parsed.root) == "/" and not parsed.first_pass
     if parsed.wait and (parsed.user_data or early):
         left = max(0.0, end - time.monotonic())
-        document["user_data"] = wait_for_user_data(parsed.root, left, final=parsed.user_data)
+        ran = wait_for_user_data(parsed.root, left, final=parsed.user_data)
+        if ran is not None and early:
+            document = wait_for_new_account(parsed.root, max(0.0, end - time.monotonic())) or document
+        document["user_data"] = ran
     else:
         document["user_data"] = user_data(parsed.root)
     if parsed.json:

@@ -10,7 +10,7 @@ from csagent.system import json_limits
 
 TYPE_CHECKING = False  # status, query and the resident daemon do without typing
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, Optional
+    from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 STATUS = "/run/csagent/status.json"
 INSTANCE = "/run/csagent/instance.json"
@@ -18,6 +18,8 @@ USER_DATA = "/run/csagent/user-data.json"
 READY = "/run/csagent/user-data-ready"
 VARIABLES = "/run/csagent/variables.json"  # root's: user-data's own variables, which are no less secret
 LOOK_AGAIN = 0.2  # seconds
+NEW_ACCOUNT = 60.0  # seconds
+MISSED_ACCOUNT = "there is no account "  # and its name and a colon, as `csagent.system.accounts.find` says it
 SIZE_LIMIT = 8 << 20  # 3 MiB of metadata, and keys twice, every second byte with a backslash before it
 
 
@@ -96,6 +98,43 @@ def user_data(root: str) -> Optional[Dict[str, Any]]:
             document["state"] = "changed"
         return document
     return None if mark is None else {"schema": 1, "state": "waiting", "parts": [], "stages": {}}
+
+
+def wait_for_new_account(root: str, seconds: float) -> Optional[Dict[str, Any]]:
+    """The newest status, once an account that user-data has made has its key and password.
+
+    The daemon runs a pass for it at once, of which at most `NEW_ACCOUNT` seconds are waited for the end. None
+    where there is no status any more.
+    """
+    document = None
+    for document in _looks(lambda: load(root, STATUS), min(seconds, NEW_ACCOUNT)):
+        if document is None or not _owes_to_an_account(document):
+            break
+    return document
+
+
+def _owes_to_an_account(document: Mapping[str, Any]) -> bool:
+    """Whether the last pass missed an account that is there now."""
+    data = document.get("data")
+    if not isinstance(data, dict):
+        return False
+    for name in ("ssh_keys", "password"):
+        datum = data.get(name) or {}
+        reason = str(datum.get("reason")) if datum.get("state") == "failed" else ""
+        account = reason[len(MISSED_ACCOUNT) :].partition(":")[0]
+        if reason.startswith(MISSED_ACCOUNT) and _exists(account):
+            return True
+    return False
+
+
+def _exists(account: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
 
 
 def wait_for_user_data(root: str, seconds: float, *, final: bool) -> Optional[Dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -169,6 +170,8 @@ def main() -> int:
         "--verbose", "-v", action="store_true", help="show the differences that are meant, too"
     )
     arguments = parser.parse_args()
+    # As an interrupt: what was begun is removed, and the machine switched off.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     results = Results(verbose=arguments.verbose)
     results.page(write=arguments.write_docs)

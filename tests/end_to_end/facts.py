@@ -147,13 +147,14 @@ def _network(guest: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
             ]
             yield f"addresses of {nic}", ", ".join(sorted(own)) or NONE
             yield f"MTU of {nic}", str(one["mtu"])
-    routes: Dict[str, List[str]] = {}
+    routes: Dict[str, Dict[int, List[str]]] = {}
     for route in guest["route"]:
         if route.get("protocol") != "kernel":
             via = f"via {route['gateway']}" if "gateway" in route else "direct"
-            routes.setdefault(route["dst"], []).append(f"{via}, {names.get(route.get('dev'), '?')}")
-    for to, ways in routes.items():
-        yield f"route {to}", "; then ".join(dict.fromkeys(ways))
+            alike = routes.setdefault(route["dst"], {}).setdefault(route.get("metric", 0), [])
+            alike.append(f"{via}, {names.get(route.get('dev'), '?')}")
+    for to, ways in routes.items():  # of one metric the kernel takes whichever was made last
+        yield f"route {to}", "; then ".join(" or ".join(sorted(ways[metric])) for metric in sorted(ways))
 
 
 def _disks(guest: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:

@@ -38,6 +38,10 @@ apt-get install -y -qq --no-install-recommends \
     systemd-timesyncd \
     udev \
     zstd
+# Root's partition grows by it; a package of its own from Debian 13 on.
+if apt-cache show systemd-repart >/dev/null 2>&1; then
+    apt-get install -y -qq --no-install-recommends systemd-repart
+fi
 apt-get satisfy -y -qq --no-install-recommends "$depends"
 # Last: it turns resolv.conf into a link that leads nowhere until the image runs.
 apt-get install -y -qq --no-install-recommends systemd-resolved

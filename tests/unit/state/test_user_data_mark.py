@@ -9,9 +9,10 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from csagent.cli.main import main
-from csagent.errors import CsagentError
+from csagent.errors import ApplyError, CsagentError
 from csagent.state import status_files, user_data_mark
-from csagent.state.status_files import user_data, wait_for_user_data
+from csagent.state.status_files import user_data, wait_for_new_account, wait_for_user_data
+from csagent.system import accounts
 from csagent.system.seams import System
 
 
@@ -117,3 +118,44 @@ def test_who_waits_for_the_first_pass_need_not_wait_for_user_data(
     monkeypatch.setattr(status_files, "wait_for_user_data", lambda _root, left, **_more: waits.append(left))
     assert main(["--quiet", "status", "--wait", "5", *words]) == 0
     assert bool(waits) is asked
+
+
+@pytest.mark.parametrize(
+    ("reason", "looks"),
+    [
+        ("there is no account root: see the setting user: there is no such user", 3),
+        ("there is no account csagent-nobody: see the setting user", 1),
+        ("chpasswd refused it", 1),
+    ],
+)
+def test_account_that_user_data_made_is_waited_for(
+    reason: str, looks: int, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is there and the last pass had missed it, until a pass has given it what is its own."""
+    missed = {"data": {"ssh_keys": {"state": "failed", "reason": reason}, "password": None}}
+    done = {"data": {"ssh_keys": {"state": "applied", "reason": "2 keys"}}}
+    given = iter([missed, missed, done])
+    seen: List[Dict[str, Any]] = []
+
+    def load(_root: str, _path: str) -> Dict[str, Any]:
+        seen.append(next(given))
+        return seen[-1]
+
+    monkeypatch.setattr(status_files, "load", load)
+    monkeypatch.setattr(status_files, "LOOK_AGAIN", 0.0)
+    assert wait_for_new_account(str(tree), 600.0) == seen[-1]
+    assert len(seen) == looks
+
+
+def test_missing_account_is_told_in_the_words_that_are_waited_for() -> None:
+    """What `find` says is what `wait_for_new_account` reads."""
+    with pytest.raises(ApplyError, match=f"^{status_files.MISSED_ACCOUNT}csagent-nobody:"):
+        accounts.find(System(), "csagent-nobody")
+
+
+def test_waiting_for_an_account_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is given then."""
+    missed = {"data": {"password": {"state": "failed", "reason": "there is no account root: see"}}}
+    put(tree, "status.json", missed)
+    monkeypatch.setattr(status_files, "NEW_ACCOUNT", 0.0)
+    assert wait_for_new_account(str(tree), 600.0) == missed
