@@ -288,6 +288,13 @@ def _comparable(parts: List[Tuple[str, str, str]]) -> List[Tuple[str, str, str]]
 DOCUMENTS: Dict[str, Any] = {"heads": heads(), "messages": messages()}
 
 
+OLD_TAG = b"!!python/unicode"  # text of Python 2's programs
+
+
+def _has_tag(document: bytes) -> bool:
+    return any(OLD_TAG in piece.content for piece in unpack(document).pieces)
+
+
 def compare(oracle: Oracle, kind: str, count: int, seed: int = 1) -> int:
     """Let both read so many generated documents; how many cloud-init could read.
 
@@ -295,6 +302,8 @@ def compare(oracle: Oracle, kind: str, count: int, seed: int = 1) -> int:
         AssertionError: they differ; the document is the smallest one that was found.
     """
     read = 0
+    # Debian 13's cloud-init reads this tag no more, as known_differences.yaml has it.
+    knows_tag = bool(oracle.look(b"#cloud-config\na: " + OLD_TAG + b" b\n")["config"])
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -308,9 +317,9 @@ def compare(oracle: Oracle, kind: str, count: int, seed: int = 1) -> int:
         nonlocal read
         told = theirs(oracle, document)
         mine = ours(document)  # whatever it is, it can be read
-        if told is not None:
+        if told is not None and (knows_tag or not _has_tag(document)):
             read += 1
-            assert mine == told
+            assert mine == told, f"{document!r}\ncsagent {mine}\ncloud-init {told}"
 
     both()
     return read
