@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -42,6 +43,13 @@ def signals_as_usual() -> Iterator[None]:
     yield
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A scratch directory on this machine's root file system; `tmp_path` may be in memory (`./dev test`)."""
+    with tempfile.TemporaryDirectory(prefix="csagent-test-", dir="/var/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture

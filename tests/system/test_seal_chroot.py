@@ -155,10 +155,10 @@ exec "$@"
 """
 
 
-def test_sealed_from_outside_without_reaching_outside(image: Installed, tmp_path: Path) -> None:
+def test_sealed_from_outside_without_reaching_outside(image: Installed, disk_path: Path) -> None:
     """A mounted image becomes clean; what of the builder's is bound into it is left alone, one file also."""
     for name in ("upper", "work", "root", "outside/archives", "outside/ssh"):
-        (tmp_path / name).mkdir(parents=True)
+        (disk_path / name).mkdir(parents=True)
     outside = {
         "archives/precious.deb": "x",
         "log": "x",
@@ -166,22 +166,22 @@ def test_sealed_from_outside_without_reaching_outside(image: Installed, tmp_path
         "ssh/authorized_keys": merge("", [make_key(1)]),
     }
     for name, text in outside.items():
-        (tmp_path / "outside" / name).write_text(text)
-    root = tmp_path / "root"
+        (disk_path / "outside" / name).write_text(text)
+    root = disk_path / "root"
 
     def run(*words: str, code: int) -> str:
-        command = ["unshare", "--mount", "sh", "-c", OFFLINE, "sh", str(image.tree), str(tmp_path), *words]
+        command = ["unshare", "--mount", "sh", "-c", OFFLINE, "sh", str(image.tree), str(disk_path), *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     csagent = (sys.executable, "-I", "-m", "csagent", "--root", str(root), "seal", "--json")
     run("sh", "-c", DAY % shlex.quote(str(root)), code=0)
-    before = leaves(tmp_path / "upper")
+    before = leaves(disk_path / "upper")
     run(*csagent, "--check", "--all-keys", code=1)
-    assert leaves(tmp_path / "upper") == before
+    assert leaves(disk_path / "upper") == before
     done = json.loads(run(*csagent, "--yes", "--all-keys", code=0))
-    touched = changed(before, leaves(tmp_path / "upper"))
+    touched = changed(before, leaves(disk_path / "upper"))
     assert touched <= listed(done) and "/var/lib/dhcp/dhclient.eth0.leases" in touched
     checked = json.loads(run(*csagent, "--check", "--all-keys", code=0))
     assert checked["clean"] is True
@@ -190,4 +190,4 @@ def test_sealed_from_outside_without_reaching_outside(image: Installed, tmp_path
         "/var/cache/apt/archives",
         "/var/log/sub/bound.log",
     ]
-    assert {name: (tmp_path / "outside" / name).read_text() for name in outside} == outside
+    assert {name: (disk_path / "outside" / name).read_text() for name in outside} == outside

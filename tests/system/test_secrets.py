@@ -334,9 +334,9 @@ def test_chpasswd_that_fails(box: Box, name: str) -> None:
     assert found_in(box, run, box.csagent("-vv", "status")) == []
 
 
-def test_a_drive_with_a_wrong_checksum(box: Box, tmp_path: Path) -> None:
+def test_a_drive_with_a_wrong_checksum(box: Box, disk_path: Path) -> None:
     """The password that is refused is not shown, nor is its MD5."""
-    image = tmp_path / "drive.iso"  # below the box, not written in it
+    image = disk_path / "drive.iso"  # below the box, not written in it
     checksum = {"cloudstack/password/vm-password-md5checksum.txt": b"0" * 32}
     drive.build(str(image), {**drive.files_for(CLOUD), **checksum})
     run = box.csagent("-vv", "apply", "--drive", str(image))

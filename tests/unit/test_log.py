@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Callable, Dict, Iterator, List, Optional
 
 import pytest
 from hypothesis import given
@@ -44,11 +44,17 @@ def parsed(entry: bytes) -> Dict[str, str]:
 class Journal:
     """A socket in the place of journald's."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path, self._monkeypatch = str(path), monkeypatch
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._channel.bind(self.path)
         self._channel.setblocking(False)
+
+    def log(self, verbosity: int = NORMAL, path: Optional[Path] = None) -> Log:
+        """A log whose standard error, the file that capfd has put there, is this journal's stream."""
+        stream = os.fstat(2)  # while fixtures are set up it is another file
+        self._monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
+        return Log(verbosity, str(path or self.path))
 
     def entries(self) -> List[Dict[str, str]]:
         found = []
@@ -66,10 +72,8 @@ class Journal:
 def journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Journal]:
-    """A journal whose stream our standard error is: the file that capfd has put there."""
-    stream = os.fstat(2)
-    monkeypatch.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
-    listening = Journal(tmp_path / "journal")
+    """A journal; capfd is what its log's standard error is looked at with."""
+    listening = Journal(tmp_path / "journal", monkeypatch)
     try:
         yield listening
     finally:
@@ -85,7 +89,7 @@ def test_no_value_can_pass_for_another_field(fields: Dict[str, str]) -> None:
 
 def test_fields_in_the_journal(journal: Journal, capfd: pytest.CaptureFixture[str]) -> None:
     """A decision has its fields, an entry has no empty one, and nothing is said twice."""
-    log = Log(NORMAL, journal.path)
+    log = journal.log()
     log.info("password  applied:\nfirst", **APPLIED)
     log.error("broken", event="failed", source="", datum="")
     common = {"SYSLOG_IDENTIFIER": "csagent"}
@@ -109,14 +113,14 @@ def test_fields_in_the_journal(journal: Journal, capfd: pytest.CaptureFixture[st
 )
 def test_priority_of_a_decision_is_its_events(journal: Journal, event: str, priority: str) -> None:
     """`journalctl -p warning` shows what went wrong, though all decisions are logged alike."""
-    Log(NORMAL, journal.path).info("so it is", event=event)
+    journal.log().info("so it is", event=event)
     assert [entry["PRIORITY"] for entry in journal.entries()] == [priority]
 
 
 def test_verbosity_holds_for_the_journal(journal: Journal) -> None:
     """-q leaves errors and warnings, -v adds what led to a decision."""
     for verbosity in (QUIET, NORMAL, VERBOSE):
-        log = Log(verbosity, journal.path)
+        log = journal.log(verbosity)
         for say in (log.error, log.warning, log.info, log.debug):
             say("line")
         assert len(journal.entries()) == verbosity + 2
@@ -124,7 +128,7 @@ def test_verbosity_holds_for_the_journal(journal: Journal) -> None:
 
 def test_a_pass_in_its_own_process_is_about_the_daemon(journal: Journal) -> None:
     """Its entries name the process that made the log, so that journald finds the unit after its end."""
-    log = Log(NORMAL, journal.path)
+    log = journal.log()
     log.info("the daemon")
     child = os.fork()
     if child == 0:
@@ -139,14 +143,14 @@ def test_without_the_socket_the_stream_gets_it(
 ) -> None:
     """No journald, or none that listens there: the line goes to the stream, with its priority."""
     for path in (tmp_path / "none", tmp_path):
-        Log(NORMAL, str(path)).info("password applied", **APPLIED)
-    Log(NORMAL, str(tmp_path / "none")).info("it broke", event="failed")
+        journal.log(path=path).info("password applied", **APPLIED)
+    journal.log(path=tmp_path / "none").info("it broke", event="failed")
     assert capfd.readouterr().err == "<6>password applied\n" * 2 + "<3>it broke\n"
 
 
 def test_too_large_for_a_datagram(journal: Journal, capfd: pytest.CaptureFixture[str]) -> None:
     """A line is cut before it is too large for the socket, and so is a field."""
-    Log(NORMAL, journal.path).info("x" * 1_000_000, event="applied", source="y" * 1_000_000)
+    journal.log().info("x" * 1_000_000, event="applied", source="y" * 1_000_000)
     (entry,) = journal.entries()
     assert entry["MESSAGE"] == "x" * VALUE_LIMIT and entry["CSAGENT_SOURCE"] == "y" * VALUE_LIMIT
     assert capfd.readouterr().err == ""
@@ -157,7 +161,7 @@ def test_nothing_that_steers_a_terminal(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str
 ) -> None:
     """Neither in the journal nor on standard error, in the line or in a field, whoever wrote it."""
-    Log(NORMAL, journal.path).info(text, source=text)
+    journal.log().info(text, source=text)
     (entry,) = journal.entries()
     monkeypatch.delenv("JOURNAL_STREAM")
     Log(NORMAL, journal.path).info(text)
@@ -169,7 +173,7 @@ def test_a_journal_that_does_not_read_holds_nobody_up(
     journal: Journal, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A full queue costs a line a moment, and then it goes to the stream."""
-    log = Log(NORMAL, journal.path)
+    log = journal.log()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
         with pytest.raises(BlockingIOError):
