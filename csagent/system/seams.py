@@ -69,6 +69,11 @@ class Completed(NamedTuple):
     output: bytes
     error: bytes
 
+    @property
+    def said(self) -> str:
+        """What it said on its standard error, or why it did not end."""
+        return self.error.decode("utf-8", "replace").strip()
+
 
 NOT_INSTALLED = Completed(None, b"", b"not installed")
 

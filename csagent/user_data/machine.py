@@ -211,7 +211,7 @@ class Machine:
         if quiet:
             done = self.system.runner.run(words, timeout=OWN_COMMAND_SECONDS)
             if done.code != 0:
-                said = done.error.decode("utf-8", "replace").strip().splitlines()
+                said = done.said.splitlines()
                 self.fail(
                     f"{words[0]} {self._ended(done.code)}{': ' + said[-1][:200] if said else ''}", done.code
                 )

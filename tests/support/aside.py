@@ -139,8 +139,9 @@ class Aside:
         others = [item for item in items if not _lane(item)]
         if aside and others:
             items[:] = others + aside
-        # 0: here one waits for reports, and there is a limit already.
-        _limit(aside if others else [item for item in aside if _is_vm(item)], 0 if others else HANGS)
+            _limit(aside, 0)  # here one waits for reports, and there is a limit already
+        else:
+            _limit([item for item in aside if _is_vm(item)], HANGS)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         aside = [item for item in session.items if _lane(item)]

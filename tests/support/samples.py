@@ -10,6 +10,19 @@ from csagent.lab.cloud import Cloud
 
 INSTANCE = "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 
+# Of a repository that nobody has; made for these tests.
+PUBLIC_KEY = """\
+-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawfGJhYJKwYBBAHaRw8BAQdAh/5nyKBDCHyHwKu3YYiqO17PWTZBSBbUtu7t
+P6ZzE0y0IWNzYWdlbnQgdGVzdHMgPHRlc3RzQGV4YW1wbGUuY29tPoiQBBMWCAA4
+FiEEKi6Mm1F4q//CQ7ezEh3LsBsC+DcFAmsHxiYCGwMFCwkIBwIGFQoJCAsCBBYC
+AwECHgECF4AACgkQEh3LsBsC+DfgwgEApMSTw0JSLslwjW0PtsBcSs+oHMbGWd8p
+EWpMwtrGv6MBAOu7V5CdMPTotCxGgO8m7egu/WlP6zhzW/MBvbkLuNUC
+=kS3F
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+
 
 def make_key(number: int, comment: str = "ops@example") -> str:
     """A well-formed ed25519 public key; the same number gives the same key."""

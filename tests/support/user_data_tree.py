@@ -25,6 +25,7 @@ from support.debian_image import (
     locked,
     run,
 )
+from support.samples import PUBLIC_KEY
 
 INSTANCE = "7c0e5a3e-0000-4000-8000-000000000001"
 METADATA = f"instance-id: {INSTANCE}\nlocal-hostname: vm01\n"
@@ -196,19 +197,9 @@ chmod 755 /usr/local/sbin/udevadm /usr/local/sbin/lsblk
 """
 
 # gpg, as far as the two want it, and a key server that has one key.
-GPG = r"""
-cat >/usr/local/share/key.asc <<'END'
------BEGIN PGP PUBLIC KEY BLOCK-----
-
-mDMEawfGJhYJKwYBBAHaRw8BAQdAh/5nyKBDCHyHwKu3YYiqO17PWTZBSBbUtu7t
-P6ZzE0y0IWNzYWdlbnQgdGVzdHMgPHRlc3RzQGV4YW1wbGUuY29tPoiQBBMWCAA4
-FiEEKi6Mm1F4q//CQ7ezEh3LsBsC+DcFAmsHxiYCGwMFCwkIBwIGFQoJCAsCBBYC
-AwECHgECF4AACgkQEh3LsBsC+DfgwgEApMSTw0JSLslwjW0PtsBcSs+oHMbGWd8p
-EWpMwtrGv6MBAOu7V5CdMPTotCxGgO8m7egu/WlP6zhzW/MBvbkLuNUC
-=kS3F
------END PGP PUBLIC KEY BLOCK-----
-END
-cat >/usr/local/sbin/gpg <<'END'
+GPG = (
+    f"\ncat >/usr/local/share/key.asc <<'END'\n{PUBLIC_KEY}END\n"
+    r"""cat >/usr/local/sbin/gpg <<'END'
 #!/bin/sh
 plain() { sed '1,/^$/d; /^=/d; /^-----/d' | base64 --decode; }
 case " $* " in
@@ -224,6 +215,7 @@ esac
 END
 chmod 755 /usr/local/sbin/gpg
 """
+)
 
 # What has become of it, in words that do not differ from run to run.
 DISK_SEEN = r"""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
+from support.samples import PUBLIC_KEY
 from support.user_data_plans import DEBIAN, action, complaints, plan_of
 
 from csagent.errors import StepFailed
@@ -23,18 +24,7 @@ from csagent.user_data.plan import Plan
 TRIXIE = DEBIAN._replace(version="13", codename="trixie")
 LIST, DEB822 = "/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"
 
-# Made for these tests; what gpg --dearmor makes of it stands below.
-KEY = """\
------BEGIN PGP PUBLIC KEY BLOCK-----
-
-mDMEawfGJhYJKwYBBAHaRw8BAQdAh/5nyKBDCHyHwKu3YYiqO17PWTZBSBbUtu7t
-P6ZzE0y0IWNzYWdlbnQgdGVzdHMgPHRlc3RzQGV4YW1wbGUuY29tPoiQBBMWCAA4
-FiEEKi6Mm1F4q//CQ7ezEh3LsBsC+DcFAmsHxiYCGwMFCwkIBwIGFQoJCAsCBBYC
-AwECHgECF4AACgkQEh3LsBsC+DfgwgEApMSTw0JSLslwjW0PtsBcSs+oHMbGWd8p
-EWpMwtrGv6MBAOu7V5CdMPTotCxGgO8m7egu/WlP6zhzW/MBvbkLuNUC
-=kS3F
------END PGP PUBLIC KEY BLOCK-----
-"""
+# What gpg --dearmor makes of PUBLIC_KEY.
 RAW = base64.b64decode(
     "mDMEawfGJhYJKwYBBAHaRw8BAQdAh/5nyKBDCHyHwKu3YYiqO17PWTZBSBbUtu7tP6ZzE0y0IWNzYWdlbnQgdGVzdHMg"
     "PHRlc3RzQGV4YW1wbGUuY29tPoiQBBMWCAA4FiEEKi6Mm1F4q//CQ7ezEh3LsBsC+DcFAmsHxiYCGwMFCwkIBwIGFQoJ"
@@ -216,7 +206,7 @@ def test_sources_and_their_keys() -> None:
           docker.list:
             source: deb [signed-by=$KEY_FILE] https://d.example.com $RELEASE stable
             key: |
-{textwrap.indent(KEY, " " * 14)}
+{textwrap.indent(PUBLIC_KEY, " " * 14)}
           other: {{source: deb http://o ./}}
           /etc/apt/elsewhere: {{source: deb http://e ./}}
         """
@@ -234,10 +224,10 @@ def test_sources_and_their_keys() -> None:
 
 def test_a_key_for_all_sources() -> None:
     """Of a source that does not name it; and the mirrors' own, named in the list of Debian 13."""
-    plan = plan_of("apt:\n  sources:\n    my.repo:\n      key: |\n" + textwrap.indent(KEY, " " * 8))
+    plan = plan_of("apt:\n  sources:\n    my.repo:\n      key: |\n" + textwrap.indent(PUBLIC_KEY, " " * 8))
     assert keys(plan) == {"/etc/apt/trusted.gpg.d/my.gpg": RAW}
     text = "apt:\n  preserve_sources_list: false\n  primary:\n    - arches: [default]\n      key: |\n"
-    plan = plan_of(text + textwrap.indent(KEY, " " * 8), TRIXIE)
+    plan = plan_of(text + textwrap.indent(PUBLIC_KEY, " " * 8), TRIXIE)
     path = "/etc/apt/trusted.gpg.d/primary.gpg"
     assert keys(plan) == {path: RAW}
     assert [line for line in lists(plan)[DEB822] if line.startswith("Signed-By")] == [
@@ -274,10 +264,10 @@ def test_a_bad_file_name(name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        KEY.replace("\n", "\r\n"),
-        "a comment before\n" + KEY + "and behind\n",
-        KEY.replace("-----\n\n", "-----\nComment: made by hand\n\n", 1),
-        KEY.replace("=kS3F\n", ""),
+        PUBLIC_KEY.replace("\n", "\r\n"),
+        "a comment before\n" + PUBLIC_KEY + "and behind\n",
+        PUBLIC_KEY.replace("-----\n\n", "-----\nComment: made by hand\n\n", 1),
+        PUBLIC_KEY.replace("=kS3F\n", ""),
     ],
 )
 def test_forms_of_a_key(text: str) -> None:
@@ -289,10 +279,10 @@ def test_forms_of_a_key(text: str) -> None:
     "text",
     [
         "",
-        KEY.replace("mDME", "mDMF"),
-        KEY.replace("mDME", "m*ME"),
-        KEY[:200],
-        KEY.replace("PUBLIC", "PRIVATE"),
+        PUBLIC_KEY.replace("mDME", "mDMF"),
+        PUBLIC_KEY.replace("mDME", "m*ME"),
+        PUBLIC_KEY[:200],
+        PUBLIC_KEY.replace("PUBLIC", "PRIVATE"),
     ],
 )
 def test_damaged_keys(text: str) -> None:

@@ -63,8 +63,8 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
         return _from_files(system, link)._replace(starting=False)
     done = system.runner.run(status(link.name), timeout=PATIENCE)
     if done.code != 0:
-        said = done.error.decode("utf-8", "replace").strip()
-        return Claim(NETWORKD, against=f"{NETWORKD} does not say by which file it is configured: {said}")
+        against = f"{NETWORKD} does not say by which file it is configured: {done.said}"
+        return Claim(NETWORKD, against=against)
     found = FILE.search(done.output.decode("utf-8", "surrogateescape"))
     path = found.group(1) if found else None
     if setup is None or setup == "unmanaged":

@@ -31,8 +31,7 @@ def claim(system: System, known: units.Units, link: LinkSeen) -> Optional[Claim]
         return _from_files(system, link) if unit.enabled else None
     done = system.runner.run(DEVICES, timeout=PATIENCE)
     if done.code != 0:
-        said = done.error.decode("utf-8", "replace").strip()
-        return Claim(NETWORKMANAGER, against=f"{NETWORKMANAGER} does not answer: {said}")
+        return Claim(NETWORKMANAGER, against=f"{NETWORKMANAGER} does not answer: {done.said}")
     for device, state, connection, uuid in rows(done.output, 4):
         if device != link.name:
             continue
@@ -51,8 +50,7 @@ def _of(system: System, link: LinkSeen, connection: str, uuid: str) -> Claim:
     if uuid:
         done = system.runner.run(PROFILES, timeout=PATIENCE)
         if done.code != 0:
-            said = done.error.decode("utf-8", "replace").strip()
-            against = f"{NETWORKMANAGER} does not say by which file it is configured: {said}"
+            against = f"{NETWORKMANAGER} does not say by which file it is configured: {done.said}"
             return Claim(NETWORKMANAGER, against=against)
         path = next((row[1] for row in rows(done.output, 3) if row[0] == uuid), "") or None
     if uuid and uuid == ours.uuid(link.mac):
