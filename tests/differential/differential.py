@@ -24,8 +24,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
 from support import user_data_state  # noqa: E402
+from support.build_cache import cache_directory, locked  # noqa: E402
 from support.cloud_init_oracle import Oracle  # noqa: E402
-from support.debian_image import cache_directory, locked  # noqa: E402
 from support.tree_difference import differences  # noqa: E402
 from support.user_data_oracle_cases import DOCUMENTS as DOCUMENTS_GENERATED  # noqa: E402
 from support.user_data_oracle_cases import compare as compare_generated  # noqa: E402

@@ -28,7 +28,8 @@ from comparison import Difference, Where  # noqa: E402
 from facts import Facts, facts, seconds  # noqa: E402
 from images import AGENTS, CLOUD_INIT, CSAGENT, SUITES  # noqa: E402
 from machine import Failed, Report  # noqa: E402
-from support.debian_image import build_package, cache_directory  # noqa: E402
+from support.build_cache import cache_directory  # noqa: E402
+from support.debian_image import build_package  # noqa: E402
 
 DEADLINE = 1200.0  # seconds of a boot
 MOMENTS = ("ssh.service", "multi-user.target", "done")

@@ -1,27 +1,23 @@
 """Debian root file systems with csagent's package in them, as a directory and as a disk.
 
-Two layers. The base (mmdebstrap: kernel, systemd, sshd, our dependencies) is cached and keyed by the
-recipe. The package and the few files of the tests go on a copy of it; that takes seconds and is keyed by
-what goes in. tests/vm boots it, tests/system changes its root to an overlay of it.
+Two layers, both in `support.build_cache`. The base (mmdebstrap: kernel, systemd, sshd, our dependencies) is
+keyed by the recipe. The package and the few files of the tests go on a copy of it; that takes seconds and is
+keyed by what goes in. tests/vm boots it, tests/system changes its root to an overlay of it.
 
-Where: ${XDG_CACHE_HOME:-~/.cache}/csagent-tests. The mirror: $CSAGENT_TEST_MIRROR, else deb.debian.org.
+The mirror: $CSAGENT_TEST_MIRROR, else deb.debian.org.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from csagent.lab.vm.machine import Template
+from support.build_cache import cached, key_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUEST_FILES = Path(__file__).resolve().parent / "guest"
@@ -29,10 +25,7 @@ MIRROR = os.environ.get("CSAGENT_TEST_MIRROR", "http://deb.debian.org/debian")
 SECURITY = os.environ.get("CSAGENT_TEST_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
 DISK_SIZE = "1G"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off panic=-1"  # of the kernel
-LOCKED = 3600.0  # seconds that another process may take to make a tree, on a busy machine
 LEAST = 900.0  # seconds that a command may take, on a busy machine
-REMOVING = 900.0  # seconds
-IN_USE = 3600.0  # seconds since it was last asked for
 
 # In a mount namespace of its own: where it is killed, what it mounts in the tree, this machine's /dev/shm
 # among it, goes with it, and is not found by whoever removes the tree.
@@ -40,6 +33,7 @@ MMDEBSTRAP = (
     *("unshare", "--mount", "--propagation", "private"),
     *("mmdebstrap", "--quiet", "--variant=minbase", "--format=directory"),
 )
+WITHOUT_DOCS = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
 
 TOOLS = ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_python3", "mke2fs", "unshare")
 
@@ -123,15 +117,6 @@ class Installed(NamedTuple):
         return Template(self.disk, "raw", self.kernel, self.initrd, line)
 
 
-def cache_directory() -> Path:
-    """The cache; only root may look inside (the tree has set-uid programs in it)."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    path = Path(home) / "csagent-tests"
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path
-
-
 def build_package(directory: Path) -> Path:
     """Build the packages from this checkout; csagent's, beside which csagent-lab's lies."""
     done = run([REPOSITORY / "packaging" / "build-deb", directory], 120, PYTHON=sys.executable)
@@ -163,50 +148,49 @@ def installed(
         seal: a command that makes a clean template of the tree; `{}` in it is the tree.
         selinux: with Debian's policy, enforcing; the kernel's command line is to have SELINUX_LINE.
     """
-    cache = cache_directory()
+    base = _base(suite, SELINUX if selinux else ())
     kind = f"layer-{suite}-{'plain' if plain else 'test'}{'-sealed' if seal else ''}"
     kind += "-selinux" if selinux else ""
-    with locked(cache / f"lock-{suite}"):
-        base = _base(cache, suite, SELINUX if selinux else ())
-        files = [*debs] if plain else [*debs, *sorted(GUEST_FILES.iterdir())]
-        layer = (
-            cache
-            / f"{kind}-{_key([base.name, DISK_SIZE, *([LABEL] if selinux else []), *map(str, seal)], files)}"
-        )
-        if not layer.exists():
-            _forget_old(cache, kind)
-            with _half_made(cache) as new:
-                _install(base, debs, new, plain=plain, seal=seal, selinux=selinux)
-                new.rename(layer)
-        os.utime(layer)
+    files = [*debs] if plain else [*debs, *sorted(GUEST_FILES.iterdir())]
+    key = key_of([base.name, DISK_SIZE, *([LABEL] if selinux else []), *map(str, seal)], files)
+
+    def make(new: Path) -> Path:
+        _install(base, debs, new, plain=plain, seal=seal, selinux=selinux)
+        return new
+
+    layer = cached(kind, key, make)
     boot = layer / "tree" / "boot"
     (kernel,), (initrd,) = boot.glob("vmlinuz-*"), boot.glob("initrd.img-*")
     return Installed(layer / "tree", kernel, initrd, layer / "disk.raw")
 
 
-def _base(cache: Path, suite: str, beside: Sequence[str] = ()) -> Path:
+def _base(suite: str, beside: Sequence[str] = ()) -> Path:
     release = SUITES[suite]
     packages = [name for name in (*PACKAGES, *release.packages, *beside) if name not in release.ours]
     more = [] if release.security else ["without security"]
-    key = _key([suite, *packages, SETUP, CUSTOMIZE, *more], [])
-    kind = f"base-{suite}{'-selinux' if beside else ''}"
-    base = cache / f"{kind}-{key}"
-    if base.exists():
-        os.utime(base)
-        return base
-    _forget_old(cache, kind)
-    with _half_made(cache) as new:
-        command: List[str] = [*MMDEBSTRAP]
-        command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
-        command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-        command += [f"--setup-hook={SETUP}", f"--customize-hook={CUSTOMIZE}"]
-        command += [f"--include={','.join(packages)}", suite, str(new / "tree")]
-        command += [f"deb {MIRROR} {suite} main"]
-        command += [f"deb {SECURITY} {suite}-security main"] if release.security else []
-        run(command, 1500)
-        (new / "tree").rename(base)
-        os.utime(base)
-    return base
+
+    def make(new: Path) -> Path:
+        hooks = (f"--setup-hook={SETUP}", f"--customize-hook={CUSTOMIZE}")
+        sources = [f"deb {SECURITY} {suite}-security main"] if release.security else []
+        return bootstrapped(new, suite, packages, *hooks, *WITHOUT_DOCS, sources=sources)
+
+    key = key_of([suite, *packages, SETUP, CUSTOMIZE, *more])
+    return cached(f"base-{suite}{'-selinux' if beside else ''}", key, make)
+
+
+def bootstrapped(
+    new: Path, suite: str, packages: Sequence[str], *options: str, sources: Sequence[str] = ()
+) -> Path:
+    """A tree of a release with these packages, made in a directory by mmdebstrap.
+
+    Args:
+        options: of mmdebstrap.
+        sources: lines for apt beside that of the mirror.
+    """
+    command = [*MMDEBSTRAP, "--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io", *options]
+    command += [f"--include={','.join(packages)}", suite, str(new / "tree")]
+    run([*command, f"deb {MIRROR} {suite} main", *sources], 1500)
+    return new / "tree"
 
 
 def _install(
@@ -274,57 +258,3 @@ def run(command: Sequence[object], timeout: float, **variables: str) -> "subproc
             f"{words[0]} failed ({done.returncode}):\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
         )
     return done
-
-
-def _key(words: Sequence[str], files: Sequence[Path]) -> str:
-    digest = hashlib.sha256("\0".join(words).encode())
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; another one, which may be making a tree, is waited for."""
-    end = time.monotonic() + LOCKED
-    with open(path, "w") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise RuntimeError(f"another process has held {path} for {LOCKED:g} s") from None
-                time.sleep(0.1)
-        yield
-
-
-@contextlib.contextmanager
-def _half_made(cache: Path) -> Iterator[Path]:
-    """A directory to build in; whatever is still in it at the end is removed."""
-    path = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        remove(path)
-
-
-def remove(tree: Path) -> None:
-    """Remove a tree, and nothing of what may be mounted in it."""
-    words = ["rm", "-rf", "--one-file-system", "--", str(tree)]
-    subprocess.run(words, stderr=subprocess.DEVNULL, timeout=REMOVING)
-
-
-def _forget_old(cache: Path, kind: str) -> None:
-    """What was made before of this kind, unless another run may be using it; up to a gigabyte apiece."""
-    # layer-* and base-* without a suite's name in them are of earlier recipes.
-    for pattern in (f"{kind}-*", "new-*", "layer-[0-9a-f]*", "base-[0-9a-f]*"):
-        for path in cache.glob(pattern):
-            if path.stat().st_mtime < time.time() - IN_USE and path.name.rpartition("-")[0] in (
-                kind,
-                "new",
-                "layer",
-                "base",
-            ):
-                remove(path)

@@ -1,27 +1,17 @@
 """Disks made by packaging/image's debos recipe, as root and without a virtual machine of debos' own.
 
-The system before csagent is kept in the cache of `support.debian_image`: the next image of that release
+The system before csagent is kept in `support.build_cache`, too: the next image of that release
 takes half a minute.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
-from support.debian_image import (
-    MIRROR,
-    REPOSITORY,
-    SECURITY,
-    _forget_old,
-    _half_made,
-    _key,
-    cache_directory,
-    locked,
-    run,
-)
+from support.build_cache import cache_directory, cached, key_of, locked
+from support.debian_image import MIRROR, REPOSITORY, SECURITY, run
 
 RECIPES = REPOSITORY / "packaging" / "image"
 TOOLS = (
@@ -49,33 +39,30 @@ def recipe_image(deb: Path, suite: str = "bookworm", last: Optional[LastStep] = 
         suite: of Debian.
         last: instead of the recipe's own last step.
     """
-    kind = f"recipe-debos-{suite}{f'-{last.name}' if last else ''}"
-    kind_of_base = f"recipe-base-{suite}"
     depends = run(["dpkg-deb", "--field", deb, "Depends"], 30).stdout
-    begun_with = _key(
+    begun_with = key_of(
         [depends, MIRROR, SECURITY, suite], [RECIPES / "debos/base.sh", RECIPES / "debos/csagent.yaml"]
     )
-    cache = cache_directory()
-    with locked(cache / "lock-recipe-debos"):
-        files = [*sorted((RECIPES / "common").iterdir()), *sorted((RECIPES / "debos").iterdir())]
-        files += [deb] if last is None or last.csagent else []
-        made = cache / f"{kind}-{_key([begun_with, *([last.script] if last else [])], files)}"
-        base = cache / f"{kind_of_base}-{begun_with}"
-        if not made.exists():
-            _forget_old(cache, kind)
-            _forget_old(cache, kind_of_base)
-            base.mkdir(exist_ok=True)
-            with _half_made(cache) as new:
-                recipes = RECIPES if last is None else _with_last_step(new / "image", last.script)
-                disk = new / "made/template.raw"
-                disk.parent.mkdir()
-                words: List[object] = [recipes / "debos/build", "--package", deb, "--output", disk]
-                words += ["--base", base / "base.tar.gz", "--disable-fakemachine"]
-                words += ["-t", f"mirror:{MIRROR}", "-t", f"security:{SECURITY}", "-t", f"suite:{suite}"]
-                run(words, 1800)
-                disk.parent.rename(made)
-        for used in (made, base):
-            os.utime(used)
+
+    def make_base(new: Path) -> Path:
+        return new  # debos puts base.tar.gz there
+
+    def make(new: Path) -> Path:
+        base = cached(f"recipe-base-{suite}", begun_with, make_base)
+        recipes = RECIPES if last is None else _with_last_step(new / "image", last.script)
+        disk = new / "made/template.raw"
+        disk.parent.mkdir()
+        words: List[object] = [recipes / "debos/build", "--package", deb, "--output", disk]
+        words += ["--base", base / "base.tar.gz", "--disable-fakemachine"]
+        words += ["-t", f"mirror:{MIRROR}", "-t", f"security:{SECURITY}", "-t", f"suite:{suite}"]
+        with locked(cache_directory() / "lock-debos"):
+            run(words, 1800)
+        return disk.parent
+
+    files = [*sorted((RECIPES / "common").iterdir()), *sorted((RECIPES / "debos").iterdir())]
+    files += [deb] if last is None or last.csagent else []
+    kind = f"recipe-debos-{suite}{f'-{last.name}' if last else ''}"
+    made = cached(kind, key_of([begun_with, *([last.script] if last else [])], files), make)
     return made / "template.raw"
 
 

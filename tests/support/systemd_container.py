@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from csagent.lab.vm.namespace import Namespace
+from support.build_cache import cached, key_of
 from support.commands_inside import Inside
-from support.debian_image import MIRROR, MMDEBSTRAP, _half_made, _key, cache_directory, locked, remove, run
+from support.debian_image import WITHOUT_DOCS, bootstrapped, run
 
 TOOLS = (
     "systemd-nspawn",
@@ -82,25 +83,12 @@ ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", 
 
 def tree(suite: str) -> Path:
     """The tree of a release, from the cache or built now; it is only read."""
-    cache = cache_directory()
     packages = [*PACKAGES, *MORE_PACKAGES.get(suite, ())]
-    kind = f"container-{suite}"
-    with locked(cache / f"lock-{kind}"):
-        made = cache / f"{kind}-{_key([suite, *packages, CUSTOMIZE], [])}"
-        if not made.exists():
-            for old in cache.glob(f"{kind}-*"):
-                remove(old)
-            with _half_made(cache) as new:
-                command: List[str] = [*MMDEBSTRAP]
-                command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
-                command += [
-                    f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")
-                ]
-                command += [f"--customize-hook={CUSTOMIZE}", f"--include={','.join(packages)}", suite]
-                run([*command, new / "tree", f"deb {MIRROR} {suite} main"], 1500)
-                (new / "tree").rename(made)
-        os.utime(made)
-    return made
+
+    def make(new: Path) -> Path:
+        return bootstrapped(new, suite, packages, f"--customize-hook={CUSTOMIZE}", *WITHOUT_DOCS)
+
+    return cached(f"container-{suite}", key_of([suite, *packages, CUSTOMIZE]), make)
 
 
 def layer(deb: Path, directory: Path) -> Path:

@@ -7,24 +7,14 @@ it, so that both engines run in the same one; csagent is this checkout, mounted 
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence
 
-from support.debian_image import (
-    MIRROR,
-    MMDEBSTRAP,
-    REPOSITORY,
-    _forget_old,
-    _half_made,
-    _key,
-    cache_directory,
-    locked,
-    run,
-)
+from support.build_cache import cached, key_of
+from support.debian_image import REPOSITORY, bootstrapped
 from support.samples import PUBLIC_KEY
 
 INSTANCE = "7c0e5a3e-0000-4000-8000-000000000001"
@@ -79,20 +69,12 @@ mkdir -p "$root/opt/csagent" "$root/etc/csagent"
 
 
 def tree(suite: str = "bookworm") -> Path:
-    """The tree, made once and kept in the cache of `support.debian_image`."""
-    cache = cache_directory()
-    with locked(cache / f"lock-user-data-{suite}"):
-        found = cache / f"user-data-{suite}-{_key([suite, *PACKAGES, CUSTOMIZE], [])}"
-        if not found.exists():
-            _forget_old(cache, f"user-data-{suite}")
-            with _half_made(cache) as new:
-                command = [*MMDEBSTRAP]
-                command += ["--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
-                command += [f"--customize-hook={CUSTOMIZE}", f"--include={','.join(PACKAGES)}"]
-                run([*command, suite, new / "tree", f"deb {MIRROR} {suite} main"], 1500)
-                (new / "tree").rename(found)
-        os.utime(found)
-    return found
+    """The tree, from the cache or built now; it is only read."""
+
+    def make(new: Path) -> Path:
+        return bootstrapped(new, suite, PACKAGES, f"--customize-hook={CUSTOMIZE}")
+
+    return cached(f"user-data-{suite}", key_of([suite, *PACKAGES, CUSTOMIZE]), make)
 
 
 # $1 the tree, $2 the scratch directory, $3 the checkout; what stands in $2/in is /root/in inside.

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import pytest
-from support.debian_image import MIRROR, cache_directory
+from support.build_cache import cache_directory
+from support.debian_image import MIRROR
 from support.requirements import require
 
 RECIPES = Path(__file__).resolve().parents[2] / "packaging" / "image"
