@@ -1,9 +1,13 @@
 """Tests that wait for something most of their time run beside all others, in processes of their own.
 
-Those marked `vm` wait for emulated processors for minutes, and judge by the guests' clocks: they run at low
-priority. Those of CONTAINERS wait for the managers of networks and units. Where they were selected together
-with other tests, they come last, and what is shown of them is what those processes have reported. Selected
-alone they run as any test does.
+Those marked `vm` wait for emulated processors for minutes, and judge by the guests' clocks. Those of
+CONTAINERS wait for the managers of networks and units. Where they were selected together with other tests,
+they come last, and what is shown of them is what those processes have reported. Selected alone they run as
+any test does.
+
+Each process is a session of its own, and so has as much of the processors as any other session where
+sched_autogroup_enabled says so (sched(7)): at a lower priority emulated machines would not come to their end
+beside somebody else's work.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ from typing import IO, Any, Dict, List, Optional
 import pytest
 
 REPORTS = "CSAGENT_TEST_REPORTS"  # set in such a process: the file that it reports to
-NICE = "10"
 # Which files share a process; all others marked `vm` share one more. All take about as long.
 CONTAINERS = "containers"
 LANES = {
@@ -58,14 +61,14 @@ class Reporting:
 class Lane:
     """A process aside, and what it has reported so far."""
 
-    def __init__(self, config: pytest.Config, directory: Path, nice: str, items: List[pytest.Item]) -> None:
+    def __init__(self, config: pytest.Config, directory: Path, items: List[pytest.Item]) -> None:
         self._file = directory / "reports"
         self._output = directory / "output"
         self._end = time.monotonic() + END
         self._read = 0
         self._found: Dict[str, List[Any]] = {}
-        limits = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", nice]
-        command = [*limits, sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+        command = ["setpriv", "--pdeathsig", "KILL"]
+        command += [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
         with open(self._output, "wb") as stream:
             self.process = subprocess.Popen(
                 [*command, *(item.nodeid for item in items)],
@@ -76,9 +79,6 @@ class Lane:
                 stderr=stream,
                 start_new_session=True,
             )
-        # With sched_autogroup_enabled a session has a priority of its own, and its processes' says little.
-        with suppress(OSError):
-            Path(f"/proc/{self.process.pid}/autogroup").write_text(nice)
 
     def reports(self, nodeid: str) -> Optional[List[Any]]:
         """All reports on a test, once its last one is there; None if the process has ended without."""
@@ -153,8 +153,7 @@ class Aside:
             lanes.setdefault(_lane(item), []).append(item)
         factory: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined]
         for name, items in lanes.items():
-            nice = "0" if name == CONTAINERS else NICE
-            lane = self._lanes[name] = Lane(self._config, factory.mktemp(f"aside-{name}"), nice, items)
+            lane = self._lanes[name] = Lane(self._config, factory.mktemp(f"aside-{name}"), items)
             self._of.update({item.nodeid: lane for item in items})
 
     @pytest.hookimpl(tryfirst=True)
