@@ -134,9 +134,9 @@ class Results:
 
     def whole(self) -> None:
         """After a run of everything: nothing is in the table that was not seen."""
-        for line in comparison.unused(self.table, self.used):
-            self.failures += 1
-            print(line)
+        unused = comparison.unused(self.table, self.used)
+        self.failures += len(unused)
+        print("\n".join(unused or ["each row of the table was seen, with all that it is about"]))
 
     def page(self, *, write: bool) -> None:
         """The table in the documentation is this one."""
