@@ -31,6 +31,8 @@ from machine import Failed, Report  # noqa: E402
 from support.build_cache import cache_directory  # noqa: E402
 from support.debian_image import build_package  # noqa: E402
 
+from csagent.lab.cloud import Cloud  # noqa: E402
+
 DEADLINE = 1200.0  # seconds of a boot
 MOMENTS = ("ssh.service", "multi-user.target", "done")
 
@@ -43,6 +45,11 @@ class Run(NamedTuple):
     case: Case
     source: str
 
+    @property
+    def cloud(self) -> Cloud:
+        """What CloudStack knows of it."""
+        return self.case.cloud(self.release, self.agent, self.source)
+
     def __str__(self) -> str:
         return f"Debian {self.release}, {self.agent}, case {self.case.name}, {self.source}"
 
@@ -53,10 +60,9 @@ def reports(run: Run, template: Path, deadline: float, *, again: bool) -> Option
     if kept.exists() and not again:
         print(f"{run}: seen before", flush=True)
         return [Report(*entry) for entry in json.loads(kept.read_text())]
-    cloud = run.case.cloud(run.release, run.agent, run.source)
     found: List[Report] = []
     try:
-        for report in machine.boots(template, run.case, cloud, run.source, deadline):
+        for report in machine.boots(template, run.case, run.cloud, run.source, deadline):
             found.append(report)
             print(f"{run}, boot {len(found)}: {report.seconds:.0f} s", flush=True)
     except Failed as error:
@@ -68,8 +74,7 @@ def reports(run: Run, template: Path, deadline: float, *, again: bool) -> Option
 
 def _kept(run: Run, template: Path) -> Path:
     """Where its reports are kept: by what the image, the case and the machine are made of."""
-    cloud = run.case.cloud(run.release, run.agent, run.source)
-    parts = [template.parent.name, repr(cloud), run.source, repr(run.case[6:]), repr(run.case.network)]
+    parts = [template.parent.name, repr(run.cloud), run.source, repr(run.case[6:]), repr(run.case.network)]
     digest = hashlib.sha256("\0".join(parts).encode())
     digest.update(run.case.user_data + (HERE / "machine.py").read_bytes())
     folder = cache_directory() / "end-to-end"
@@ -108,7 +113,9 @@ class Results:
             found: Dict[str, Facts] = {}
             for agent, given in seen.items():
                 if given is not None:
-                    found[agent] = facts(given[index], given[:index])
+                    found[agent] = facts(
+                        given[index], Run(release, agent, case, source).cloud.instance_id, given[:index]
+                    )
                     times = seconds(given[index])
                     row = " | ".join(str(times.get(name, "")) for name in MOMENTS)
                     self.times.append(f"| {boot} | {agent} | {row} |")
@@ -127,9 +134,9 @@ class Results:
 
     def whole(self) -> None:
         """After a run of everything: nothing is in the table that was not seen."""
-        for line in comparison.unused(self.table, self.used):
-            self.failures += 1
-            print(line)
+        unused = comparison.unused(self.table, self.used)
+        self.failures += len(unused)
+        print("\n".join(unused or ["each row of the table was seen, with all that it is about"]))
 
     def page(self, *, write: bool) -> None:
         """The table in the documentation is this one."""
@@ -202,7 +209,7 @@ def _print_facts(run: Run, found: Optional[List[Report]]) -> None:
         told: Dict[str, Any] = {
             "run": str(run),
             "boot": index + 1,
-            "facts": facts(report, (found or [])[:index]),
+            "facts": facts(report, run.cloud.instance_id, (found or [])[:index]),
         }
         print(json.dumps(told, indent=1))
 

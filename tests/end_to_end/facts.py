@@ -19,10 +19,11 @@ NICS = {MAC: "NIC 0", SECOND_MAC: "NIC 1"}
 MESSAGE = re.compile(r"end-to-end: up after [0-9.]+ seconds")
 OPTIONS_LEFT_OUT = {"defaults", "rw", "relatime", "seclabel"}
 NONE = "none"
+ITS_ID = "ITS-ID"  # in place of the machine's own instance id, which no two machines share
 
 
-def facts(report: Report, before: Sequence[Report] = ()) -> Facts:
-    """What is so after a boot, the boots before it being known."""
+def facts(report: Report, instance_id: str, before: Sequence[Report] = ()) -> Facts:
+    """What is so after a boot of that instance, the boots before it being known."""
     guest = report.guest
     found: Facts = {
         "outcome": _outcome(guest),
@@ -50,7 +51,7 @@ def facts(report: Report, before: Sequence[Report] = ()) -> Facts:
     for name, account in guest["accounts"].items():
         found.update(_account(name, account))
     found.update({f"group {name}": ", ".join(sorted(held)) for name, held in guest["groups"].items()})
-    found.update({f"file {path}": _file(path, said) for path, said in guest["files"].items()})
+    found.update({f"file {path}": _file(path, said, instance_id) for path, said in guest["files"].items()})
     found.update({f"package {name}": version or "absent" for name, version in guest["packages"].items()})
     found.update(_network(guest))
     found.update({f"reached at {address}": "yes" for address in report.reached})
@@ -80,9 +81,11 @@ def _ran(order: str) -> str:
     return "; ".join(f"{line} ({lines.count(line)})" for line in dict.fromkeys(lines)) or NONE
 
 
-def _file(path: str, said: str) -> str:
+def _file(path: str, said: str, instance_id: str) -> str:
     """Of a log mode and owner only: apt-get says how many files are on the machine."""
-    return " ".join(said.split(" ")[:2]) if path.startswith("/var/log/") else said
+    if path.startswith("/var/log/"):
+        return " ".join(said.split(" ")[:2])
+    return said.replace(instance_id, ITS_ID)
 
 
 def _hosts(text: str) -> Iterator[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any, Dict
 
 import comparison
 import pytest
 from cases import CASES
 from comparison import Where
+from facts import facts
+from machine import Report
 from support.name_server import answer
 
 TABLE = """
@@ -80,6 +83,31 @@ def test_each_case_has_a_document_and_a_machine_of_its_own() -> None:
     ]
     assert len({cloud.instance_id for cloud in clouds}) == len(clouds)
     assert all(cloud.user_data for cloud in clouds)
+
+
+def _report(files: Dict[str, str]) -> Report:
+    """Of a machine that has these files, as guest/look tells them, and nothing else."""
+    texts = ("order", "kernel_name", "file_name", "full_name", "hosts", "time_zone", "dns", "fstab", "failed")
+    named = ("host_keys", "accounts", "groups", "packages", "mounts", "sizes", "disks")
+    guest: Dict[str, Any] = {name: "" for name in texts}
+    guest.update({name: {} for name in named})
+    guest.update(status={"status": "done"}, app="", address=[], route=[], files=files)
+    return Report(guest, "", 0, [], 1.0)
+
+
+def test_instance_id_in_a_file_is_no_difference() -> None:
+    """Each machine has its own, in the text of a file, too; another machine's there is another text."""
+    path = "/run/kubeadm/kubeadm-join-config.yaml"
+    own, other = (
+        "2f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e01",
+        "3f0c9a52-7c1e-4a55-9f0e-6d1b2c3d4e02",
+    )
+    text = "0640 root:root 'provider-id: cloudstack:///{}'"
+    ours = facts(_report({path: text.format(own)}), own)
+    theirs = facts(_report({path: text.format(other)}), other)
+    assert ours == theirs
+    assert ours[f"file {path}"] == "0640 root:root 'provider-id: cloudstack:///ITS-ID'"
+    assert facts(_report({path: text.format(other)}), own) != ours
 
 
 @pytest.mark.parametrize(
