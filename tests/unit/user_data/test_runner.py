@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -452,7 +451,7 @@ def test_a_mount_point_that_is_anothers_link_stands_nowhere(system: System, tree
 def test_nothing_is_appended_to_anothers_file_in_a_directory_for_everybody(
     system: System, tree: Path
 ) -> None:
-    """Who has put it there could go on writing into what a script then runs; in a home that is their right."""
+    """Who has put it there could go on writing into what a script then runs; a home is its owner's."""
     (tree / "tmp").mkdir(exist_ok=True)
     (tree / "tmp").chmod(0o1777)
     (tree / "home/alice").mkdir(parents=True, exist_ok=True)
