@@ -73,7 +73,7 @@ def test_comes_before_whatever_starts_sshd_and_after_no_network() -> None:
 
 
 def test_the_keys_are_durable_and_nothing_else_is_waited_for(tmp_path: Path) -> None:
-    """sshd waits for this unit: it syncs the keys and their names, and not whatever else the machine writes."""
+    """sshd waits for this unit: it syncs the keys and their names, not all that the machine writes."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace (Debian: apt install strace)")
     names = [f"ssh_host_{kind}_key{end}" for kind in ("rsa", "ed25519") for end in ("", ".pub")]
