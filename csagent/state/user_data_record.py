@@ -38,6 +38,7 @@ MACHINE = "machine"  # the folder of what is done once per machine, whatever the
 BY_HAND = "by-hand"
 SCHEMA = 1
 SIZE_LIMIT = 16 << 20
+COMPACT_FROM = 256 << 10  # bytes: some hundred boots of a document that runs something at each
 REASON_LIMIT = 500
 
 BEGUN, DONE, FAILED, SHOWN = "begun", "done", "failed", "shown"
@@ -123,28 +124,33 @@ class Record:
         self.document, self.steps = document, {}
         self._append({"schema": SCHEMA, "document": document, "at": self._now()})
 
+    def compact(self) -> None:
+        """Where earlier boots have left many lines, write what counts of them anew. Raises: ApplyError."""
+        tree = self._system.tree
+        status = tree.stat(self._path)
+        if status is None or status.st_size <= COMPACT_FROM:
+            return
+        lines = [{"schema": SCHEMA, "document": self.document, "at": self._now()}]
+        lines += [_entry(step, state) for step, state in self.steps.items()]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        if 2 * len(text) > status.st_size:
+            return
+        try:
+            tree.write(self._path, text.encode(), 0o600)
+        except OSError as error:
+            raise ApplyError(f"cannot write {tree.shown(self._path)}: {error.strerror}") from None
+
     def begin(self, step: str) -> None:
         """The step is about to start. Raises: ApplyError; it must not start then."""
         self.steps[step] = StepState(BEGUN, self.boot, self._now())
-        self._append({"step": step, "state": BEGUN, "boot": self.boot, "at": self._now()})
+        self._append(_entry(step, self.steps[step]))
 
     def end(self, step: str, state: StepState) -> None:
         """The step has ended. Raises: ApplyError."""
         state.boot, state.at = self.boot, self._now()
         state.reason = state.reason[:REASON_LIMIT]
         self.steps[step] = state
-        self._append(
-            {
-                "step": step,
-                "state": state.state,
-                "boot": state.boot,
-                "at": state.at,
-                "exit": state.exit,
-                "reason": state.reason,
-                "warnings": list(state.warnings),
-                "count": list(state.count) if state.count else None,
-            }
-        )
+        self._append(_entry(step, state))
 
     def _now(self) -> float:
         return round(self._system.clock.now(), 3)
@@ -165,6 +171,21 @@ class Record:
                 tree.sync(self._path)
         except OSError as error:
             raise ApplyError(f"cannot write {tree.shown(self._path)}: {error.strerror}") from None
+
+
+def _entry(step: str, state: StepState) -> Dict[str, Any]:
+    """A step as a line of the record has it."""
+    entry: Dict[str, Any] = {"step": step, "state": state.state, "boot": state.boot, "at": state.at}
+    if state.state == BEGUN:
+        return entry
+    count = list(state.count) if state.count else None
+    return {
+        **entry,
+        "exit": state.exit,
+        "reason": state.reason,
+        "warnings": list(state.warnings),
+        "count": count,
+    }
 
 
 def folder_of(instance_id: str, *, by_hand: bool = False) -> str:

@@ -40,6 +40,12 @@ def read_all(descriptor: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
+def lines_of(text: str) -> List[str]:
+    """The lines of a file of the system's, as its readers count them: nothing but a line feed ends one."""
+    lines = text.split("\n")
+    return lines[:-1] if not lines[-1] else lines
+
+
 def read_named(path: str, limit: int, option: str = "") -> bytes:
     """At most `limit` bytes of a file that the command line names; "-" is standard input.
 

@@ -363,14 +363,16 @@ class Tree:
         finally:
             os.close(directory)
 
-    def change(self, path: str, change: Callable[[bytes], bytes], mode: int, limit: int) -> bool:
+    def change(
+        self, path: str, change: Callable[[bytes], bytes], mode: int, limit: int, *, keep: bool = True
+    ) -> bool:
         """Replace a file by what `change` makes of its content, keeping its mode, owner and access list.
 
         See `csagent.system.files.change_at`. A file that is not there is made, with `mode`.
         """
         directory, name = self.resolve_to_write(path)
         try:
-            return change_at(directory, name, change, mode, limit=limit)
+            return change_at(directory, name, change, mode, limit=limit, keep=keep)
         finally:
             os.close(directory)
 

@@ -31,7 +31,7 @@ FOLLOW_SECONDS = 0.25  # between two looks at what a script has said
 PASSED_ON = ("LANG", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 SCRIPTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as systemd gives its services
 OWN_COMMAND_SECONDS = 60.0
-KERNEL = "/proc/sys/kernel/hostname"
+CHANGED_LIMIT = 16 << 20  # bytes of a file of the system's of which a part is changed
 
 
 class Machine:
@@ -123,19 +123,51 @@ class Machine:
             self.fail(f"cannot write {self.shown(path)}: {error.strerror}")
         self.relabel(path)
 
+    def change(self, path: str, change: Callable[[str], str], mode: int, *, keep: bool = True) -> bool:
+        """Replace a file of root's by what `change` makes of its text; False where it already was so.
+
+        What others write into it meanwhile is not lost, nor what is behind a limit: a file that cannot be
+        read, or that is too large, is left as it is.
+
+        Raises:
+            StepFailed: it is as it was.
+        """
+
+        def changed(content: bytes) -> bytes:
+            text = content.decode("utf-8", "surrogateescape")
+            return change(text).encode("utf-8", "surrogateescape")
+
+        tree = self.system.tree
+        try:
+            tree.mkdir(os.path.dirname(path), 0o755)
+            try:
+                done = tree.change(path, changed, mode, CHANGED_LIMIT, keep=keep)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                done = self._write_in_place(path, changed(tree.read(path, CHANGED_LIMIT)))
+        except OSError as error:
+            self.fail(f"cannot write {self.shown(path)}: {error.strerror}")
+        self.relabel(path)
+        return done
+
     def _replace(self, path: str, content: bytes, mode: int, *, keep: bool) -> None:
         try:
             self.system.tree.write(path, content, mode, keep=keep)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            # Container engines mount some files of /etc one by one: they can be written and not replaced.
-            descriptor = self.system.tree.open(path, os.O_WRONLY | os.O_TRUNC)
-            try:
-                write_all(descriptor, content)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._write_in_place(path, content)
+
+    def _write_in_place(self, path: str, content: bytes) -> bool:
+        """Container engines mount some files of /etc one by one: they can be written and not replaced."""
+        descriptor = self.system.tree.open(path, os.O_WRONLY | os.O_TRUNC)
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return True
 
     def remove(self, path: str) -> None:
         """Take a file away. Raises: StepFailed."""

@@ -111,6 +111,12 @@ def _prepare(content: bytes, more: bool) -> Tuple[Any, Optional["Filters"]]:
         unpack(WARM_UP)
     if more or b"template" in content.lower():
         try:
+            import encodings.unicode_escape  # noqa: F401  of texts in a template
+            import html  # noqa: F401  of the filters
+            import textwrap  # noqa: F401
+
+            import jinja2.constants  # of lipsum()
+            import jinja2.debug  # of what is wrong
             import jinja2.ext
             import jinja2.sandbox  # noqa: F401
         except ImportError:

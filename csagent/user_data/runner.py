@@ -120,6 +120,7 @@ class Runner:
         if first:
             self._record.start(digest)
         self._keep()
+        self._record.compact()
         cut_short.clear_up(self._system, self._plan, self._record)
         if not again and not changed:
             self._take_over()

@@ -61,6 +61,10 @@ OURS = {
     "NetworkManager": ("/etc/NetworkManager/system-connections/csagent-{}.nmconnection", "600", "644"),
     "ifupdown": ("/etc/network/csagent-logical", "755", "644"),
 }
+EDITED = {
+    "ifupdown": "/etc/network/interfaces.d/csagent",
+    **{manager: OURS[manager][0].format(MAC.replace(":", "")) for manager in DAEMONS},
+}
 ALL_FILES = ("find", "/etc", "/var/lib/csagent", "-type", "f", "-printf", "%p %T@ %i\n")
 NETPLAN = "/etc/netplan/90-default.yaml"  # as in Debian's cloud images
 ALL_NICS = "network: {version: 2, ethernets: {all-en: {match: {name: 'e*'}, dhcp4: true}}}\n"
@@ -299,7 +303,10 @@ def test_a_manager_that_hangs(scene: Scene) -> None:
 
 @everywhere
 def test_cut_short_between_writing_and_confirming(scene: Scene) -> None:
-    """Killed, and the gateway answers then: the new state. A power cut, and it is silent: the former one."""
+    """Killed, and the gateway answers then: the new state. A power cut, and it is silent: the former one.
+
+    And what the owner makes of the file while csagent waits for a gateway stays.
+    """
     box, net = scene.box, scene.net
     box.boot()
     net.bridge("lan", "10.7.0.1/24", "fd00:7::1/64")
@@ -331,6 +338,12 @@ def test_cut_short_between_writing_and_confirming(scene: Scene) -> None:
     assert box.addresses("ens3") == ["10.7.0.22/24"]
     assert gateways(box) == [("10.7.0.2", "ens3", 100)]
     assert "10.7.0.66" not in written(box)
+
+    running = begun(box, document({**good, "four": "10.7.0.44/24", "via4": "10.7.0.78"}), "10.7.0.44")
+    box.do("sed", "-i", "s/10.7.0.44/10.7.0.33/", EDITED[scene.manager])
+    running.communicate(timeout=300)
+    assert not (box.upper / PENDING).exists()
+    assert "10.7.0.33" in box.read(EDITED[scene.manager])
 
 
 def begun(box: Container, said: Dict[str, Any], address: str) -> "subprocess.Popen[bytes]":

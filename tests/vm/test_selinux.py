@@ -109,6 +109,23 @@ def test_no_denial_is_csagents(guest: Tuple[Control, Machine]) -> None:
     assert found <= KNOWN, found - KNOWN
 
 
+def test_the_weight_is_whole_once_sshd_is_up(guest: Tuple[Control, Machine]) -> None:
+    """The policy lets csagent-weight.service speak to systemd: its command ends well, nothing is refused."""
+    shell, _machine = guest
+    said = shell.run(
+        "systemctl show -p ActiveState,ExecMainStatus,ExecMainExitTimestampMonotonic csagent-weight"
+    )
+    weight = dict(line.split("=", 1) for line in said.splitlines())
+    listening = shell.run("systemctl show --value -p ActiveEnterTimestampMonotonic ssh.service")
+    assert (weight["ActiveState"], weight["ExecMainStatus"]) == ("active", "0")
+    assert int(weight["ExecMainExitTimestampMonotonic"]) > int(listening) > 0
+    assert shell.run("systemctl show --value -p StartupCPUWeight csagent.service").strip() == "100"
+    group = shell.run("systemctl show --value -p ControlGroup csagent.service")
+    assert shell.run(f"cat /sys/fs/cgroup{group}/cpu.weight").strip() == "100"
+    said = shell.run("journalctl -b --no-pager -o cat _TRANSPORT=audit + _TRANSPORT=kernel")
+    assert not [line for line in said.splitlines() if "avc:  denied" in line and "systemctl" in line]
+
+
 def test_what_was_written_has_the_policys_labels(guest: Tuple[Control, Machine]) -> None:
     """`restorecon -n` finds nothing: accounts, keys, files, directories, links, units, sudo rules, state."""
     shell, _machine = guest

@@ -189,7 +189,18 @@ def _kept(system: "System", manager: Manager, token: Optional[str], result: Resu
 
 
 def put_back(system: "System", manager: Manager, token: Optional[str], pending: Pending) -> str:
-    """The former files, and the manager told of them; what to say of it."""
+    """The former files, and the manager told of them; what to say of it.
+
+    Where somebody has changed one of ours meanwhile, all stays as they have left it.
+    """
+    edited = changed_since(system, pending)
+    if edited:
+        told = f"somebody has changed {', '.join(edited)} since: it stays"
+        try:
+            manager.keep(system, token)
+        except ApplyError as error:
+            told += f", but {error}"
+        return told
     trouble = []
     try:
         manager.go_back(system, token)
@@ -212,6 +223,27 @@ def put_back(system: "System", manager: Manager, token: Optional[str], pending: 
         quiet = ()
     trouble += [f"the former gateway {gateway} does not answer yet" for gateway in quiet]
     return f"the former state is back{'' if not trouble else ', but ' + '; '.join(trouble)}"
+
+
+def changed_since(system: "System", pending: Pending) -> Tuple[str, ...]:
+    """Files that are neither what was written nor what was there before: their owner's, or gone."""
+    former = {one.path: one.content for one in pending.former}
+    found = []
+    for path, written in pending.written.items():
+        try:
+            now: Optional[bytes] = system.tree.read(path)
+        except FileNotFoundError:
+            now = None
+        prints = {written, _fingerprint(pending.mac, path, former.get(path))}
+        if _fingerprint(pending.mac, path, now) not in prints:
+            found.append(path)
+    return tuple(found)
+
+
+def _fingerprint(mac: str, path: str, content: Optional[bytes]) -> str:
+    if content is None:
+        return ""
+    return renderers.fingerprint(mac, path, content.decode("utf-8", "surrogateescape"))
 
 
 def _silent_again(system: "System", pending: Pending) -> Tuple[str, ...]:

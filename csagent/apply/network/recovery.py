@@ -8,10 +8,10 @@ from csagent.apply.network import change, executor, kernel, managers, survey
 from csagent.apply.network.change import Result
 from csagent.apply.network.machine import IFUPDOWN, NETWORKD, NETWORKMANAGER
 from csagent.apply.network.owners import units
-from csagent.apply.network.plan import LEFT, WRITTEN, Wanted, from_plain
+from csagent.apply.network.plan import LEFT, UNCONFIRMED, WRITTEN, Wanted, from_plain
 from csagent.plan import NicOutcome
 from csagent.state import network as state
-from csagent.state.network import Pending
+from csagent.state.network import NicRecord, Pending
 
 if TYPE_CHECKING:
     from csagent.log import Say
@@ -58,7 +58,10 @@ def _end(system: "System", pending: Pending) -> Result:
     whole = all(now.get(path) == fingerprint for path, fingerprint in pending.written.items())
     if wanted is None or not whole:
         # Not all of it was written: what was before is whole, and the plan of this pass begins anew.
+        edited = change.changed_since(system, pending)
         told = change.put_back(system, manager, None, pending)
+        if edited and wanted is not None:
+            _remember_edit(system, pending, wanted, told)
         state.end(system)
         return Result(LEFT, told)
     token = manager.guard(system)
@@ -66,6 +69,13 @@ def _end(system: "System", pending: Pending) -> Result:
     memory = state.load(system)
     executor.remembered(system, memory, pending.mac, pending.source, result, addresses=wanted.addresses)
     return result
+
+
+def _remember_edit(system: "System", pending: Pending, wanted: Wanted, told: str) -> None:
+    """As after a change that stands: an edit of its files is the owner's, until the document changes."""
+    record = NicRecord(UNCONFIRMED, pending.source, told, pending.written, wanted.addresses)
+    memory = state.load(system)
+    executor.save(system, memory._replace(nics={**memory.nics, pending.mac: record}))
 
 
 def _wanted(pending: Pending) -> Optional[Wanted]:

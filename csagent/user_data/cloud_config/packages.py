@@ -120,7 +120,7 @@ def _name(draft: Draft, node: Node, number: int) -> Optional[str]:
     if not name:
         draft.warn(PACKAGES, f"entry {number}: is empty: passed over", node)
         return None
-    if name.startswith("-"):
+    if name.startswith("-") or not name.isprintable() or not version.isprintable():
         draft.error(PACKAGES, f'entry {number}: "{name[:60]}" cannot be the name of a package', node)
         return None
     if any(character.isspace() for character in name):

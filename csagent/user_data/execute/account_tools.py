@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Sequence
 from csagent.errors import ApplyError
 from csagent.model import Secret
 from csagent.system import accounts
+from csagent.system.files import lines_of
 from csagent.user_data.execute import tree_accounts
 
 if TYPE_CHECKING:
@@ -119,13 +120,13 @@ def check_sudoers(machine: "Machine", text: str) -> None:
 
 def include_sudoers(machine: "Machine", folder: str) -> None:
     """See that /etc/sudoers, where it is, reads the directory of further rules. Raises: StepFailed."""
-    text = machine.system.tree.read_text(SUDOERS_MAIN)
-    if text is None:
-        return
-    for line in text.splitlines():
+    if machine.system.tree.exists(SUDOERS_MAIN):
+        machine.change(SUDOERS_MAIN, lambda text: _with_include(text, folder), 0o440)
+
+
+def _with_include(text: str, folder: str) -> str:
+    for line in lines_of(text):
         words = line.split()
         if words[:1] in (["@includedir"], ["#includedir"]) and words[1:2] == [folder]:
-            return
-    machine.write(
-        SUDOERS_MAIN, f"{text}\n@includedir {folder}\n".encode("utf-8", "surrogateescape"), 0o440, keep=True
-    )
+            return text
+    return f"{text}\n@includedir {folder}\n"

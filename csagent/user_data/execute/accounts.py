@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.errors import ApplyError
 from csagent.model import NOTHING, Secret
-from csagent.system import accounts
 from csagent.user_data.execute import account_tools, tree_accounts
 
 if TYPE_CHECKING:
@@ -140,21 +139,22 @@ class AddUser(NamedTuple):
     def _sudo(self, machine: "Machine", _new: bool) -> None:
         if not self.sudo:
             return
-        system = machine.system
-        before = system.tree.read_text(SUDOERS, accounts.FILE_LIMIT) or ""
         lines = [f"# User rules for {self.name}", *(f"{self.name} {rule}" for rule in self.sudo)]
         block = "\n".join(lines) + "\n"
-        if block in before:
-            return
-        head = "" if before else "# Written by csagent for the user-data of this instance\n"
-        text = f"{before}{head}\n{block}"
-        account_tools.check_sudoers(machine, text)
+
+        def with_block(before: str) -> str:
+            if block in before:
+                return before
+            head = "" if before else "# Written by csagent for the user-data of this instance\n"
+            text = f"{before}{head}\n{block}"
+            account_tools.check_sudoers(machine, text)
+            return text
+
         try:
-            system.tree.mkdir(SUDOERS_FOLDER, 0o750)
-            system.tree.write(SUDOERS, text.encode("utf-8", "surrogateescape"), 0o440)
+            machine.system.tree.mkdir(SUDOERS_FOLDER, 0o750)
         except OSError as error:
-            raise ApplyError(f"cannot write {machine.shown(SUDOERS)}: {error.strerror}") from None
-        machine.relabel(SUDOERS)
+            machine.fail(f"cannot make {machine.shown(SUDOERS_FOLDER)}: {error.strerror}")
+        machine.change(SUDOERS, with_block, 0o440, keep=False)
         account_tools.include_sudoers(machine, SUDOERS_FOLDER)
 
     def _keys(self, machine: "Machine", _new: bool) -> None:

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 
 from csagent.model import Secret
+from csagent.system.tree import DIRECTORY
 
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
@@ -54,13 +55,23 @@ def _make_parents(machine: "Machine", path: str, owner: Tuple[int, int]) -> str:
         if tree.exists(below):
             continue
         tree.mkdir(below, 0o755)
-        directory, name = tree.resolve(below, follow=False)  # no link that has been put there since
-        try:
-            os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-        finally:
-            os.close(directory)
+        _give(machine, below, owner)
         highest = below if highest == path else highest
     return highest
+
+
+def _give(machine: "Machine", path: str, owner: Tuple[int, int]) -> None:
+    """Give a directory that is ours, and not what has been put in its place since."""
+    directory, name = machine.system.tree.resolve(path, follow=False)
+    try:
+        made = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    finally:
+        os.close(directory)
+    try:
+        if os.fstat(made).st_uid == os.geteuid():
+            os.fchown(made, *owner)
+    finally:
+        os.close(made)
 
 
 def _write(machine: "Machine", action: WriteFile, owner: Tuple[int, int]) -> None:
@@ -94,16 +105,38 @@ def _whole(owner: Tuple[int, int], before: Optional[os.stat_result]) -> Tuple[in
     return uid, gid
 
 
+def _refuse_others(machine: "Machine", path: str, descriptor: int) -> None:
+    """What somebody has put into a directory for everybody: they have it open still, whoever it is given to.
+
+    As the kernel has it where fs.protected_regular is set (proc_sys_fs(5)).
+
+    Raises:
+        OSError: it is such a file.
+    """
+    directory, _name = machine.system.tree.resolve(path)
+    try:
+        around = os.fstat(directory)
+    finally:
+        os.close(directory)
+    theirs = os.fstat(descriptor).st_uid not in (0, os.geteuid(), around.st_uid)
+    if theirs and around.st_mode & stat.S_ISVTX and around.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(errno.EACCES, "it is somebody else's, in a directory for everybody")
+
+
 def _write_in_place(
     machine: "Machine", action: WriteFile, owner: Tuple[int, int], *, is_pipe: bool = False
 ) -> None:
     """Write into what is there. A pipe without a reader, or with one that does not read, holds up nobody."""
     from csagent.system.files import write_all
 
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if action.append else os.O_TRUNC)
+    flags = os.O_WRONLY | (os.O_APPEND if action.append else 0)
+    flags |= 0 if machine.system.tree.exists(action.path) else os.O_CREAT
     flags |= os.O_NONBLOCK if is_pipe else 0
     descriptor = machine.system.tree.open(action.path, flags, 0o600)
     try:
+        _refuse_others(machine, action.path, descriptor)
+        if not action.append and not is_pipe:
+            os.ftruncate(descriptor, 0)
         write_all(descriptor, action.content.reveal())
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             try:

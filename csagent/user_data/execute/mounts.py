@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from typing import TYPE_CHECKING, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
 
-from csagent.errors import Distrusted
+from csagent.errors import Distrusted, StepFailed
+from csagent.system.files import lines_of
 from csagent.system.systemd import BOOTED
 from csagent.user_data.execute.configure import SECONDS
 from csagent.user_data.execute.disks import partition_path
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
 
 FSTAB = "/etc/fstab"
-FSTAB_LIMIT = 1 << 20
 MARK = "comment=cloudconfig"  # cloud-init's: its lines, and ours, are known by it
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -38,18 +38,40 @@ class MountAll(NamedTuple):
     mounts: Tuple[Mount, ...]
 
     def carry_out(self, machine: "Machine") -> None:
-        """Raises: StepFailed."""
-        lines = [_line(mount._replace(device=_resolved(machine, mount.device))) for mount in self.mounts]
-        _replace_lines(machine, lines, [f"{mount.point}" for mount in self.mounts])
+        """What has no place to be mounted at is left out, and does not hold up the others.
+
+        Raises:
+            StepFailed: one of them could not be mounted, or has no such place.
+        """
+        problems: List[str] = []
+        mounts = []
         for mount in self.mounts:
-            if mount.point.startswith("/"):
-                machine.make_directory(mount.point)
+            try:
+                if mount.point.startswith("/"):
+                    machine.make_directory(mount.point)
+            except StepFailed as error:
+                problems.append(str(error))
+            else:
+                mounts.append(mount)
+        lines = [_line(mount._replace(device=_resolved(machine, mount.device))) for mount in mounts]
+        points = [mount.point for mount in self.mounts]
+        machine.change(FSTAB, lambda text: _with_lines(text, lines, points), 0o644)
+        try:
+            self._mount(machine, mounts)
+        except StepFailed as error:
+            if not problems:
+                raise
+            problems.append(str(error))
+        if problems:
+            machine.fail("; ".join(problems))
+
+    def _mount(self, machine: "Machine", mounts: Sequence[Mount]) -> None:
         if not machine.system.live:
             machine.shown_commands.append("mount -a")
             return
         if machine.system.tree.exists(BOOTED):
             machine.system.runner.run(["systemctl", "daemon-reload"], timeout=SECONDS)
-        if any(mount.kind == "swap" for mount in self.mounts):
+        if any(mount.kind == "swap" for mount in mounts):
             machine.command(["swapon", "--all"])
         machine.command(["mount", "--all"])
 
@@ -68,17 +90,15 @@ def _resolved(machine: "Machine", device: str) -> str:
     return first if is_disk and machine.system.tree.exists(first) else device
 
 
-def _replace_lines(machine: "Machine", lines: List[str], points: List[str]) -> None:
-    """The lines in /etc/fstab, instead of earlier ones of ours for the same places."""
-    before = machine.system.tree.read_text(FSTAB, FSTAB_LIMIT) or ""
+def _with_lines(text: str, lines: List[str], points: List[str]) -> str:
+    """/etc/fstab with the lines, instead of earlier ones of ours for the same places."""
     kept = []
-    for line in before.splitlines():
+    for line in lines_of(text):
         words = line.split()
         ours = len(words) > 3 and MARK in words[3] and words[1] in points
         if not ours:
             kept.append(line)
-    text = "".join(line + "\n" for line in [*kept, *lines])
-    machine.write(FSTAB, text.encode("utf-8", "surrogateescape"), 0o644, keep=True)
+    return "".join(line + "\n" for line in [*kept, *lines])
 
 
 class MakeSwap(NamedTuple):
@@ -90,18 +110,21 @@ class MakeSwap(NamedTuple):
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""
-        line = "\t".join([self.path, "none", "swap", f"sw,{MARK}", "0", "0"])
         if not machine.system.live:
             machine.shown_commands.append(f"mkswap {self.path}")
         elif not machine.system.tree.exists(self.path):
             self._create(machine)
-        before = machine.system.tree.read_text(FSTAB, FSTAB_LIMIT) or ""
-        if not any(known.split()[:1] == [self.path] for known in before.splitlines()):
-            text = before if not before or before.endswith("\n") else before + "\n"
-            machine.write(FSTAB, f"{text}{line}\n".encode("utf-8", "surrogateescape"), 0o644, keep=True)
+        machine.change(FSTAB, self._with_line, 0o644)
         in_use = machine.system.tree.read_text("/proc/swaps") or ""
         if machine.system.live and not any(known.split()[:1] == [self.path] for known in in_use.splitlines()):
             machine.command(["swapon", self.path])
+
+    def _with_line(self, text: str) -> str:
+        """/etc/fstab with a line for the file, where it has none."""
+        if any(known.split()[:1] == [self.path] for known in lines_of(text)):
+            return text
+        line = "\t".join([self.path, "none", "swap", f"sw,{MARK}", "0", "0"])
+        return f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n"
 
     def _create(self, machine: "Machine") -> None:
         folder = os.path.dirname(self.path)

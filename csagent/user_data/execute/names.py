@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, List, NamedTuple
 
 from csagent.system.accounts import FILE_LIMIT
+from csagent.system.files import lines_of
 
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
@@ -24,12 +25,22 @@ class SetHostname(NamedTuple):
 
         machine.write(hostname.HOSTNAME, self.name.encode() + b"\n", 0o644)
         hosts = machine.system.tree.read_text(hostname.HOSTS, FILE_LIMIT) or ""
-        if any(line.rstrip().endswith(hostname.OUR_MARK) for line in hosts.splitlines()):
-            text = hostname.with_our_line(hosts, self.name, None)
-            machine.write(hostname.HOSTS, text.encode("utf-8", "surrogateescape"), 0o644, keep=True)
+        if _has_our_line(hosts):
+            machine.change(hostname.HOSTS, self._in_our_line, 0o644)
         if machine.system.live:
             machine.tell_kernel(self.name)
         machine.named = self.name
+
+    def _in_our_line(self, hosts: str) -> str:
+        from csagent.apply import hostname
+
+        return hostname.with_our_line(hosts, self.name, None) if _has_our_line(hosts) else hosts
+
+
+def _has_our_line(hosts: str) -> bool:
+    from csagent.apply import hostname
+
+    return any(line.rstrip().endswith(hostname.OUR_MARK) for line in lines_of(hosts))
 
 
 class WriteHosts(NamedTuple):
@@ -45,10 +56,9 @@ class WriteHosts(NamedTuple):
         from csagent.apply import hostname
 
         if self.whole:
-            text = self._all()
+            machine.write(hostname.HOSTS, self._all().encode("utf-8", "surrogateescape"), 0o644)
         else:
-            text = self._one(machine.system.tree.read_text(hostname.HOSTS, FILE_LIMIT) or "")
-        machine.write(hostname.HOSTS, text.encode("utf-8", "surrogateescape"), 0o644)
+            machine.change(hostname.HOSTS, self._one, 0o644, keep=False)
 
     def _all(self) -> str:
         lines = ["# Written at each boot, as manage_etc_hosts in this instance's user-data asks for."]
@@ -70,7 +80,7 @@ class WriteHosts(NamedTuple):
     def _one(self, text: str) -> str:
         """The text with a line of the host's own address that has both names; the others stay."""
         address = ADDRESSES.get(self.family, DEBIANS_ADDRESS)
-        lines: List[str] = text.splitlines()
+        lines: List[str] = lines_of(text)
         for line in lines:
             words = line.split("#", 1)[0].split()
             if words[:2] == [address, self.fqdn] and self.short in words[2:]:

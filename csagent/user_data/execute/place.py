@@ -8,6 +8,8 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from csagent.system.files import lines_of
+
 if TYPE_CHECKING:
     from csagent.user_data.machine import Machine
 
@@ -79,5 +81,8 @@ class SetLocale(NamedTuple):
         if self.family == "debian" and machine.system.live:
             machine.command(["update-locale", f"--locale-file={path}", f"LANG={self.name}"])
             return
-        lines = [line for line in before.splitlines() if not line.strip().startswith("LANG=")]
-        machine.write(path, "\n".join([*lines, f"LANG={self.name}"]).encode() + b"\n", 0o644)
+        machine.change(path, self._with_name, 0o644)
+
+    def _with_name(self, text: str) -> str:
+        lines = [line for line in lines_of(text) if not line.strip().startswith("LANG=")]
+        return "\n".join([*lines, f"LANG={self.name}"]) + "\n"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SECONDS = 60.0
 FETCH_PAUSES = (1.0, 1.0)  # seconds; key servers are unreliable
 LIST_LIMIT = 1 << 20
-_CREDENTIALS = re.compile(rb"://[^/\s]*@")
+PUBLIC = 0o644
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
 PRIMARY, SECURITY = "\ue000primary\ue001", "\ue000security\ue001"  # private use: nothing that is typed
 
 
@@ -65,19 +66,22 @@ class SourcesFile(NamedTuple):
 
     def carry_out(self, machine: "Machine") -> None:
         """Raises: StepFailed."""
-        text = self.content.reveal().decode("utf-8", "surrogateescape")
-        raw = self.search.fill(machine, text).encode("utf-8", "surrogateescape")
-        there = machine.system.tree.exists(self.path)
-        if self.append and there:
-            try:
-                before = machine.system.tree.read(self.path, LIST_LIMIT)
-            except OSError as error:
-                machine.fail(f"cannot read {machine.shown(self.path)}: {error.strerror}")
-            raw = before if raw in before else before + raw
-        mode = 0o600 if _CREDENTIALS.search(raw) else 0o644
-        machine.write(self.path, raw, mode, keep=self.append and there and mode == 0o644)
+        text = self.search.fill(machine, self.content.reveal().decode("utf-8", "surrogateescape"))
+        if self.append and machine.system.tree.exists(self.path):
+            before = machine.system.tree.read_text(self.path, LIST_LIMIT) or ""
+            mode = _mode(before + text)
+            machine.change(
+                self.path, lambda now: now if text in now else now + text, mode, keep=mode == PUBLIC
+            )
+        else:
+            machine.write(self.path, text.encode("utf-8", "surrogateescape"), _mode(text))
         if self.removes:
             machine.remove(self.removes)
+
+
+def _mode(text: str) -> int:
+    """A password in a URL is for apt alone."""
+    return 0o600 if _CREDENTIALS.search(text) else PUBLIC
 
 
 class FetchKey(NamedTuple):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List
 
+from csagent.system.files import lines_of
 from csagent.system.systemd import BOOTED
 
 if TYPE_CHECKING:
@@ -23,18 +24,15 @@ def set_option(machine: "Machine", name: str, value: str) -> None:
     main = machine.system.tree.read_text(CONFIG) or ""
     own = _INCLUDE.search(main) is not None
     path = DROP_IN if own else CONFIG
-    before = (machine.system.tree.read_text(DROP_IN) or "") if own else main
-    text, changed = _with_option(before, name, value)
-    if changed:
-        machine.write(path, text.encode("utf-8", "surrogateescape"), 0o600, keep=bool(before))
+    if machine.change(path, lambda text: _with_option(text, name, value), 0o600):
         restart(machine)
 
 
-def _with_option(text: str, name: str, value: str) -> Tuple[str, bool]:
+def _with_option(text: str, name: str, value: str) -> str:
     """The text with every line of the option set, or with one more line where there is none."""
     lines: List[str] = []
     found, changed = False, False
-    for line in text.splitlines():
+    for line in lines_of(text):
         words = line.split(None, 1)
         if words and words[0].lower() == name.lower():
             found = True
@@ -44,7 +42,7 @@ def _with_option(text: str, name: str, value: str) -> Tuple[str, bool]:
     if not found:
         lines.append(f"{name} {value}")
         changed = True
-    return "".join(line + "\n" for line in lines), changed
+    return "".join(line + "\n" for line in lines) if changed else text
 
 
 def restart(machine: "Machine") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -69,6 +70,28 @@ def test_comes_before_whatever_starts_sshd_and_after_no_network() -> None:
     assert unit["DefaultDependencies"] == ["no"] and unit["RemainAfterExit"] == ["yes"]
     assert unit["After"] == ["local-fs.target systemd-random-seed.service"]
     assert unit["WantedBy"] == ["multi-user.target"]
+
+
+def test_the_keys_are_durable_and_nothing_else_is_waited_for(tmp_path: Path) -> None:
+    """sshd waits for this unit: it syncs the keys and their names, not all that the machine writes."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace (Debian: apt install strace)")
+    names = [f"ssh_host_{kind}_key{end}" for kind in ("rsa", "ed25519") for end in ("", ".pub")]
+    for name in names:
+        (tmp_path / name).write_text("EXAMPLE")
+    trace = tmp_path / "trace"
+    said = ""
+    for line in settings()["ExecStartPost"]:
+        words = shlex.split(line.lstrip("-").replace("/etc/ssh", str(tmp_path)))
+        strace = ["strace", "-f", "-y", "-e", "trace=sync,syncfs,fsync,fdatasync", "-o", str(trace)]
+        done = subprocess.run([*strace, *words], capture_output=True, text=True, timeout=600, check=False)
+        if "ptrace" in done.stderr.lower():
+            pytest.skip("processes may not be traced here")
+        assert done.returncode == 0, done.stderr
+        said += trace.read_text()
+    assert re.search(r"\bsync(fs)?\(", said) is None, said
+    synced = set(re.findall(r"\bfsync\(\d+<([^>]+)>\)", said))
+    assert synced == {str(tmp_path), *(str(tmp_path / name) for name in names)}
 
 
 def test_empty_key_is_made_anew_by_the_command(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_names_of_packages(text: str, names: tuple) -> None:
     [
         ("[1]", "error 2 packages: entry 1: must be the name of a package, and is a number or date"),
         ("[--option]", 'error 2 packages: entry 1: "--option" cannot be the name of a package'),
+        ('["a\\e[2Jb"]', 'error 2 packages: entry 1: "a\x1b[2Jb" cannot be the name of a package'),
         ("[hello tree]", 'warning 2 packages: entry 1: "hello tree" is one name to the package manager'),
         ("{a: b}", "error 2 packages: must be a list of names, and is a mapping: nothing is installed"),
         ("[{snap: [x]}]", "warning 2 packages: the packages of snap are not installed: that is not this"),

@@ -32,6 +32,9 @@ DOCUMENTS: Dict[str, bytes] = {
     "script": b"#!/bin/sh\ntrue\n",
     "template": TEMPLATE,
     "template, packed": gzip.compress(TEMPLATE),
+    "template with texts and filters": TEMPLATE
+    + b"{# 'a' #}locale: \"{{ 'a<b>' | striptags | wordwrap(9) }}\"\ntimezone: \"{{ lipsum() }}\"\n",
+    "template with a name that nobody knows": TEMPLATE + b"locale: {{ nobody.knows }}\n",
     "message": MESSAGE,
     "message, packed": gzip.compress(MESSAGE),
     "packed and damaged": gzip.compress(TEMPLATE)[:-9],

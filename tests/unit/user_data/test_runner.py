@@ -14,6 +14,7 @@ from csagent.model import Secret
 from csagent.settings import Settings
 from csagent.state import applied
 from csagent.state import user_data_record as records
+from csagent.system.files import TEMPORARY_SUFFIX
 from csagent.system.seams import System
 from csagent.system.tree import Tree
 from csagent.user_data import reading, runner
@@ -276,10 +277,12 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody(system: System, tree: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("hard", [False, True])
 def test_parents_are_given_to_nobody_through_a_link(
-    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch, hard: bool
 ) -> None:
     """A directory that its owner swaps for a link meanwhile: what that leads to keeps its own."""
+    (tree / "etc/shadow").write_text("root:*:1::::::\n")
     (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nalice:x:12345:12345::/home/alice:/bin/sh\n")
     (tree / "home/alice").mkdir(parents=True, exist_ok=True)
     os.chown(tree / "home/alice", 12345, 12345)
@@ -287,13 +290,16 @@ def test_parents_are_given_to_nobody_through_a_link(
 
     def swapped(self: Tree, path: str, mode: int, *, durable: bool = True) -> None:
         if path == "/home/alice/new":
-            (tree / "home/alice/new").symlink_to("/etc")
+            if hard:  # where fs.protected_hardlinks is not set
+                os.link(tree / "etc/shadow", tree / "home/alice/new")
+            else:
+                (tree / "home/alice/new").symlink_to("/etc")
         else:
             mkdir(self, path, mode, durable=durable)
 
     monkeypatch.setattr(Tree, "mkdir", swapped)
     run(system, b"#cloud-config\nwrite_files: [{path: /home/alice/new/x, owner: alice}]\n")
-    assert (tree / "etc").stat().st_uid == 0
+    assert (tree / "etc").stat().st_uid == (tree / "etc/shadow").stat().st_uid == 0
 
 
 def test_what_is_new_is_labelled(system: System, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,3 +327,144 @@ def test_our_own_lines_steer_no_console(system: System, tree: Path) -> None:
     (log,) = (tree / "var/log").iterdir()
     assert "there is no account  [2Jb" in log.read_text()
     assert "\x1b" not in log.read_text()
+
+
+def test_the_record_has_an_end(system: System, tree: Path) -> None:
+    """What runs at each boot leaves lines at each boot; the next run writes anew what counts of them."""
+    run(system)
+    path = tree / "var/lib/csagent/user-data/i-2-3-VM/record"
+    entries = [json.loads(line) for line in path.read_text().split("\n") if line]
+    bootcmd = [one for one in entries if one.get("step") == entries[1]["step"]]
+    before = {one["step"]: one["state"] for one in entries if "step" in one}
+    with open(path, "a") as stream:
+        for boot in range(1500):
+            stream.writelines(f"\n{json.dumps({**one, 'boot': str(boot)})}\n" for one in bootcmd)
+    assert path.stat().st_size > records.COMPACT_FROM
+    ran = run(system)
+    assert (ran.done, ran.failed) == (1, 0)  # bootcmd: the last boot was another one
+    lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+    assert len(lines) < 2 * len(entries)
+    assert {one["step"]: one["state"] for one in lines if "step" in one} == before
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert run(system).done == 0
+    assert (tree / "etc/one").read_text() == "EXAMPLE-marker"
+
+
+def test_an_interrupted_step_stays_so_in_a_record_that_is_written_anew(system: System) -> None:
+    """Also its boot, its reason and its warnings."""
+    record = records.Record(system, "/var/lib/csagent/user-data/x")
+    record.start("abc")
+    record.begin("a")
+    record.begin("b")
+    record.end("b", records.StepState(records.FAILED, exit=3, reason="r", warnings=("w",), count=(1, 3)))
+    kept = {step: [getattr(state, name) for name in state.__slots__] for step, state in record.steps.items()}
+    for _boot in range(4000):
+        record._append({"step": "c", "state": records.BEGUN, "boot": "old", "at": 1.0})
+    records.Record(system, "/var/lib/csagent/user-data/x").compact()
+    again = records.Record(system, "/var/lib/csagent/user-data/x")
+    assert again.steps.pop("c").boot == "old"
+    assert again.document == "abc"
+    assert {
+        step: [getattr(state, name) for name in state.__slots__] for step, state in again.steps.items()
+    } == kept
+
+
+EDITED = {
+    "etc/fstab": "mounts: [[/dev/vdb, /mnt/a, ext4]]",
+    "etc/ssh/sshd_config": "ssh_pwauth: false",
+    "etc/sudoers": "users: [{name: alice, sudo: 'ALL=(ALL) ALL'}]",
+    "etc/sudoers.d/90-cloud-init-users": "users: [{name: alice, sudo: 'ALL=(ALL) ALL'}]",
+    "etc/hosts": "hostname: web-9\nmanage_etc_hosts: localhost",
+    "etc/locale.conf": "locale: xx_XX.UTF-8",
+}
+
+
+def edit(system: System, keys: str) -> runner.Ran:
+    return run(system, f"#cloud-config\n{keys}\n".encode())
+
+
+@pytest.mark.parametrize("size", [5 << 20, 17 << 20])
+@pytest.mark.parametrize("path", EDITED)
+def test_what_is_large_is_edited_whole_or_not_at_all(
+    system: System, tree: Path, path: str, size: int
+) -> None:
+    """The owner's last line stays, however much stands before it."""
+    file = tree / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (tree / "etc/os-release").write_text("ID=fedora\n")
+    file.write_text("# a line\n" * (size // 9) + "# the owner's\n")
+    ran = edit(system, EDITED[path])
+    assert "\n# the owner's\n" in file.read_text()
+    assert ("not touched" in json.dumps(ran.status)) == (size == 17 << 20)
+
+
+@pytest.mark.parametrize("path", EDITED)
+def test_what_others_write_meanwhile_stays(
+    system: System, tree: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that another program appends between csagent's look and its writing."""
+    file = tree / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (tree / "etc/os-release").write_text("ID=fedora\n")
+    file.write_text("# the owner's\n")
+    added: List[str] = []
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        fsync(descriptor)
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name.endswith(f".{file.name}{TEMPORARY_SUFFIX}") and not added:
+            added.append(name)
+            with open(file, "a") as stream:
+                stream.write("# another's\n")
+
+    monkeypatch.setattr(os, "fsync", slow)
+    edit(system, EDITED[path])
+    text = file.read_text()
+    assert added
+    assert text.startswith("# the owner's\n# another's\n") and len(text) > 26
+
+
+def test_only_a_line_feed_ends_a_line(system: System, tree: Path) -> None:
+    """A form feed in a comment does not make an option of what stands behind it."""
+    (tree / "etc/ssh").mkdir(parents=True, exist_ok=True)
+    (tree / "etc/ssh/sshd_config").write_text("# see\x0cPermitRootLogin yes\n# b\u2028Port 23\n")
+    edit(system, "ssh_pwauth: false")
+    text = (tree / "etc/ssh/sshd_config").read_text()
+    assert text == "# see\x0cPermitRootLogin yes\n# b\u2028Port 23\nPasswordAuthentication no\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_mount_point_that_is_anothers_link_stands_nowhere(system: System, tree: Path) -> None:
+    """Neither in /etc/fstab, for the next boot, nor in the way of the others."""
+    (tree / "home/alice").mkdir(parents=True, exist_ok=True)
+    (tree / "home/alice/data").symlink_to("/etc")
+    for path in (tree / "home/alice", tree / "home/alice/data"):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    ran = edit(system, "mounts: [[/dev/vdb, /home/alice/data, ext4], [/dev/vdc, /mnt/good, ext4]]")
+    assert "a link of user 12345" in ran.status["parts"][0]["reasons"]["mounts"]
+    text = (tree / "etc/fstab").read_text()
+    assert "/mnt/good" in text and "alice" not in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_nothing_is_appended_to_anothers_file_in_a_directory_for_everybody(
+    system: System, tree: Path
+) -> None:
+    """Who has put it there could go on writing into what a script then runs; a home is its owner's."""
+    (tree / "tmp").mkdir(exist_ok=True)
+    (tree / "tmp").chmod(0o1777)
+    (tree / "home/alice").mkdir(parents=True, exist_ok=True)
+    os.chown(tree / "home/alice", 12345, 12345)
+    for path in (tree / "tmp/setup", tree / "home/alice/notes"):
+        path.write_text("theirs\n")
+        os.chown(path, 12345, 12345)
+    ran = edit(
+        system,
+        "write_files:\n- {path: /tmp/setup, append: true, content: EXAMPLE}\n"
+        "- {path: /home/alice/notes, append: true, content: EXAMPLE}",
+    )
+    assert (tree / "tmp/setup").read_text() == "theirs\n"
+    assert (tree / "tmp/setup").stat().st_uid == 12345
+    assert "in a directory for everybody" in ran.status["parts"][0]["reasons"]["write_files"]
+    assert (tree / "home/alice/notes").read_text() == "theirs\nEXAMPLE"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import pytest
 from support.fake_networkd import IFINDEX, FakeNetworkd, Killed
 from support.network_nics import MAC, SECOND_MAC, THIRD_MAC, link, network, parsed, raw_document, usual
 
-from csagent.apply.network import executor, kernel, recovery, verify
+from csagent.apply.network import executor, kernel, probe, recovery, verify
 from csagent.apply.network.decide import decide
 from csagent.apply.network.kernel_state import Kernel, LinkSeen
 from csagent.apply.network.machine import Assigned, Hop
@@ -342,3 +342,54 @@ def test_records_hold_no_secret_and_are_roots(machine: FakeNetworkd) -> None:
     assert status is not None and status.st_mode & 0o777 == 0o600
     text = machine.system.tree.read_text(state.APPLIED)
     assert text is not None and json.loads(text)["nics"][MAC]["state"] == "applied"
+
+
+def test_the_owners_edit_of_a_change_that_was_cut_short_stays(machine: FakeNetworkd) -> None:
+    """Between the power cut and the next pass: neither the former state comes back, nor the document's."""
+    apply(machine)
+    machine.killed_at = "reload"
+    with pytest.raises(Killed):
+        apply(machine, CHANGED)
+    machine.killed_at = None
+    edited = str(machine.file()).replace("10.7.0.22", "10.7.0.99")
+    machine.system.tree.write(PATH, edited.encode(), 0o644)
+    ended = recovery.recover(machine.system, nothing)
+    assert ended is not None and ended.state == "left"
+    assert f"somebody has changed {PATH} since" in ended.reason
+    assert machine.file() == edited
+    left = apply(machine, CHANGED)
+    assert left.state == "left" and "the owner has changed or removed" in left.reason
+    assert machine.file() == edited
+    assert apply(machine, GOOD).state == "applied"
+
+
+def test_a_file_that_the_owner_has_removed_since_does_not_come_back(machine: FakeNetworkd) -> None:
+    """It was csagent's, of an earlier document."""
+    apply(machine)
+    machine.killed_at = "reload"
+    with pytest.raises(Killed):
+        apply(machine, CHANGED)
+    machine.killed_at = None
+    machine.system.tree.remove(PATH)
+    ended = recovery.recover(machine.system, nothing)
+    assert ended is not None and ended.state == "left" and machine.file() is None
+    assert apply(machine, CHANGED).state == "left" and machine.file() is None
+
+
+def test_the_owners_edit_while_the_gateway_is_asked_stays(
+    machine: FakeNetworkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who mends a file by hand while csagent still looks is not undone when it puts the former state back."""
+    apply(machine)
+    edited: List[str] = []
+
+    def ask(_index: int, gateway: str) -> None:
+        if gateway == "10.7.0.77" and not edited:
+            edited.append(str(machine.file()).replace("10.7.0.77", "10.7.0.1"))
+            machine.system.tree.write(PATH, edited[0].encode(), 0o644)
+
+    monkeypatch.setattr(probe, "_ask", ask)
+    failed = apply(machine, BAD)
+    assert failed.state == "failed" and f"somebody has changed {PATH} since" in failed.reason
+    assert [machine.file()] == edited
+    assert apply(machine, BAD).state == "failed" and [machine.file()] == edited
