@@ -30,7 +30,7 @@ After=csagent-ready.target
 Type=oneshot
 ExecStart=/bin/cp /run/csagent/status.json /run/seen.json
 """
-# bootcmd begins while the boot goes on: multi-user.target waits for that. Each of the two then waits for the test.
+# bootcmd begins while the boot goes on: multi-user.target waits for that. Then each waits for the test.
 DOCUMENT = b"""\
 #cloud-config
 bootcmd:
@@ -45,11 +45,12 @@ UNTIL_BOOTCMD = """[Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'until test -e /run/in-bootcmd; do sleep 0.1; done'
 """
-# What is being started when a prompt comes, and when the boot was over, 0 for not yet: 5 s is all that a prompt waits.
+# What is being started when a prompt comes, after 5 s at the latest; when the boot was over, 0 for not yet.
 PROMPT_WITH_JOBS = """[Service]
 Type=idle
 ExecStart=/bin/sh -c 'systemctl list-jobs --no-legend >/run/jobs; \
-    systemctl show --value -p FinishTimestampMonotonic >/run/over; mv /run/over /run/at-prompt; exec sleep infinity'
+    systemctl show --value -p FinishTimestampMonotonic >/run/over; mv /run/over /run/at-prompt; \
+    exec sleep infinity'
 """
 LOOKS_AT_IT = """[Unit]
 {0}
@@ -108,7 +109,7 @@ def boot(package_layer: Path, tmp_path: Path) -> Iterator[Boot]:
 
 
 def units_of_user_data(box: Container) -> None:
-    """Its path enabled; units of the boot, of the distribution and of an administrator that have to do with it."""
+    """Its path enabled; units of others that are held up, or would be, by what it does."""
     # No manager runs that would ever say that the network is there.
     (box.upper / "etc/systemd/system/NetworkManager-wait-online.service").symlink_to("/dev/null")
     box.put("/etc/systemd/system/prompt.service", PROMPT_WITH_JOBS)
