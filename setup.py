@@ -30,6 +30,7 @@ DATA = (
     "systemd/csagent-user-data.service",
     "systemd/csagent-user-data.target",
     "systemd/csagent-user-data-early.service",
+    "systemd/csagent-user-data-after-boot.service",
     "packaging/debian/csagent.logrotate",
     "packaging/rpm/80-csagent.preset",
     "packaging/debian/csagent.yaml",

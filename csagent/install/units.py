@@ -31,7 +31,7 @@ UNITS = (
     "csagent-weight.service",
     *("csagent-console.path", "csagent-console.service"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
-    "csagent-user-data.target",
+    *("csagent-user-data-after-boot.service", "csagent-user-data.target"),
 )
 UNIT_DIRECTORY = "/etc/systemd/system"
 PRESET = "/etc/systemd/system-preset/80-csagent.preset"

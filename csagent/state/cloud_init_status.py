@@ -21,7 +21,8 @@ NOT_RUN, RUNNING, DONE, DISABLED = "not run", "running", "done", "disabled"
 ERROR, DEGRADED = "error", "degraded"
 DAEMON, PATH = "csagent.service", "csagent-user-data.path"
 EARLY, FINAL = "csagent-user-data-early.service", "csagent-user-data.service"
-UNITS = (DAEMON, PATH, EARLY, FINAL)
+AFTER_BOOT = "csagent-user-data-after-boot.service"
+UNITS = (DAEMON, PATH, EARLY, AFTER_BOOT, FINAL)
 STARTED = ("active", "activating", "reloading", "deactivating")
 TOLD_LIMIT = 1000  # characters
 TIMEOUT = 60.0  # seconds for systemctl
@@ -169,7 +170,7 @@ def _before_the_pass(units: Mapping[str, Unit]) -> Status:
 
 def _will_not_end(units: Mapping[str, Unit]) -> Optional[Tuple[str, ...]]:
     """None where user-data is still to run; else why its last word is not to be waited for."""
-    for name in (EARLY, FINAL):
+    for name in (EARLY, AFTER_BOOT, FINAL):
         if name in units and units[name].active == "failed":
             return (f"{name} has failed: see journalctl -u {name}",)
     if FINAL in units and units[FINAL].active == "active":

@@ -360,7 +360,7 @@ class Machine:
         """Whether systemd is about to stop everything, and SIGTERM comes; not asked in a tree."""
         if not self.system.live or not self.system.tree.exists(BOOTED):
             return False
-        # Of is-system-running older systemds say `starting` as long as a unit of the boot, such as ours, is.
+        # Of is-system-running older systemds say `starting` until the boot is over.
         words = ["systemctl", "show", "--property=Job", "--value", "shutdown.target"]
         done = self.system.runner.run(words, timeout=OWN_COMMAND_SECONDS)
         return done.code == 0 and bool(done.output.strip())

@@ -23,6 +23,7 @@ SERVICES = ("csagent.service", "csagent-host-keys.service", "csagent-console.pat
 OTHERS = (
     *("csagent-first-pass.service", "csagent-ready.target", "csagent-user-data.target"),
     *("csagent-user-data-early.service", "csagent-user-data.service"),
+    "csagent-user-data-after-boot.service",
     *("csagent-console.service", "csagent-weight.service"),
 )
 MODULES = "/usr/lib/python3/dist-packages/csagent"

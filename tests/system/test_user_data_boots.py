@@ -63,6 +63,7 @@ echo zlast >> {order}
 CUT_SHORT = """\
   - test -e /var/tmp/held || systemd-run --no-block /usr/bin/python3 -I /run/holder
   - until test -e /var/tmp/held; do sleep 0.1; done
+  - until systemctl show csagent-user-data.service | grep -qx ActiveState=activating; do sleep 0.1; done
   - test -e /var/tmp/apt-daily || systemctl start --no-block apt-daily.service
   - touch /var/tmp/apt-daily
 write_files:

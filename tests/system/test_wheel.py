@@ -26,7 +26,7 @@ UNITS = (
     *("csagent-first-pass.service", "csagent-weight.service", "csagent-ready.target"),
     *("csagent-console.path", "csagent-console.service"),
     *("csagent-user-data.path", "csagent-user-data-early.service", "csagent-user-data.service"),
-    "csagent-user-data.target",
+    *("csagent-user-data-after-boot.service", "csagent-user-data.target"),
 )
 SHARED = (
     *("share/man/man1/csagent.1", "share/man/man1/csagent-lab.1"),

@@ -15,6 +15,7 @@ TARGET = UNIT.with_name("csagent-ready.target")
 FIRST_PASS = UNIT.with_name("csagent-first-pass.service")
 WEIGHT = UNIT.with_name("csagent-weight.service")
 CONSOLE = UNIT.with_name("csagent-console.service")
+USER_DATA = [UNIT.with_name(f"csagent-user-data{name}.service") for name in ("-early", "-after-boot", "")]
 MOST_EXPOSED = 2.5
 CAPABILITIES = {"CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_AUDIT_WRITE"}
 
@@ -51,7 +52,7 @@ def test_exposure_is_at_most_2_5() -> None:
     assert figures and float(figures[0]) <= MOST_EXPOSED, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS, WEIGHT, CONSOLE], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [UNIT, FIRST_PASS, WEIGHT, CONSOLE, *USER_DATA], ids=lambda unit: unit.stem)
 def test_systemd_finds_nothing_wrong(unit: Path) -> None:
     """`systemd-analyze verify` complains of nothing but that csagent may not be installed here."""
     done = analyze("verify", "--man=no", units=[unit])

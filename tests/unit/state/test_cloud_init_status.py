@@ -13,8 +13,9 @@ from csagent.state import user_data_mark
 from csagent.system.seams import Completed, Runner, System
 from csagent.user_data import runner
 
-DAEMON, PATH, EARLY, FINAL = compat.UNITS
-UP = {DAEMON: "active enabled", PATH: "active enabled", EARLY: "inactive static", FINAL: "inactive static"}
+DAEMON, PATH, EARLY, AFTER_BOOT, FINAL = compat.UNITS
+NOT_YET = dict.fromkeys((EARLY, AFTER_BOOT, FINAL), "inactive static")
+UP = {DAEMON: "active enabled", PATH: "active enabled", **NOT_YET}
 STAGES = {"early": "ended", "final": "ended"}
 
 
@@ -133,6 +134,9 @@ def test_both_stages_are_waited_for(system: System, tree: Path) -> None:
     ("unit", "state", "expected"),
     [
         (EARLY, "failed static", "error, error - done, 1"),
+        (EARLY, "active static", "running, running, 0"),
+        (AFTER_BOOT, "failed static", "error, error - done, 1"),
+        (AFTER_BOOT, "active static", "running, running, 0"),
         (FINAL, "failed static", "error, error - done, 1"),
         (FINAL, "active static", "done, done, 0"),
         (FINAL, "activating static", "running, running, 0"),
