@@ -99,6 +99,8 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
             sys.stdout.flush()
 
     with records.locked(system, log.info):
+        if not chosen.by_hand and _source(parsed, system, settings) is None:
+            return _nothing(parsed, NONE)  # `csagent seal` has removed it while this run waited
         plan = includes.read_all(system, chosen)
         say = log.info if log.in_journal else log.debug
         ran = runner.Runner(system, chosen, syntax.check(system, plan), tell, say).run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Set, Tuple
 
@@ -12,7 +12,7 @@ from csagent.seal import running
 from csagent.seal.context import PASSWORDS, TEMPLATE_NAME, Choice, Leftover, Scene, Warning_
 from csagent.seal.leftovers import NAMES, THINGS, Thing
 from csagent.seal.warnings import warnings
-from csagent.state import lock
+from csagent.state import lock, user_data_record
 from csagent.system.accounts import PASSWD
 
 if TYPE_CHECKING:
@@ -165,13 +165,17 @@ def seal(
 
 @contextmanager
 def _alone(system: "System") -> Iterator[None]:
-    """Keep a pass from applying anew what is being removed. On an image nothing is left of it."""
+    """Keep a pass from applying anew what is being removed, and user-data from beginning.
+
+    On an image nothing is left of it.
+    """
     made = not system.tree.exists(lock.RUN)
-    with lock.hold(system):
+    booted = running.booted(system)
+    with lock.hold(system), user_data_record.kept_off(system) if booted else nullcontext():
         try:
             yield
         finally:
-            if made and not running.booted(system):
+            if made and not booted:
                 _forget_lock(system)
 
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 INIT_ROOT = "/proc/1/root"  # proc(5): a link to the root of the first process; root alone may follow it
 TIMEOUT = 60.0
 # None of these lets anybody in or keeps the network up. auditd cannot be stopped on EL; its log is cut.
-QUIET = ("csagent.service", "syslog.socket", "rsyslog.service", "systemd-random-seed.service")
+QUIET = (
+    # The two start parts of user-data.
+    *("csagent.service", "csagent-user-data.path", "csagent-user-data-after-boot.service"),
+    *("syslog.socket", "rsyslog.service", "systemd-random-seed.service"),
+)
 SHELLS = frozenset(("bash", "zsh", "ksh", "mksh", "fish", "dash", "ash", "sh", "tcsh"))
 # Asked to end they write once more: a record of it, leases, when a connection was last up.
 WRITERS = frozenset(

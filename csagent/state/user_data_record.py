@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from csagent.errors import ApplyError, CsagentError
 from csagent.state.status_files import USER_DATA as PUBLISHED
@@ -255,6 +255,23 @@ def _is_ancestor(holder: bytes) -> bool:
         except (OSError, IndexError):
             return False
     return False
+
+
+@contextmanager
+def kept_off(system: "System") -> Iterator[None]:
+    """Nobody begins a run meanwhile; one that is under way goes on (`running`)."""
+    try:
+        make_folder(system, FOLDER)
+        descriptor = system.tree.open(f"{FOLDER}/lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # nor can a run make it
+        yield
+        return
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def running(system: "System") -> bool:

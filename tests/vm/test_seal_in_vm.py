@@ -22,7 +22,7 @@ from csagent.lab.vm.namespace import Namespace
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 STATUS = "/run/csagent/status.json"
-SETTLED = 240.0
+SETTLED = 600.0
 LIFE = 900.0  # seconds from its start until it is off; emulated, on a busy machine
 HISTORY = "marker-history-EXAMPLE"
 FINGERPRINTS = "for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -l -f $key; done"
@@ -89,6 +89,8 @@ def _served(namespace: Namespace, cloud: Cloud) -> Iterator[None]:
 def _settle(shell: Control) -> None:
     assert shell.wait(STATUS, '"instance_id": "', timeout=SETTLED), "no first pass"
     shell.run("systemctl is-system-running --wait", SETTLED, check=False)  # host keys take longer than a pass
+    waiting = f"csagent --quiet status --user-data --wait {SETTLED:g}"  # which takes longer than the boot
+    shell.run(waiting, 2 * SETTLED, check=False)
 
 
 @pytest.fixture(scope="module")

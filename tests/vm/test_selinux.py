@@ -120,7 +120,7 @@ def test_the_weight_is_whole_once_sshd_is_up(guest: Tuple[Control, Machine]) -> 
     assert (weight["ActiveState"], weight["ExecMainStatus"]) == ("active", "0")
     assert int(weight["ExecMainExitTimestampMonotonic"]) > int(listening) > 0
     assert shell.run("systemctl show --value -p StartupCPUWeight csagent.service").strip() == "100"
-    group = shell.run("systemctl show --value -p ControlGroup csagent.service")
+    group = shell.run("systemctl show --value -p ControlGroup csagent.service").strip()
     assert shell.run(f"cat /sys/fs/cgroup{group}/cpu.weight").strip() == "100"
     said = shell.run("journalctl -b --no-pager -o cat _TRANSPORT=audit + _TRANSPORT=kernel")
     assert not [line for line in said.splitlines() if "avc:  denied" in line and "systemctl" in line]

@@ -164,6 +164,20 @@ def test_user_data_that_runs_is_told(tmp_path: Path) -> None:
     assert running.quieten(system) == ()
 
 
+@pytest.mark.parametrize("booted", [True, False])
+def test_user_data_does_not_begin_while_a_machine_is_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, booted: bool
+) -> None:
+    """A part that systemd has just started waits for the end; on an image nobody is kept off."""
+    plant(tmp_path, {**CONFIGURATION, **DEBIAN})
+    monkeypatch.setattr(running, "booted", lambda _system: booted)
+    system = System.at(str(tmp_path))
+    kept_off: List[bool] = []
+    seal(system, between=lambda _step: kept_off.append(user_data_record.running(system)))
+    assert kept_off[0] is booted and not user_data_record.running(system)
+    assert "user-data" not in {path.name for path in (tmp_path / "var/lib/csagent").glob("*")}
+
+
 def test_nothing_is_stopped_where_no_systemd_runs(tmp_path: Path) -> None:
     """In a chroot or a container no command is run at all."""
     plant(tmp_path, {})

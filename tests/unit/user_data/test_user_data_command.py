@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Iterator, Tuple
 
 import pytest
 from support.samples import INSTANCE
@@ -14,7 +15,7 @@ from csagent.apply import keep_user_data as copies
 from csagent.cli.main import main
 from csagent.model import Secret
 from csagent.sources.user_data_kind import describe
-from csagent.state import applied, user_data_mark
+from csagent.state import applied, user_data_mark, user_data_record
 from csagent.state.applied import Memory
 from csagent.system.seams import System
 
@@ -183,3 +184,23 @@ def test_metadata_goes_with_a_document(tree: Path, capsys: pytest.CaptureFixture
     """The instance's own has its own."""
     code, _out, err = call(capsys, "--root", str(tree), "user-data", "plan", "--metadata", "/x")
     assert (code, "--metadata goes with --document" in err) == (2, True)
+
+
+def test_a_document_that_is_sealed_away_meanwhile_is_not_run(
+    tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The final part had been started, and waited for `csagent seal`: nothing of it comes back."""
+    system = System.at(str(tree))
+    keep(system, WHOLE)
+    waited_for = user_data_record.locked
+
+    @contextlib.contextmanager
+    def sealing(*words: Any) -> Iterator[None]:
+        with waited_for(*words):
+            system.tree.remove(applied.user_data_path(INSTANCE))
+            yield
+
+    monkeypatch.setattr(user_data_record, "locked", sealing)
+    code, out, _err = call(capsys, "--root", str(tree), "user-data", "run", "--stage", "early")
+    assert (code, "no user-data" in out) == (0, True)
+    assert not (tree / "etc/a").exists()
