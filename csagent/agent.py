@@ -134,10 +134,14 @@ def recall(system: "System", settings: "Settings", observed: Observed) -> "Memor
     from csagent.state import applied
     from csagent.system import accounts
 
+    home: Optional[str] = None
     try:
-        home: Optional[str] = accounts.find(system, settings.user).home
+        account = accounts.find(system, settings.user)
     except ApplyError:
-        home = None
+        pass
+    else:
+        # A person's home may lie on a server that does not answer; a marker there would be its owner's word.
+        home = None if accounts.is_persons(system, account.uid) else account.home
     return applied.load(system, instance_of(system, observed), home, same_machine(observed))
 
 

@@ -35,15 +35,19 @@ NO_SHELLS = ("nologin", "false")  # of an account that nobody logs in to
 NOBODY = 65534
 
 
+def is_persons(system: "System", number: int) -> bool:
+    """Whether a number of a user or group is a person's, not root's, the system's or nobody's."""
+    return login_defs(system, "UID_MIN", FIRST_PERSON) <= number != NOBODY
+
+
 def why_no_reader(system: "System", account: Account) -> str:
     """Why what parses strangers' bytes may not run as an account; "" where it may.
 
     It would read that person's files, and could signal her processes.
     """
-    first = login_defs(system, "UID_MIN", FIRST_PERSON)
     if 0 in (account.uid, account.gid):
         return "it has root's number or group"
-    if any(first <= number != NOBODY for number in (account.uid, account.gid)):
+    if any(is_persons(system, number) for number in (account.uid, account.gid)):
         return f"it is a person's (user {account.uid}, group {account.gid})"
     if account.shell.rpartition("/")[2] not in NO_SHELLS:
         return f"its shell is {account.shell or '/bin/sh'}"

@@ -70,7 +70,17 @@ write_files: [{path: /etc/count, content: "{{ v1.distro }}\\n", append: true}]
 manage_etc_hosts: localhost
 --b--
 """
-DOCUMENTS = {"files": FILES, "accounts": ACCOUNTS, "message": MESSAGE}
+EDITS = b"""\
+#cloud-config
+mounts: [[/dev/vdb, /mnt/a, ext4]]
+ssh_pwauth: false
+users: [{name: eve, sudo: "ALL=(ALL) ALL"}]
+manage_etc_hosts: localhost
+write_files: [{path: /etc/count, content: "once\\n", append: true}]
+"""
+DOCUMENTS = {"files": FILES, "accounts": ACCOUNTS, "message": MESSAGE, "edits": EDITS}
+EDITED = ("etc/fstab", "etc/ssh/sshd_config", "etc/sudoers", "etc/hosts")
+OWNERS = "# the owner's line\n"
 APPENDED = ("var/lib/app/one", "var/lib/app/two", "etc/count")
 
 
@@ -88,8 +98,12 @@ def fresh(scratch: Path, document: bytes) -> Path:
     make_tree(root)
     (root / "etc/group").write_text("root:x:0:\nadm:x:4:\n")
     (root / "etc/os-release").write_text("ID=debian\n")
-    (root / "etc/sudoers").write_text("@includedir /etc/sudoers.d\n")
+    (root / "etc/sudoers").write_text("# sudo\n")
+    (root / "etc/ssh").mkdir(exist_ok=True)
     (root / "home").mkdir()
+    for name in EDITED:
+        with open(root / name, "a") as stream:
+            stream.write(OWNERS)
     system = System.at(str(root))
     applied.save(system, applied.load(system, INSTANCE))
     copies.keep(system, INSTANCE, describe(document))
@@ -153,6 +167,9 @@ def wrong(root: Path, wanted: Dict[str, str], report: Dict[str, Any]) -> List[st
     for name in ("passwd", "group", "shadow"):
         if not (root / "etc" / name).read_text().endswith("\n"):
             found.append(f"etc/{name} is not whole")
+    for name in EDITED:
+        if (root / name).read_text().count(OWNERS) != 1:
+            found.append(f"{name} has lost the owner's line")
     found += [f"left behind: {path.relative_to(root)}" for path in root.rglob("*csagent-new")]
     return found
 

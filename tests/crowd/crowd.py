@@ -39,6 +39,7 @@ BACKLOG = 128
 OPEN_LIMIT = 150  # Apache's MaxRequestWorkers, unless somebody has changed it
 KEPT_SECONDS = 5.0  # and its KeepAliveTimeout
 CATCH_UP = 0.1  # seconds of service that a server which was not scheduled may make good
+BEAT, STALL = 0.05, 0.25  # seconds between two looks at the clock, and by which one may be late
 HASHING_SECONDS = 0.2  # of yescrypt, about; it is not done here, as 1,000 guests have more processors
 
 
@@ -66,6 +67,23 @@ def cloud(count: int) -> Cloud:
         for number in range(count)
     }
     return Cloud(instance_id="none", password=None, vms=vms)
+
+
+class Heartbeat(threading.Thread):
+    """Notes when this process stood still: its agents then come all at once, by no doing of csagent's."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stalls: List[Tuple[float, float]] = []
+
+    def run(self) -> None:
+        before = time.monotonic()
+        while True:
+            time.sleep(BEAT)
+            now = time.monotonic()
+            if now - before > BEAT + STALL:
+                self.stalls.append((before, now))
+            before = now
 
 
 # --- the router -----------------------------------------------------------------------------------
@@ -316,13 +334,15 @@ def main() -> None:
     parser.add_argument("--spread", type=float)
     parser.add_argument("--ports", type=json.loads)
     words = parser.parse_args()
+    heartbeat = Heartbeat()
+    heartbeat.start()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if words.role == "server":
         served = Router(words.count, words.rate, words.end)
         say(served.ports)
         served.serve()
-        say(served.report())
+        say({**served.report(), "stalls": heartbeat.stalls})
         return
     from csagent.sources.router import http
 
@@ -338,7 +358,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, words.end + 5.0 - time.monotonic()))
-    say([agent.report() for agent in agents])
+    say({"agents": [agent.report() for agent in agents], "stalls": heartbeat.stalls})
 
 
 if __name__ == "__main__":

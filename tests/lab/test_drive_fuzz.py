@@ -54,6 +54,19 @@ def test_a_mutant_is_the_same_each_time(tmp_path: Path) -> None:
     assert made[0] == made[1] and made[0][1] > 0
 
 
+@pytest.mark.parametrize(("late", "failures"), [(1, 0), (2, 0), (3, 1), (9, 1)])
+def test_what_is_late_once_is_read_again(monkeypatch: pytest.MonkeyPatch, late: int, failures: int) -> None:
+    """On a busy machine the fuzzer itself may be late; who is late each time is past its deadline."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests/fuzz"))
+    import drives
+
+    verdicts = [drives.Verdict("deadline", [f"took 9.9 s, {drives.LATE}"], 9.9, False)] * late
+    verdicts.append(drives.Verdict("deadline", [], 6.0, False))
+    monkeypatch.setattr(drives.Bench, "_read", lambda *_arguments, **_words: verdicts.pop(0))
+    bench = drives.Bench.__new__(drives.Bench)
+    assert len(bench.read(b"", given=True).failures) == failures
+
+
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The oracle of the fuzzer."""

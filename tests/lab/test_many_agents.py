@@ -30,7 +30,8 @@ AGENTS = 1000
 RATE = float(os.environ.get("CSAGENT_CROWD_RATE", "400"))
 SPREAD = 15.0  # seconds over which a host, back after a power cut, starts its VMs
 WORKERS = 5  # processes, of 200 agents each: one Python process does not run 1,000 at this rate
-LIMIT = 60.0 + AGENTS * 60 / RATE  # seconds; with an idle machine it takes a third of them
+MUCH, ENOUGH = 5.0, 10  # seconds
+LIMIT = 600.0 + AGENTS * 60 / RATE  # seconds; an idle machine needs 50 or 110
 CLOUD_INIT = 14  # requests of a boot, or more: instance id, listing, keys, user-data, password and its end
 
 
@@ -59,10 +60,14 @@ class Storm:
                     subprocess.Popen([*script, "agents", *words], stdout=subprocess.PIPE, text=True)
                 )
             self.agents: List[Dict[str, Any]] = []
+            self.stalls: List[List[float]] = []  # when one of these processes did not run
             for worker in workers:
-                self.agents += json.loads(worker.communicate(timeout=LIMIT + 60)[0])
+                said = json.loads(worker.communicate(timeout=LIMIT + 60)[0])
+                self.agents += said["agents"]
+                self.stalls += said["stalls"]
             server.stdin.close()
             self.router: Dict[str, Any] = json.loads(line_of(server))
+            self.stalls += self.router["stalls"]
             server.stdout.close()
         finally:
             for process in (server, *workers):
@@ -70,8 +75,19 @@ class Storm:
                 process.wait(600)
 
     def per_second(self, moments: List[float]) -> List[int]:
+        """How many in each second in which all of these processes ran, and the one before."""
         buckets = Counter(int(moment - self.begin) for moment in moments)
-        return [buckets[second] for second in range(max(buckets) + 1)]
+        still = {
+            second
+            for begin, end in self.stalls
+            for second in range(int(begin - self.begin), int(end - self.begin) + 2)
+        }
+        return [buckets[second] for second in range(max(buckets) + 1) if second not in still]
+
+    @property
+    def stood_still(self) -> float:
+        """Seconds in which one of the processes did not run."""
+        return sum(end - begin for begin, end in self.stalls if end > self.begin)
 
     def seconds(self, what: str) -> List[float]:
         return sorted(agent[what] for agent in self.agents if agent[what] is not None)
@@ -130,15 +146,19 @@ def test_the_load_is_spread(storm: Storm, record_property: Callable[[str, object
         "requests per boot, mean and most": (round(sum(per_boot) / AGENTS, 1), max(per_boot)),
         "connections per boot, mean": round(storm.router["connections"] / AGENTS, 1),
         "cloud-init's requests per boot, at least": CLOUD_INIT,
-        "requests, busiest second over mean": round(ratio(served), 2),
-        "connections asked for, busiest second over mean": round(ratio(asked), 2),
+        "requests, busiest second over mean": round(ratio(served), 2) if served else None,
+        "connections asked for, busiest second over mean": round(ratio(asked), 2) if asked else None,
+        "seconds in which one of six processes stood still": round(storm.stood_still, 1),
     }
     for name, value in figures.items():
         record_property(name, value)
         sys.stdout.write(f"{name}: {value}\n")
+    if min(len(served), len(asked)) < ENOUGH:
+        pytest.skip("this machine let the agents stand still nearly all the time")
     assert ratio(served) <= 3.0
     assert ratio(asked) <= 4.0  # the first to come find an idle router, and use more connections
-    assert sum(per_boot) / AGENTS <= 24
+    # Who stands still misses answers, and asks again.
+    assert sum(per_boot) / AGENTS <= (24 if storm.stood_still < MUCH else 48)
     assert max(per_boot) <= 100
 
 
