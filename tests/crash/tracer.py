@@ -64,8 +64,12 @@ LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 ARGUMENT = 16  # offset of the first argument in struct seccomp_data
 
-ORPHANS_PATIENCE = 3.0  # seconds that children may outlive their parent
-PATIENCE = 50.0
+ORPHANS_PATIENCE, LOOKS = (
+    1.5,
+    2,
+)  # seconds; looks at which all children sleep, which outlive their parent then
+PATIENCE = 600.0
+SLEEPING = "SD"  # of /proc/PID/stat: waits for something else than a processor, or for this tracer
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -132,6 +136,8 @@ class Tracer:
         self.steps = {}  # role -> number of steps so far
         self.pending = {}  # thread id -> the step whose system call is under way
         self.held = []  # stopped until the main process is gone
+        self.began = time.monotonic()
+        self.asleep = 0  # looks in a row
 
     def say(self, **document):
         self.log.write(json.dumps(document) + "\n")
@@ -166,6 +172,12 @@ class Tracer:
         self.say(end=True, status=self.status, survivors=survivors, reached=self.reached)
 
     def _ring(self, *_):
+        """Whose time is over: not who is about to end, and waits for a processor."""
+        if self.status is not None and time.monotonic() < self.began + PATIENCE:
+            self.asleep = 0 if any(state(task) not in SLEEPING for task in self.tasks) else self.asleep + 1
+            if self.asleep < LOOKS:
+                signal.setitimer(signal.ITIMER_REAL, ORPHANS_PATIENCE)
+                return
         raise TooLate
 
     def learn(self, task):
@@ -294,6 +306,14 @@ class Tracer:
         else:
             with open(path, "rb") as stream:
                 self.say(**about, content=base64.b64encode(stream.read()).decode())
+
+
+def state(task):
+    try:
+        with open(f"/proc/{task}/stat", encoding="ascii", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "gone"
 
 
 def kill(pid):

@@ -20,7 +20,7 @@ from csagent.lab.vm.namespace import Namespace
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 TOOLS = ("mmdebstrap", "dpkg-buildpackage", "qemu-system-x86_64", "genisoimage", "unshare", "nsenter", "ip")
-SECONDS = 300.0  # of the guest's clock, at most
+SECONDS = 1200.0  # of the guest's clock, at most
 DOCUMENT = b"""\
 #cloud-config
 users:
