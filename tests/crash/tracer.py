@@ -64,10 +64,8 @@ LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 ARGUMENT = 16  # offset of the first argument in struct seccomp_data
 
-ORPHANS_PATIENCE, LOOKS = (
-    1.5,
-    2,
-)  # seconds; looks at which all children sleep, which outlive their parent then
+ORPHANS_PATIENCE = 1.5  # seconds until children that outlive their parent are looked at
+LOOKS = 2  # in a row at which all of them sleep
 PATIENCE = 600.0
 SLEEPING = "SD"  # of /proc/PID/stat: waits for something else than a processor, or for this tracer
 
