@@ -27,6 +27,8 @@ SETTINGS: Dict[str, Tuple[str, str]] = {
     CSAGENT: ("etc/csagent/conf.d/50-template.yaml", "user: debian\ncreate_user: true\n"),
     CLOUD_INIT: ("etc/cloud/cloud.cfg.d/99-template.cfg", "locale: false\n"),
 }
+# An emulated machine beside others is late with its disks: after systemd's 90 s it is in emergency mode.
+PATIENCE = "[Manager]\nDefaultDeviceTimeoutSec=15min\n"
 
 
 class File(NamedTuple):
@@ -59,6 +61,7 @@ def _files(agent: str) -> Tuple[File, ...]:
     return (
         File("usr/lib/end-to-end/look", (GUEST / "look").read_bytes(), 0o755),
         File("etc/systemd/system/look.service", (GUEST / "look.service").read_bytes()),
+        File("etc/systemd/system.conf.d/50-end-to-end.conf", PATIENCE.encode()),
         File("usr/local/bin/kubeadm", (GUEST / "kubeadm").read_bytes(), 0o755),
         File("usr/lib/end-to-end/local-repository", LOCAL_REPOSITORY.encode()),
         File(settings, text.encode()),
