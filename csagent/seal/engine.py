@@ -12,7 +12,7 @@ from csagent.seal import running
 from csagent.seal.context import PASSWORDS, TEMPLATE_NAME, Choice, Leftover, Scene, Warning_
 from csagent.seal.leftovers import NAMES, THINGS, Thing
 from csagent.seal.warnings import warnings
-from csagent.state import lock, user_data_record
+from csagent.state import lock
 from csagent.system.accounts import PASSWD
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _alone(system: "System") -> Iterator[None]:
 
     On an image nothing is left of it.
     """
+    from csagent.state import user_data_record
+
     made = not system.tree.exists(lock.RUN)
     booted = running.booted(system)
     with lock.hold(system), user_data_record.kept_off(system) if booted else nullcontext():
