@@ -34,6 +34,7 @@ METRICS = "/run/csagent/csagent-user-data.prom"
 STATE = "/var/lib/csagent"
 FOLDER = f"{STATE}/user-data"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+LOCK = f"{FOLDER}/lock"
 MACHINE = "machine"  # the folder of what is done once per machine, whatever the instance
 BY_HAND = "by-hand"
 SCHEMA = 1
@@ -208,13 +209,11 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         CsagentError: the lock cannot be made, or the other run waits for this one's end.
     """
-    path = f"{FOLDER}/lock"
     try:
-        make_folder(system, FOLDER)
-        descriptor = system.tree.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open_lock(system)
     except OSError as error:
         hint = "; this needs root" if os.geteuid() != 0 else ""
-        raise CsagentError(f"cannot open {system.tree.shown(path)}: {error.strerror}{hint}") from None
+        raise CsagentError(f"cannot open {system.tree.shown(LOCK)}: {error.strerror}{hint}") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,6 +231,11 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
             _sign(descriptor, b"")
     finally:
         os.close(descriptor)
+
+
+def _open_lock(system: "System") -> int:
+    make_folder(system, FOLDER)
+    return system.tree.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _sign(descriptor: int, holder: bytes) -> None:
@@ -261,8 +265,7 @@ def _is_ancestor(holder: bytes) -> bool:
 def kept_off(system: "System") -> Iterator[None]:
     """Nobody begins a run meanwhile; one that is under way goes on (`running`)."""
     try:
-        make_folder(system, FOLDER)
-        descriptor = system.tree.open(f"{FOLDER}/lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open_lock(system)
     except OSError:  # nor can a run make it
         yield
         return
@@ -277,7 +280,7 @@ def kept_off(system: "System") -> Iterator[None]:
 def running(system: "System") -> bool:
     """Whether a run holds the lock now."""
     try:
-        descriptor = system.tree.open(f"{FOLDER}/lock", os.O_RDONLY)
+        descriptor = system.tree.open(LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:

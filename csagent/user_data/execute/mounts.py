@@ -124,7 +124,7 @@ class MakeSwap(NamedTuple):
         if any(known.split()[:1] == [self.path] for known in lines_of(text)):
             return text
         line = "\t".join([self.path, "none", "swap", f"sw,{MARK}", "0", "0"])
-        return f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n"
+        return "".join(known + "\n" for known in [*lines_of(text), line])
 
     def _create(self, machine: "Machine") -> None:
         folder = os.path.dirname(self.path)

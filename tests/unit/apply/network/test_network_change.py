@@ -344,13 +344,18 @@ def test_records_hold_no_secret_and_are_roots(machine: FakeNetworkd) -> None:
     assert text is not None and json.loads(text)["nics"][MAC]["state"] == "applied"
 
 
-def test_the_owners_edit_of_a_change_that_was_cut_short_stays(machine: FakeNetworkd) -> None:
-    """Between the power cut and the next pass: neither the former state comes back, nor the document's."""
+def cut_short(machine: FakeNetworkd) -> None:
+    """A power cut in the midst of a second document."""
     apply(machine)
     machine.killed_at = "reload"
     with pytest.raises(Killed):
         apply(machine, CHANGED)
     machine.killed_at = None
+
+
+def test_the_owners_edit_of_a_change_that_was_cut_short_stays(machine: FakeNetworkd) -> None:
+    """Between the power cut and the next pass: neither the former state comes back, nor the document's."""
+    cut_short(machine)
     edited = str(machine.file()).replace("10.7.0.22", "10.7.0.99")
     machine.system.tree.write(PATH, edited.encode(), 0o644)
     ended = recovery.recover(machine.system, nothing)
@@ -365,11 +370,7 @@ def test_the_owners_edit_of_a_change_that_was_cut_short_stays(machine: FakeNetwo
 
 def test_a_file_that_the_owner_has_removed_since_does_not_come_back(machine: FakeNetworkd) -> None:
     """It was csagent's, of an earlier document."""
-    apply(machine)
-    machine.killed_at = "reload"
-    with pytest.raises(Killed):
-        apply(machine, CHANGED)
-    machine.killed_at = None
+    cut_short(machine)
     machine.system.tree.remove(PATH)
     ended = recovery.recover(machine.system, nothing)
     assert ended is not None and ended.state == "left" and machine.file() is None
