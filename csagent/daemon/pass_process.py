@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Prepare = Callable[[Optional[Mapping[str, Any]]], Tuple[System, Settings, Options]]
 
 REPORT_LIMIT = 1 << 20
+OF_THE_ACCOUNT = ("ssh_keys", "password")
 
 
 class PassProcess(ChildProcess):
@@ -65,11 +66,13 @@ def start(prepare: Prepare, request: Mapping[str, Any], log: Log) -> PassProcess
             "quiet": nothing was found before, so that finding nothing again is no news.
         log: where decisions go.
 
-    It says first {"settings", "watching", "patterns" of files, "network", "labels", "poll", "longest"};
+    It says first {"settings", "watching" at all, "patterns" of lease files, "network", "labels" of drives,
+    "account": the name of one that is missing or None, "cloud_init": the file that it writes at its end or
+    None, "poll", "longest"};
     {"takes": seconds} where it begins something long;
-    then, of the pass, {"found", "finished", "partly", "missing", "early", "drive", "router", "nics",
-    "status", "note", "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it will
-    not go away by itself}.
+    then, of the pass, {"found", "finished", "partly", "missing", "early", "failed", "drive", "router",
+    "nics", "status", "note", "current_at"}; or {"interrupted": True}, or {"error": text, "usage": whether it
+    will not go away by itself}.
 
     Raises:
         JailError: there is no process for it.
@@ -124,24 +127,23 @@ def _world(system: System, settings: Settings, options: Options, wait: float) ->
     """What the daemon has to know of the settings, of the places to watch, and of the pass to come."""
     from csagent.agent import CLOUD_INIT, CLOUD_INIT_ENDS, ROUNDS
     from csagent.discovery import finder
-    from csagent.system import accounts
 
     watching = system.live and not options.given
     patterns = list(finder.lease_patterns()) if watching and "router" in settings.sources else []
+    network = watching and (bool(patterns) or (settings.network and "drive" in settings.sources))
+    ends = None
     if watching and system.tree.exists(CLOUD_INIT):
         from csagent.other_agents import cloud_init
 
-        if cloud_init.is_installed(system):
-            patterns.append(CLOUD_INIT_ENDS)
-    network = watching and (bool(patterns) or (settings.network and "drive" in settings.sources))
-    if watching and not _has_account(system, settings):
-        patterns.append(accounts.PASSWD)
+        ends = CLOUD_INIT_ENDS if cloud_init.is_installed(system) else None
     return {
         "settings": settings.as_plain(),
         "watching": watching,
         "patterns": patterns,
         "network": network,
         "labels": list(settings.drive_labels) if watching and "drive" in settings.sources else [],
+        "account": settings.user if watching and not _has_account(system, settings) else None,
+        "cloud_init": ends,
         "poll": settings.poll,
         "longest": ROUNDS * wait,
     }
@@ -164,7 +166,6 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     from csagent.discovery import finder
     from csagent.state import console_mark
 
-    had_account = _has_account(request.system, request.settings)
     found_before = console_mark.source_found(request.system)
     try:
         report = agent.run_pass(request)
@@ -175,7 +176,7 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
     summary = _summary(report, request, log, quiet=quiet)
     looked_at = time.monotonic()
     marks = finder.watchmarks(request.system, request.settings.drive_labels)
-    if had_account and marks == report.observed.marks:
+    if marks == report.observed.marks:
         summary["current_at"] = looked_at
     return summary
 
@@ -204,6 +205,7 @@ def _summary(report: Report, request: PassRequest, log: Log, *, quiet: bool) -> 
         "partly": observation.source_found and (untold or not observation.complete),
         "missing": missing,
         "early": missing and report.first,
+        "failed": any(one.state == "failed" and one.datum in OF_THE_ACCOUNT for one in report.outcomes),
         "drive": "drive" in channels,
         "router": "router" in channels,
         "nics": settings.network and bool((observation.network or {}).get("networks")),

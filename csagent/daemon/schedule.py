@@ -25,10 +25,14 @@ JITTER = 0.1  # of the poll period, so that a thousand VMs do not ask together
 SETTLE = 0.2  # seconds without a further event before the pass: udev tells of one medium two or three times
 SETTLE_AT_MOST = 1.0
 GRACE = 3.0  # seconds that the router gets once a drive is read
-HURRY = 0.0  # and where the drive was exchanged, or a NIC came for it, and the router gave nothing before
+HURRY = 0.0  # and where the drive, or what it is for, has just come; the router gave nothing before
 GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
-LONGEST_GAP = 60.0  # but not for a drive
+LONGEST_GAP = 60.0  # but not for what is hurried for
+NEW_ACCOUNT_TRIES = 6  # passes after one for a new account, while something fails: 1, 2, 4 ... s apart
 MOST_DOUBLINGS = 16
+OTHERS = ("account", "cloud-init")  # what other programs do: the account that was missing, cloud-init's end
+HURRIED = ("drive", *OTHERS)
+UNSEEN = ("clock", *OTHERS)  # a pass cannot tell whether that came before or after what it did about it
 
 
 def chance() -> float:
@@ -62,6 +66,7 @@ class PassReport:
         self.partly = bool(document["partly"])  # a source answered some questions and not others
         self.missing = bool(document["missing"])  # the router had no keys, or no name
         self.early = bool(document["early"])  # the same, on an instance's first pass
+        self.failed = bool(document["failed"])  # something that is the account's could not be set
         self.drive = bool(document["drive"])  # a drive gave something
         self.router = bool(document["router"])  # the router gave something
         self.nics = bool(document["nics"])  # a drive says what addresses the NICs have
@@ -79,7 +84,7 @@ class Schedule:
 
     def __init__(self, now: float, close_look: float, chance: Callable[[], float] = chance) -> None:
         self.due = 0.0  # when the next pass begins
-        self.cut_at = NEVER  # when the one under way is to let go, for a drive's sake
+        self.cut_at = NEVER  # when the one under way is to let go, for what is hurried for
         self.quiet = False  # nothing was found before: to find nothing again is no news
         self._chance = chance
         self._close_until = now + close_look
@@ -90,6 +95,7 @@ class Schedule:
         self._cut = False  # a pass was cut since the last whole one
         self._last: Optional[PassReport] = None
         self._failures = self._unfinished = self._tries = self._early = 0
+        self._new_account = 0  # tries that are left for one that has been made
 
     # --- what happens ---
 
@@ -101,7 +107,7 @@ class Schedule:
         self._events[name] = now
         if now - self._began > 2 * self._gap:
             self._gap = GAP
-        gap = GAP if "drive" in self._events else self._gap
+        gap = GAP if any(name in HURRIED for name in self._events) else self._gap
         self.due = max(min(now + SETTLE, self._settles_by), self._began + gap)
         if self._hurries(name) and self._may_hurry() and not self._cut:
             # The pass under way waits for the router, or reads what is not there any more. It is cut once
@@ -110,8 +116,11 @@ class Schedule:
         return first
 
     def _hurries(self, name: str) -> bool:
-        """Whether what a drive says has to do with an event: its medium, or a NIC that it may name."""
-        return name == "drive" or (name == "network" and self._last is not None and self._last.nics)
+        """Whether what a drive says has to do with an event.
+
+        That is its medium, a NIC that it may name, or somebody who is to have its key and password.
+        """
+        return name in HURRIED or (name == "network" and self._last is not None and self._last.nics)
 
     def _may_hurry(self) -> bool:
         """Whether a drive's values need not wait for the router: it gave nothing to the last whole pass."""
@@ -121,6 +130,8 @@ class Schedule:
         """A pass begins."""
         # A NIC that flaps, or a route that comes and goes for ever, gets fewer and fewer passes.
         self._gap = min(2 * self._gap, LONGEST_GAP) if self._events else GAP
+        if "account" in self._events:
+            self._new_account = NEW_ACCOUNT_TRIES
         self._events = {}
         self._began = now
 
@@ -157,13 +168,13 @@ class Schedule:
         self._last = report
         self._failures, self._cut = 0, False
         self._events = {
-            name: at for name, at in self._events.items() if at >= report.current_at or name == "clock"
+            name: at for name, at in self._events.items() if at >= report.current_at or name in UNSEEN
         }
         self.quiet = not report.found
         self._tries = 0 if report.finished else self._tries + 1
         self._unfinished = self._unfinished + 1 if report.partly else 0
         self._early = self._early + 1 if report.early or (self._early and report.missing) else 0
-        self._next(now, self._pause(report, poll, now))
+        self._next(now, min(self._pause(report, poll, now), self._until_the_account_is_whole(report)))
 
     def _pause(self, report: PassReport, poll: float, now: float) -> float:
         left = self._close_until - now
@@ -176,6 +187,14 @@ class Schedule:
         if left > 0:
             return close_look_pause(self._unfinished, self._chance())
         return self._about(doubled(RETRY, self._tries - 1, poll or RETRY_WITHOUT_POLL))
+
+    def _until_the_account_is_whole(self, report: PassReport) -> float:
+        """Seconds until a new account is tried again: its line in /etc/passwd comes before its home."""
+        if not report.failed or not self._new_account:
+            self._new_account = 0
+            return NEVER
+        self._new_account -= 1
+        return PAUSE * 2.0 ** (NEW_ACCOUNT_TRIES - 1 - self._new_account)
 
     def _about(self, seconds: float) -> float:
         return seconds * (1.0 - JITTER + 2.0 * JITTER * self._chance())
@@ -204,7 +223,7 @@ class Schedule:
             now: the moment.
             rereading: the pass reads the settings anew.
         """
-        hurried = any(self._hurries(name) for name in self._events)
+        hurried = self._new_account > 0 or any(self._hurries(name) for name in self._events)
         if hurried and self._may_hurry():
             return HURRY
         left = self._close_until - now

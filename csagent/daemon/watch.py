@@ -10,7 +10,7 @@ import os
 import time
 
 from csagent.system.changes import ChangeDetector
-from csagent.system.events import Drives, Files, Network, WallClock
+from csagent.system.events import Account, Drives, Files, Network, WallClock, has_account
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ FAILURES_LIMIT = 3  # failures of one source
 MAX_DRIVES = 64
 MAX_FILES = 300
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1
+WANTED = ("watching", "patterns", "network", "labels", "account", "cloud_init")
 
 
 class Watch:
@@ -36,7 +37,7 @@ class Watch:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._changes = ChangeDetector(time.monotonic, {}, SLOW_LOOK)
-        self._wanted: Tuple[Tuple[str, ...], Tuple[str, ...], bool, bool] = ((), (), False, False)
+        self._wanted: Dict[str, Any] = {}
         self._broken: Dict[str, int] = {}  # by name: how often a source has failed
 
     @property
@@ -52,33 +53,41 @@ class Watch:
     def of(self, world: Mapping[str, Any]) -> None:
         """Watch what a pass says is worth it, from now on.
 
-        Those are "patterns" of files, "labels" of drives, the "network", and whether at all: "watching".
+        That is what `csagent.daemon.pass_process.start` lists under `WANTED`.
         """
-        switches = (bool(world["network"]), bool(world["watching"]))
-        wanted = (tuple(world["patterns"]), tuple(world["labels"]), *switches)
+        wanted = {name: world[name] for name in WANTED}
         if wanted != self._wanted:
             self._wanted = wanted
             self._open()
 
     def _open(self) -> None:
         self._changes.close()
-        patterns, labels, network, watching = self._wanted
         sources: List[Any] = []
         looks: Dict[str, Callable[[], Tuple[Any, ...]]] = {}
         pause = SLOW_LOOK
-        if watching:
+        if self._wanted["watching"]:
             self._listen(sources, "clock", WallClock)
-        heard = [self._listen(sources, "network", Network)] if watching and network else []
-        if watching and patterns:
-            heard.append(self._listen(sources, "lease", lambda: Files(patterns)))
-            if not all(heard):
-                pause, looks["lease"] = LOOK_WITHOUT_EVENTS, lambda: lease_files(patterns)
-        if watching and labels:
+            pause = self._open_files(sources, looks)
+        labels = self._wanted["labels"]
+        if self._wanted["watching"] and labels:
             udev = os.path.exists(UDEV_CONTROL) and self._listen(sources, "drive", lambda: Drives(labels))
             pause = pause if udev else LOOK_WITHOUT_EVENTS
             closely = pause == LOOK_WITHOUT_EVENTS
             looks["drive"] = lambda: media(closely=closely)
         self._changes = ChangeDetector(time.monotonic, looks, pause, sources)
+
+    def _open_files(self, sources: List[Any], looks: Dict[str, Callable[[], Tuple[Any, ...]]]) -> float:
+        """Leases with the network, and what other programs write; seconds until the next look at them."""
+        patterns, account, ends = (self._wanted[name] for name in ("patterns", "account", "cloud_init"))
+        pause = SLOW_LOOK
+        network = not self._wanted["network"] or self._listen(sources, "network", Network)
+        if patterns and not (self._listen(sources, "lease", lambda: Files(patterns)) and network):
+            pause, looks["lease"] = LOOK_WITHOUT_EVENTS, lambda: lease_files(patterns)
+        if account and not self._listen(sources, "account", lambda: Account(account)):
+            pause, looks["account"] = LOOK_WITHOUT_EVENTS, lambda: (has_account(account),)
+        if ends and not self._listen(sources, "cloud-init", lambda: Files([ends], name="cloud-init")):
+            pause, looks["cloud-init"] = LOOK_WITHOUT_EVENTS, lambda: stats([ends])
+        return pause
 
     def _listen(self, sources: List[Any], name: str, make: Callable[[], Any]) -> bool:
         if self._broken.get(name, 0) >= FAILURES_LIMIT:
@@ -118,6 +127,11 @@ class Watch:
 
 def lease_files(patterns: Sequence[str]) -> Tuple[Any, ...]:
     """The stat of each lease file, and the routing table."""
+    return (*stats(patterns), _text("/proc/net/route"))
+
+
+def stats(patterns: Sequence[str]) -> Tuple[Any, ...]:
+    """The stat of each file that is there."""
     import glob
 
     found: List[Any] = []
@@ -127,7 +141,7 @@ def lease_files(patterns: Sequence[str]) -> Tuple[Any, ...]:
         except OSError:
             continue
         found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
-    return (*found, _text("/proc/net/route"))
+    return tuple(found)
 
 
 def _text(path: str) -> bytes:

@@ -126,17 +126,16 @@ def _kind(message: bytes) -> int:
 
 
 class Files:
-    """Lease files, as inotify(7) tells of their directories.
+    """Lease files and others, as inotify(7) tells of their directories.
 
     A directory that is not there yet is waited for in the nearest one above it.
     """
 
-    name = "lease"
-
-    def __init__(self, patterns: Sequence[str], root: str = "/") -> None:
+    def __init__(self, patterns: Sequence[str], root: str = "/", *, name: str = "lease") -> None:
         """Raises OSError where there is no inotify."""
         import ctypes
 
+        self.name = name
         self._patterns = tuple(patterns)
         self._root = "" if root == "/" else root
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -178,7 +177,7 @@ class Files:
         return int(self._descriptor)
 
     def news(self) -> bool:
-        """Whether a lease file was written, came or went. OSError: the queue ran over."""
+        """Whether one of them was written, came or went. OSError: the queue ran over."""
         told = moved = False
         while True:
             try:
@@ -198,7 +197,7 @@ class Files:
                     moved = True
                 elif mask & (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM) and self._is_above(path):
                     moved = True
-                if not mask & IN_ISDIR and self._is_lease(path):
+                if not mask & IN_ISDIR and self._is_one(path):
                     # What is only created has nothing in it yet: its writer closes it, or renames it.
                     told = told or bool(mask & ~IN_CREATE)
         if moved:
@@ -207,11 +206,11 @@ class Files:
             told = told or len(self._watched) > before
         return told
 
-    def _is_lease(self, path: str) -> bool:
+    def _is_one(self, path: str) -> bool:
         return any(fnmatch.fnmatchcase(path, pattern) for pattern in self._patterns)
 
     def _is_above(self, path: str) -> bool:
-        """Whether lease files may come to lie somewhere below."""
+        """Whether one of them may come to lie somewhere below."""
         depth = path.count("/")
         return any(
             fnmatch.fnmatchcase(path, "/".join(pattern.split("/")[: depth + 1])) for pattern in self._patterns
@@ -220,6 +219,32 @@ class Files:
     def close(self) -> None:
         """Stop watching."""
         os.close(self._descriptor)
+
+
+class Account(Files):
+    """The file of the accounts, until it has one that is missing.
+
+    The other accounts that are made meanwhile are no news, and the file alone is asked: a directory's
+    server may not answer.
+    """
+
+    def __init__(self, account: str, passwd: str = "/etc/passwd") -> None:
+        """Raises OSError where there is no inotify."""
+        super().__init__([passwd], name="account")
+        self._account, self._passwd = account, passwd
+
+    def news(self) -> bool:
+        """Whether the file was written, and has it now. OSError: the queue ran over."""
+        return super().news() and has_account(self._account, self._passwd)
+
+
+def has_account(account: str, passwd: str = "/etc/passwd") -> bool:
+    """Whether the file has a line of this account's."""
+    try:
+        with open(passwd, "rb") as stream:
+            return any(line.startswith(account.encode() + b":") for line in stream)
+    except OSError:
+        return False
 
 
 class WallClock:

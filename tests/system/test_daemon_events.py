@@ -31,15 +31,20 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+def under_way(guest: Guest) -> bool:
+    """Whether the daemon has a pass under way."""
+    children = "read pid </run/background.pid && cat /proc/$pid/task/$pid/children"
+    return bool(guest.do("sh", "-c", children).strip())
+
+
 def rests(guest: Guest) -> bool:
     """Whether the daemon has run no pass for three seconds, and has none under way."""
-    passes = "read pid </run/background.pid && cat /proc/$pid/task/$pid/children"
     finished = lambda: guest.csagent("status").get("finished", 0.0)  # noqa: E731
     before = finished()
-    if guest.do("sh", "-c", passes).strip():
+    if under_way(guest):
         return False
     time.sleep(3.0)
-    return bool(finished() == before) and not guest.do("sh", "-c", passes).strip()
+    return bool(finished() == before) and not under_way(guest)
 
 
 def descriptor(image: Path) -> bytes:
@@ -99,6 +104,46 @@ def test_what_changes_in_the_network_is_noticed(image: Installed, tmp_path: Path
         guest.close()
 
 
+def drive_of_a_guest(guest: Guest, image: Path, settings: str) -> str:
+    """The loop device of an image that the guest reads as its config drive."""
+    device = subprocess.check_output(
+        ["losetup", "--find", "--show", "-r", str(image)], text=True, timeout=300
+    ).strip()
+    guest.write("/etc/csagent/csagent.yaml", f"{settings}drive_devices: [{device}]\n")
+    guest.do("mknod", device, "b", "7", device[len("/dev/loop") :])
+    return device
+
+
+def let_go(device: str) -> None:
+    """Free the loop device, where there is one."""
+    if device:
+        subprocess.run(["losetup", "-d", device], capture_output=True, check=False, timeout=300)
+
+
+def test_an_account_that_is_made_while_a_pass_waits_for_the_router(image: Installed, tmp_path: Path) -> None:
+    """The drive's key and password are the account's at once, and not when the router has been waited for."""
+    guest = Guest(image, tmp_path / "guest")
+    device = ""
+    try:
+        drive = make_drive(tmp_path, describe("web-01", 1))
+        device = drive_of_a_guest(guest, drive, "poll: 0\nuser: debian\n")
+        state = lambda datum: guest.csagent("status")["data"][datum]["state"]  # noqa: E731
+        with guest.background("csagent", "daemon", "--wait", str(6 * PATIENCE)) as daemon:
+            guest.do("csagent", "status", "--wait", str(PATIENCE), "--first-pass")
+            assert (state("ssh_keys"), state("password")) == ("failed", "failed")
+            until(lambda: under_way(guest), "a pass waits for the router")
+            guest.do("useradd", "another")
+            guest.do("useradd", "--create-home", "debian")
+            until(lambda: state("ssh_keys") == "applied", "keys of the new account")
+            until(lambda: state("password") == "applied", "password of the new account")
+            assert "ssh-ed25519" in guest.do("cat", "/home/debian/.ssh/authorized_keys")
+            assert daemon.poll() is None
+        assert daemon.returncode == 0
+    finally:
+        let_go(device)
+        guest.close()
+
+
 def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
     """A config drive that comes, and one of the same size in its place: the slow look sees both."""
     guest = Guest(image, tmp_path / "guest")
@@ -112,13 +157,8 @@ def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
         size = max(path.stat().st_size for path in images)
         for path in images:
             os.truncate(path, size)
-        device = subprocess.check_output(
-            ["losetup", "--find", "--show", "-r", str(images[0])], text=True, timeout=300
-        ).strip()
-        settings = f"poll: 0\nsources: [drive]\ndrive_devices: [{device}]\n"
-        guest.write("/etc/csagent/csagent.yaml", settings)
+        device = drive_of_a_guest(guest, images[0], "poll: 0\nsources: [drive]\n")
         run(["losetup", "-d", device], 10)
-        guest.do("mknod", device, "b", "7", device[len("/dev/loop") :])
         with guest.background("csagent", "daemon", "--wait", "1") as daemon:
             guest.do("csagent", "status", "--wait", "50")
             until(lambda: rests(guest), "nothing of that pass is under way any more")
@@ -131,6 +171,5 @@ def test_a_drive_where_no_udev_runs(image: Installed, tmp_path: Path) -> None:
             assert daemon.poll() is None
         assert daemon.returncode == 0
     finally:
-        if device:
-            subprocess.run(["losetup", "-d", device], capture_output=True, check=False, timeout=300)
+        let_go(device)
         guest.close()

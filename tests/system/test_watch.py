@@ -25,6 +25,12 @@ PATTERNS = (
 )
 
 
+NOTHING = {
+    "watching": True, "patterns": [], "labels": [], "network": True, "account": None, "cloud_init": None,
+}  # fmt: skip
+LEASES = {**NOTHING, "patterns": ["/var/lib/dhcp/*.leases"]}
+
+
 @pytest.fixture
 def leases(tmp_path: Path) -> Any:
     (tmp_path / "var/lib/dhcp").mkdir(parents=True)
@@ -182,7 +188,7 @@ def test_a_source_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(watch, "Network", Broken)
     all_of_it = watch.Watch(Log(0))
-    all_of_it.of({"patterns": ["/var/lib/dhcp/*.leases"], "labels": [], "network": True, "watching": True})
+    all_of_it.of(LEASES)
     try:
         ready = select.select(all_of_it.sources, [], [], 1.0)[0]
         assert all_of_it.news(ready) == ["network"] and len(made) == 2
@@ -194,7 +200,7 @@ def test_a_source_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_nics_are_watched_for_a_drive_alone() -> None:
     """Where the router is no source there are no leases to watch: a NIC may come that the drive names."""
     all_of_it = watch.Watch(Log(0))
-    all_of_it.of({"patterns": [], "labels": [], "network": True, "watching": True})
+    all_of_it.of(NOTHING)
     try:
         assert sorted(source.name for source in all_of_it.sources) == ["clock", "network"]
     finally:
@@ -204,7 +210,7 @@ def test_nics_are_watched_for_a_drive_alone() -> None:
 def test_a_tree_is_not_watched() -> None:
     """What happens on this machine says nothing about a tree."""
     all_of_it = watch.Watch(Log(0))
-    all_of_it.of({"patterns": [], "labels": [], "network": False, "watching": False})
+    all_of_it.of({**NOTHING, "network": False, "watching": False})
     assert all_of_it.sources == [] and all_of_it.next_look == float("inf")
 
 
@@ -220,17 +226,27 @@ def test_the_wall_clock_is_armed() -> None:
 def test_without_inotify_the_slow_look_remains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where the kernel tells nothing, lease files are looked at every few seconds."""
 
-    def fail(*_args: Any) -> None:
+    def fail(*_args: Any, **_options: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(watch, "Files", fail)
     monkeypatch.setattr(watch, "LOOK_WITHOUT_EVENTS", 0.0)
     all_of_it = watch.Watch(Log(0))
-    all_of_it.of({"patterns": [f"{tmp_path}/*.leases"], "labels": [], "network": True, "watching": True})
+    accounts, ends = tmp_path / "passwd", tmp_path / "result.json"
+    monkeypatch.setattr(watch, "Account", fail)
+    monkeypatch.setattr(watch, "has_account", lambda account: events.has_account(account, str(accounts)))
+    others = {"account": "debian", "cloud_init": str(ends)}
+    all_of_it.of({**NOTHING, "patterns": [f"{tmp_path}/*.leases"], **others})
     try:
         assert all_of_it.news([]) == []
         (tmp_path / "a.leases").write_text("x")
         assert all_of_it.news([]) == ["lease"]
+        accounts.write_text("debian2:x:1000:1000::/home/debian2:/bin/sh\n")
+        assert all_of_it.news([]) == []
+        accounts.write_text("debian:x:1000:1000::/home/debian:/bin/sh\n")
+        assert all_of_it.news([]) == ["account"]
+        ends.write_text("{}")
+        assert all_of_it.news([]) == ["cloud-init"]
         assert all_of_it.news([]) == []
     finally:
         all_of_it.close()
@@ -252,7 +268,7 @@ def test_a_source_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(watch, "Network", Broken)
     all_of_it = watch.Watch(Log(-1))
-    all_of_it.of({"patterns": ["/var/lib/dhcp/*.leases"], "labels": [], "network": True, "watching": True})
+    all_of_it.of(LEASES)
     try:
         for _ in range(10):
             broken = [source for source in all_of_it.sources if isinstance(source, Broken)]

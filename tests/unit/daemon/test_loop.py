@@ -22,12 +22,14 @@ WORLD = {
     "patterns": [],
     "network": False,
     "labels": [],
+    "account": None,
+    "cloud_init": None,
     "poll": 300.0,
     "longest": 90,
 }
 NOTHING = {
     "found": False, "finished": False, "partly": False, "drive": False, "router": False, "nics": False,
-    "missing": False, "early": False, "status": "nothing", "note": "", "current_at": 0.0,
+    "missing": False, "early": False, "failed": False, "status": "nothing", "note": "", "current_at": 0.0,
 }  # fmt: skip
 ALL = {**NOTHING, "found": True, "finished": True, "router": True}
 DRIVE = {**NOTHING, "found": True, "drive": True}
@@ -184,6 +186,13 @@ def test_an_exchanged_drive_does_not_wait_for_the_pass_that_waits_for_the_router
     seen = Machine([DRIVE, NOTHING, NOTHING, ALL], [(10, "drive"), (10.1, "drive"), (14, "drive")]).run()
     assert seen[2].at == pytest.approx(10.3, abs=0.05) and seen[2].grace == HURRY
     assert seen[3].at > 100
+
+
+@pytest.mark.parametrize("event", ["account", "cloud-init"])
+def test_what_others_do_does_not_wait_for_the_pass_that_waits_for_the_router(event: str) -> None:
+    """The account that had been missing gets what the drive has for it."""
+    seen = Machine([DRIVE, NOTHING, DRIVE], [(10, event)]).run()
+    assert seen[2].at == pytest.approx(10.2, abs=0.05) and seen[2].grace == HURRY
 
 
 def test_a_drive_that_appears_during_the_first_pass_leaves_it_alone() -> None:

@@ -6,11 +6,21 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from csagent.daemon.schedule import CLOSE_LOOK, FIRST_WAIT, GRACE, HURRY, NEVER, PassReport, Schedule, doubled
+from csagent.daemon.schedule import (
+    CLOSE_LOOK,
+    FIRST_WAIT,
+    GRACE,
+    HURRY,
+    NEVER,
+    NEW_ACCOUNT_TRIES,
+    PassReport,
+    Schedule,
+    doubled,
+)
 
 NOTHING: Dict[str, Any] = {
     "found": False, "finished": False, "partly": False, "drive": False, "router": False, "nics": False,
-    "missing": False, "early": False, "current_at": 0.0,
+    "missing": False, "early": False, "failed": False, "current_at": 0.0,
 }  # fmt: skip
 ALL = {**NOTHING, "found": True, "finished": True, "router": True}
 DRIVE = {**NOTHING, "found": True, "drive": True}
@@ -107,10 +117,17 @@ def test_an_event_is_told_once_a_burst() -> None:
 
 
 @pytest.mark.parametrize(
-    ("current_at", "name", "due"), [(0.0, "lease", 1.0), (0.9, "lease", 301.0), (0.9, "clock", 1.0)]
+    ("current_at", "name", "due"),
+    [
+        (0.0, "lease", 1.0),
+        (0.9, "lease", 301.0),
+        (0.9, "clock", 1.0),
+        (0.9, "account", 1.0),
+        (0.9, "cloud-init", 1.0),
+    ],
 )
 def test_an_event_during_a_pass(current_at: float, name: str, due: float) -> None:
-    """Asks for another pass, unless this one has seen what it was about; a clock that steps always does."""
+    """Asks for another pass, unless this one has seen what it was about, which of some it cannot know."""
     made = schedule()
     made.begin(0.0)
     made.event(name, 0.5)
@@ -143,6 +160,9 @@ def test_events_without_end_get_fewer_passes() -> None:
         (DRIVE, "drive", True),
         (DRIVE, "lease", False),
         (DRIVE, "network", False),
+        (DRIVE, "account", True),
+        (DRIVE, "cloud-init", True),
+        (ALL, "account", False),
         (NICS, "network", True),
         ({**NICS, "router": True}, "network", False),
     ],
@@ -172,6 +192,8 @@ def test_a_pass_is_cut_for_an_exchanged_drive(last: Optional[Dict[str, Any]], ev
         (DRIVE, ["drive"], False, 40.0, HURRY),
         (DRIVE, ["network"], False, 40.0, CLOSE_LOOK - 40),
         (NICS, ["network"], False, 40.0, HURRY),
+        (DRIVE, ["account"], False, 40.0, HURRY),
+        (DRIVE, ["cloud-init"], False, 40.0, HURRY),
         (NICS, ["lease"], False, 500.0, GRACE),
         (ALL, ["drive"], False, 500.0, GRACE),
         (NOTHING, ["drive"], False, 500.0, HURRY),
@@ -188,6 +210,36 @@ def test_what_the_router_gets_once_a_drive_is_read(
     for name in events:
         made.event(name, now)
     assert made.grace(now, rereading=rereading) == grace
+
+
+@pytest.mark.parametrize("report", [DRIVE, ALL])
+def test_a_new_account_that_is_not_whole_is_tried_again(report: Dict[str, Any]) -> None:
+    """Its line in /etc/passwd comes before its home; no router is waited for meanwhile."""
+    made, at, pauses, graces = schedule(), 10.0, [], []
+    made.passed(PassReport(report), 300.0, 0.0)
+    made.event("account", at)
+    for _ in range(NEW_ACCOUNT_TRIES):
+        made.begin(at)
+        graces.append(made.grace(at, rereading=False))
+        made.passed(PassReport({**report, "finished": True, "failed": True}), 300.0, at)
+        pauses.append(made.due - at)
+        at = made.due
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert graces == [GRACE if report is ALL else HURRY] * NEW_ACCOUNT_TRIES
+    made.begin(at)
+    made.passed(PassReport({**report, "finished": True, "failed": True}), 300.0, at)
+    assert made.due - at == 300.0, "a failure that stays is left to the poll"
+
+
+def test_a_new_account_that_has_all_it_wants_is_left_alone() -> None:
+    """A failure of later on is no new account's."""
+    made = schedule()
+    made.event("account", 10.0)
+    made.begin(10.2)
+    made.passed(PassReport(ALL), 300.0, 11.0)
+    made.begin(311.0)
+    made.passed(PassReport({**ALL, "failed": True}), 300.0, 312.0)
+    assert made.due == 612.0
 
 
 @pytest.mark.parametrize(
