@@ -41,7 +41,7 @@ def _vm(parts: List[str], result: Dict[str, Any], top: int) -> int:
     parts.append(_text(12, top + 24, "First boot of the same Debian 12 image, medians", 16, "bold"))
     top += TITLE
     for key, title, unit in FIGURES:
-        values = {agent: row[key] for agent, row in rows.items() if row.get(key) is not None}
+        values = {agent: rows[agent][key] for agent in COLOURS if rows[agent].get(key) is not None}
         if key in ("cpu_s", "requests"):
             values.pop("none", None)
         top = _bars(parts, f"{title}{f', {unit}' if unit else ''}", values, top)

@@ -10,8 +10,11 @@ from typing import Any, Dict
 from xml.dom import minidom
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
-AGENTS = ("none", "csagent", "cloud-init", "script")
-FIGURES = {"cpu_s": 2.0, "after_lease_s": 1.0, "sshd_s": 9.5, "requests": 6}
+AGENTS = ("none", "csagent", "csagent, no source", "cloud-init", "script")
+FIGURES = {
+    "cpu_s": 2.0, "after_lease_s": 1.0, "sshd_s": 9.5, "requests": 6, "rss_mib": 15.0, "pss_mib": 9.0,
+    "login_s": 9.5, "up_s": 9.5, "running_s": 9.75, "state": "running",
+}  # fmt: skip
 RESULT: Dict[str, Any] = {
     "vm": {"runs": 3, "processor": "-accel tcg", "agents": dict.fromkeys(AGENTS, FIGURES)},
     "user_data": {
@@ -59,6 +62,14 @@ def test_user_data_is_in_table_and_chart() -> None:
         document = minidom.parseString(bench(script))
         bars = len(document.getElementsByTagName("rect")) - 1
         assert bars == ("user_data" in parts) * 2 + ("vm" in parts) * 14
+
+
+def test_boots_table_compares_with_no_agent_at_all() -> None:
+    """sshd, login prompt, target and the end of the boot, each with a source and without."""
+    told = bench("import vm; print('\\n'.join(vm.table(result['vm'])))")
+    for what in ("sshd", "login prompt", "multi-user.target", "`is-system-running` = running"):
+        assert f"{what}, against no agent at all: +0.00 s; where nobody answers +0.00 s" in told
+    assert "| csagent, no source |" in told
 
 
 def test_documents_of_the_comparison_run_whole(tmp_path: Path) -> None:
