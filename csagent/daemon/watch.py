@@ -39,6 +39,7 @@ class Watch:
         self._changes = ChangeDetector(time.monotonic, {}, SLOW_LOOK)
         self._wanted: Dict[str, Any] = {}
         self._broken: Dict[str, int] = {}  # by name: how often a source has failed
+        self._overtaken: List[str] = []  # by name: what had happened before it was listened for
 
     @property
     def sources(self) -> Sequence[Any]:
@@ -85,6 +86,8 @@ class Watch:
             pause, looks["lease"] = LOOK_WITHOUT_EVENTS, lambda: lease_files(patterns)
         if account and not self._listen(sources, "account", lambda: Account(account)):
             pause, looks["account"] = LOOK_WITHOUT_EVENTS, lambda: (has_account(account),)
+        if account and has_account(account):
+            self._overtaken = ["account"]  # made since the pass that missed it looked for it
         if ends and not self._listen(sources, "cloud-init", lambda: Files([ends], name="cloud-init")):
             pause, looks["cloud-init"] = LOOK_WITHOUT_EVENTS, lambda: stats([ends])
         return pause
@@ -105,7 +108,8 @@ class Watch:
         Args:
             ready: those of `sources` that are readable.
         """
-        told = self._changes.told(ready, self._lost)
+        told, self._overtaken = self._overtaken, []
+        told += [name for name in self._changes.told(ready, self._lost) if name not in told]
         return told + [name for name in self._changes.changed() if name not in told]
 
     def _lost(self, name: str, error: Exception) -> None:

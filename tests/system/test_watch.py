@@ -207,6 +207,29 @@ def test_nics_are_watched_for_a_drive_alone() -> None:
         all_of_it.close()
 
 
+@pytest.mark.parametrize("inotify", [True, False])
+def test_an_account_that_is_made_before_it_is_listened_for(
+    inotify: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that missed it says so, and then listening begins: what happened in between is news, once."""
+
+    def fail(*_args: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if not inotify:
+        monkeypatch.setattr(watch, "Account", fail)
+        monkeypatch.setattr(watch, "LOOK_WITHOUT_EVENTS", 0.0)
+    all_of_it = watch.Watch(Log(0))
+    world = {**NOTHING, "network": False, "account": "root"}
+    all_of_it.of(world)
+    try:
+        assert all_of_it.news([]) == ["account"]
+        all_of_it.of(world)
+        assert all_of_it.news([]) == []
+    finally:
+        all_of_it.close()
+
+
 def test_a_tree_is_not_watched() -> None:
     """What happens on this machine says nothing about a tree."""
     all_of_it = watch.Watch(Log(0))

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 import pytest
 from hypothesis import given
@@ -147,11 +147,9 @@ def test_the_program_of_the_compat_package_is_no_cloud_init(tmp_path: Path) -> N
     assert other == OtherOwner() and not cloud_init.is_installed(system)
 
     live = system._replace(tree=Live(str(tmp_path)))
-    patterns = pass_process._world(live, Settings(), Options(), 10.0)["patterns"]
-    assert patterns and agent.CLOUD_INIT_ENDS not in patterns
+    assert pass_process._world(live, Settings(), Options(), 10.0)["cloud_init"] is None
     (tmp_path / "usr/bin/cloud-init").write_text("")
-    patterns = pass_process._world(live, Settings(), Options(), 10.0)["patterns"]
-    assert agent.CLOUD_INIT_ENDS in patterns
+    assert pass_process._world(live, Settings(), Options(), 10.0)["cloud_init"] == agent.CLOUD_INIT_ENDS
 
 
 class Live(Tree):
@@ -378,15 +376,15 @@ class Pretended(Tree):
 def test_the_daemon_looks_again_when_cloud_init_is_done(tmp_path: Path) -> None:
     """cloud-init's result is news to a daemon beside it, and to no other, whatever the sources are."""
 
-    def watched(there: bool, **settings: Any) -> List[str]:
+    def watched(there: bool, **settings: Any) -> Any:
         system = System(tree=Pretended(there))
-        return list(pass_process._world(system, Settings(**settings), Options(), 10.0)["patterns"])
+        return pass_process._world(system, Settings(**settings), Options(), 10.0)["cloud_init"]
 
-    assert agent.CLOUD_INIT_ENDS in watched(True) and agent.CLOUD_INIT_ENDS not in watched(False)
-    assert watched(True, sources=("drive",)) == [agent.CLOUD_INIT_ENDS]
+    assert watched(True) == watched(True, sources=("drive",)) == agent.CLOUD_INIT_ENDS
+    assert watched(False) is None
     data = tmp_path / "var/lib/cloud/data"
     data.mkdir(parents=True)
-    files = Files(watched(True), str(tmp_path))
+    files = Files([watched(True)], str(tmp_path))
     (data / "tmp1").write_text("{}")
     (data / "tmp1").rename(data / "status.json")
     assert not files.news()
