@@ -125,33 +125,45 @@ def _judge(system: "System", units: Mapping[str, Unit]) -> Status:
     last_pass = status_files.load(root, status_files.STATUS)
     if last_pass is None:
         return _before_the_pass(units)
-    errors, warnings = _of_the_pass(last_pass)
+    errors, missed, warnings = _of_the_pass(last_pass)
     source = _datasource(last_pass)
     status = Status(
         DONE,
         source,
         source,
-        {"init": errors},
+        {"init": (*errors, *missed)},
         warnings,
         (_when(last_pass, "started"), _when(last_pass, "finished")),
     )
     document = status_files.user_data(root)
     if document is None:
         return status._replace(user_data_ended=status.pass_times[1])
-    errors, warnings = _of_user_data(document)
+    of_user_data, warnings = _of_user_data(document)
     stages = document.get("stages")
     status = status._replace(
-        errors={**status.errors, FINAL_STAGE: errors}, warnings=(*status.warnings, *warnings)
+        errors={**status.errors, FINAL_STAGE: of_user_data}, warnings=(*status.warnings, *warnings)
     )
+    # It is no error yet that an account is missing which may be made, or is given what is its own now.
+    running = status._replace(state=RUNNING, errors={"init": errors, FINAL_STAGE: of_user_data})
     if not isinstance(stages, dict) or stages.get("final") != "ended":
         why = _will_not_end(units)
         if why is None:
-            return status._replace(state=RUNNING)
+            return running
         return status._replace(
-            errors={**status.errors, FINAL_STAGE: (*errors, *why)}, detail=(*why, source)[0]
+            errors={**status.errors, FINAL_STAGE: (*of_user_data, *why)}, detail=(*why, source)[0]
         )
     at = system.tree.stat(status_files.USER_DATA)
-    return status._replace(user_data_ended=at.st_mtime if at is not None else status.pass_times[1])
+    ended = at.st_mtime if at is not None else status.pass_times[1]
+    if status_files.owes_to_an_account(last_pass) and _has_a_pass_to_come(system, units, ended):
+        return running
+    return status._replace(user_data_ended=ended)
+
+
+def _has_a_pass_to_come(system: "System", units: Mapping[str, Unit], ended: Optional[float]) -> bool:
+    """Whether the daemon runs, and user-data has ended so lately that what it made may not be served yet."""
+    daemon = units.get(DAEMON)
+    runs = daemon is None or daemon.active in STARTED
+    return runs and ended is not None and abs(system.clock.now() - ended) < status_files.NEW_ACCOUNT
 
 
 def _before_the_pass(units: Mapping[str, Unit]) -> Status:
@@ -189,16 +201,18 @@ def _datasource(last_pass: Mapping[str, Any]) -> str:
     return "DataSourceConfigDrive" if drives and all(drives) else "DataSourceCloudStack"
 
 
-def _of_the_pass(last_pass: Mapping[str, Any]) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """What failed of the last pass, and what should be looked at."""
+def _of_the_pass(last_pass: Mapping[str, Any]) -> Tuple[Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]]:
+    """What failed of the last pass, what did for want of an account, and what should be looked at."""
     data = last_pass.get("data")
     errors: List[str] = []
+    missed: List[str] = []
     warnings: List[str] = []
     for datum, entry in (data if isinstance(data, dict) else {}).items():
         if isinstance(entry, dict) and (entry.get("state") == "failed" or entry.get("wrong") is True):
             told = one_line(f"{datum}: {entry.get('reason')}", TOLD_LIMIT)
-            (errors if entry.get("state") == "failed" else warnings).append(told)
-    return tuple(errors), tuple(warnings)
+            kind = missed if status_files.missed_account(entry) else errors
+            (kind if entry.get("state") == "failed" else warnings).append(told)
+    return tuple(errors), tuple(missed), tuple(warnings)
 
 
 def _of_user_data(document: Mapping[str, Any]) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -20,6 +21,7 @@ VARIABLES = "/run/csagent/variables.json"  # root's: user-data's own variables, 
 LOOK_AGAIN = 0.2  # seconds
 NEW_ACCOUNT = 60.0  # seconds
 MISSED_ACCOUNT = "there is no account "  # and its name and a colon, as `csagent.system.accounts.find` says it
+MISSED_HOME = ": the home directory "  # then path, " of ", account, and why: `csagent.apply.ssh_keys`
 SIZE_LIMIT = 8 << 20  # 3 MiB of metadata, and keys twice, every second byte with a backslash before it
 
 
@@ -103,28 +105,43 @@ def user_data(root: str) -> Optional[Dict[str, Any]]:
 def wait_for_new_account(root: str, seconds: float) -> Optional[Dict[str, Any]]:
     """The newest status, once an account that user-data has made has its key and password.
 
-    The daemon runs a pass for it at once, of which at most `NEW_ACCOUNT` seconds are waited for the end. None
-    where there is no status any more.
+    The daemon runs a pass for it at once, and another one where its home came later; at most `NEW_ACCOUNT`
+    seconds are waited for. None where there is no status any more.
     """
     document = None
     for document in _looks(lambda: load(root, STATUS), min(seconds, NEW_ACCOUNT)):
-        if document is None or not _owes_to_an_account(document):
+        if document is None or not owes_to_an_account(document):
             break
     return document
 
 
-def _owes_to_an_account(document: Mapping[str, Any]) -> bool:
-    """Whether the last pass missed an account that is there now."""
+def owes_to_an_account(document: Mapping[str, Any]) -> bool:
+    """Whether the last pass missed an account, or its home, that is there now: another pass is to come."""
     data = document.get("data")
     if not isinstance(data, dict):
         return False
-    for name in ("ssh_keys", "password"):
-        datum = data.get(name) or {}
-        reason = str(datum.get("reason")) if datum.get("state") == "failed" else ""
-        account = reason[len(MISSED_ACCOUNT) :].partition(":")[0]
-        if reason.startswith(MISSED_ACCOUNT) and _exists(account):
-            return True
-    return False
+    return any(_is_there_now(data.get(name)) for name in ("ssh_keys", "password"))
+
+
+def missed_account(datum: Any) -> str:
+    """The account that was not there when a datum was to be applied; "" where it was not that."""
+    reason = _failure(datum)
+    return reason[len(MISSED_ACCOUNT) :].partition(":")[0] if reason.startswith(MISSED_ACCOUNT) else ""
+
+
+def _is_there_now(datum: Any) -> bool:
+    account = missed_account(datum)
+    if account:
+        return _exists(account)
+    _file, missed, said = _failure(datum).partition(MISSED_HOME)
+    home, _of, why = said.rpartition(" of ")
+    return bool(missed) and why.endswith(os.strerror(errno.ENOENT)) and os.path.isdir(home)
+
+
+def _failure(datum: Any) -> str:
+    """Why it failed; "" where it did not."""
+    failed = isinstance(datum, dict) and datum.get("state") == "failed"
+    return str(datum.get("reason")) if failed else ""
 
 
 def _exists(account: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -210,6 +211,45 @@ def test_data_of_the_pass(system: System, tree: Path) -> None:
     passed(tree, data={"hostname": {"state": "failed", "reason": "read-only", "wrong": True}})
     assert summary(on(system, UP)) == "error, error - done, 1"
     assert compat.status_json(compat.look(on(system, UP)))["v1"]["init"]["errors"] == ["hostname: read-only"]
+
+
+def lacks(account: str) -> Dict[str, Any]:
+    """`data` of a pass that has missed an account."""
+    return {"ssh_keys": {"state": "failed", "reason": f"there is no account {account}: see the setting user"}}
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (UP, "running, running, 0"),
+        (None, "running, running, 0"),
+        ({**UP, DAEMON: "inactive enabled"}, "error, error - done, 1"),
+        ({**UP, DAEMON: "failed enabled"}, "error, error - done, 1"),
+    ],
+)
+def test_account_that_user_data_made_is_waited_for(
+    system: System, tree: Path, units: Optional[Dict[str, str]], expected: str
+) -> None:
+    """Until the daemon has given it what is its own: who waits logs in with that. It is no error so far."""
+    passed(tree, data=lacks("root"))
+    ran(tree)
+    assert summary(on(system, units)) == expected
+    passed(tree, data={"ssh_keys": {"state": "applied", "reason": "2 keys"}})
+    assert summary(on(system, units)) == "done, done, 0"
+
+
+def test_waiting_for_an_account_has_an_end(system: System, tree: Path) -> None:
+    """One that user-data did not make is an error at its end; one that stays unserved, a minute after it."""
+    ran(tree, stages={"early": "ended", "final": "waiting"})
+    passed(tree, data=lacks("csagent-nobody"))
+    assert summary(on(system, UP)) == "running, running, 0"
+    ran(tree)
+    assert summary(on(system, UP)) == "error, error - done, 1"
+    passed(tree, data=lacks("root"))
+    published = tree / "run/csagent/user-data.json"
+    at = published.stat().st_mtime - compat.status_files.NEW_ACCOUNT
+    os.utime(published, (at, at))
+    assert summary(on(system, UP)) == "error, error - done, 1"
 
 
 def test_documents_have_cloud_inits_layout(system: System, tree: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
 
+from csagent.apply import ssh_keys
 from csagent.cli.main import main
 from csagent.errors import ApplyError, CsagentError
 from csagent.state import status_files, user_data_mark
@@ -126,12 +129,14 @@ def test_who_waits_for_the_first_pass_need_not_wait_for_user_data(
         ("there is no account root: see the setting user: there is no such user", 3),
         ("there is no account csagent-nobody: see the setting user", 1),
         ("chpasswd refused it", 1),
+        ("/x/.ssh/authorized_keys: the home directory / of x: No such file or directory", 3),
+        ("/x/.ssh/authorized_keys: the home directory / of x: Permission denied", 1),
     ],
 )
 def test_account_that_user_data_made_is_waited_for(
     reason: str, looks: int, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is there and the last pass had missed it, until a pass has given it what is its own."""
+    """Where it, or its home, is there and was missed by the last pass, until one has given it its own."""
     missed = {"data": {"ssh_keys": {"state": "failed", "reason": reason}, "password": None}}
     done = {"data": {"ssh_keys": {"state": "applied", "reason": "2 keys"}}}
     given = iter([missed, missed, done])
@@ -151,6 +156,18 @@ def test_missing_account_is_told_in_the_words_that_are_waited_for() -> None:
     """What `find` says is what `wait_for_new_account` reads."""
     with pytest.raises(ApplyError, match=f"^{status_files.MISSED_ACCOUNT}csagent-nobody:"):
         accounts.find(System(), "csagent-nobody")
+
+
+def test_missing_home_is_told_in_the_words_that_are_waited_for(tree: Path) -> None:
+    """What `write_keys` says is what `owes_to_an_account` reads, once the home is there."""
+    me = pwd.getpwuid(os.geteuid())
+    account = accounts.Account(me.pw_name, me.pw_uid, me.pw_gid, str(tree / "home of"), me.pw_shell)
+    with pytest.raises(ApplyError) as told:
+        ssh_keys.write_keys(System(), account, ())
+    document = {"data": {"ssh_keys": {"state": "failed", "reason": str(told.value)}}}
+    assert not status_files.owes_to_an_account(document)
+    (tree / "home of").mkdir()
+    assert status_files.owes_to_an_account(document)
 
 
 def test_waiting_for_an_account_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
