@@ -174,7 +174,8 @@ class Schedule:
         self._tries = 0 if report.finished else self._tries + 1
         self._unfinished = self._unfinished + 1 if report.partly else 0
         self._early = self._early + 1 if report.early or (self._early and report.missing) else 0
-        self._next(now, min(self._pause(report, poll, now), self._until_the_account_is_whole(report)))
+        pause, again = self._pause(report, poll, now), self._until_the_account_is_whole(report)
+        self._next(now, pause if again is None else again)
 
     def _pause(self, report: PassReport, poll: float, now: float) -> float:
         left = self._close_until - now
@@ -188,11 +189,15 @@ class Schedule:
             return close_look_pause(self._unfinished, self._chance())
         return self._about(doubled(RETRY, self._tries - 1, poll or RETRY_WITHOUT_POLL))
 
-    def _until_the_account_is_whole(self, report: PassReport) -> float:
-        """Seconds until a new account is tried again: its line in /etc/passwd comes before its home."""
+    def _until_the_account_is_whole(self, report: PassReport) -> Optional[float]:
+        """Seconds until a new account is tried again, None where it is not.
+
+        Its line in /etc/passwd comes before its home. No pass of the close look comes in between: it would
+        be one of the tries.
+        """
         if not report.failed or not self._new_account:
             self._new_account = 0
-            return NEVER
+            return None
         self._new_account -= 1
         return PAUSE * 2.0 ** (NEW_ACCOUNT_TRIES - 1 - self._new_account)
 
@@ -223,11 +228,11 @@ class Schedule:
             now: the moment.
             rereading: the pass reads the settings anew.
         """
-        hurried = self._new_account > 0 or any(self._hurries(name) for name in self._events)
+        hurried = any(self._hurries(name) for name in self._events)
         if hurried and self._may_hurry():
             return HURRY
         left = self._close_until - now
         seen = self._last is not None and self._last.drive
-        if left > 0 and seen and not hurried and not rereading:
+        if left > 0 and seen and not (hurried or rereading or self._new_account):
             return left  # that drive has been applied: the rest of the close look is for the router
         return GRACE
