@@ -135,7 +135,17 @@ def _is_there_now(datum: Any) -> bool:
         return _exists(account)
     _file, missed, said = _failure(datum).partition(MISSED_HOME)
     home, _of, why = said.rpartition(" of ")
-    return bool(missed) and why.endswith(os.strerror(errno.ENOENT)) and os.path.isdir(home)
+    return bool(missed) and why.endswith(os.strerror(errno.ENOENT)) and _may_be(home)
+
+
+def _may_be(home: str) -> bool:
+    try:
+        os.stat(home)
+    except PermissionError:
+        return True  # ProtectHome= hides it from the unit that waits as cloud-init does
+    except OSError:
+        return False
+    return True
 
 
 def _failure(datum: Any) -> str:

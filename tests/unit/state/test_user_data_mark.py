@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -168,6 +169,21 @@ def test_missing_home_is_told_in_the_words_that_are_waited_for(tree: Path) -> No
     assert not status_files.owes_to_an_account(document)
     (tree / "home of").mkdir()
     assert status_files.owes_to_an_account(document)
+
+
+@pytest.mark.parametrize(("number", "owes"), [(errno.EACCES, True), (errno.ENOENT, False)])
+def test_home_that_a_unit_may_not_see_may_be_there(
+    number: int, owes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ProtectHome= nobody can tell."""
+
+    def stat(path: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(status_files.os, "stat", stat)
+    reason = "/home/x/.ssh/authorized_keys: the home directory /home/x of x: No such file or directory"
+    document = {"data": {"ssh_keys": {"state": "failed", "reason": reason}}}
+    assert status_files.owes_to_an_account(document) is owes
 
 
 def test_waiting_for_an_account_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
