@@ -134,6 +134,7 @@ class Schedule:
             self._new_account = NEW_ACCOUNT_TRIES
         self._events = {}
         self._began = now
+        self.cut_at = NEVER  # what has happened so far is this pass's own
 
     def cut(self) -> None:
         """The pass under way was told to let go."""

@@ -195,6 +195,14 @@ def test_what_others_do_does_not_wait_for_the_pass_that_waits_for_the_router(eve
     assert seen[2].at == pytest.approx(10.2, abs=0.05) and seen[2].grace == HURRY
 
 
+@pytest.mark.parametrize("event", ["drive", "account", "cloud-init"])
+def test_the_pass_that_an_event_asked_for_is_not_cut_for_it(event: str) -> None:
+    """Between two passes of the close look: else the next one waited for the router after all."""
+    seen = Machine([DRIVE, DRIVE, DRIVE], [(1.3, event)]).run()
+    assert [one.at for one in seen] == [0.0, 1.5, 3.5]
+    assert seen[1].grace == HURRY and seen[2].grace > 100
+
+
 def test_a_drive_that_appears_during_the_first_pass_leaves_it_alone() -> None:
     """Whether there is a router is not known yet, and the pass itself looks for drives."""
     seen = Machine([NOTHING, ALL], [(5, "drive")]).run()

@@ -180,7 +180,7 @@ def test_home_that_a_unit_may_not_see_may_be_there(
     def stat(path: str) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(status_files.os, "stat", stat)
+    monkeypatch.setattr(os, "stat", stat)
     reason = "/home/x/.ssh/authorized_keys: the home directory /home/x of x: No such file or directory"
     document = {"data": {"ssh_keys": {"state": "failed", "reason": reason}}}
     assert status_files.owes_to_an_account(document) is owes
