@@ -21,11 +21,12 @@ pytestmark = [pytest.mark.netns, pytest.mark.root]
 SERVER, ADDRESS = "10.1.1.1", "10.1.1.42"
 UNIT = "csagent-cloud-init-compat.service"
 BOOT_FINISHED, RESULT = "/var/lib/cloud/instance/boot-finished", "/run/cloud-init/result.json"
-# The script stands still until the test has looked.
+# The script stands still until the test has looked, and then makes whom the provisioner logs in as.
 DOCUMENT = b"""\
 #!/bin/sh
 touch /var/tmp/begun
 while [ ! -e /var/tmp/go ]; do sleep 0.1; done
+useradd --create-home packer
 """
 CLOUD = replace(describe("web-01", 1), user_data=DOCUMENT)
 
@@ -59,12 +60,17 @@ def test_it_runs_while_user_data_does(booted: Tuple[Booted, Segment]) -> None:
 
 
 def test_waiting_ends_with_user_data(booted: Tuple[Booted, Segment]) -> None:
-    """As Terraform's and Packer's provisioners wait: by command, or by file."""
+    """As Terraform's and Packer's provisioners wait: by command, or by file; then they can log in."""
     guest = booted[0]
+    guest.do("sh", "-c", "echo 'user: packer' >/etc/csagent/csagent.yaml")
+    guest.do("systemctl", "reload", "csagent.service")
+    guest.wait("sh", "-c", "csagent status | grep -q 'there is no account packer'")
+    assert guest.do("cloud-init", "status") == "status: running\n"
     guest.do("touch", "/var/tmp/go")
     lines = guest.do("cloud-init", "status", "--wait", "--long").split("\n")
     assert set(lines[0]) <= {"."} and lines[1:3] == ["status: done", "extended_status: done"]
     assert lines[5:] == ["detail: DataSourceCloudStack", "errors: []", "recoverable_errors: {}", ""]
+    assert "ssh-ed25519" in guest.do("cat", "/home/packer/.ssh/authorized_keys")
     told = json.loads(guest.do("cloud-init", "status", "--format", "json"))
     assert (told["status"], told["errors"], told["datasource"]) == ("done", [], "cloudstack")
     guest.do("timeout", "300", "sh", "-c", f"until [ -f {BOOT_FINISHED} ]; do sleep 1; done")
