@@ -64,7 +64,7 @@ def vm(runs: int) -> Dict[str, Any]:
     scratch = Path(tempfile.mkdtemp(prefix="csagent-bench-"))
     try:
         template = _template(scratch)
-        jobs = [(agent, scratch / f"{agent}-{number}") for number in range(runs) for agent in AGENTS]
+        jobs = [(agent, scratch / str(number)) for number, agent in enumerate(AGENTS * runs)]
         with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             reports = list(pool.map(lambda job: _boot(template, *job), jobs))
     finally:
@@ -111,7 +111,8 @@ def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]
         password="EXAMPLE-bench",
         user_data=b"#!/bin/sh\ntrue\n",
     )
-    line = f"{template.append} bench={agent.replace(', ', '-').replace(' ', '-')}"
+    line = f"{template.append} bench={agent.split(',', maxsplit=1)[0]}"
+    line += " bench-unanswered" if agent == UNANSWERED else ""
     line += "" if agent == "cloud-init" else " cloud-init=disabled"
     line += " bench-csagent" if agent in ("csagent", UNANSWERED) else ""
     with Namespace() as namespace:
