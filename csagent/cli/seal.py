@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from csagent.console import Console, safe
+from csagent.seal import running
 from csagent.seal.engine import DONE, FAILED, FOUND, Family, SealReport, Step
 from csagent.seal.warnings import UNSEEN
 from csagent.system.seams import System
@@ -14,6 +15,7 @@ AFTER_LIVE = (
     "Power it off now: what runs on writes again, and a boot makes it dirty. A shutdown in the usual way "
     "writes leases, the shell its history; seal --yes --poweroff avoids both."
 )
+AFTER_CHROOT = "Leave this tree now: what runs in it writes again, and a boot makes it dirty."
 AFTER_TREE = "Use it as it is: a boot makes it dirty."
 
 
@@ -122,7 +124,9 @@ def _summary(system: System, report: SealReport, ends: bool) -> str:
         text = f"Sealed: {done} done." if done else "Sealed: nothing was left."
         if ends:
             return f"{text} The machine is switched off now."
-        return f"{text} {AFTER_LIVE if system.live else AFTER_TREE}"
+        if not system.live:
+            return f"{text} {AFTER_TREE}"
+        return f"{text} {AFTER_LIVE if running.booted(system) else AFTER_CHROOT}"
     if unseen and not left:
         return f"Not known to be clean: nothing was found{unseen}."
     if not left:

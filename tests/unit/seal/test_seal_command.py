@@ -205,6 +205,17 @@ def test_chroot_with_the_hosts_run_and_proc_is_no_booted_machine(
     assert bool(runner.commands) is expected
 
 
+@pytest.mark.parametrize(
+    ("init_root", "told"), [("../..", "Power it off now"), ("../../host", "Leave this tree now")]
+)
+def test_what_to_do_next_fits_the_place(tmp_path: Path, init_root: str, told: str) -> None:
+    """A machine that runs is to be switched off; a chroot only left: its host is no template."""
+    plant(tmp_path, {**CONFIGURATION, **DEBIAN, "run/systemd/system/x": "", "host/x": ""})
+    report = seal(System.at(str(tmp_path)))
+    text = show.as_text(machine(tmp_path, Told(lambda _argv: 0), init_root), report, Console(200))
+    assert told in text and text.count(" now") == 1
+
+
 def test_those_that_write_at_their_end_are_found(tmp_path: Path) -> None:
     """A login shell, a DHCP client; not a shell without a terminal, another program, rubbish."""
     for pid, line in {
