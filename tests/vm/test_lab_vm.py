@@ -298,6 +298,15 @@ def test_template_that_does_not_boot(empty: Path, tmp_path: Path) -> None:
     assert empty.read_bytes() == before
 
 
+@pytest.mark.root
+def test_what_is_booted_is_said_before_the_wait(empty: Path) -> None:
+    """The first line, long before the first promise, names the image, the scenarios and the processor."""
+    done = csagent(empty, "--only", "drive", "--timeout", "1")
+    first = done.stdout.split("fail")[0].replace("\n", " ")
+    assert done.returncode == 1 and first.startswith("booting copies of empty.raw: drive ("), done.stderr
+    assert "emulated" in first or "KVM" in first
+
+
 # xor ax,ax; mov ds,ax; mov si,text; next: lodsb; test al,al; jz end; mov dx,0x3f8; out dx,al; jmp next;
 # end: hlt; jmp end
 WRITES_TO_SERIAL = bytes.fromhex("31c08ed8be157cac84c07406baf803eeebf5f4ebfd")

@@ -53,6 +53,7 @@ class Trial:
         stories: List["Story"] = []
         try:
             stories += self._stories(scratch, emulated)
+            self._begin(stories, emulated)
             self._tell(stories)
             self._compare(stories)
         finally:
@@ -94,6 +95,13 @@ class Trial:
         ]
         kinds += [NetworkStory] if args.network or args.only == NetworkStory.name else []
         return [kind(setup) for kind in kinds if args.only in (None, kind.name)]
+
+    def _begin(self, stories: List["Story"], emulated: bool) -> None:
+        if not self.args.json:
+            names = ", ".join(story.name for story in stories)
+            how = "emulated, as KVM does not work here: minutes to a login" if emulated else "KVM"
+            text = f"booting copies of {self.args.image.name}: {names} ({how})"
+            print("\n".join(self.console.wrap(text)), flush=True)
 
     def _tell(self, stories: List["Story"]) -> None:
         """Side by side, where there is room: a boot is one busy processor."""
