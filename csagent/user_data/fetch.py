@@ -26,7 +26,7 @@ PAUSE = 2.0
 REDIRECTS = 5
 POST_SECONDS = 600.0
 POST_PAUSE = 3.0
-MISSING = "requests is not installed (python3-requests), which fetching needs"
+MISSING = "requests is not installed (python3-requests; with pip: requests), which fetching needs"
 LIMITS = jail.Limits(cpu=20, memory=512 * jail.MIB, descriptors=64, processes=256, answer=32 * jail.MIB)
 
 

@@ -61,7 +61,9 @@ def render(text: str, names: Dict[str, Any]) -> Rendered:
     try:
         from jinja2 import exceptions
     except ImportError:
-        raise DocumentError("jinja2 is not installed (python3-jinja2), which templates need", 1) from None
+        raise DocumentError(
+            "jinja2 is not installed (python3-jinja2; with pip: jinja2), which templates need", 1
+        ) from None
     try:
         with _limited():
             made = _environment().from_string(rest).render(names)
