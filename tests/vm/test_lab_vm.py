@@ -226,6 +226,13 @@ def test_connections_that_the_guest_began(tmp_path: Path, order: str) -> None:
     assert asked(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize(("wrong", "hinted"), [("the key is denied", True), ("no login in time", False)])
+def test_denied_key_hints_at_the_account(wrong: str, hinted: bool) -> None:
+    """A template whose keys are another account's denies that of root: the option is named, else not."""
+    said = checks.no_login("root", 312.4, wrong)
+    assert said.startswith(f"no login as root after 312 s: {wrong}") and ("--user" in said) is hinted
+
+
 # --- words ---
 
 

@@ -74,6 +74,12 @@ class PromiseResult:
 Judgement = Tuple[str, str]  # state and reason
 
 
+def no_login(user: str, seconds: float, wrong: str) -> str:
+    """Why nobody got in. A key is denied, too, where the template gives it to another account."""
+    hint = "; --user names the account that the template gives its keys to" if "denied" in wrong else ""
+    return f"no login as {user} after {seconds:.0f} s: {wrong}{hint}"
+
+
 def hostname(look: Look, wanted: str) -> Judgement:
     """The kernel's and the file's, with or without a domain."""
     names = {"the kernel": look["kernel-name"], "/etc/hostname": look["file-name"]}

@@ -142,7 +142,7 @@ class Story:
         until = machine.seconds + self.setup.patience
         wrong = guest.login(key, until)
         if wrong and (spare is None or guest.login(spare, machine.seconds + self.setup.patience)):
-            raise CsagentError(f"no login as {self.setup.user} after {machine.seconds:.0f} s: {wrong}")
+            raise CsagentError(checks.no_login(self.setup.user, machine.seconds, wrong))
         return guest, wrong
 
     def look(self, guest: Guest, until: Callable[[Look], bool], then: str = "") -> Tuple[Look, float]:
