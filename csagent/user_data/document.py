@@ -46,6 +46,8 @@ REFUSED_KINDS = {
     "json-patch": "a JSON patch (cloud-config-jsonp): write a cloud-config with a merge type",
 }
 BOOTHOOK = b"#cloud-boothook"
+# Without metadata these render as None, as with cloud-init; any other key of it is refused by its name.
+OF_THE_INSTANCE = ("availability_zone", "availability-zone", "local_hostname", "local-hostname")
 
 
 def make_plan(
@@ -128,6 +130,11 @@ class _Reading:
             self._parts[number] = self._parts[number]._replace(kind=_kind_behind(content))
             self._refuse(number, error.text, error.line)
             return None
+        # Every instance has metadata: this is a document that is only tried.
+        nothing = [name for name in OF_THE_INSTANCE if name in text]
+        if nothing and not self._facts.metadata:
+            told = f"{', '.join(nothing)}: None, for want of metadata (--metadata FILE gives it)"
+            self._problem(number, Problem(told, severity=WARNING))
         kind = header_kind(rendered.text) or ""
         self._lines[number] = rendered
         if kind in ("cloud-config", "script", "boothook"):

@@ -79,14 +79,16 @@ def test_bad_files(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_metadata_for_templates(tree: Path, document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """YAML or JSON of keys; anything else is named with its line."""
+    """YAML or JSON of keys; anything else is named with its line. Without any, names are None: a warning."""
     document.write_bytes(b"## template: jinja\n#cloud-config\nfqdn: {{ local_hostname }}.example.com\n")
     metadata = document.with_name("metadata")
     words = ("--root", str(tree), "user-data", "check", str(document), "--metadata", str(metadata))
+    code, out, _err = call(capsys, *words[:-2])
+    assert code == 0 and "called None" in out and "warning: local_hostname: None" in out
     for text in ("local-hostname: web01\n", '{"local-hostname": "web01"}'):
         metadata.write_text(text)
         code, out, _err = call(capsys, *words)
-        assert (code, "web01" in out) == (0, True)
+        assert (code, "web01" in out, "warning" in out) == (0, True, False)
     metadata.write_text("a: 1\nlocal-hostname: [[a]]\n")
     code, _out, err = call(capsys, *words)
     assert code == 2
