@@ -25,7 +25,7 @@ HOME, DISK = ("doctor/checks/homes.py",), ("doctor/checks/machine.py",)
 FAILURE = ("apply/failures.py",)
 
 ROUNDS: Dict[str, Tuple[Case, ...]] = {
-    "an account that is closed": (
+    "an account that is closed, and sshd refuses it": (
         Case(
             *(ACCOUNT, "usermod --lock root", "account", "the password of root is locked"),
             "usermod --unlock root",
@@ -47,8 +47,52 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             *(HOME, "chown 4321 /root/.ssh", "account", "/root/.ssh belongs to the user 4321"),
             "chown root: /root/.ssh",
         ),
+        Case(
+            *(SSHD, f"echo PasswordAuthentication no >> {OWNER}", "sshd", "PasswordAuthentication no"),
+            f"write PasswordAuthentication yes in {OWNER}, line 2; then: {RELOAD}",
+            (HAND + f"sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {OWNER}", RELOAD),
+            restored=f"echo PermitRootLogin yes > {OWNER}",
+        ),
+        Case(
+            *(SSHD, f"echo AllowUsers alice >> {OWNER}", "sshd", "AllowUsers alice"),
+            f"add root to AllowUsers ({OWNER}, line 3), then: {RELOAD}",
+            (HAND + f"sed -i '/^AllowUsers/s/$/ root/' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo DenyUsers root >> {OWNER}", "sshd", "DenyUsers root"),
+            f"take root out of DenyUsers ({OWNER}, line 4), then: {RELOAD}",
+            (HAND + f"sed -i '/^DenyUsers/d' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo DenyGroups root >> {OWNER}", "sshd", "DenyGroups root"),
+            f"take root out of the group, or root out of DenyGroups, then: {RELOAD}",
+            (HAND + f"sed -i '/^DenyGroups/d' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo AllowGroups ssh-in >> {OWNER}", "sshd", "AllowGroups ssh-in"),
+            "groupadd ssh-in && usermod --append --groups ssh-in root",
+            restored="groupdel ssh-in",
+        ),
     ),
-    "an account that ran out": (
+    "an empty password, and sshd's defaults": (
+        Case(
+            *(ACCOUNT, "passwd -d root", "account", "root has an empty password"), "passwd root", given=TWICE
+        ),
+        Case(
+            *(SSHD, f"rm {OWNER}", "sshd", "PermitRootLogin prohibit-password"),
+            f"echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf; then: {RELOAD}; or name "
+            "another account in the setting user",
+            ("echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf", RELOAD),
+            restored=f"rm -f /etc/ssh/sshd_config.d/00-local.conf; echo PermitRootLogin yes > {OWNER}",
+        ),
+        Case(
+            *(SSHD, "echo 'AllowGroups ssh-*' > /etc/ssh/sshd_config.d/60.conf", "sshd", "AllowGroups ssh-*"),
+            f"add a group of root to AllowGroups (/etc/ssh/sshd_config.d/60.conf, line 1), then: {RELOAD}",
+            (HAND + "sed -i 's/$/ root/' /etc/ssh/sshd_config.d/60.conf", RELOAD),
+            restored="rm /etc/ssh/sshd_config.d/60.conf",
+        ),
+    ),
+    "an account that ran out, and sshd without its drop-ins": (
         Case(
             SSHD,
             "mkdir /etc/ssh/kept && mv /etc/ssh/ssh_host_* /etc/ssh/kept/",
@@ -84,6 +128,18 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             RESET_KEYS,
             (CLOUD + "keys", "csagent apply"),
         ),
+        Case(
+            *(
+                SSHD,
+                "sed -i.kept 's/^Include/#Include/' /etc/ssh/sshd_config",
+                "sshd",
+                "PermitRootLogin prohibit",
+            ),
+            f"write PermitRootLogin yes at the top of /etc/ssh/sshd_config; then: {RELOAD}; or name another "
+            "account in the setting user",
+            (HAND + "sed -i '1i PermitRootLogin yes' /etc/ssh/sshd_config", RELOAD),
+            restored="mv /etc/ssh/sshd_config.kept /etc/ssh/sshd_config",
+        ),
     ),
     "a password and keys that are not the instance's": (
         Case(
@@ -101,11 +157,6 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
                 "sed -i '/^# csagent begin:/,/^# csagent end$/d' /root/.ssh/authorized_keys",
                 *(CLOUD + "keys", "csagent apply"),
             ),
-        ),
-    ),
-    "an empty password": (
-        Case(
-            *(ACCOUNT, "passwd -d root", "account", "root has an empty password"), "passwd root", given=TWICE
         ),
     ),
     "no shadow entry": (
@@ -159,63 +210,6 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             restored="rm -f /run/nologin",
         ),
     ),
-    "sshd refuses": (
-        Case(
-            *(SSHD, f"echo PasswordAuthentication no >> {OWNER}", "sshd", "PasswordAuthentication no"),
-            f"write PasswordAuthentication yes in {OWNER}, line 2; then: {RELOAD}",
-            (HAND + f"sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {OWNER}", RELOAD),
-            restored=f"echo PermitRootLogin yes > {OWNER}",
-        ),
-        Case(
-            *(SSHD, f"echo AllowUsers alice >> {OWNER}", "sshd", "AllowUsers alice"),
-            f"add root to AllowUsers ({OWNER}, line 3), then: {RELOAD}",
-            (HAND + f"sed -i '/^AllowUsers/s/$/ root/' {OWNER}", RELOAD),
-        ),
-        Case(
-            *(SSHD, f"echo DenyUsers root >> {OWNER}", "sshd", "DenyUsers root"),
-            f"take root out of DenyUsers ({OWNER}, line 4), then: {RELOAD}",
-            (HAND + f"sed -i '/^DenyUsers/d' {OWNER}", RELOAD),
-        ),
-        Case(
-            *(SSHD, f"echo DenyGroups root >> {OWNER}", "sshd", "DenyGroups root"),
-            f"take root out of the group, or root out of DenyGroups, then: {RELOAD}",
-            (HAND + f"sed -i '/^DenyGroups/d' {OWNER}", RELOAD),
-        ),
-        Case(
-            *(SSHD, f"echo AllowGroups ssh-in >> {OWNER}", "sshd", "AllowGroups ssh-in"),
-            "groupadd ssh-in && usermod --append --groups ssh-in root",
-            restored="groupdel ssh-in",
-        ),
-    ),
-    "sshd's defaults": (
-        Case(
-            *(SSHD, f"rm {OWNER}", "sshd", "PermitRootLogin prohibit-password"),
-            f"echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf; then: {RELOAD}; or name "
-            "another account in the setting user",
-            ("echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf", RELOAD),
-            restored=f"rm -f /etc/ssh/sshd_config.d/00-local.conf; echo PermitRootLogin yes > {OWNER}",
-        ),
-        Case(
-            *(SSHD, "echo 'AllowGroups ssh-*' > /etc/ssh/sshd_config.d/60.conf", "sshd", "AllowGroups ssh-*"),
-            f"add a group of root to AllowGroups (/etc/ssh/sshd_config.d/60.conf, line 1), then: {RELOAD}",
-            (HAND + "sed -i 's/$/ root/' /etc/ssh/sshd_config.d/60.conf", RELOAD),
-            restored="rm /etc/ssh/sshd_config.d/60.conf",
-        ),
-    ),
-    "sshd without its drop-ins": (
-        Case(
-            *(
-                SSHD,
-                "sed -i.kept 's/^Include/#Include/' /etc/ssh/sshd_config",
-                "sshd",
-                "PermitRootLogin prohibit",
-            ),
-            f"write PermitRootLogin yes at the top of /etc/ssh/sshd_config; then: {RELOAD}; or name another "
-            "account in the setting user",
-            (HAND + "sed -i '1i PermitRootLogin yes' /etc/ssh/sshd_config", RELOAD),
-            restored="mv /etc/ssh/sshd_config.kept /etc/ssh/sshd_config",
-        ),
-    ),
     "a key that sshd does not take": (
         Case(
             SSHD,
@@ -248,7 +242,8 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
                 "csagent apply",
             ),
             ends=GREP,
-            shows="flock .*/etc/held",
+            shows="flock .*/etc/held(?s:.*)password: applied",
+            helps=False,
             restored="umount /usr/sbin/chpasswd; pkill -x flock; pkill -x sleep; rm -f /etc/shadow.lock",
             before="password",
         ),
@@ -268,7 +263,8 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
                 HAND + "mv /etc/pam.d/chpasswd.kept /etc/pam.d/chpasswd",
                 "csagent apply",
             ),
-            shows="/etc/pam.d/chpasswd:1:password requisite pam_deny.so",
+            shows="chpasswd:1:password requisite pam_deny.so(?s:.*)password: applied",
+            helps=False,
             before="password",
         ),
     ),
@@ -327,7 +323,8 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             "lsattr -d /etc/shadow /etc; where one has an i or an a: chattr -ia /etc/shadow /etc; "
             "then: csagent apply",
             ("lsattr -d /etc/shadow /etc", "chattr -ia /etc/shadow /etc", "csagent apply"),
-            shows=r"----i\S+ /etc/shadow\n",
+            shows=r"----i\S+ /etc/shadow\n(?s:.*)password: applied",
+            helps=False,
             restored="chattr -ia /etc/shadow",
             before="password",
         ),
@@ -337,7 +334,8 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             *(FAILURE, f"chattr +i /etc; {SAID}", "last pass", "password: failed"),
             "lsattr -d /etc; where one has an i or an a: chattr -ia /etc; then: csagent apply",
             ("lsattr -d /etc", "chattr -ia /etc", "csagent apply"),
-            shows=r"----i\S+ /etc\n",
+            shows=r"----i\S+ /etc\n(?s:.*)password: applied",
+            helps=False,
             restored="chattr -ia /etc",
             before="password",
         ),

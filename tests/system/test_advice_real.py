@@ -7,14 +7,17 @@ One Debian that its own systemd has booted, on an isolated network with a router
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import struct
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from support import advice_of_accounts, advice_of_services
+from support.advice import ROUNDS
 from support.advice_case import CLOUD, HAND, OWNER, Case
 from support.debian_image import Installed, run
 from support.network_segment import SEARCH_PATH, Segment, isolated
@@ -25,7 +28,6 @@ from support.vm_cloud import describe
 
 from csagent.lab.router import LabRouter
 
-ROUNDS = {**advice_of_accounts.ROUNDS, **advice_of_services.ROUNDS}
 pytestmark = [pytest.mark.netns, pytest.mark.root]
 
 SERVER, ADDRESS = "10.1.1.1", "10.1.1.42"
@@ -102,6 +104,16 @@ class Machine:
         if self.router.cloud.hostname != NAME or self.router.cloud.user_data != USER_DATA:
             self.router.change(hostname=NAME, user_data=USER_DATA)
 
+    def daemon(self, wanted: bool) -> None:
+        """Have it run, its first pass done, or not: it would take a password before the machine is broken."""
+        if wanted:
+            start = (
+                "systemctl reset-failed csagent; rm -f /run/csagent/status.json; systemctl restart csagent"
+            )
+            self.guest.do("sh", "-c", f"{start}; csagent status --wait 300 >/dev/null")
+        else:
+            self.guest.do("systemctl", "stop", "csagent")
+
     def findings(self, wait: int) -> List[Dict[str, Any]]:
         """What doctor finds."""
         done = self.sh(f"csagent doctor --json --wait {wait}")
@@ -111,12 +123,14 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(image: Installed) -> Iterator[Machine]:
     """One for all rounds; its daemon's first pass is done, and two passwords were set one after the other."""
     require(("nft", "curl", "ping"), "asks the router as an administrator does")
-    directory = tmp_path_factory.mktemp("advice")
-    guest = Booted(image, directory / "guest")
-    with isolated(guest, directory, SERVER, ADDRESS) as segment:
+    with contextlib.ExitStack() as stack:
+        # On a disk: not every file system in memory knows chattr(1).
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csagent-", dir="/var/tmp")))
+        guest = Booted(image, directory / "guest")
+        segment = stack.enter_context(isolated(guest, directory, SERVER, ADDRESS))
         router = segment.router(describe("web-01", 1), SERVER, port=80, password_port=8080)
         guest.write(OWNER, "PermitRootLogin yes\n")
         guest.wait("grep", "-q", '"source_found": true', "/run/csagent/status.json")
@@ -142,7 +156,7 @@ def meant(findings: List[Dict[str, Any]], case: Case) -> List[Dict[str, Any]]:
 def test_the_advice_is_of_commands_that_help(machine: Machine, name: str) -> None:
     """Printed word for word as the table has it, run as printed; then that finding is gone."""
     cases = ROUNDS[name]
-    machine.sh("systemctl reset-failed csagent")
+    machine.daemon(any("csagent.service" in f"{case.advice} {case.saw}" for case in cases))
     try:
         for case in cases:
             machine.cloud(case.before)

@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import Dict, List
 
 import pytest
-from support import advice_of_accounts, advice_of_services
+from support.advice import CASES
 from support.advice_case import CLOUD, HAND, Case
 from support.advice_texts import COMMAND, TEXTS, Text, pattern, single, texts
 
 TESTS = Path(__file__).resolve().parents[2]
-CASES = [
-    case
-    for table in (advice_of_accounts.ROUNDS, advice_of_services.ROUNDS)
-    for cases in table.values()
-    for case in cases
-]
 RAN = {
     part for case in CASES for command in (case.commands or (case.advice,)) for part in command.split("; ")
 }
