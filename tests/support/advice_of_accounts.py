@@ -312,8 +312,12 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         ),
         Case(
             *(DISK, "true", "disk", "/etc is read-only"),
-            "dmesg | grep -i -e remount -e error; then: mount -o remount,rw /etc",
-            ("dmesg | grep -i -e remount -e error", "mount -o remount,rw /etc"),
+            "dmesg | grep -i -e remount -e error; then: "
+            "mount -o remount,rw /etc || mount -o remount,bind,rw /etc",
+            (
+                "dmesg | grep -i -e remount -e error",
+                "mount -o remount,rw /etc || mount -o remount,bind,rw /etc",
+            ),
             ends=GREP,
         ),
     ),

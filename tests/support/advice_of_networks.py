@@ -23,7 +23,8 @@ FIREWALL = (
 ROUTER = "10.1.1.1"
 DROPPED = f"ip test out ip daddr {ROUTER} tcp dport {{}} drop"
 NO_FIREWALL = "nft delete table ip test"
-FROM_THE_CONSOLE = "; where it has another address now, from the console: networkctl reconfigure eth0"
+RENEW = "systemctl start systemd-networkd && networkctl reconfigure eth0"
+FROM_THE_CONSOLE = f"; where it has another address now, from the console: {RENEW}"
 
 ROUNDS: Dict[str, Tuple[Case, ...]] = {
     "another cloud, and no default route": (
@@ -75,9 +76,9 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             f"cp {LEASES}/* /run/lease; {NO_NETWORKD}; ip addr flush dev eth0; mkdir -p {LEASES}; "
             f"cp /run/lease {LEASES}/$(cat /sys/class/net/eth0/ifindex); touch -d 2024-01-01 {LEASES}/*",
             *("leases", "no lease holds on eth0"),
-            "networkctl reconfigure eth0",
+            RENEW,
             (
-                "networkctl reconfigure eth0",
+                RENEW,
                 HAND + f"{AWAIT} -newer /run/lease | grep -q /. && exit; sleep 0.1; done",
             ),
             restored=NETWORKD,
@@ -102,7 +103,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             *("router", f"router {ROUTER}:80"),
             f"ping -c3 {ROUTER}; nft list ruleset; see in CloudStack that the network's virtual router runs"
             f"{FROM_THE_CONSOLE}",
-            (f"ping -c3 {ROUTER}", "nft list ruleset", "networkctl reconfigure eth0"),
+            (f"ping -c3 {ROUTER}", "nft list ruleset", RENEW),
             shows="dport 80 drop",
             restored=NETWORKD,
             wait=0,
@@ -143,7 +144,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             (
                 f"ip route get {ROUTER}; ip neigh show {ROUTER}",
                 HAND + NO_FIREWALL,
-                "networkctl reconfigure eth0",
+                RENEW,
             ),
             shows=f"{ROUTER} dev eth0 src",
             restored=NETWORKD,
@@ -183,8 +184,8 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         ),
         look(
             RENEWED,
-            "date; where that is right: networkctl reconfigure eth0",
-            ("date", "networkctl reconfigure eth0"),
+            f"date; where that is right: {RENEW}",
+            ("date", RENEW),
         ),
         look(NETWORK, "csagent -v discover", shows="eth0"),
         look(

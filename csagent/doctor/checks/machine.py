@@ -68,7 +68,9 @@ def _mount(
 ) -> Iterator[Finding]:
     means = f"csagent cannot write there: {what}"
     if "ro" in options:
-        advice = f"dmesg | grep -i -e remount -e error; then: mount -o remount,rw {mount}"
+        # The second is for a bind mount: an overlay refuses the first since util-linux 2.41.
+        again = f"mount -o remount,rw {mount} || mount -o remount,bind,rw {mount}"
+        advice = f"dmesg | grep -i -e remount -e error; then: {again}"
         yield Finding("disk", PROBLEM, f"{mount} is read-only", means, advice)
     advice = f"du -xh {mount} | sort -h | tail"
     if space is not None and space.total and space.left < LITTLE:

@@ -11,11 +11,12 @@ from typing import Dict, Union
 
 from csagent.model import Lease, Rejected
 
-# By client, as leases name it. networkctl(1), nmcli(1), ifup(8), dhcpcd(8), wicked(8).
+# By client, as leases name it. One that has died is started: networkctl did that by D-Bus until Debian 12.
+# networkctl(1), nmcli(1), ifup(8), dhcpcd(8), wicked(8).
 _IFUPDOWN = "ifdown {nic} && ifup {nic}"
 _COMMANDS: Dict[str, str] = {
-    "systemd-networkd": "networkctl reconfigure {nic}",
-    "NetworkManager": "nmcli device connect {nic}",
+    "systemd-networkd": "systemctl start systemd-networkd && networkctl reconfigure {nic}",
+    "NetworkManager": "systemctl start NetworkManager && nmcli device connect {nic}",
     "dhclient": _IFUPDOWN,
     "udhcpc": _IFUPDOWN,
     "dhcpcd": "dhcpcd --rebind {nic}",

@@ -419,7 +419,9 @@ def test_a_lease_may_name_a_router_that_was_replaced(patient: Patient, outcome: 
     alone(patient, Place("router 10.1.1.1", "DHCP server of eth0", outcome))
     found = patient.wrong("router")[0]
     assert "a virtual router that was replaced" in found.means
-    assert found.advice.endswith("from the console: networkctl reconfigure eth0")
+    assert found.advice.endswith(
+        "from the console: systemctl start systemd-networkd && networkctl reconfigure eth0"
+    )
     assert patient.archived() == patient.findings()
     alone(patient, Place("router 10.1.1.254", "router of eth0", outcome))
     assert "replaced" not in patient.wrong("router")[0].means
@@ -427,8 +429,8 @@ def test_a_lease_may_name_a_router_that_was_replaced(patient: Patient, outcome: 
 
 LEASE = Lease("eth0", "dhclient", "10.1.1.42", "10.1.1.1", path="/var/lib/dhcp/dhclient.eth0.leases")
 RENEWALS = {
-    "systemd-networkd": "networkctl reconfigure eth0",
-    "NetworkManager": "nmcli device connect eth0",
+    "systemd-networkd": "systemctl start systemd-networkd && networkctl reconfigure eth0",
+    "NetworkManager": "systemctl start NetworkManager && nmcli device connect eth0",
     "dhclient": "ifdown eth0 && ifup eth0",
     "udhcpc": "ifdown eth0 && ifup eth0",
     "dhcpcd": "dhcpcd --rebind eth0",
@@ -456,7 +458,7 @@ def test_each_client_has_its_own_command(client: str) -> None:
 def test_dhclient_under_networkmanager_is_networkmanagers() -> None:
     """It is not ifupdown's, whoever wrote the lease."""
     lease = replace(LEASE, path="/var/lib/NetworkManager/dhclient-UUID-eth0.lease")
-    assert renewal.command(lease) == "nmcli device connect eth0"
+    assert renewal.command(lease) == "systemctl start NetworkManager && nmcli device connect eth0"
 
 
 def test_every_client_with_a_command_is_one_that_leases_name() -> None:
