@@ -5,32 +5,39 @@ The words are those of chpasswd(8), with PAM and without, of pam_strerror(3), an
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from typing import NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 DO = "; do: "  # in a reason, before the advice
 AGAIN = "then: csagent apply"
 
 
 class Failure(NamedTuple):
-    """A known cause: how its words are recognised, what it is, what to do. `{name}` is what was named."""
+    """A known cause: how its words are recognised, what it is, what to do.
+
+    In `advice` `{name}` is what was named, `otherwise` where nothing was, and `{way}` that and its directory.
+    """
 
     words: "re.Pattern[str]"
     means: str
     advice: str
+    otherwise: str = "FILE"
 
 
-def _known(words: str, means: str, advice: str) -> Failure:
-    return Failure(re.compile(words), means, f"{advice}; {AGAIN}")
+def _known(words: str, means: str, advice: str, otherwise: str = "FILE") -> Failure:
+    return Failure(re.compile(words), means, f"{advice}; {AGAIN}", otherwise)
 
 
 # In this order: on a file system that is full or read-only, no lock can be taken either.
 KNOWN = (
     _known(
-        "Read-only file system",
+        r"(?:(?P<name>/[^\s:;]+): )?Read-only file system",
         "the file system is read-only",
-        "dmesg | grep -i -e remount -e error; findmnt --options ro; mount -o remount,rw /",
+        "dmesg | grep -i -e remount -e error; "
+        "findmnt -fno TARGET --target {name} | xargs mount -o remount,rw",
+        otherwise="/",
     ),
     _known(
         "No space left on device|Disk quota exceeded",
@@ -40,18 +47,19 @@ KNOWN = (
     _known(
         r"[Uu]ser '(?P<name>[^']{1,64})' does not exist|there is no account (?P<account>\S{1,64}?)(?: in |:)",
         "there is no such user",
-        "useradd --create-home {name}, or set user in /etc/csagent/csagent.yaml",
+        "useradd --create-home {name}, with --gid {name} where that is a group, or set user in "
+        "/etc/csagent/csagent.yaml",
     ),
     _known(
-        r"lock busy|cannot lock|lock file|\.lock\b",
+        r"lock busy|cannot lock|lock file|\.lock\b|chpasswd: no end",
         "another program changes the accounts, or one that was cut short has left its lock",
-        "fuser -v /etc/.pwd.lock; pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'; where none of these "
-        "runs: rm -f /etc/passwd.lock /etc/shadow.lock",
+        "lslocks | grep /etc/; pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'; end it; where none of "
+        "these runs: rm -f /etc/passwd.lock /etc/shadow.lock",
     ),
     _known(
         r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
         "a file is immutable, or the service may not change it",
-        "lsattr -d {name}; where it has an i or an a: chattr -ia {name}",
+        "lsattr -d {way}; where one has an i or an a: chattr -ia {way}",
     ),
     _known(
         "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
@@ -67,9 +75,16 @@ def find(reason: str) -> Optional[Failure]:
     for one in KNOWN:
         match = one.words.search(reason)
         if match is not None:
-            name = next((text for text in match.groupdict().values() if text), "FILE")
-            return one._replace(advice=one.advice.replace("{name}", shlex.quote(name)))
+            name = next((text for text in match.groupdict().values() if text), one.otherwise)
+            advice = one.advice.replace("{name}", shlex.quote(name)).replace("{way}", shlex.join(_way(name)))
+            return one._replace(advice=advice)
     return None
+
+
+def _way(name: str) -> List[str]:
+    """A file, and the directory that it is made anew in."""
+    directory = os.path.dirname(name)
+    return [name] if directory in ("", "/") else [name, directory]
 
 
 def explained(reason: str) -> str:

@@ -96,6 +96,7 @@ def _of_the_file_system(system: "System") -> Iterator[str]:
         opened = system.tree.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             known = os.statvfs(opened)
+            immutable = _is_immutable(opened)
         finally:
             os.close(opened)
     except OSError:
@@ -104,11 +105,22 @@ def _of_the_file_system(system: "System") -> Iterator[str]:
         yield f"{directory}: {os.strerror(errno.EROFS)}"
     elif known.f_bfree * known.f_frsize < ROOM or (known.f_files and not known.f_ffree):
         yield f"{directory}: {os.strerror(errno.ENOSPC)}"
+    elif immutable:
+        yield f"{directory}: {os.strerror(errno.EPERM)}"
     else:
         try:
             os.close(system.tree.open(SHADOW, os.O_WRONLY))
         except OSError as error:  # mounted read-only by itself, or immutable, as hardening guides have it
             yield f"{SHADOW}: {error.strerror}"
+
+
+def _is_immutable(directory: int) -> bool:
+    """Whether no file may be made in a directory (chattr +i); the one that is tried has no name."""
+    try:
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory))
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 def _mentions(text: bytes, secret: bytes, account: str) -> bool:

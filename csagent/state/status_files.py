@@ -58,7 +58,8 @@ def load(root: str, path: str) -> Optional[Dict[str, Any]]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise CsagentError(f"{path} is damaged; the next pass of csagent writes it anew")
+        by = "csagent user-data run" if path == USER_DATA else "the next pass of csagent"
+        raise CsagentError(f"{path} is damaged; {by} writes it anew")
     return document
 
 

@@ -18,6 +18,9 @@ from support.systemd_container import SUITES, TOOLS, Container, Network, layer, 
 from support.systemd_container import network as network_of
 from support.tcp_sequence import TcpSequence, end
 
+from csagent.doctor.checks import drive_network, renewal
+from csagent.model import Lease
+
 MANAGERS = ("systemd-networkd", "NetworkManager", "ifupdown")
 DAEMONS = {
     "systemd-networkd": "systemd-network",
@@ -255,6 +258,21 @@ def test_what_belongs_to_somebody_else(scene: Scene) -> None:
     assert "csagent" not in box.do(
         "sh", "-c", "ls /etc/systemd/network /etc/network /etc/network/interfaces.d"
     )
+    advice_helps(scene, document(*nics))
+
+
+def advice_helps(scene: Scene, said: Dict[str, Any]) -> None:
+    """What doctor says of such an address gives CloudStack's; a lease is asked for anew by its own client."""
+    box = scene.box
+    (found,) = drive_network.left_alone("ens5", "it has an address that somebody gave it")
+    box.do("sh", "-c", found.advice.partition("CloudStack's: ")[2].partition(", then: ")[0])
+    assert found.advice.endswith(", then: csagent network apply --again")
+    told = apply(box, said, "--again")
+    assert told[THIRD_MAC]["state"] == "applied" and box.addresses("ens5") == ["10.8.0.31/24"], told
+    (lease,) = [one for one in box.csagent("discover")["leases"] if one["interface"] == "ens3"]
+    box.do("ip", "addr", "flush", "dev", "ens3")
+    box.do("sh", "-c", renewal.command(Lease("ens3", lease["client"], "10.7.0.21", path=lease["path"])))
+    until(lambda: box.addresses("ens3") == ["10.7.0.21/24"], "no lease")
 
 
 @everywhere

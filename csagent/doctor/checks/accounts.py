@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import Iterator
 
@@ -12,6 +13,8 @@ from csagent.system.accounts import SHADOW, Shadow
 
 DAY = 86400
 SOON = 7  # days
+RESET_PASSWORD = "reset the password in CloudStack, then: csagent apply"
+NO_NOLOGIN = "systemctl restart systemd-user-sessions"
 NOLOGIN = ("/etc/nologin", "/run/nologin")  # pam_nologin(8) looks at both
 REFUSING = ("nologin", "false", "true", "sync", "halt", "shutdown")
 
@@ -22,9 +25,10 @@ def account(situation: Situation) -> Iterator[Finding]:
     user = situation.user
     if found is None:
         means = "its password and keys have no place: csagent sets neither"
-        advice = (
-            f"useradd --create-home {user}, or set user in /etc/csagent/csagent.yaml, then: csagent apply"
-        )
+        # useradd makes a group of that name, and nothing where there is one.
+        group = f"--gid {user} " if accounts.group_id(situation.system, user) is not None else ""
+        make = f"useradd --create-home {group}{user}"
+        advice = f"{make}, or set user in /etc/csagent/csagent.yaml, then: csagent apply"
         yield Finding("account", PROBLEM, situation.account_problem, means, advice)
         return
     yield Finding(
@@ -59,16 +63,17 @@ def _shadow(situation: Situation) -> Iterator[Finding]:
         means = "whether the account is locked or expired was not looked at"
         saw = f"not seen: {SHADOW} ({error.strerror}; this needs root)"
         if situation.root:
-            yield Finding(
-                "account", PROBLEM, f"{SHADOW}: {error.strerror}", means, f"ls -l {SHADOW}; pwck -r"
-            )
+            # pwconv makes it, with no password in it for anybody.
+            gone = error.errno == errno.ENOENT
+            advice = f"pwconv; {RESET_PASSWORD}" if gone else f"ls -l {SHADOW}; pwck -r"
+            yield Finding("account", PROBLEM, f"{SHADOW}: {error.strerror}", means, advice)
         else:
             yield Finding("account", NOTE, saw, means)
         return
     if entry is None:
         means = "its password lies elsewhere (LDAP, or nowhere): csagent cannot set it"
         state = PROBLEM if situation.password_matters else NOTE
-        advice = f"give {user} a local password entry: pwconv, or name another account in the setting user"
+        advice = f"pwconv; {RESET_PASSWORD}; or name another account in the setting user"
         yield Finding("account", state, f"{user} has no entry in {SHADOW}", means, advice)
         return
     yield from _password(situation, entry)
@@ -90,7 +95,7 @@ def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
         )
     elif situation.password_matters and situation.seen.password != "offered":
         means = "CloudStack's password was set here before, and somebody has removed or locked it since"
-        advice = f"reset the password in CloudStack, then: csagent apply; or here: passwd {user}"
+        advice = f"{RESET_PASSWORD}; or here: passwd {user}"
         yield Finding("account", PROBLEM, f"{user} has no password ({entry.password[:1]})", means, advice)
     else:
         waits = (
@@ -123,7 +128,7 @@ def _dates(situation: Situation, entry: Shadow, today: int) -> Iterator[Finding]
     if today <= over:
         return
     saw = f"the password of {user} ran out on {_date(over)}"
-    advice = f"chage --maxdays -1 {user}, or reset the password in CloudStack, then: csagent apply"
+    advice = f"chage --maxdays -1 {user}; or {RESET_PASSWORD}"
     if entry.inactive is not None and today > over + entry.inactive:
         means = (
             "it was too old for too long, so the account is closed: neither password nor key lets anybody in"
@@ -144,7 +149,10 @@ def nologin(situation: Situation, uid: int) -> Iterator[Finding]:
         if not situation.system.tree.exists(path):
             continue
         if path == "/run/nologin":
-            advice = "systemctl list-jobs; the boot has not ended: systemctl start systemd-user-sessions"
+            # Left behind it stays: a unit that is active is not started again, and takes it away when it is.
+            advice = (
+                f"systemctl list-jobs; where a shutdown is planned: shutdown -c; where none is: {NO_NOLOGIN}"
+            )
         else:
             advice = f"rm {path}"
         if uid == 0:

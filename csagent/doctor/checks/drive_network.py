@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Dict, Iterator, List, Tuple
 
 from csagent.doctor.context import Situation
@@ -29,7 +30,7 @@ HINDRANCES = (  # what a reason begins with, and what to do where CloudStack's a
     ("somebody configures it", f"to have CloudStack's addresses take that away, then: {AGAIN}"),
     (
         "it has an address that somebody gave it",
-        f"to have CloudStack's: ip addr del, then: {AGAIN}",
+        f"to have CloudStack's: ip addr flush dev {{nic}} scope global, then: {AGAIN}",
     ),
     ("the owner has changed or removed", f"to have CloudStack's again: {AGAIN}"),
     ("cloud-init configures it", "a later change is not applied; see the setting cloud_init"),
@@ -42,22 +43,23 @@ def nics(situation: Situation) -> Iterator[Finding]:
     datum = situation.datum("network")
     reason = str(datum.get("reason", ""))
     if datum.get("state") == "off":
-        yield from _left("all NICs", reason)
+        yield from left_alone("all NICs", reason)
     for nic in _mappings(datum.get("nics")):
         name = str(nic.get("interface") or nic.get("mac"))
         word, why = str(nic.get("state")), str(nic.get("reason", ""))
         if word == "left":
-            yield from _left(name, why)
+            yield from left_alone(name, why)
         elif word in STATES:
             state, advice = STATES[word]
             yield Finding(AREA, state, f"{name}: {word}", why, advice)
 
 
-def _left(name: str, reason: str) -> Iterator[Finding]:
+def left_alone(name: str, reason: str) -> Iterator[Finding]:
     """A NIC that is left alone is worth a word where somebody could do something about it."""
     for start, advice in HINDRANCES:
         if reason.startswith(start):
-            yield Finding(AREA, NOTE, f"{name}: left alone", reason, advice)
+            told = advice.replace("{nic}", shlex.quote(name))
+            yield Finding(AREA, NOTE, f"{name}: left alone", reason, told)
 
 
 def _mappings(value: Any) -> List[Dict[str, Any]]:

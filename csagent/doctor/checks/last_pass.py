@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
 from csagent import __version__
 from csagent.apply import failures
+from csagent.doctor.checks.units import RESTART
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
@@ -120,7 +121,7 @@ def settings(situation: Situation) -> Iterator[Finding]:
     """Whether they are valid, and which are not at their defaults."""
     if situation.settings_problem:
         means = "csagent does not start with settings it does not understand; doctor went by the defaults"
-        advice = "correct that line, then: systemctl restart csagent"
+        advice = f"correct that line, then: {RESTART}"
         yield Finding("settings", PROBLEM, situation.settings_problem, means, advice)
         return
     from csagent.settings import TABLE, as_yaml

@@ -8,8 +8,11 @@ import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from csagent.apply import ssh_keys
+from csagent.discovery.leases.belief import duration, is_over
+from csagent.doctor.checks import renewal
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.model import Lease
 from csagent.system.accounts import PASSWD, SHADOW
 from csagent.system.selinux import ENFORCE
 
@@ -65,7 +68,9 @@ def _mount(
 ) -> Iterator[Finding]:
     means = f"csagent cannot write there: {what}"
     if "ro" in options:
-        advice = f"dmesg | grep -i -e remount -e error; then: mount -o remount,rw {mount}"
+        # The second is for a bind mount: an overlay refuses the first since util-linux 2.41.
+        again = f"mount -o remount,rw {mount} || mount -o remount,bind,rw {mount}"
+        advice = f"dmesg | grep -i -e remount -e error; then: {again}"
         yield Finding("disk", PROBLEM, f"{mount} is read-only", means, advice)
     advice = f"du -xh {mount} | sort -h | tail"
     if space is not None and space.total and space.left < LITTLE:
@@ -174,7 +179,11 @@ def clock(situation: Situation) -> Iterator[Finding]:
         return
     now = situation.system.clock.now()
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    advice = "timedatectl; set it (timedatectl set-time, chronyc makestep), then renew the lease"
+    # set-time is refused as long as a time server is asked.
+    advice = (
+        "timedatectl; timedatectl set-ntp true; where no time server answers: timedatectl set-ntp false; "
+        "timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
+    )
     epoch = float(EPOCH)
     if situation.system.live:
         status = situation.system.tree.stat(CLOCK_FILE)
@@ -191,20 +200,19 @@ def clock(situation: Situation) -> Iterator[Finding]:
         yield Finding("clock", WARNING, f"{shown} by the clock", means, advice)
         return
     expired = _expired_with_address(situation)
-    if expired:
-        means = f"{expired}: either its client has died, or this clock is ahead"
-        yield Finding("clock", WARNING, f"{shown} by the clock", means, advice)
+    if expired is not None:
+        ago = duration(now - (expired.expires or 0.0))
+        means = (
+            f"{expired.interface} still has its address, and its lease expired {ago} ago: either its client "
+            "has died, or this clock is ahead"
+        )
+        renew = f"where the clock is right: {renewal.command(expired)}"
+        yield Finding("clock", WARNING, f"{shown} by the clock", means, f"{advice}; {renew}")
         return
     yield Finding("clock", OK, f"{shown[:10]} by the clock, and no lease or pass speaks against it")
 
 
-def _expired_with_address(situation: Situation) -> str:
-    """A NIC that still has the address of a lease which is over by the clock."""
-    from csagent.discovery.leases.belief import duration, is_over
-
+def _expired_with_address(situation: Situation) -> Optional[Lease]:
+    """The lease of an address that a NIC still has, and that is over by the clock."""
     now = situation.system.clock.now()
-    for lease in situation.found.leases:
-        if is_over(lease, now):
-            ago = duration(now - (lease.expires or 0.0))
-            return f"{lease.interface} still has its address, and its lease expired {ago} ago"
-    return ""
+    return next((lease for lease in situation.found.leases if is_over(lease, now)), None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Iterator, List, Optional
 
 from csagent.discovery.candidates import DATA_SERVER
+from csagent.doctor.checks import renewal
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
-from csagent.model import Lease, Nic
+from csagent.model import Lease, Nic, Rejected
 
 DMI = "/sys/class/dmi/id/"
 LEASES_SHOWN = 12
+EXPIRED, STALE = "expired", "stale"  # what a reason begins with, see discovery.leases.belief
 
 
 def platform(situation: Situation) -> Iterator[Finding]:
@@ -106,14 +108,15 @@ def leases(situation: Situation) -> Iterator[Finding]:
     if not found.nics:
         return
     means = f"the DHCP server is not known; {DATA_SERVER} and the gateway are all there is to ask"
-    expired = _expired(situation)
+    former = _former(situation, default)
     advice = "configure DHCP on it, or name the router in the unit: csagent daemon --router ADDRESS"
-    if expired:
-        means = f"{means}. {expired}"
-        advice = (
-            "renew the lease (networkctl renew, nmcli device reapply, dhclient) and check the clock: date"
-        )
-    state = NOTE if situation.seen.source_found and not expired else WARNING
+    if former is not None:
+        renew = renewal.command(former, default or "NIC")
+        expired = former.reason.startswith(EXPIRED)
+        why = "the client has died" + (", or the clock is wrong" if expired else ", or has lost it")
+        means += f". The lease in {former.path}: {former.reason}: {why}"
+        advice = f"date; where that is right: {renew}" if expired else renew
+    state = NOTE if situation.seen.source_found and former is None else WARNING
     yield Finding("leases", state, f"no lease holds on {default or 'any NIC'}", means, advice)
 
 
@@ -123,9 +126,13 @@ def _lease(lease: Lease) -> str:
     return f"{lease.interface} {lease.address} ({lease.client}), DHCP server {server}{routers}"
 
 
-def _expired(situation: Situation) -> Optional[str]:
-    """A sentence where a lease was refused only for its age."""
+def _former(situation: Situation, default: Optional[str]) -> Optional[Rejected]:
+    """A lease that was refused only for its age, or one of this boot whose address is gone.
+
+    What lies outside of /run may have come with a template, from a client that is not in use here.
+    """
     for one in situation.found.rejected:
-        if one.reason.startswith("expired"):
-            return f"The lease in {one.path} {one.reason}: the client has died, or the clock is wrong"
+        here = one.path.startswith("/run/") and one.interface == default
+        if one.reason.startswith(EXPIRED) or (here and one.reason.startswith(STALE)):
+            return one
     return None

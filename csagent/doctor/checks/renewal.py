@@ -7,15 +7,16 @@ A mere renewal asks the old server first, for half of the lease's time, and an i
 from __future__ import annotations
 
 import shlex
-from typing import Dict
+from typing import Dict, Union
 
-from csagent.model import Lease
+from csagent.model import Lease, Rejected
 
-# By client, as leases name it. networkctl(1), nmcli(1), ifup(8), dhcpcd(8), wicked(8).
+# By client, as leases name it. One that has died is started: networkctl did that by D-Bus until Debian 12.
+# networkctl(1), nmcli(1), ifup(8), dhcpcd(8), wicked(8).
 _IFUPDOWN = "ifdown {nic} && ifup {nic}"
 _COMMANDS: Dict[str, str] = {
-    "systemd-networkd": "networkctl reconfigure {nic}",
-    "NetworkManager": "nmcli device connect {nic}",
+    "systemd-networkd": "systemctl start systemd-networkd && networkctl reconfigure {nic}",
+    "NetworkManager": "systemctl start NetworkManager && nmcli device connect {nic}",
     "dhclient": _IFUPDOWN,
     "udhcpc": _IFUPDOWN,
     "dhcpcd": "dhcpcd --rebind {nic}",
@@ -24,7 +25,7 @@ _COMMANDS: Dict[str, str] = {
 NETWORKMANAGERS = "/var/lib/NetworkManager/"
 
 
-def command(lease: Lease) -> str:
-    """The command for its NIC; "reboot" for a client that has none."""
+def command(lease: Union[Lease, Rejected], nic: str = "NIC") -> str:
+    """The command for its NIC, `nic` where it names none; "reboot" for a client that has none."""
     client = "NetworkManager" if lease.path.startswith(NETWORKMANAGERS) else lease.client
-    return _COMMANDS.get(client, "reboot").format(nic=shlex.quote(lease.interface))
+    return _COMMANDS.get(client, "reboot").format(nic=shlex.quote(lease.interface or nic))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Iterator, List, Optional, Sequence
 
 from csagent.apply import ssh_keys
@@ -20,11 +21,13 @@ from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.system import accounts
 
 DROP_INS = "/etc/ssh/sshd_config.d"
+INCLUDED = re.compile(rf"^\s*Include\s+{re.escape(DROP_INS)}/\*\.conf", re.IGNORECASE | re.MULTILINE)
 HOST_KEYS = "/etc/ssh/ssh_host_*_key.pub"
 RELOAD = "systemctl reload ssh || systemctl reload sshd"
 RESTART = "systemctl restart ssh || systemctl restart sshd"
 SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")}  # an RSA key signs with any of them
 REFUSED_BY_DEFAULT = ("ssh-dss",)  # since OpenSSH 7.0
+GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # and no pattern
 NOBODY = ("none", "")
 
 
@@ -94,7 +97,7 @@ def _say(situation: Situation, effective: Effective, keyword: str, wanted: str) 
     where = effective.where(keyword)
     if where.startswith("/"):
         return f"write {wanted} in {situation.shown(where)}; then: {RELOAD}"
-    if DROP_INS in (situation.read(CONFIGS[0]) or ""):
+    if INCLUDED.search(situation.read(CONFIGS[0]) or ""):
         return f"echo '{wanted}' >> {situation.shown(DROP_INS)}/00-local.conf; then: {RELOAD}"
     return f"write {wanted} at the top of {situation.shown(CONFIGS[0])}; then: {RELOAD}"
 
@@ -127,7 +130,18 @@ def _who(situation: Situation, effective: Effective, login: Login) -> Iterator[F
         )
     if allow and not config.listed_groups(login, allow)[0]:
         saw = f"AllowGroups {' '.join(allow)} ({effective.where('allowgroups')})"
-        yield Finding("sshd", PROBLEM, saw, refused, f"usermod --append --groups {allow[0]} {user}")
+        yield Finding("sshd", PROBLEM, saw, refused, _into_a_group(situation, effective, allow))
+
+
+def _into_a_group(situation: Situation, effective: Effective, allow: Sequence[str]) -> str:
+    """AllowGroups has patterns, and names of groups that may not be there."""
+    named = [one for one in allow if GROUP.fullmatch(one)]
+    known = [one for one in named if accounts.group_id(situation.system, one) is not None]
+    if not named:
+        where = effective.where("allowgroups")
+        return f"add a group of {situation.user} to AllowGroups ({where}), then: {RELOAD}"
+    join = f"usermod --append --groups {(known or named)[0]} {situation.user}"
+    return join if known else f"groupadd {named[0]} && {join}"
 
 
 def _root(situation: Situation, effective: Effective) -> Iterator[Finding]:

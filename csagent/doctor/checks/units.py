@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Dict, Iterator, List
 
+import csagent
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 
@@ -16,6 +18,9 @@ UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/syst
 WANTED = "/etc/systemd/system/multi-user.target.wants/csagent.service"
 RESTARTS = 3  # more of them since the unit was started by hand are too many
 SETTINGS_WRONG = "2"  # csagent's exit code for them
+
+# A unit that was started too often within ten minutes is started by nothing else until it is told so.
+RESTART = f"systemctl reset-failed {OURS}; systemctl restart {OURS}"
 
 UnitProperties = Dict[str, str]
 
@@ -46,7 +51,7 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
     load, active, enabled = unit.get("LoadState"), unit.get("ActiveState"), unit.get("UnitFileState")
     if load in (None, "not-found"):
         means = "nothing runs csagent by itself: neither at boot nor when a password is reset"
-        yield Finding("units", PROBLEM, f"there is no {OURS}", means, "csagent install-units, or the package")
+        yield Finding("units", PROBLEM, f"there is no {OURS}", means, _installed_again())
         return
     if load == "masked" or enabled == "masked":
         means = "it cannot be started: somebody has turned it off for good"
@@ -59,10 +64,10 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
     saw = f"{OURS} is {active} ({unit.get('SubState', '?')})"
     if active == "failed":
         if unit.get("ExecMainStatus") == SETTINGS_WRONG:
-            means, advice = "its settings are wrong", f"csagent discover; then: systemctl restart {OURS}"
+            means, advice = "its settings are wrong", f"csagent discover; then: {RESTART}"
         else:
             means = f"it ended with {unit.get('Result', '?')}, and nothing is set any more"
-            advice = f"journalctl -b -u csagent; systemctl restart {OURS}"
+            advice = f"journalctl -b -u csagent; {RESTART}"
         yield Finding("units", PROBLEM, saw, means, advice)
     elif active in ("active", "activating", "reloading"):
         yield Finding("units", OK if active == "active" else NOTE, f"{saw}, {enabled}")
@@ -76,6 +81,12 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
     if unit.get("NeedDaemonReload") == "yes":
         advice = f"systemctl daemon-reload && systemctl restart {OURS}"
         yield Finding("units", WARNING, f"{OURS} was changed on the disk", "the old one still runs", advice)
+
+
+def _installed_again() -> str:
+    """Only what pip installs has units that `csagent install-units` writes."""
+    by_pip = os.path.exists(os.path.join(os.path.dirname(csagent.__file__), "data", OURS))
+    return "csagent install-units" if by_pip else "install csagent's package again"
 
 
 def _sshd(found: List[UnitProperties]) -> Iterator[Finding]:

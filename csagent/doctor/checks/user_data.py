@@ -10,7 +10,7 @@ from csagent.errors import CsagentError
 
 AREA = "user-data"
 AGAIN = "csagent user-data run --again runs all of it"
-LOOK = "csagent status; less /var/log/csagent-user-data.log"
+LOOK = "csagent status; tail -n 50 /var/log/csagent-user-data.log"
 STATES: Dict[str, Tuple[str, str, str]] = {
     "done": (OK, "", ""),
     "waiting": (
@@ -35,7 +35,8 @@ def user_data(situation: Situation) -> Iterator[Finding]:
     try:
         document = status_files.user_data(situation.system.tree.root)
     except CsagentError as error:
-        yield Finding(AREA, WARNING, str(error), "what became of user-data is not known", "csagent apply")
+        means = "what became of user-data is not known"
+        yield Finding(AREA, WARNING, str(error), means, "csagent apply; csagent user-data run")
         return
     if document is None:
         yield _none(situation)

@@ -262,6 +262,22 @@ def test_what_pam_does_not_say_of_the_file_system_is_added(
     assert refusal(tree, b"EXAMPLEpass7", DENIED.encode()).endswith(f"password not changed; {words}")
 
 
+def test_a_directory_that_is_immutable_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """chattr +i /etc: PAM's sentence is the same again, and shadow itself can be opened to write."""
+    real = os.open
+
+    def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: Optional[int] = None) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
+    said = refusal(tree, b"EXAMPLEpass7", DENIED.encode())
+    assert said.endswith("password not changed; /etc: Operation not permitted")
+    monkeypatch.undo()
+    assert refusal(tree, b"EXAMPLEpass7", DENIED.encode()).endswith("password not changed")
+
+
 # --- hostname ---
 
 

@@ -28,23 +28,33 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
     "a lock left behind": (LOCK, "left its lock", "rm -f /etc/passwd.lock /etc/shadow.lock"),
     "a lock file without a PID": (
         "chpasswd failed with 1: chpasswd: existing lock file /etc/passwd.lock without a PID",
-        *("left its lock", "fuser -v /etc/.pwd.lock"),
+        *("left its lock", "lslocks | grep /etc/"),
     ),
+    "somebody holds PAM's lock": ("chpasswd: no end after 30 s", "another program", "lslocks"),
     "PAM's lock": ("chpasswd failed with 1: Authentication token lock busy", "left its lock", "pgrep -a"),
     "a module that denies": (PAM, "PAM refused it", "journalctl -b -t chpasswd"),
     "a rule for passwords": (
         f"{PAM}; BAD PASSWORD: The password is shorter than 14 characters",
         *("a rule for passwords", "vm.password.length"),
     ),
-    "read-only, said by PAM": (f"{PAM}; /etc: Read-only file system", "read-only", "mount -o remount,rw /"),
+    "read-only, said by PAM": (
+        f"{PAM}; /etc: Read-only file system",
+        *("read-only", "findmnt -fno TARGET --target /etc | xargs mount -o remount,rw"),
+    ),
     "an immutable file, said by PAM": (
         f"{PAM}; /etc/shadow: Operation not permitted",
-        *("immutable", "chattr -ia /etc/shadow"),
+        *(
+            "immutable",
+            "lsattr -d /etc/shadow /etc; where one has an i or an a: chattr -ia /etc/shadow /etc;",
+        ),
     ),
-    "read-only, without PAM": (f"{LOCK}; /etc: Read-only file system", "read-only", "findmnt --options ro"),
+    "read-only, nobody says where": (
+        f"{LOCK} Read-only file system",
+        *("read-only", "findmnt -fno TARGET --target / | xargs mount -o remount,rw"),
+    ),
     "a host name on a read-only one": (
         "cannot write /etc/hostname: Read-only file system",
-        *("read-only", "mount -o remount,rw /"),
+        *("read-only", "findmnt -fno TARGET --target /etc/hostname | xargs mount -o remount,rw"),
     ),
     "full, without PAM": (
         "chpasswd failed with 1: chpasswd: /etc/passwd.9701 file write error: No space left on device; "
@@ -55,7 +65,7 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
     "no such user": (
         "chpasswd failed with 1: chpasswd: line 1: user 'bob' does not exist; chpasswd: error detected, "
         "changes ignored",
-        *("no such user", "useradd --create-home bob, or"),
+        *("no such user", "useradd --create-home bob, with --gid bob where that is a group, or"),
     ),
     "no such account": (
         "there is no account bob: see the setting user",
@@ -76,7 +86,7 @@ PROGRAMS = {
     "mount",
     "df",
     "useradd",
-    "fuser",
+    "lslocks",
     "pgrep",
     "rm",
     "journalctl",
@@ -158,7 +168,7 @@ def test_a_failed_action_is_explained(system: System, monkeypatch: pytest.Monkey
 def commands(advice: str) -> List[str]:
     """The shell commands in an advice: what stands between semicolons, or behind "runs: ", in English."""
     said = [re.sub(r"^.*\b(?:then|runs): ", "", part.strip()) for part in advice.split(";")]
-    known = [re.split(r", or |, and ", part)[0] for part in said]
+    known = [re.split(r", or |, and |, with ", part)[0] for part in said]
     return [part for part in known if part.split(" ")[0] in PROGRAMS]
 
 
@@ -190,12 +200,12 @@ def test_the_advice_that_looks_can_be_run(name: str, tmp_path: Path) -> None:
     for command in commands(known.advice):
         program = command.split(" ")[0]
         if (
-            program not in ("findmnt", "df", "fuser", "pgrep", "grep", "lsattr")
+            program not in ("dmesg", "df", "lslocks", "pgrep", "grep", "lsattr")
             or shutil.which(program) is None
         ):
             continue
         done = run(command, tmp_path)
-        # fuser, pgrep: 1 where there is nobody.
+        # grep, pgrep: 1 where there is nobody.
         assert done.returncode in (0, 1) and "sage" not in done.stderr, done.stderr
         assert "invalid option" not in done.stderr and "unrecognized" not in done.stderr, done.stderr
         ran += 1

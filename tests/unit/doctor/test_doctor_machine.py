@@ -98,6 +98,12 @@ def selinux(command: str, text: str) -> Callable[[Patient], None]:
 NO_ADDRESS = (Nic("eth0", 2, None, ()),)
 OVER = Lease("eth0", "systemd-networkd", "10.1.1.42", "10.1.1.1", ("10.1.1.1",), expires=NOW - 90_000.0)
 STALE = (Rejected("/var/lib/dhcp/dhclient.eth0.leases", "dhclient", "eth0", "expired 3 days ago"),)
+GONE = (
+    Rejected("/var/lib/dhcp/dhclient.eth0.leases", "dhclient", "eth0", "stale: 10.1.1.9 is not on eth0 now"),
+    Rejected(
+        "/run/systemd/netif/leases/2", "systemd-networkd", "eth0", "stale: 10.1.1.42 is not on eth0 now"
+    ),
+)
 DENIED = (
     'type=AVC msg=audit(1.2:3): avc:  denied  { write } for  pid=7 comm="csagent" name="shadow" dev="vda1"\n'
     'type=AVC msg=audit(1.2:4): avc:  denied  { read } for  pid=8 comm="httpd" name="index.html"\n'
@@ -128,7 +134,16 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     ),
     "only an expired lease": (
         found(leases=(), rejected=STALE),
-        *("warning", "leases", "no lease holds on eth0", "check the clock"),
+        *(
+            "warning",
+            "leases",
+            "no lease holds on eth0",
+            "date; where that is right: ifdown eth0 && ifup eth0",
+        ),
+    ),
+    "only a lease of this boot whose address is gone": (
+        found(leases=(), rejected=GONE),
+        *("warning", "leases", "no lease holds on eth0", "networkctl reconfigure eth0"),
     ),
     "a lease that is over by the clock": (
         found(leases=(OVER,)),
@@ -218,7 +233,7 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     ),
     "unit missing": (
         unit("LoadState=loaded", "LoadState=not-found"),
-        *("problem", "units", "there is no csagent.service", "install-units"),
+        *("problem", "units", "there is no csagent.service", "install csagent's package again"),
     ),
     "unit masked": (
         unit("LoadState=loaded", "LoadState=masked"),
@@ -404,7 +419,9 @@ def test_a_lease_may_name_a_router_that_was_replaced(patient: Patient, outcome: 
     alone(patient, Place("router 10.1.1.1", "DHCP server of eth0", outcome))
     found = patient.wrong("router")[0]
     assert "a virtual router that was replaced" in found.means
-    assert found.advice.endswith("from the console: networkctl reconfigure eth0")
+    assert found.advice.endswith(
+        "from the console: systemctl start systemd-networkd && networkctl reconfigure eth0"
+    )
     assert patient.archived() == patient.findings()
     alone(patient, Place("router 10.1.1.254", "router of eth0", outcome))
     assert "replaced" not in patient.wrong("router")[0].means
@@ -412,8 +429,8 @@ def test_a_lease_may_name_a_router_that_was_replaced(patient: Patient, outcome: 
 
 LEASE = Lease("eth0", "dhclient", "10.1.1.42", "10.1.1.1", path="/var/lib/dhcp/dhclient.eth0.leases")
 RENEWALS = {
-    "systemd-networkd": "networkctl reconfigure eth0",
-    "NetworkManager": "nmcli device connect eth0",
+    "systemd-networkd": "systemctl start systemd-networkd && networkctl reconfigure eth0",
+    "NetworkManager": "systemctl start NetworkManager && nmcli device connect eth0",
     "dhclient": "ifdown eth0 && ifup eth0",
     "udhcpc": "ifdown eth0 && ifup eth0",
     "dhcpcd": "dhcpcd --rebind eth0",
@@ -441,7 +458,7 @@ def test_each_client_has_its_own_command(client: str) -> None:
 def test_dhclient_under_networkmanager_is_networkmanagers() -> None:
     """It is not ifupdown's, whoever wrote the lease."""
     lease = replace(LEASE, path="/var/lib/NetworkManager/dhclient-UUID-eth0.lease")
-    assert renewal.command(lease) == "nmcli device connect eth0"
+    assert renewal.command(lease) == "systemctl start NetworkManager && nmcli device connect eth0"
 
 
 def test_every_client_with_a_command_is_one_that_leases_name() -> None:

@@ -65,6 +65,9 @@ def alice(patient: Patient) -> None:
     (patient.root / "root/.ssh").rename(patient.root / "home/alice/.ssh")
 
 
+NO_NOLOGIN = "where none is: systemctl restart systemd-user-sessions"
+
+
 def nologin(path: str) -> Callable[[Patient], None]:
     """Somebody has closed the machine, and the account is not root's."""
 
@@ -160,7 +163,7 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         *("problem", "account", "not executable", "usermod --shell"),
     ),
     "/etc/nologin": (nologin("/etc/nologin"), "problem", "account", "/etc/nologin", "rm /etc/nologin"),
-    "/run/nologin": (nologin("/run/nologin"), "problem", "account", "/run/nologin", "systemd-user-sessions"),
+    "/run/nologin": (nologin("/run/nologin"), "problem", "account", "/run/nologin", NO_NOLOGIN),
     "home missing": (
         not_there("/root"),
         *("problem", "account", "home directory /root does not exist", "install -d -m 0700 -o root"),
@@ -258,8 +261,8 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         *("warning", "sshd", "DenyUsers root@10.0.0.0/8", "take root@10.0.0.0/8 out of"),
     ),
     "AllowGroups": (
-        lambda patient: patient.sshd("usepam yes", "usepam yes\nallowgroups wheel sudo"),
-        *("problem", "sshd", "AllowGroups wheel sudo", "usermod --append --groups wheel root"),
+        lambda patient: patient.sshd("usepam yes", "usepam yes\nallowgroups wheel"),
+        *("problem", "sshd", "AllowGroups wheel", "groupadd wheel && usermod --append --groups wheel root"),
     ),
     "DenyGroups": (
         lambda patient: patient.sshd("usepam yes", "usepam yes\ndenygroups root"),
@@ -321,6 +324,50 @@ def test_a_cause_is_in_the_archive_word_for_word(patient: Patient, name: str) ->
         for one in patient.findings()
     ]
     assert patient.archived() == shown
+
+
+@pytest.mark.parametrize(
+    ("allowed", "advice"),
+    [
+        ("wheel sudo", "usermod --append --groups sudo root"),
+        ("!guests ssh-*,x ssh-in wheel", "groupadd ssh-in && usermod --append --groups ssh-in root"),
+        (
+            "ssh-*",
+            "add a group of root to AllowGroups (sshd -T), then: systemctl reload ssh || systemctl "
+            "reload sshd",
+        ),
+    ],
+)
+def test_a_group_that_may_log_in_is_one_that_is_there_or_can_be_made(
+    patient: Patient, allowed: str, advice: str
+) -> None:
+    """AllowGroups has names of groups that exist, of some that do not, and patterns."""
+    patient.sshd("usepam yes", f"usepam yes\nallowgroups {allowed}")
+    (found,) = patient.wrong("account", "sshd")
+    assert found.advice.startswith(advice)
+
+
+def test_an_account_whose_group_is_there_is_made_in_it(patient: Patient) -> None:
+    """useradd makes a group of the account's name, and ends with 9 where there is one."""
+    patient.settings = replace(patient.settings, user="sudo")
+    (found,) = patient.wrong("account")
+    assert found.advice.startswith("useradd --create-home --gid sudo sudo, or set user ")
+
+
+def test_a_shadow_file_that_is_gone_is_made_anew(patient: Patient) -> None:
+    """pwck -r only says that it is not there."""
+    (patient.root / "etc/shadow").unlink()
+    (found,) = patient.wrong("account")
+    assert found.advice == "pwconv; reset the password in CloudStack, then: csagent apply"
+
+
+def test_an_include_that_is_commented_out_is_none(patient: Patient) -> None:
+    """The line is then to be written in the file that sshd reads."""
+    patient.sshd("permitrootlogin yes", "permitrootlogin no")
+    for written, where in (("#Include", "write PermitRootLogin yes at the top of "), ("Include", "echo '")):
+        patient.write("/etc/ssh/sshd_config", f"{written} /etc/ssh/sshd_config.d/*.conf\n")
+        (found,) = patient.wrong("sshd")
+        assert found.advice.startswith(where)
 
 
 def test_a_healthy_machine_has_nothing_wrong(patient: Patient) -> None:

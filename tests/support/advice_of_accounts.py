@@ -1,0 +1,347 @@
+"""Advice about accounts, keys and sshd, and about what keeps a password from being set."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+from support.advice_case import (
+    CLOUD,
+    DONE,
+    GREP,
+    HAND,
+    OWNER,
+    RELOAD,
+    RESET_KEYS,
+    RESET_PASSWORD,
+    SAID,
+    SETTINGS,
+    TWICE,
+    Case,
+)
+from support.samples import make_key
+
+ACCOUNT, SSHD = ("doctor/checks/accounts.py",), ("doctor/checks/sshd.py",)
+HOME, DISK = ("doctor/checks/homes.py",), ("doctor/checks/machine.py",)
+FAILURE = ("apply/failures.py",)
+
+ROUNDS: Dict[str, Tuple[Case, ...]] = {
+    "an account that is closed, and sshd refuses it": (
+        Case(
+            *(ACCOUNT, "usermod --lock root", "account", "the password of root is locked"),
+            "usermod --unlock root",
+        ),
+        Case(
+            *(ACCOUNT, "chage --expiredate 2020-01-02 root", "account", "root expired on 2020-01-02"),
+            "chage --expiredate -1 root",
+        ),
+        Case(
+            *(ACCOUNT, "usermod --shell /usr/sbin/nologin root", "account", "the shell of root is"),
+            "usermod --shell /bin/bash root",
+        ),
+        Case(
+            *(ACCOUNT, "chage --lastday 0 root", "account", "the password of root must be changed"),
+            "chage --lastday * root",
+        ),
+        Case(*(HOME, "chmod g+w /root", "account", "/root is writable by its group"), "chmod go-w /root"),
+        Case(
+            *(HOME, "chown 4321 /root/.ssh", "account", "/root/.ssh belongs to the user 4321"),
+            "chown root: /root/.ssh",
+        ),
+        Case(
+            *(SSHD, f"echo PasswordAuthentication no >> {OWNER}", "sshd", "PasswordAuthentication no"),
+            f"write PasswordAuthentication yes in {OWNER}, line 2; then: {RELOAD}",
+            (HAND + f"sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' {OWNER}", RELOAD),
+            restored=f"echo PermitRootLogin yes > {OWNER}",
+        ),
+        Case(
+            *(SSHD, f"echo AllowUsers alice >> {OWNER}", "sshd", "AllowUsers alice"),
+            f"add root to AllowUsers ({OWNER}, line 3), then: {RELOAD}",
+            (HAND + f"sed -i '/^AllowUsers/s/$/ root/' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo DenyUsers root >> {OWNER}", "sshd", "DenyUsers root"),
+            f"take root out of DenyUsers ({OWNER}, line 4), then: {RELOAD}",
+            (HAND + f"sed -i '/^DenyUsers/d' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo DenyGroups root >> {OWNER}", "sshd", "DenyGroups root"),
+            f"take root out of the group, or root out of DenyGroups, then: {RELOAD}",
+            (HAND + f"sed -i '/^DenyGroups/d' {OWNER}", RELOAD),
+        ),
+        Case(
+            *(SSHD, f"echo AllowGroups ssh-in >> {OWNER}", "sshd", "AllowGroups ssh-in"),
+            "groupadd ssh-in && usermod --append --groups ssh-in root",
+            restored="groupdel ssh-in",
+        ),
+    ),
+    "an empty password, and sshd's defaults": (
+        Case(
+            *(ACCOUNT, "passwd -d root", "account", "root has an empty password"), "passwd root", given=TWICE
+        ),
+        Case(
+            *(SSHD, f"rm {OWNER}", "sshd", "PermitRootLogin prohibit-password"),
+            f"echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf; then: {RELOAD}; or name "
+            "another account in the setting user",
+            ("echo 'PermitRootLogin yes' >> /etc/ssh/sshd_config.d/00-local.conf", RELOAD),
+            restored=f"rm -f /etc/ssh/sshd_config.d/00-local.conf; echo PermitRootLogin yes > {OWNER}",
+        ),
+        Case(
+            *(SSHD, "echo 'AllowGroups ssh-*' > /etc/ssh/sshd_config.d/60.conf", "sshd", "AllowGroups ssh-*"),
+            f"add a group of root to AllowGroups (/etc/ssh/sshd_config.d/60.conf, line 1), then: {RELOAD}",
+            (HAND + "sed -i 's/$/ root/' /etc/ssh/sshd_config.d/60.conf", RELOAD),
+            restored="rm /etc/ssh/sshd_config.d/60.conf",
+        ),
+    ),
+    "an account that ran out, and sshd without its drop-ins": (
+        Case(
+            SSHD,
+            "mkdir /etc/ssh/kept && mv /etc/ssh/ssh_host_* /etc/ssh/kept/",
+            *("sshd", "no host keys"),
+            "ssh-keygen -A; systemctl restart ssh || systemctl restart sshd",
+            restored="rm -r /etc/ssh/kept",
+        ),
+        Case(
+            *(
+                ACCOUNT,
+                "chage --lastday 2020-01-01 --maxdays 30 root",
+                "account",
+                "the password of root ran out",
+            ),
+            f"chage --maxdays -1 root; or {RESET_PASSWORD}",
+            ("chage --maxdays -1 root", *DONE),
+        ),
+        Case(
+            *(ACCOUNT, "chage --expiredate $(date -d '+3 days' +%F) root", "account", "root expires on"),
+            "chage --expiredate -1 root",
+        ),
+        Case(
+            *(
+                ACCOUNT,
+                "sed -i '/^root:/s|:[^:]*$|:/bin/gone|' /etc/passwd",
+                "account",
+                "the shell /bin/gone",
+            ),
+            "usermod --shell /bin/bash root",
+        ),
+        Case(
+            *(HOME, ": > /root/.ssh/authorized_keys", "account", "0 of them from CloudStack"),
+            RESET_KEYS,
+            (CLOUD + "keys", "csagent apply"),
+        ),
+        Case(
+            *(
+                SSHD,
+                "sed -i.kept 's/^Include/#Include/' /etc/ssh/sshd_config",
+                "sshd",
+                "PermitRootLogin prohibit",
+            ),
+            f"write PermitRootLogin yes at the top of /etc/ssh/sshd_config; then: {RELOAD}; or name another "
+            "account in the setting user",
+            (HAND + "sed -i '1i PermitRootLogin yes' /etc/ssh/sshd_config", RELOAD),
+            restored="mv /etc/ssh/sshd_config.kept /etc/ssh/sshd_config",
+        ),
+    ),
+    "a password and keys that are not the instance's": (
+        Case(
+            *(ACCOUNT, "usermod --password '*' root", "account", "root has no password (*)"),
+            f"{RESET_PASSWORD}; or here: passwd root",
+            (*DONE, "passwd root"),
+            given=TWICE,
+        ),
+        Case(
+            HOME,
+            f"sed -i '/^# csagent end/i {make_key(77)}' /root/.ssh/authorized_keys",
+            *("account", "of these for another instance"),
+            f"sed -i '/^# csagent begin:/,/^# csagent end$/d' /root/.ssh/authorized_keys; or {RESET_KEYS}",
+            (
+                "sed -i '/^# csagent begin:/,/^# csagent end$/d' /root/.ssh/authorized_keys",
+                *(CLOUD + "keys", "csagent apply"),
+            ),
+        ),
+    ),
+    "no shadow entry": (
+        Case(
+            *(ACCOUNT, "sed -i /^root:/d /etc/shadow", "account", "root has no entry in /etc/shadow"),
+            f"pwconv; {RESET_PASSWORD}; or name another account in the setting user",
+            ("pwconv", *DONE),
+        ),
+    ),
+    "no shadow file": (
+        Case(
+            *(ACCOUNT, "mv /etc/shadow /root/kept", "account", "/etc/shadow: No such file"),
+            f"pwconv; {RESET_PASSWORD}",
+            ("pwconv", *DONE, HAND + "stat -c '%a %U %G' /etc/shadow"),
+            shows="[46]40 root shadow",
+            restored="mv -f /root/kept /etc/shadow",
+        ),
+    ),
+    "no such user": (
+        Case(
+            *(ACCOUNT, f"echo 'user: bob' > {SETTINGS}; groupadd bob", "account", "there is no account bob"),
+            "useradd --create-home --gid bob bob, or set user in /etc/csagent/csagent.yaml, then: "
+            "csagent apply",
+            ("useradd --create-home --gid bob bob", "csagent apply"),
+            restored=f"rm -f {SETTINGS}; userdel -r bob",
+        ),
+    ),
+    "a pass that found no such user": (
+        Case(
+            *(FAILURE, f"echo 'user: carol' > {SETTINGS}; {SAID}", "last pass", "ssh_keys: failed"),
+            "useradd --create-home carol, with --gid carol where that is a group, or set user in "
+            "/etc/csagent/csagent.yaml; then: csagent apply",
+            ("useradd --create-home carol", "csagent apply"),
+            restored=f"rm -f {SETTINGS}; userdel -r carol; csagent apply",
+        ),
+    ),
+    "nobody but root may log in": (
+        Case(
+            HOME,
+            f"useradd --create-home alice; echo 'user: alice' > {SETTINGS}; {SAID}; rm -r /home/alice",
+            *("account", "the home directory /home/alice does not exist"),
+            "install -d -m 0700 -o alice -g * /home/alice",
+            restored=f"rm -f {SETTINGS}; userdel -r alice; csagent apply",
+        ),
+        Case(*(ACCOUNT, "touch /etc/nologin", "account", "/etc/nologin is there"), "rm /etc/nologin"),
+        Case(
+            *(ACCOUNT, "touch /run/nologin", "account", "/run/nologin is there"),
+            "systemctl list-jobs; where a shutdown is planned: shutdown -c; where none is: "
+            "systemctl restart systemd-user-sessions",
+            ("systemctl list-jobs", "shutdown -c", "systemctl restart systemd-user-sessions"),
+            restored="rm -f /run/nologin",
+        ),
+    ),
+    "a key that sshd does not take": (
+        Case(
+            SSHD,
+            f"csagent apply; echo RequiredRSASize 2048 >> {OWNER}",
+            *("sshd", "an ssh-rsa key of 1024 bits"),
+            "make a new key (ssh-keygen -t ed25519) and reset it in CloudStack",
+            ("ssh-keygen -t ed25519", CLOUD + "keys", HAND + "csagent apply"),
+            given="/root/new\n\n\n",
+            restored=f"rm -f /root/new /root/new.pub; echo PermitRootLogin yes > {OWNER}",
+            before="a small key",
+        ),
+    ),
+    "a lock that was left": (
+        Case(
+            FAILURE,
+            # EL's chpasswd, which has no PAM, takes it.
+            "cp /usr/sbin/chpasswd /root/chpasswd; printf '%s\\n' '#!/bin/sh' "
+            "'[ ! -e /etc/shadow.lock ] && exec /root/chpasswd' "
+            "'echo \"chpasswd: cannot lock /etc/shadow; try again later.\" >&2; exit 1' > /root/without-pam; "
+            "chmod +x /root/without-pam; mount --bind /root/without-pam /usr/sbin/chpasswd; "
+            f"touch /etc/shadow.lock; {SAID}; flock /etc/held sleep 600 >/dev/null 2>&1 & sleep 0.2",
+            *("last pass", "password: failed"),
+            "lslocks | grep /etc/; pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'; end it; "
+            "where none of "
+            "these runs: rm -f /etc/passwd.lock /etc/shadow.lock; then: csagent apply",
+            (
+                "lslocks | grep /etc/",
+                "pgrep -a 'vipw|vigr|passwd|useradd|usermod|userdel'",
+                "rm -f /etc/passwd.lock /etc/shadow.lock",
+                "csagent apply",
+            ),
+            ends=GREP,
+            shows="flock .*/etc/held(?s:.*)password: applied",
+            helps=False,
+            restored="umount /usr/sbin/chpasswd; pkill -x flock; pkill -x sleep; rm -f /etc/shadow.lock",
+            before="password",
+        ),
+    ),
+    "a rule for passwords": (
+        Case(
+            FAILURE,
+            f"sed -i.kept '1i password requisite pam_deny.so' /etc/pam.d/chpasswd; {SAID}",
+            *("last pass", "password: failed"),
+            "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny /etc/pam.d "
+            "/etc/security; lift "
+            "that rule, or set vm.password.length higher in CloudStack and reset the password; then: "
+            "csagent apply",
+            (
+                "journalctl -b -t chpasswd",
+                "grep -rns -e pam_pwquality -e pam_deny /etc/pam.d /etc/security",
+                HAND + "mv /etc/pam.d/chpasswd.kept /etc/pam.d/chpasswd",
+                "csagent apply",
+            ),
+            shows="chpasswd:1:password requisite pam_deny.so(?s:.*)password: applied",
+            helps=False,
+            before="password",
+        ),
+    ),
+    "a full disk": (
+        Case(
+            FAILURE,
+            "mkdir /run/etc; mount -t tmpfs -o size=8M tmpfs /run/etc; cp -a /etc/. /run/etc; "
+            f"mount --bind /run/etc /etc; head -c 8M /dev/zero > /etc/filler 2>/dev/null; {SAID}",
+            *("last pass", "password: failed"),
+            "df -h; df -i; make room where it says 100%; then: csagent apply",
+            ("df -h; df -i", HAND + "rm /etc/filler", "csagent apply"),
+            shows="100%",
+            restored="umount /etc; umount /run/etc",
+            before="password",
+        ),
+        Case(
+            *(DISK, "true", "disk", "/etc has 0 KiB left"),
+            "du -xh /etc | sort -h | tail",
+            shows=r"M\s/etc\n",
+        ),
+        Case(
+            *(DISK, "mount -t tmpfs -o nr_inodes=30 tmpfs /root", "disk", "/root has"),
+            "du --inodes -x /root | sort -n | tail",
+            shows=r"1\s/root\n",
+            helps=False,
+            restored="umount /root",
+        ),
+    ),
+    "a read-only /etc": (
+        Case(
+            FAILURE,
+            f"mount --bind /etc /etc && mount -o remount,bind,ro /etc; {SAID}",
+            *("last pass", "password: failed"),
+            "dmesg | grep -i -e remount -e error; findmnt -fno TARGET --target /etc | xargs mount -o "
+            "remount,rw; "
+            "then: csagent apply",
+            (
+                "dmesg | grep -i -e remount -e error",
+                "findmnt -fno TARGET --target /etc | xargs mount -o remount,rw",
+                "csagent apply",
+            ),
+            ends=GREP,
+            restored="umount /etc",
+            before="password",
+        ),
+        Case(
+            *(DISK, "true", "disk", "/etc is read-only"),
+            "dmesg | grep -i -e remount -e error; then: "
+            "mount -o remount,rw /etc || mount -o remount,bind,rw /etc",
+            (
+                "dmesg | grep -i -e remount -e error",
+                "mount -o remount,rw /etc || mount -o remount,bind,rw /etc",
+            ),
+            ends=GREP,
+        ),
+    ),
+    "an immutable file": (
+        Case(
+            *(FAILURE, f"chattr +i /etc/shadow; {SAID}", "last pass", "password: failed"),
+            "lsattr -d /etc/shadow /etc; where one has an i or an a: chattr -ia /etc/shadow /etc; "
+            "then: csagent apply",
+            ("lsattr -d /etc/shadow /etc", "chattr -ia /etc/shadow /etc", "csagent apply"),
+            shows=r"----i\S+ /etc/shadow\n(?s:.*)password: applied",
+            helps=False,
+            restored="chattr -ia /etc/shadow",
+            before="password",
+        ),
+    ),
+    "an immutable directory": (
+        Case(
+            *(FAILURE, f"chattr +i /etc; {SAID}", "last pass", "password: failed"),
+            "lsattr -d /etc; where one has an i or an a: chattr -ia /etc; then: csagent apply",
+            ("lsattr -d /etc", "chattr -ia /etc", "csagent apply"),
+            shows=r"----i\S+ /etc\n(?s:.*)password: applied",
+            helps=False,
+            restored="chattr -ia /etc",
+            before="password",
+        ),
+    ),
+}
