@@ -114,7 +114,7 @@ def _boot(template: lab.Template, agent: str, directory: Path) -> Dict[str, Any]
     line = f"{template.append} bench={agent.split(',', maxsplit=1)[0]}"
     line += " bench-unanswered" if agent == UNANSWERED else ""
     line += "" if agent == "cloud-init" else " cloud-init=disabled"
-    line += " bench-csagent" if agent in ("csagent", UNANSWERED) else ""
+    line += " bench-ours" if agent in ("csagent", UNANSWERED) else ""
     with Namespace() as namespace:
         router = LabRouter(cloud, address="127.0.0.1", port=80, password_port=8080)
         if agent != UNANSWERED:
