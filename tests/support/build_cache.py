@@ -74,13 +74,18 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _half_made(cache: Path) -> Iterator[Path]:
-    """A directory to build in; whatever is still in it at the end is removed."""
-    path = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
+    """A directory to build in; whatever is still in it at the end is removed.
+
+    By the time of the one around it others see that somebody builds: a copied tree has its original's.
+    """
+    around = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
+    path = around / "made"
+    path.mkdir()
     path.chmod(0o755)
     try:
         yield path
     finally:
-        _remove(path)
+        _remove(around)
 
 
 def _forget_old(cache: Path, kind: str) -> None:

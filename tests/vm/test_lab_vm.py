@@ -133,6 +133,12 @@ def test_sshd_that_waited_is_told_with_what_it_waits_for() -> None:
     assert checks.boot(look(), False)[0] == "skip"
 
 
+def test_sshd_of_an_emulated_machine_on_a_busy_one() -> None:
+    """All of its boot is slow then; with a processor of its own such a boot was held up."""
+    busy = look(units=units(62, 162))
+    assert (checks.boot(busy, True)[0], checks.boot(busy, False)[0]) == ("pass", "fail")
+
+
 def test_status_is_skipped_without_csagent_only() -> None:
     """No csagent: nothing to ask. One that runs and says nothing, or says that something failed, fails."""
     said = {"data": {"hostname": {"state": "applied"}, "password": {"state": "failed"}}}
