@@ -54,8 +54,9 @@ SCENARIOS: Dict[str, Tuple[str, ...]] = {
     "both": ("sealed",),
 }
 
-# Seconds from basic.target to sshd. Who waits for a router that is not there waits for two minutes. An emulated
-# machine is as slow as the one that it is on: there sshd may take twice as long as all that came before it.
+# Seconds from basic.target to sshd. Who waits for a router that is not there waits for two minutes.
+# An emulated machine is as slow as the one that it is on, and sshd may take twice as long there as all that
+# came before it.
 LATE, LATE_EMULATED, TIMES_EMULATED = 20.0, 80.0, 2.0
 SLACK = 1.0  # seconds, by which the two clocks may go differently
 ROUTER = "10.1.1.1"
