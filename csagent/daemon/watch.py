@@ -10,7 +10,7 @@ import os
 import time
 
 from csagent.system.changes import ChangeDetector
-from csagent.system.events import Account, Drives, Files, Network, WallClock, has_account
+from csagent.system.events import Account, CloudInit, Drives, Files, Network, WallClock, has_account
 
 TYPE_CHECKING = False  # the resident process does without typing
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Watch:
             pause, looks["account"] = LOOK_WITHOUT_EVENTS, lambda: (has_account(account),)
         if account and has_account(account):
             self._overtaken = ["account"]  # made since the pass that missed it looked for it
-        if ends and not self._listen(sources, "cloud-init", lambda: Files([ends], name="cloud-init")):
+        if ends and not self._listen(sources, "cloud-init", lambda: CloudInit([ends])):
             pause, looks["cloud-init"] = LOOK_WITHOUT_EVENTS, lambda: stats([ends])
         return pause
 

@@ -131,11 +131,12 @@ class Files:
     A directory that is not there yet is waited for in the nearest one above it.
     """
 
-    def __init__(self, patterns: Sequence[str], root: str = "/", *, name: str = "lease") -> None:
+    name = "lease"
+
+    def __init__(self, patterns: Sequence[str], root: str = "/") -> None:
         """Raises OSError where there is no inotify."""
         import ctypes
 
-        self.name = name
         self._patterns = tuple(patterns)
         self._root = "" if root == "/" else root
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -228,9 +229,11 @@ class Account(Files):
     server may not answer.
     """
 
+    name = "account"
+
     def __init__(self, account: str, passwd: str = "/etc/passwd") -> None:
         """Raises OSError where there is no inotify."""
-        super().__init__([passwd], name="account")
+        super().__init__([passwd])
         self._account, self._passwd = account, passwd
 
     def news(self) -> bool:
@@ -245,6 +248,12 @@ def has_account(account: str, passwd: str = "/etc/passwd") -> bool:
             return any(line.startswith(account.encode() + b":") for line in stream)
     except OSError:
         return False
+
+
+class CloudInit(Files):
+    """The file that cloud-init writes at its end: it may have written over our keys."""
+
+    name = "cloud-init"
 
 
 class WallClock:

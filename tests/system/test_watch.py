@@ -257,6 +257,7 @@ def test_without_inotify_the_slow_look_remains(monkeypatch: pytest.MonkeyPatch, 
     all_of_it = watch.Watch(Log(0))
     accounts, ends = tmp_path / "passwd", tmp_path / "result.json"
     monkeypatch.setattr(watch, "Account", fail)
+    monkeypatch.setattr(watch, "CloudInit", fail)
     monkeypatch.setattr(watch, "has_account", lambda account: events.has_account(account, str(accounts)))
     others = {"account": "debian", "cloud_init": str(ends)}
     all_of_it.of({**NOTHING, "patterns": [f"{tmp_path}/*.leases"], **others})

@@ -308,7 +308,7 @@ def test_every_event_is_documented() -> None:
     for path in (REPOSITORY / "csagent").rglob("*.py"):
         used |= set(re.findall(r'(?:\bevent=|\._event\()"([a-z-]+)"', path.read_text()))
     watched = (REPOSITORY / "csagent/system/events.py").read_text()
-    used |= set(re.findall(r'^    name = "([a-z]+)"', watched, re.MULTILINE))
+    used |= set(re.findall(r'^    name = "([a-z-]+)"', watched, re.MULTILINE))
     used |= {"refused", "failed"}  # an outcome's state
     section = (
         (REPOSITORY / "docs/monitoring.md").read_text().split("\n## In the journal\n")[1].split("\n## ")[0]

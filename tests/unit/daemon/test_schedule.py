@@ -135,6 +135,19 @@ def test_an_event_during_a_pass(current_at: float, name: str, due: float) -> Non
     assert made.due == pytest.approx(due)
 
 
+def test_a_nic_that_a_drive_names_does_not_wait_for_the_gap_of_a_minute() -> None:
+    """A NIC that is plugged, and what csagent itself sets there, is told of again and again."""
+    made, at = schedule(), 100.0
+    made.passed(PassReport(NICS), 300.0, at)
+    made.begin(at)
+    for _ in range(8):
+        made.event("network", at + 0.1)
+        at = made.due
+        made.begin(at)
+    made.event("network", at + 0.1)
+    assert made.due - at == pytest.approx(4.0)
+
+
 def test_events_without_end_get_fewer_passes() -> None:
     """The gap between passes doubles up to a minute, and ends with a rest; drives are not put off."""
     made, at, gaps = schedule(), 100.0, []
