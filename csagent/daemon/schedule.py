@@ -28,7 +28,7 @@ GRACE = 3.0  # seconds that the router gets once a drive is read
 HURRY = 0.0  # and where the drive, or what it is for, has just come; the router gave nothing before
 GAP = 1.0  # seconds between the starts of two passes after events; doubled as long as they go on
 LONGEST_GAP = 60.0
-HURRIED_GAP = 4.0  # its longest, where a drive may name the NIC; none at all for what else is hurried for
+HURRIED_GAP = 4.0  # its longest after what is hurried for, as a NIC that a drive may name
 NEW_ACCOUNT_TRIES = 6  # passes after one for a new account, while something fails: 1, 2, 4 ... s apart
 MOST_DOUBLINGS = 16
 OTHERS = ("account", "cloud-init")  # what other programs do: the account that was missing, cloud-init's end
@@ -108,8 +108,7 @@ class Schedule:
         self._events[name] = now
         if now - self._began > 2 * self._gap:
             self._gap = GAP
-        gap = min(self._gap, HURRIED_GAP) if self._hurries(name) else self._gap
-        gap = GAP if any(name in HURRIED for name in self._events) else gap
+        gap = GAP if any(name in HURRIED for name in self._events) else self._gap
         self.due = max(min(now + SETTLE, self._settles_by), self._began + gap)
         if self._hurries(name) and self._may_hurry() and not self._cut:
             # The pass under way waits for the router, or reads what is not there any more. It is cut once
@@ -131,7 +130,8 @@ class Schedule:
     def begin(self, now: float) -> None:
         """A pass begins."""
         # A NIC that flaps, or a route that comes and goes for ever, gets fewer and fewer passes.
-        self._gap = min(2 * self._gap, LONGEST_GAP) if self._events else GAP
+        hurried = any(self._hurries(name) for name in self._events)
+        self._gap = min(2 * self._gap, HURRIED_GAP if hurried else LONGEST_GAP) if self._events else GAP
         if "account" in self._events:
             self._new_account = NEW_ACCOUNT_TRIES
         self._events = {}
