@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Prepare = Callable[[Optional[Mapping[str, Any]]], Tuple[System, Settings, Options]]
 
 REPORT_LIMIT = 1 << 20
-OF_THE_ACCOUNT = ("ssh_keys", "password")
 
 
 class PassProcess(ChildProcess):
@@ -182,6 +181,8 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
 
 
 def _summary(report: Report, request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
+    from csagent.state.status_files import OF_THE_ACCOUNT
+
     settings = request.settings
     observation = report.observed.observation
     channels = {place.split(" ", 1)[0] for place in observation.provenance.values()}

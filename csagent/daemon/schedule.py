@@ -123,6 +123,10 @@ class Schedule:
         """
         return name in HURRIED or (name == "network" and self._last is not None and self._last.nics)
 
+    def _hurried(self) -> bool:
+        """Whether such an event has come since the last pass began."""
+        return any(self._hurries(name) for name in self._events)
+
     def _may_hurry(self) -> bool:
         """Whether a drive's values need not wait for the router: it gave nothing to the last whole pass."""
         return self._last is not None and not self._last.router
@@ -130,8 +134,8 @@ class Schedule:
     def begin(self, now: float) -> None:
         """A pass begins."""
         # A NIC that flaps, or a route that comes and goes for ever, gets fewer and fewer passes.
-        hurried = any(self._hurries(name) for name in self._events)
-        self._gap = min(2 * self._gap, HURRIED_GAP if hurried else LONGEST_GAP) if self._events else GAP
+        longest = HURRIED_GAP if self._hurried() else LONGEST_GAP
+        self._gap = min(2 * self._gap, longest) if self._events else GAP
         if "account" in self._events:
             self._new_account = NEW_ACCOUNT_TRIES
         self._events = {}
@@ -231,7 +235,7 @@ class Schedule:
             now: the moment.
             rereading: the pass reads the settings anew.
         """
-        hurried = any(self._hurries(name) for name in self._events)
+        hurried = self._hurried()
         if hurried and self._may_hurry():
             return HURRY
         left = self._close_until - now

@@ -20,6 +20,7 @@ READY = "/run/csagent/user-data-ready"
 VARIABLES = "/run/csagent/variables.json"  # root's: user-data's own variables, which are no less secret
 LOOK_AGAIN = 0.2  # seconds
 NEW_ACCOUNT = 60.0  # seconds
+OF_THE_ACCOUNT = ("ssh_keys", "password")  # the data that are set for an account
 MISSED_ACCOUNT = "there is no account "  # and its name and a colon, as `csagent.system.accounts.find` says it
 MISSED_HOME = ": the home directory "  # then path, " of ", account, and why: `csagent.apply.ssh_keys`
 SIZE_LIMIT = 8 << 20  # 3 MiB of metadata, and keys twice, every second byte with a backslash before it
@@ -121,7 +122,7 @@ def owes_to_an_account(document: Mapping[str, Any]) -> bool:
     data = document.get("data")
     if not isinstance(data, dict):
         return False
-    return any(_is_there_now(data.get(name)) for name in ("ssh_keys", "password"))
+    return any(_is_there_now(data.get(name)) for name in OF_THE_ACCOUNT)
 
 
 def missed_account(datum: Any) -> str:
