@@ -60,6 +60,10 @@ ExecStart=/bin/sh -c 'systemctl is-active csagent-user-data.service >/run/%N || 
 """
 FINAL, USER_DATA_TARGET = "csagent-user-data.service", "csagent-user-data.target"
 CONFIG_DRIVE = "[Service]\nExecStart=\nExecStart=/usr/bin/csagent daemon --drive /srv/drive\n"
+SLOW_ONCE = """[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'test -e /run/slow-once || { >/run/slow-once; sleep infinity; }; exec /usr/bin/csagent daemon'
+"""
 MOMENTS = {
     "prompt": ("prompt.service", "ExecMainStartTimestampMonotonic"),
     "multi-user": ("multi-user.target", "ActiveEnterTimestampMonotonic"),
@@ -173,6 +177,19 @@ def test_where_csagent_cannot_start_the_target_fails(boot: Boot) -> None:
     done = box.run("systemctl", "start", "csagent-ready.target")
     assert done.returncode == 1, done.stderr
     assert box.run("systemctl", "is-failed", "csagent.service").stdout.strip() == "failed"
+
+
+def test_a_reload_before_it_listens_does_not_end_it(boot: Boot) -> None:
+    """SIGHUP in the moment of the start: systemd, for which that is a clean end, starts it again."""
+    box = boot("box")
+    box.do("mkdir", "-p", "/etc/systemd/system/csagent.service.d")
+    box.write("/etc/systemd/system/csagent.service.d/slow.conf", SLOW_ONCE)
+    box.do("systemctl", "daemon-reload")
+    box.do("systemctl", "restart", "csagent.service")
+    box._until(lambda: box.run("test", "-e", "/run/slow-once").returncode == 0, "does not start it")
+    box.do("systemctl", "reload", "csagent.service")
+    box._until(lambda: box.run("pgrep", "-x", "csagent").returncode == 0, "does not start it again")
+    assert box.do("systemctl", "is-active", "csagent.service").strip() == "active"
 
 
 def test_scripts_do_not_hold_back_the_boot(boot: Boot) -> None:

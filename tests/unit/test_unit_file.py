@@ -94,9 +94,16 @@ def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
 
 
 def test_a_starved_machine_does_not_restart_it_for_ever() -> None:
-    """It has time to start with a thousandth of a processor."""
-    unit = settings()
-    assert unit["TimeoutStartSec"] == ["15min"] and unit["WatchdogSec"] == ["10min"]
+    """It has time to start with a thousandth of a processor: 150 s, and the watchdog counts from its fork on."""
+    assert settings()["WatchdogSec"] == ["10min"]
+
+
+def test_no_start_job_of_ours_lasts() -> None:
+    """The end of the boot waits for a fork of each, and a reload before the daemon listens does not end it for good."""
+    unit, weight = settings(), settings(WEIGHT)
+    assert unit["Type"] == weight["Type"] == ["simple"] and unit["NotifyAccess"] == ["main"]
+    assert unit["RestartForceExitStatus"] == ["SIGHUP"]
+    assert not any(key.startswith("ExecStartP") for each in (unit, weight) for key in each)
 
 
 def test_sshd_comes_first_and_then_it_has_its_share() -> None:
