@@ -62,7 +62,8 @@ FINAL, USER_DATA_TARGET = "csagent-user-data.service", "csagent-user-data.target
 CONFIG_DRIVE = "[Service]\nExecStart=\nExecStart=/usr/bin/csagent daemon --drive /srv/drive\n"
 SLOW_ONCE = """[Service]
 ExecStart=
-ExecStart=/bin/sh -c 'test -e /run/slow-once || { >/run/slow-once; sleep infinity; }; exec /usr/bin/csagent daemon'
+ExecStart=/bin/sh -c 'test -e /run/slow-once || { >/run/slow-once; sleep infinity; }; \
+    exec /usr/bin/csagent daemon'
 """
 MOMENTS = {
     "prompt": ("prompt.service", "ExecMainStartTimestampMonotonic"),

@@ -94,12 +94,12 @@ def test_target_waits_for_the_first_pass_and_nothing_for_the_target() -> None:
 
 
 def test_a_starved_machine_does_not_restart_it_for_ever() -> None:
-    """It has time to start with a thousandth of a processor: 150 s, and the watchdog counts from its fork on."""
+    """The watchdog counts from its fork on; with a thousandth of a processor its start takes 150 s."""
     assert settings()["WatchdogSec"] == ["10min"]
 
 
 def test_no_start_job_of_ours_lasts() -> None:
-    """The end of the boot waits for a fork of each, and a reload before the daemon listens does not end it for good."""
+    """The boot's end waits for forks only; a reload before the daemon listens does not end it for good."""
     unit, weight = settings(), settings(WEIGHT)
     assert unit["Type"] == weight["Type"] == ["simple"] and unit["NotifyAccess"] == ["main"]
     assert unit["RestartForceExitStatus"] == ["SIGHUP"]
