@@ -1,7 +1,8 @@
 """Tests that wait for something most of their time run beside all others, in processes of their own.
 
 Those marked `vm` wait for emulated processors for minutes, and judge by the guests' clocks. Those of
-CONTAINERS wait for the managers of networks and units. Where they were selected together with other tests,
+CONTAINERS wait for the managers of networks and units, and those of SYSTEM for leases, routers that do not
+answer, and packages. Where they were selected together with other tests,
 they come last, and what is shown of them is what those processes have reported. Selected alone they run as
 any test does.
 
@@ -25,8 +26,9 @@ from typing import IO, Any, Dict, List, Optional
 import pytest
 
 REPORTS = "CSAGENT_TEST_REPORTS"  # set in such a process: the file that it reports to
-# Which files share a process; all others marked `vm` share one more. All take about as long.
-CONTAINERS = "containers"
+# Which files share a process. All others marked `vm` share one more, and so do those of tests/system.
+# All take about as long.
+CONTAINERS, SYSTEM = "containers", "system"
 LANES = {
     "test_releases.py": "templates",
     "test_image_recipe.py": "templates",
@@ -193,7 +195,8 @@ def _is_vm(item: pytest.Item) -> bool:
 
 def _lane(item: pytest.Item) -> str:
     """Which process a test runs in; empty: this one."""
-    return LANES.get(item.path.name, "machines" if _is_vm(item) else "")
+    rest = SYSTEM if item.path.parent.name == SYSTEM else ""
+    return LANES.get(item.path.name, "machines" if _is_vm(item) else rest)
 
 
 def _limit(items: List[pytest.Item], seconds: int) -> None:
