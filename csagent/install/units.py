@@ -253,7 +253,8 @@ def _unit(name: str, command: str) -> Unit:
         for target in targets.split()
     )
     ours = re.compile(rf"(?<![\w/]){re.escape(COMMAND_IN_UNITS)}(?=\s)")  # a shell may stand before it
-    text = re.sub(r"^Exec\w+=.*", lambda line: ours.sub(lambda _: command, line[0]), text, flags=re.M)
+    lines = re.compile(r"^Exec\w+=(?:.*\\\n)*.*", re.MULTILINE)  # with those that continue it
+    text = lines.sub(lambda line: ours.sub(lambda _: command, line[0]), text)
     return Unit(f"{UNIT_DIRECTORY}/{name}", f"{MARK}# Of csagent {__version__}.\n{text}", links)
 
 

@@ -100,10 +100,10 @@ def test_a_starved_machine_does_not_restart_it_for_ever() -> None:
 
 def test_no_start_job_of_ours_lasts() -> None:
     """The boot's end waits for forks only; a reload before the daemon listens does not end it for good."""
-    unit, weight = settings(), settings(WEIGHT)
-    assert unit["Type"] == weight["Type"] == ["simple"] and unit["NotifyAccess"] == ["main"]
-    assert unit["RestartForceExitStatus"] == ["SIGHUP"]
-    assert not any(key.startswith("ExecStartP") for each in (unit, weight) for key in each)
+    units = [settings(name) for name in (UNIT, WEIGHT, CONSOLE)]
+    assert [unit["Type"] for unit in units] == [["simple"]] * 3
+    assert not any(key.startswith("ExecStartP") for unit in units for key in unit)
+    assert units[0]["RestartForceExitStatus"] == ["SIGHUP"] and units[0]["NotifyAccess"] == ["main"]
 
 
 def test_sshd_comes_first_and_then_it_has_its_share() -> None:
