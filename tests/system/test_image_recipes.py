@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import pytest
-from support.build_cache import cache_directory
+from support.build_cache import cached, key_of
 from support.debian_image import MIRROR
 from support.requirements import require
 
@@ -213,10 +213,9 @@ def test_debos_understands_its_recipe(variables: List[str], words: List[str], tm
 def mkosi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with Debian 13's mkosi as a command; from the cache, or by apt, which checks signatures."""
     require(["apt-get", "dpkg-deb"], "fetches mkosi")
-    kept = cache_directory() / f"mkosi-{MKOSI_SUITE}"
-    if not list(kept.glob("*.deb")):
+
+    def make(new: Path) -> Path:
         private = tmp_path_factory.mktemp("apt")
-        kept.mkdir(exist_ok=True)
         for name in ("state/lists/partial", "cache/archives/partial", "etc"):
             (private / name).mkdir(parents=True)
         keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -226,8 +225,10 @@ def mkosi(tmp_path_factory: pytest.TempPathFactory) -> Path:
         apt += ["-o", "Dir::State::status=/dev/null", "-o", "APT::Sandbox::User=root"]
         apt += ["-o", "Acquire::Languages=none"]
         said_by([*apt, "update"])
-        said_by(["env", "-C", kept, *apt, "download", "mkosi"])
-    (deb,) = kept.glob("mkosi_*.deb")
+        said_by(["env", "-C", new, *apt, "download", "mkosi"])
+        return new
+
+    (deb,) = cached(f"mkosi-{MKOSI_SUITE}", key_of([MIRROR, MKOSI_SUITE]), make).glob("mkosi_*.deb")
     root = tmp_path_factory.mktemp("mkosi")
     said_by(["dpkg-deb", "--extract", deb, root])
     command = root / "bin" / "mkosi"
