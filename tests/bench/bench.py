@@ -1,6 +1,6 @@
 """`./dev bench`: what csagent costs, in one run, ratios first.
 
-    bench.py [RUNS] [--boots N] [--only host|size|vm|user-data] [--json FILE] [--chart FILE]
+    bench.py [RUNS] [--boots N] [--only PART] [--json FILE] [--chart FILE]
 
 Figures that are compared come from the same run, taken in turn: the machine may be busy, but is so for all.
 """
@@ -15,8 +15,9 @@ from typing import Any, Dict
 
 import host
 import size
+import starved
 
-PARTS = ("host", "size", "vm", "user-data")
+PARTS = ("host", "size", "starved", "vm", "user-data", "installs")
 VM_RUNS = 3  # of each agent: its clock counts instructions, so that they differ by little; 15 take 45 minutes
 
 
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     parser.add_argument("--chart", metavar="FILE", help="draw the comparisons with others there, as SVG")
     given = parser.parse_args()
-    parts = given.only or (PARTS if os.geteuid() == 0 else PARTS[:2])  # an image takes root
+    parts = given.only or (PARTS if os.geteuid() == 0 else PARTS[:3])  # an image takes root
     result: Dict[str, Any] = {}
     if "host" in parts:
         result["host"] = host.host(given.runs)
@@ -39,6 +40,9 @@ def main() -> int:
     if "size" in parts:
         result["size"] = size.size(given.runs)
         print("\n".join(size.table(result["size"])), flush=True)
+    if "starved" in parts:
+        result["starved"] = starved.starved()
+        print("\n".join(starved.table(result["starved"])), flush=True)
     if "vm" in parts:
         import vm
 
@@ -49,6 +53,11 @@ def main() -> int:
 
         result["user_data"] = user_data.user_data(max(1, given.runs // 3))
         print("\n".join(user_data.table(result["user_data"])), flush=True)
+    if "installs" in parts:
+        import installs
+
+        result["installs"] = installs.installs()
+        print("\n".join(installs.table(result["installs"])), flush=True)
     if given.chart:
         import chart
 

@@ -189,8 +189,4 @@ def daemon(tree: Path) -> Iterator[Callable[..., Running]]:
 
     yield start
     for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait(600)
-        running.process.stderr.close()  # type: ignore[union-attr]
-        running.socket.close()
+        running.close()

@@ -11,6 +11,7 @@ from xml.dom import minidom
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 AGENTS = ("none", "csagent", "csagent, no source", "cloud-init", "script")
+AGENTS += tuple(f"{agent}, busy" for agent in ("none", "csagent", "cloud-init"))
 FIGURES = {
     "cpu_s": 2.0, "after_lease_s": 1.0, "sshd_s": 9.5, "requests": 6, "rss_mib": 15.0, "pss_mib": 9.0,
     "login_s": 9.5, "up_s": 9.5, "running_s": 9.75, "state": "running",
@@ -69,7 +70,19 @@ def test_boots_table_compares_with_no_agent_at_all() -> None:
     told = bench("import vm; print('\\n'.join(vm.table(result['vm'])))")
     for what in ("sshd", "login prompt", "multi-user.target", "`is-system-running` = running"):
         assert f"{what}, against no agent at all: +0.00 s; where nobody answers +0.00 s" in told
-    assert "| csagent, no source |" in told
+        assert f"takes all, {what}, csagent against no agent: +0.00 s" in told
+    assert "| csagent, no source |" in told and "password: 1.0 times as long" in told
+
+
+def test_tables_of_what_is_installed_and_of_a_starved_machine() -> None:
+    """A row for each release and agent, and for each share."""
+    counts = {"packages": 20, "mib": 50.5, "files": 3000}
+    agents = {agent: {"least": counts, "whole": counts} for agent in ("csagent", "cloud-init")}
+    told = bench(f"import installs; print('\\n'.join(installs.table({{'12': {agents}}})))")
+    assert "| Debian 12, csagent | 20 | 50.5 | 3000 | 20 | 50.5 | 3000 |" in told
+    row = {"needed_s": 0.4, "took_s": 19.0, "times": 0.95}
+    told = bench(f"import starved; print('\\n'.join(starved.table({{'shares': {{'0.02': {row}}}}})))")
+    assert "| 1/50 | 0.4 | 19.0 | 0.95 |" in told
 
 
 def test_documents_of_the_comparison_run_whole(tmp_path: Path) -> None:

@@ -79,3 +79,12 @@ class Running:
         """SIGTERM, and its end: it does not wait for what it is at, which the test keeps from ending."""
         self.process.terminate()
         assert self.process.wait(PATIENCE) == 0
+
+    def close(self) -> None:
+        """End it, if it has not ended, and what is open with it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        self.socket.close()

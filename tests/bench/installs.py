@@ -1,0 +1,115 @@
+"""What a guest installs for an agent: packages, MiB and files, on Debian with neither of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from support import debian_image  # noqa: E402
+from support.build_cache import cached, key_of  # noqa: E402
+
+SUITES = ("bookworm", "trixie")
+SERVER = ("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "passwd")
+AGENTS = ("csagent", "cloud-init")
+LEAST, WHOLE = "least", "whole"  # without what a package recommends, and with it, as apt does by itself
+SHOWN = "${db:Status-Abbrev} ${binary:Package} ${Installed-Size}\\n"
+IN_ONE_MIB = 1024  # KiB, of which dpkg counts
+APT = """
+set -e
+mount -t proc proc /proc
+apt-get -qq update
+DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 "$@"
+apt-get clean
+"""
+
+
+def install(tree: Path, packages: Sequence[str], *, recommended: bool = False) -> None:
+    """Install packages in a tree by its own apt, from this machine's mirror.
+
+    Args:
+        packages: names, or paths in the tree.
+        recommended: what they recommend, too.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    for name in ("resolv.conf", "hosts"):
+        shutil.copy(f"/etc/{name}", tree / "etc" / name)
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree]
+    option = [] if recommended else ["--no-install-recommends"]
+    debian_image.run([*enter, "sh", "-c", APT, "sh", *option, "install", *packages], 600)
+
+
+def installs() -> Dict[str, Any]:
+    """By release and agent: what is installed with it, without what is recommended and with it."""
+    with tempfile.TemporaryDirectory(prefix="csagent-bench-") as scratch:
+        deb = debian_image.build_package(Path(scratch) / "deb")
+        return {
+            str(debian_image.SUITES[suite].version): {
+                agent: {
+                    mode: _installed(_server(suite), Path(scratch), agent, deb, recommended=mode == WHOLE)
+                    for mode in (LEAST, WHOLE)
+                }
+                for agent in AGENTS
+            }
+            for suite in SUITES
+        }
+
+
+def _server(suite: str) -> Path:
+    """A machine that is reached by ssh, and no more."""
+
+    def make(new: Path) -> Path:
+        return debian_image.bootstrapped(new, suite, SERVER)
+
+    return cached(f"bench-{suite}", key_of([suite, *SERVER]), make)
+
+
+def _installed(server: Path, scratch: Path, agent: str, deb: Path, *, recommended: bool) -> Dict[str, Any]:
+    tree = scratch / "tree"
+    debian_image.run(["cp", "-a", "--reflink=auto", server, tree], 300)
+    before = _packages(tree)
+    shutil.copy(deb, tree / "agent.deb")
+    install(tree, ["/agent.deb" if agent == "csagent" else agent], recommended=recommended)
+    new = {name: size for name, size in _packages(tree).items() if name not in before}
+    files = sum(_files(tree, name) for name in new)
+    shutil.rmtree(tree)
+    return {"packages": len(new), "mib": round(sum(new.values()) / IN_ONE_MIB, 1), "files": files}
+
+
+def _packages(tree: Path) -> Dict[str, int]:
+    """The names of what is installed, and the KiB of each."""
+    shown = _dpkg_query(tree, "--show", f"--showformat={SHOWN}")
+    rows = [line.split() for line in shown.splitlines()]
+    return {name: int(size) for status, name, size in rows if status == "ii"}
+
+
+def _files(tree: Path, package: str) -> int:
+    """How many files a package has, links among them."""
+    paths = [tree / path.lstrip("/") for path in _dpkg_query(tree, "--listfiles", package).splitlines()]
+    return sum(path.is_symlink() or path.is_file() for path in paths)
+
+
+def _dpkg_query(tree: Path, *words: str) -> str:
+    command = ["dpkg-query", f"--admindir={tree}/var/lib/dpkg", *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
+
+
+def table(result: Dict[str, Any]) -> List[str]:
+    """Lines of Markdown."""
+    lines = [
+        "| what a guest installs | packages | MiB | files | packages, with recommended ones | MiB | files |"
+    ]
+    lines.append("|---|" + "--:|" * 6)
+    for version, agents in result.items():
+        for agent, modes in agents.items():
+            cells = [str(modes[mode][key]) for mode in (LEAST, WHOLE) for key in ("packages", "mib", "files")]
+            lines.append(f"| Debian {version}, {agent} | " + " | ".join(cells) + " |")
+    return [*lines, "", f"Beside Debian's base and {', '.join(SERVER)}; MiB as dpkg counts them.", ""]
