@@ -43,8 +43,8 @@ def install(tree: Path, packages: Sequence[str], *, recommended: bool = False) -
     for name in ("resolv.conf", "hosts"):
         shutil.copy(f"/etc/{name}", tree / "etc" / name)
     enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", tree]
-    option = [] if recommended else ["--no-install-recommends"]
-    debian_image.run([*enter, "sh", "-c", APT, "sh", *option, "install", *packages], 600)
+    option = f"APT::Install-Recommends={'true' if recommended else 'false'}"  # mmdebstrap has left it false
+    debian_image.run([*enter, "sh", "-c", APT, "sh", "-o", option, "install", *packages], 600)
 
 
 def installs() -> Dict[str, Any]:
