@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -17,8 +17,16 @@ from support.build_cache import cached, key_of  # noqa: E402
 
 SUITES = ("bookworm", "trixie")
 SERVER = ("systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "passwd")
-AGENTS = ("csagent", "cloud-init")
-LEAST, WHOLE = "least", "whole"  # without what a package recommends, and with it, as apt does by itself
+OURS = "/agent.deb"  # in the tree
+BY_ITSELF = ", with all that apt takes by itself"  # what is recommended, and recommended by that
+# What is installed: packages, and whether what they recommend is, too.
+CHOICES: Dict[str, Tuple[Tuple[str, ...], bool]] = {
+    "csagent": ((OURS,), False),
+    "csagent, with what user-data takes": ((OURS, "fdisk", "python3-jinja2", "python3-requests"), False),
+    f"csagent{BY_ITSELF}": ((OURS,), True),
+    "cloud-init": (("cloud-init",), False),
+    f"cloud-init{BY_ITSELF}": (("cloud-init",), True),
+}
 SHOWN = "${db:Status-Abbrev} ${binary:Package} ${Installed-Size}\\n"
 IN_ONE_MIB = 1024  # KiB, of which dpkg counts
 APT = """
@@ -48,16 +56,13 @@ def install(tree: Path, packages: Sequence[str], *, recommended: bool = False) -
 
 
 def installs() -> Dict[str, Any]:
-    """By release and agent: what is installed with it, without what is recommended and with it."""
+    """By release and choice: how many packages, MiB and files there are more than without."""
     with tempfile.TemporaryDirectory(prefix="csagent-bench-") as scratch:
         deb = debian_image.build_package(Path(scratch) / "deb")
         return {
             str(debian_image.SUITES[suite].version): {
-                agent: {
-                    mode: _installed(_server(suite), Path(scratch), agent, deb, recommended=mode == WHOLE)
-                    for mode in (LEAST, WHOLE)
-                }
-                for agent in AGENTS
+                name: _installed(_server(suite), Path(scratch), deb, packages, recommended=recommended)
+                for name, (packages, recommended) in CHOICES.items()
             }
             for suite in SUITES
         }
@@ -72,12 +77,14 @@ def _server(suite: str) -> Path:
     return cached(f"bench-{suite}", key_of([suite, *SERVER]), make)
 
 
-def _installed(server: Path, scratch: Path, agent: str, deb: Path, *, recommended: bool) -> Dict[str, Any]:
+def _installed(
+    server: Path, scratch: Path, deb: Path, packages: Sequence[str], *, recommended: bool
+) -> Dict[str, Any]:
     tree = scratch / "tree"
     debian_image.run(["cp", "-a", "--reflink=auto", server, tree], 300)
     before = _packages(tree)
-    shutil.copy(deb, tree / "agent.deb")
-    install(tree, ["/agent.deb" if agent == "csagent" else agent], recommended=recommended)
+    shutil.copy(deb, tree / OURS.lstrip("/"))
+    install(tree, packages, recommended=recommended)
     new = {name: size for name, size in _packages(tree).items() if name not in before}
     files = sum(_files(tree, name) for name in new)
     shutil.rmtree(tree)
@@ -104,12 +111,8 @@ def _dpkg_query(tree: Path, *words: str) -> str:
 
 def table(result: Dict[str, Any]) -> List[str]:
     """Lines of Markdown."""
-    lines = [
-        "| what a guest installs | packages | MiB | files | packages, with recommended ones | MiB | files |"
-    ]
-    lines.append("|---|" + "--:|" * 6)
-    for version, agents in result.items():
-        for agent, modes in agents.items():
-            cells = [str(modes[mode][key]) for mode in (LEAST, WHOLE) for key in ("packages", "mib", "files")]
-            lines.append(f"| Debian {version}, {agent} | " + " | ".join(cells) + " |")
+    lines = ["| what a guest installs | packages | MiB | files |", "|---|--:|--:|--:|"]
+    for version, choices in result.items():
+        for name, row in choices.items():
+            lines.append(f"| Debian {version}, {name} | {row['packages']} | {row['mib']} | {row['files']} |")
     return [*lines, "", f"Beside Debian's base and {', '.join(SERVER)}; MiB as dpkg counts them.", ""]

@@ -25,7 +25,8 @@ class Hangs:
     """
 
     def __init__(self, config: pytest.Config, beyond: float = BEYOND) -> None:
-        self._limit = float(config.getini("timeout"))
+        given = config.getoption("timeout", None)  # --timeout, whose 0 is none at all
+        self._limit = float(config.getini("timeout") if given is None else given)
         self._beyond = beyond
         self._stream = os.fdopen(os.dup(2), "w")  # where nothing is captured
 
