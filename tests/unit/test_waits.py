@@ -184,18 +184,29 @@ PROJECT = {
 }
 
 
-@pytest.mark.parametrize(("kind", "at"), [("cleanup", "clean_up_for_ever"), ("end", "never_over")])
-def test_what_hangs_beyond_a_tests_limit_ends_the_process(tmp_path: Path, kind: str, at: str) -> None:
-    """In the cleaning up of a test that was ended, or at the interpreter's end; the stack is told."""
+def test_who_wants_no_limit_has_none(tmp_path: Path) -> None:
+    """`--timeout=0`, as `./dev crash` has it: what takes longer than the setting goes on."""
     (tmp_path / "conftest.py").write_text(PROJECT["conftest.py"])
-    (tmp_path / "test_it.py").write_text(PROJECT[kind])
-    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 1\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
+    (tmp_path / "test_it.py").write_text("import threading\ndef test_it(): threading.Event().wait(3)\n")
+    assert hangs_under(tmp_path, "--timeout=0").returncode == 0
+
+
+def hangs_under(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    (project / "pytest.ini").write_text("[pytest]\ntimeout = 1\n")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, str(project)],
+        cwd=project,
         env={**os.environ, "PYTHONPATH": str(TOP / "tests")},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+@pytest.mark.parametrize(("kind", "at"), [("cleanup", "clean_up_for_ever"), ("end", "never_over")])
+def test_what_hangs_beyond_a_tests_limit_ends_the_process(tmp_path: Path, kind: str, at: str) -> None:
+    """In the cleaning up of a test that was ended, or at the interpreter's end; the stack is told."""
+    (tmp_path / "conftest.py").write_text(PROJECT["conftest.py"])
+    (tmp_path / "test_it.py").write_text(PROJECT[kind])
+    done = hangs_under(tmp_path)
     assert done.returncode != 0 and "Timeout (0:00:0" in done.stderr and at in done.stderr, done
