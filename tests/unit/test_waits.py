@@ -187,8 +187,11 @@ PROJECT = {
 def test_who_wants_no_limit_has_none(tmp_path: Path) -> None:
     """`--timeout=0`, as `./dev crash` has it: what takes longer than the setting goes on."""
     (tmp_path / "conftest.py").write_text(PROJECT["conftest.py"])
-    (tmp_path / "test_it.py").write_text("import threading\ndef test_it(): threading.Event().wait(3)\n")
-    assert hangs_under(tmp_path, "--timeout=0").returncode == 0
+    lines = ["import pathlib, threading", "def test_it():", "    threading.Event().wait(3)"]
+    lines += [f"    pathlib.Path({str(tmp_path / 'over')!r}).touch()", ""]
+    (tmp_path / "test_it.py").write_text("\n".join(lines))
+    hangs_under(tmp_path, "--timeout=0")
+    assert (tmp_path / "over").exists()
 
 
 def hangs_under(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":

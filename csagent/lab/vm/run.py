@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Type
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Type
 
 from csagent.errors import EXIT_FAILED, EXIT_OK
 
@@ -104,20 +104,22 @@ class Trial:
             print("\n".join(self.console.wrap(text)), flush=True)
 
     def _tell(self, stories: List["Story"]) -> None:
-        """Side by side, where there is room: a boot is one busy processor."""
+        """Two side by side, where there is room: a boot is one busy processor, and one router can listen."""
         failures: List[BaseException] = []
 
-        def tell(story: "Story") -> None:
+        def tell(one_by_one: Sequence["Story"]) -> None:
             try:
-                story.run()
+                for story in one_by_one:
+                    story.run()
             except BaseException as error:  # raised again below
                 failures.append(error)
 
-        threads = [threading.Thread(target=tell, args=(story,), daemon=True) for story in stories]
+        rows = [[story for story in stories if story.listens is listens] for listens in (True, False)]
+        if self.args.one_by_one or (os.cpu_count() or 1) < 2:
+            rows = [stories]
+        threads = [threading.Thread(target=tell, args=(row,), daemon=True) for row in rows]
         for thread in threads:
             thread.start()
-            if self.args.one_by_one or (os.cpu_count() or 1) < 2:
-                _wait_for(thread)
         for thread in threads:
             _wait_for(thread)
         if failures:

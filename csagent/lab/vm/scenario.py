@@ -60,6 +60,7 @@ class Story:
 
     name = ""
     reachable = True
+    listens = False  # as a virtual router, at the one address and the two ports that there are for one
     given = b""  # the lab's own user-data
 
     def __init__(self, setup: Setup) -> None:

@@ -36,6 +36,7 @@ class RouterStory(Story):
     """DHCP and a virtual router; password and key pair are reset while the machine is off."""
 
     name = "router"
+    listens = True
     given = user_data.QUICK
 
     def tell_it(self, machine: Machine) -> None:

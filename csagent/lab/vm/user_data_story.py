@@ -13,6 +13,7 @@ class UserDataStory(Story):
     """It runs at the first boot and is left alone at the second one."""
 
     name = "user-data"
+    listens = True
 
     def tell_it(self, machine: Machine) -> None:
         with LabRouter(self.cloud, "127.0.0.1", 80, 8080):
