@@ -44,9 +44,7 @@ def arrival(start: Callable[[], Running], tree: Path, share: float, limit: float
         before = _used()
         shutil.copytree(tree, fresh)
         running = start()
-        while missing(tree):
-            assert running.process.poll() is None
-            time.sleep(0.05)
+        _wait_for(running, tree, float("inf"))
         running.stop()
         needed = _used() - before
         for part in PARTS:
@@ -56,12 +54,17 @@ def arrival(start: Callable[[], Running], tree: Path, share: float, limit: float
     with quota(share, f"csagent-test-{os.getpid()}") as processor:
         starved = start()
         processor.take(starved.process.pid)
-        began = time.monotonic()
-        while missing(tree):
-            assert time.monotonic() - began < limit * needed / share, (missing(tree), starved.heard)
-            assert starved.process.poll() is None
-            time.sleep(0.05)
-        return Arrival(share, needed, time.monotonic() - began)
+        return Arrival(share, needed, _wait_for(starved, tree, limit * needed / share))
+
+
+def _wait_for(daemon: Running, tree: Path, limit: float) -> float:
+    """Seconds until it has applied all; fewer than the limit."""
+    began = time.monotonic()
+    while missing(tree):
+        assert time.monotonic() - began < limit, (missing(tree), daemon.heard)
+        assert daemon.process.poll() is None
+        time.sleep(0.05)
+    return time.monotonic() - began
 
 
 def missing(tree: Path) -> List[str]:
