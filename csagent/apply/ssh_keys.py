@@ -40,7 +40,11 @@ def current(system: "System", account: Account) -> Optional[str]:
     Raises:
         ApplyError: it cannot be read, or is nothing that `write_keys` would read.
     """
-    text = _as_owner(system, account, lambda home: {"text": _look(home)}, missing=True)["text"]
+    return _text(system, account, missing=True)
+
+
+def _text(system: "System", account: Account, *, missing: bool) -> Optional[str]:
+    text = _as_owner(system, account, lambda home: {"text": _look(home)}, missing=missing)["text"]
     return text if isinstance(text, str) else None
 
 
@@ -351,6 +355,10 @@ def preview(
     *,
     only_add: bool = False,
 ) -> Tuple[str, str]:
-    """(text now, text afterwards), for `plan`."""
-    now = current(system, account) or ""
+    """(text now, text afterwards), for `plan`.
+
+    Raises:
+        ApplyError: `write_keys` would fail for the same reason; a home that is missing is one.
+    """
+    now = _text(system, account, missing=False) or ""
     return now, merge(now, with_standing(now, keys) if only_add else keys, previous, adopt)

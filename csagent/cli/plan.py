@@ -53,8 +53,6 @@ def diff(system: "System", action: Action) -> List[str]:
             account = accounts.find(system, action.user)
         except ApplyError as error:
             return [f"! {error}"]
-        if system.tree.stat(account.home) is None:
-            return [f"! the home directory {system.tree.shown(account.home)} is missing"]
         try:
             now, new = ssh_keys.preview(
                 system, account, action.keys, action.previous, action.adopt, only_add=action.only_add

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, FrozenSet, Iterator, List, Optional, Tuple
 
-from csagent.seal.directory import PLACE, DirectoryEntry, Ground, note
-from csagent.seal.mounts import Mounts
+from csagent.seal.directory import PLACE, DirectoryEntry, Ground, Overlooked
 from csagent.system import accounts
 from csagent.system.accounts import Account
-from csagent.system.tree import READ_LIMIT
+from csagent.system.mounts import Mounts
+from csagent.system.tree import READ_LIMIT, Tree
 
 if TYPE_CHECKING:
     from csagent.settings import Settings
@@ -63,14 +63,14 @@ class Scene:
     choice: Choice
     mounts: Mounts
     people: Tuple[Account, ...]
-    spared: Dict[str, str] = field(default_factory=dict)  # not looked at on purpose: path, reason
-    unseen: Dict[str, str] = field(default_factory=dict)  # could not be looked at: path, reason
+    overlooked: Overlooked = field(default_factory=Overlooked)
 
     @classmethod
     def of(cls, system: "System", settings: "Settings", choice: Choice) -> "Scene":
         """The tree with its mounts, and the accounts whose homes may have leftovers."""
-        people = tuple(_people(system, settings.user))
-        return cls(system, settings, choice, Mounts(system.tree.root), people)
+        mounts = Mounts(system.tree.root)
+        system = system._replace(tree=Tree(system.tree.root, before=mounts.keep_off))
+        return cls(system, settings, choice, mounts, tuple(_people(system, settings.user)))
 
     @property
     def homes(self) -> List[str]:
@@ -81,7 +81,7 @@ class Scene:
 
     def ground(self, base: str) -> Ground:
         """A directory in which something may be left."""
-        return Ground(self.system.tree, self.mounts, base, self.spared, self.unseen)
+        return Ground(self.system.tree, self.mounts, base, self.overlooked)
 
     def text(self, path: str, limit: int = READ_LIMIT) -> Optional[str]:
         """A text file; None where there is none, and where it cannot be read, which is written down."""
@@ -90,7 +90,7 @@ class Scene:
             if len(raw) > limit:
                 raise OSError(errno.EFBIG, f"it is larger than {limit} bytes")
         except OSError as error:
-            note(self.unseen, path, error)
+            self.overlooked.note(path, error)
             return None
         return raw.decode("utf-8", "surrogateescape")
 
@@ -99,7 +99,7 @@ class Scene:
         try:
             directory, name = self.system.tree.resolve(path)
         except OSError as error:
-            note(self.unseen, path, error)
+            self.overlooked.note(path, error)
             return False
         try:
             reason = self.mounts.spared(directory)
@@ -114,12 +114,12 @@ class Scene:
                 finally:
                     os.close(place)
         except OSError as error:
-            note(self.unseen, path, error)
+            self.overlooked.note(path, error)
             return False
         finally:
             os.close(directory)
         if reason is not None:
-            self.spared[path] = reason
+            self.overlooked.spared[path] = reason
         return reason is None
 
     def remove(self, base: str, *patterns: str, links: bool = False) -> Iterator[Leftover]:

@@ -11,9 +11,10 @@ import errno
 import fnmatch
 import os
 import stat
+from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from csagent.seal.mounts import Mounts
+from csagent.system.mounts import Elsewhere, Mounts
 from csagent.system.tree import Tree
 
 DEPTH_LIMIT = 200  # directories below each other; each costs a descriptor
@@ -53,20 +54,29 @@ class DirectoryEntry(NamedTuple):
         return min(self.status.st_size, max(self.status.st_blocks * 512, 4096))
 
 
+@dataclass
+class Overlooked:
+    """What was not looked at, by path, and why: on purpose, and because it could not be."""
+
+    spared: Dict[str, str] = field(default_factory=dict)
+    unseen: Dict[str, str] = field(default_factory=dict)
+
+    def note(self, path: str, error: OSError) -> None:
+        """Write down why something could not be looked at; that it is not there is no reason."""
+        if isinstance(error, Elsewhere):
+            self.spared[path] = error.strerror or MOUNTED
+        elif error.errno not in ABSENT:
+            self.unseen[path] = error.strerror or type(error).__name__
+
+
 class Ground:
-    """A directory of the guest's in which something may be left.
+    """A directory of the guest's in which something may be left; `overlooked` takes what is not looked at."""
 
-    `spared` and `unseen` take what was not looked at, by path: on purpose, and because it could not be.
-    """
-
-    def __init__(
-        self, tree: Tree, mounts: Mounts, base: str, spared: Dict[str, str], unseen: Dict[str, str]
-    ) -> None:
+    def __init__(self, tree: Tree, mounts: Mounts, base: str, overlooked: Overlooked) -> None:
         self._tree = tree
         self._mounts = mounts
         self.base = base
-        self._spared = spared
-        self._unseen = unseen
+        self._overlooked = overlooked
         self._mount: Optional[int] = None  # that it was looked at on
 
     def path(self, name: str) -> str:
@@ -78,12 +88,12 @@ class Ground:
         try:
             descriptor = self._open()
         except OSError as error:
-            note(self._unseen, self.base, error)
+            self._overlooked.note(self.base, error)
             return []
         try:
             return sorted(os.listdir(descriptor))
         except OSError as error:
-            note(self._unseen, self.base, error)
+            self._overlooked.note(self.base, error)
             return []
         finally:
             os.close(descriptor)
@@ -98,9 +108,9 @@ class Ground:
         try:
             reason = self._mounts.spared(descriptor)
             if reason is not None:
-                self._spared[self.base] = reason
+                self._overlooked.spared[self.base] = reason
                 return
-            self._spared.pop(self.base, None)
+            self._overlooked.spared.pop(self.base, None)
             self._mount = self._mounts.of(descriptor)
             yield from self._match(descriptor, self._mount, "", pattern.split("/"), 0)
         finally:
@@ -165,16 +175,16 @@ class Ground:
         try:
             place = self._open(PLACE)
         except OSError:
-            note(self._unseen, self.base, error)
+            self._overlooked.note(self.base, error)
             return
         try:
             reason = self._mounts.spared(place)
         finally:
             os.close(place)
         if reason is not None:
-            self._spared[self.base] = reason
+            self._overlooked.spared[self.base] = reason
         else:
-            note(self._unseen, self.base, error)
+            self._overlooked.note(self.base, error)
 
     def _same_mount(self, descriptor: int) -> None:
         """Raise EXDEV for what does not lie on the mount that was looked at."""
@@ -211,7 +221,7 @@ class Ground:
                         raise OSError(errno.ENAMETOOLONG, f"more than {DEPTH_LIMIT} directories deep")
                     below = os.open(name, DIRECTORY, dir_fd=directory)
                 except OSError as error:
-                    note(self._unseen, self.path(entry.name), error)
+                    self._overlooked.note(self.path(entry.name), error)
                     if not rest:
                         yield entry
                     continue
@@ -228,22 +238,23 @@ class Ground:
     def _status(self, directory: int, name: str, path: str, mount: Optional[int]) -> Optional[os.stat_result]:
         """What lies there on the same mount; None where nothing does, or it cannot be told."""
         try:
+            self._mounts.keep_off(directory, name)
             place = os.open(name, PLACE, dir_fd=directory)
         except OSError as error:
-            note(self._unseen, self.path(path), error)
+            self._overlooked.note(self.path(path), error)
             return None
         try:
             if self._mounts.of(place) == mount:
                 return os.fstat(place)
             self._elsewhere(place, path)
         except OSError as error:
-            note(self._unseen, self.path(path), error)
+            self._overlooked.note(self.path(path), error)
         finally:
             os.close(place)
         return None
 
     def _elsewhere(self, descriptor: int, name: str) -> None:
-        self._spared[self.path(name)] = self._mounts.spared(descriptor) or MOUNTED
+        self._overlooked.spared[self.path(name)] = self._mounts.spared(descriptor) or MOUNTED
 
     def _names(self, directory: int, before: str, pattern: str) -> List[str]:
         if not any(char in pattern for char in "*?["):
@@ -251,14 +262,8 @@ class Ground:
         try:
             names = sorted(os.listdir(directory))
         except OSError as error:
-            note(self._unseen, self.path(before).rstrip("/"), error)
+            self._overlooked.note(self.path(before).rstrip("/"), error)
             return []
         if pattern in ("*", EVERYTHING):
             return names
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-
-
-def note(unseen: Dict[str, str], path: str, error: OSError) -> None:
-    """Write down why something could not be looked at; that it is not there is no reason."""
-    if error.errno not in ABSENT:
-        unseen[path] = error.strerror or type(error).__name__

@@ -197,7 +197,7 @@ def _forget_lock(system: "System") -> None:
 
 def _report(mode: str, scene: Scene, families: Tuple[Family, ...], notes: Tuple[str, ...] = ()) -> SealReport:
     told = tuple(warnings(scene))  # these, too, look at places
-    return SealReport(mode, families, told, notes, len(scene.unseen))
+    return SealReport(mode, families, told, notes, len(scene.overlooked.unseen))
 
 
 def _find(system: "System", settings: "Settings", choice: Choice) -> Tuple[Scene, Tuple[Family, ...]]:

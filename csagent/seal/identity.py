@@ -59,7 +59,7 @@ def makes_network_files(scene: Scene) -> bool:
     for path in paths:
         network = cloud_config.load(scene.text(path)).get("network")
         off = isinstance(network, dict) and network.get("config") == "disabled"
-        if path in scene.unseen or off:
+        if path in scene.overlooked.unseen or off:
             return False
     if (
         running.booted(system)

@@ -55,7 +55,7 @@ def authorized(scene: Scene, account: Account) -> Optional[str]:
     try:
         return ssh_keys.current(scene.system, account)
     except ApplyError as error:
-        scene.unseen[ssh_keys.path(account)] = str(error).rpartition(": ")[2]
+        scene.overlooked.unseen[ssh_keys.path(account)] = str(error).rpartition(": ")[2]
         return None
 
 
@@ -66,7 +66,7 @@ def _ours(scene: Scene, account: Account) -> bool:
     if list(home.find(name)):
         return True
     known = (home.base, home.path(ssh_keys.DIRECTORY), home.path(name))
-    if any(path in scene.spared or path in scene.unseen for path in known):
+    if any(path in scene.overlooked.spared or path in scene.overlooked.unseen for path in known):
         return False
     return scene.system.tree.stat(ssh_keys.path(account), follow=False) is not None  # behind a link
 

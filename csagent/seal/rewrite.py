@@ -41,7 +41,7 @@ def rewriting(
     if not scene.within(path):
         return
     text = scene.text(path, limit)
-    absent = text is None and path not in scene.unseen
+    absent = text is None and path not in scene.overlooked.unseen
     if (text is None and not (create and absent)) or change(text or "") == (text or ""):
         return
 

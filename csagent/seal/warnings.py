@@ -34,10 +34,10 @@ _HOST_KEY = re.compile(r"^[ \t]*HostKey[ \t=]+\"?([^\s\"]+)", re.MULTILINE | re.
 def warnings(scene: Scene) -> Iterator[Warning_]:
     """One by one. What could not be looked at keeps a template from being clean, the others do not."""
     found = list(_warnings(scene))
-    for base, reason in sorted(scene.spared.items()):
+    for base, reason in sorted(scene.overlooked.spared.items()):
         if not reason.endswith("when the power is"):
             yield Warning_(base, f"not looked at: {reason}")
-    for path, reason in sorted(scene.unseen.items()):
+    for path, reason in sorted(scene.overlooked.unseen.items()):
         yield Warning_(path, f"{UNSEEN}: {reason}")
     yield from found
 

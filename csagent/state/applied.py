@@ -16,6 +16,8 @@ from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Endpoint, Secret
 from csagent.state import instances
 from csagent.system import json_limits, trusted_path
+from csagent.system.mounts import Mounts
+from csagent.system.tree import Tree
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -369,13 +371,14 @@ def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
 
     They ran as root, into root's directories: what an account's owner could have written there says nothing.
     """
-    paths = list(SCRIPT_MARKERS)
-    if home:
-        paths.append(f"{home}/{SCRIPT_MARKER_IN_HOME}")
+    places = [(system, path) for path in SCRIPT_MARKERS]
+    if home:  # a server that is gone would never answer: root's own home, too, may lie on one
+        here = system._replace(tree=Tree(system.tree.root, before=Mounts(system.tree.root).keep_off))
+        places.append((here, f"{home}/{SCRIPT_MARKER_IN_HOME}"))
     found = []
-    for path in paths:
+    for where, path in places:
         try:
-            raw = trusted_path.read(system, path, trusted_path.SYSTEM, 4096, follow=False)
+            raw = trusted_path.read(where, path, trusted_path.SYSTEM, 4096, follow=False)
             words = raw.decode("ascii", "replace").split()
         except (OSError, Distrusted):
             continue

@@ -63,8 +63,14 @@ class _OwnLinks:
 class _Walk:
     """The directories that are open on the way from the root to where a path has led so far."""
 
-    def __init__(self, root: str, visit: Optional[Callable[[Step], None]]) -> None:
+    def __init__(
+        self,
+        root: str,
+        visit: Optional[Callable[[Step], None]],
+        before: Optional[Callable[[int, str], None]],
+    ) -> None:
         self._visit = visit
+        self._before = before
         self._open = [os.open(root, DIRECTORY)]
         self._names = [""]
 
@@ -98,6 +104,7 @@ class _Walk:
 
     def enter(self, name: str) -> None:
         """Go to the directory `name`, which is no link."""
+        self.touch(name)
         self._open.append(os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=self._open[-1]))
         self._names.append(name)
         self._tell()
@@ -105,6 +112,7 @@ class _Walk:
     def link(self, name: str) -> Optional[str]:
         """Where `name` points; None where it is no link, or not there."""
         here = self._open[-1]
+        self.touch(name)
         try:
             if self._visit is not None:
                 status = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -116,6 +124,11 @@ class _Walk:
                 raise
             return None
 
+    def touch(self, name: str) -> None:
+        """Say what the kernel is asked of next."""
+        if self._before is not None:
+            self._before(self._open[-1], name)
+
     def _tell(self) -> None:
         if self._visit is not None:
             self._visit(Step("/".join(self._names) or "/", os.fstat(self._open[-1]), self._open[-1]))
@@ -124,11 +137,15 @@ class _Walk:
 class Tree:
     """Every path is absolute as the guest sees it. Symbolic links are resolved inside the root, as chroot
     would, by walking directory descriptors: a link in the tree never leads outside it.
+
+    `before` is told an open directory and a name in it before the kernel is asked of that: the question alone
+    may never be answered. What it raises ends the walk.
     """
 
-    def __init__(self, root: str = "/") -> None:
+    def __init__(self, root: str = "/", before: Optional[Callable[[int, str], None]] = None) -> None:
         self.root = os.path.realpath(root)
         self.live = self.root == "/"
+        self._before = before
 
     def __repr__(self) -> str:
         return f"Tree({self.root!r})"
@@ -153,7 +170,7 @@ class Tree:
         """
         pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         links = 0
-        with _Walk(self.root, visit) as walk:
+        with _Walk(self.root, visit, self._before) as walk:
             while pending:
                 name = pending.pop()
                 last = not pending
@@ -171,6 +188,7 @@ class Tree:
                         walk.restart()
                     pending.extend([part for part in target.split("/") if part not in ("", ".")][::-1])
                 elif last:
+                    walk.touch(name)
                     return walk.here(), name
                 else:
                     walk.enter(name)

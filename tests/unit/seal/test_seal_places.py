@@ -20,10 +20,11 @@ from csagent.cli import seal as show
 from csagent.cli.main import main
 from csagent.console import Console
 from csagent.errors import CsagentError
-from csagent.seal import engine, mounts
+from csagent.seal import engine
 from csagent.seal.context import Choice
-from csagent.seal.mounts import Mounts
 from csagent.state import lock
+from csagent.system import mounts
+from csagent.system.mounts import Mounts
 from csagent.system.seams import Clock
 
 NOBODY = 65534

@@ -8,8 +8,8 @@ from typing import Iterator
 
 import pytest
 
-from csagent.seal import mounts
-from csagent.seal.mounts import Mounts
+from csagent.system import mounts
+from csagent.system.mounts import Mounts
 
 TABLE = r"""
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -70,3 +70,18 @@ def test_the_kernel_says_on_which_mount_a_file_lies(tmp_path: Path) -> None:
     finally:
         for one in opened:
             os.close(one)
+
+
+@pytest.mark.parametrize(("name", "kept_off"), [("home", True), ("var", False), ("homes", False)])
+def test_what_a_server_answers_for_is_not_asked(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch, name: str, kept_off: bool
+) -> None:
+    """Where it is mounted, by the kernel's own name of the directory above; what is beside it is asked."""
+    real = os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path: IMAGE if str(path).startswith("/proc") else real(path))
+    table = Mounts(IMAGE)
+    if kept_off:
+        with pytest.raises(mounts.Elsewhere, match="nfs4, no disk of this machine"):
+            table.keep_off(descriptor, name)
+    else:
+        table.keep_off(descriptor, name)

@@ -1,4 +1,4 @@
-"""Which mount a directory lies on: sealing enters none that it was not asked to, and leaves tmpfs alone.
+"""Which mount a directory lies on: nobody waits for others' servers, and sealing spares others' mounts.
 
 Image builders bind-mount their own package cache, /dev and resolv.conf into the tree that they build. What
 lies there is theirs, and removing it would reach outside of the tree.
@@ -6,7 +6,9 @@ lies there is theirs, and removing it would reach outside of the tree.
 
 from __future__ import annotations
 
+import errno
 import os
+from functools import cached_property
 from typing import Dict, NamedTuple, Optional, Tuple
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -14,9 +16,8 @@ MOUNTINFO = "/proc/self/mountinfo"
 VOLATILE = frozenset(
     ("tmpfs", "ramfs", "devtmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs")
 )
-ELSEWHERE = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse.sshfs", "autofs")
-)
+# A server answers here, or a program, or nobody does. (fuseblk is a disk all the same.)
+REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "glusterfs", "fuse"))
 
 
 class Mount(NamedTuple):
@@ -27,20 +28,26 @@ class Mount(NamedTuple):
     kind: str
 
 
+class Elsewhere(OSError):
+    """A place that is no part of the template, and that was not touched: its text says why."""
+
+
 class Mounts:
-    """The mounts of the process that seals. Without /proc nothing is known, and nothing is spared."""
+    """The mounts of this process. Without /proc nothing is known, and nothing is spared."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._mounts = _read()
-        self._own = self._lies_on(root)
+        uppermost = {mount.point: mount for mount in self._mounts.values()}
+        self._remote = {point: mount for point, mount in uppermost.items() if _remote(mount.kind)}
         self._bound = {
             mount.device for mount in self._mounts.values() if root != "/" and not _inside(mount.point, root)
         }
 
-    def _lies_on(self, path: str) -> Optional[int]:
+    @cached_property
+    def _own(self) -> Optional[int]:
         try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            descriptor = os.open(self._root, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             return None
         try:
@@ -51,13 +58,25 @@ class Mounts:
     def of(self, descriptor: int) -> Optional[int]:
         """The id of the mount that an open file lies on; the device number where the kernel does not say."""
         try:
-            with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:
+            with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8", errors="replace") as stream:
                 for line in stream:
                     if line.startswith("mnt_id:"):
                         return int(line.split()[1])
         except (OSError, ValueError, IndexError):
             pass
         return -os.fstat(descriptor).st_dev - 1
+
+    def keep_off(self, directory: int, name: str) -> None:
+        """Asked before anything is asked of what lies in an open directory: a dead server holds up who does.
+
+        Raises:
+            Elsewhere: a file system of others is mounted there.
+        """
+        if self._remote:
+            point = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), name)
+            mount = self._remote.get(point)
+            if mount is not None:
+                raise Elsewhere(errno.EXDEV, _not_here(mount), point)
 
     def spared(self, descriptor: int) -> Optional[str]:
         """Why what lies there is no part of the template; None where it is one.
@@ -74,11 +93,19 @@ class Mounts:
             return None
         if mount.kind in VOLATILE:
             return f"{mount.kind}, gone when the power is"
-        if mount.kind in ELSEWHERE:
-            return f"{mount.kind}, no disk of this machine"
+        if _remote(mount.kind) or mount.kind == "autofs":
+            return _not_here(mount)
         if self._root != "/" and _inside(mount.point, self._root) and mount.point != self._root:
             return "bound here from outside of the tree" if mount.device in self._bound else None
         return None
+
+
+def _remote(kind: str) -> bool:
+    return kind.partition(".")[0] in REMOTE
+
+
+def _not_here(mount: Mount) -> str:
+    return f"{mount.kind}, no disk of this machine"
 
 
 def _inside(point: str, root: str) -> bool:
