@@ -54,6 +54,7 @@ def test_mounts_are_told_apart(
 ) -> None:
     """By their kind, and by whether their device is mounted outside of the tree as well."""
     table = Mounts(root)
+    monkeypatch.setattr(table, "_own", None)
     monkeypatch.setattr(table, "of", lambda _descriptor: mount)
     reason = table.spared(descriptor)
     assert reason is None if word is None else reason is not None and word in reason
