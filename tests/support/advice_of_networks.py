@@ -13,10 +13,10 @@ LEASES = "/run/systemd/netif/leases"
 NO_NETWORKD = "systemctl stop systemd-networkd.socket systemd-networkd.service"
 NETWORKD = (
     f"systemctl start systemd-networkd.socket systemd-networkd.service; rm -f {LEASES}/*; "
-    "networkctl reconfigure eth0; for i in $(seq 300); do ip -4 route show default | grep -q . && "
+    "networkctl reconfigure eth0; for i in $(seq 6000); do ip -4 route show default | grep -q . && "
     f"grep -qs SERVER_ADDRESS {LEASES}/* && exit; sleep 0.1; done"
 )
-AWAIT = f"for i in $(seq 300); do find {LEASES} -type f"
+AWAIT = f"for i in $(seq 6000); do find {LEASES} -type f"
 FIREWALL = (
     "nft 'add table ip test; add chain ip test out {{ type filter hook output priority 0; }}; add rule {}'"
 )

@@ -26,7 +26,7 @@ PASSWORD = "EXAMPLE-marker-journal"
 NAMESPACE = """
 mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal /run/log
 "$1" & journald=$!
-for again in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
+for again in $(seq 6000); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
 shift
 "$@"
 journalctl --sync

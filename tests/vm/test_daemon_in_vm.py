@@ -391,7 +391,7 @@ def test_exchange_while_it_is_read(guest: Guest) -> None:
     guest.qmp.execute("block_set_io_throttle", device="cd1", bps=40_000, **limits)
     children = f"cat /proc/{guest.daemon()['pid']}/task/*/children >/run/csagent-test-children"
     until = f"{children}; [ -s /run/csagent-test-children ] && exit"
-    guest.shell.run(f"for i in $(seq 600); do {until}; sleep 0.05; done; exit 1", 60)
+    guest.shell.run(f"for i in $(seq 12000); do {until}; sleep 0.05; done; exit 1", 600)
     last = guest.drive_of(guest.next_cloud())
     guest.qmp.eject("cd1")
     guest.qmp.insert("cd1", last)
