@@ -9,7 +9,7 @@ from csagent import validation
 from csagent.console import one_line
 from csagent.discovery.networks import lies_within
 from csagent.errors import JailError, ProbeError
-from csagent.model import Candidate, Endpoint, Found, Place, Reading
+from csagent.model import Candidate, Endpoint, Found, Place, Reading, Refusal
 from csagent.sandbox import codec
 from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB
 
@@ -46,7 +46,8 @@ def found_news(document: Any) -> Found:
 def router_news(document: Any, found: Found, connected: Optional[FrozenSet[Endpoint]] = None) -> RouterNews:
     """Decode the answer of `jobs.start_router`.
 
-    The channel is what the job was, whatever the answer says, and each place is one of a router's.
+    The channel is what the job was, whatever the answer says, and each place is one of a router's. Of the
+    network a router says nothing.
 
     Args:
         document: the answer.
@@ -60,7 +61,8 @@ def router_news(document: Any, found: Found, connected: Optional[FrozenSet[Endpo
     if not isinstance(document, dict) or set(document) != {"readings", "places"}:
         raise JailError(f"{ROUTER_JOB}: answered with a wrong document")
     readings = tuple(
-        recheck(reading._replace(channel="router")) for reading in decode_all(Reading, document["readings"])
+        recheck(reading._replace(channel="router", network=None))
+        for reading in decode_all(Reading, document["readings"])
     )
     places = decode_all(Place, document["places"])
     names = [reading.place for reading in readings] + [place.place for place in places]
@@ -135,9 +137,17 @@ def decode_all(kind: Any, document: Any) -> Tuple[Any, ...]:
 def recheck(reading: Reading) -> Reading:
     """The same reading, if it keeps the rules that a healthy child keeps.
 
+    Its network is cleaned once more, as what a drive may have written there: it becomes files of root's.
+
     Raises:
         JailError: it does not.
     """
+    if reading.network is not None:
+        from csagent.sources import network_data
+
+        network, reasons = network_data.parse(reading.network)
+        more = tuple(Refusal("network", reading.place, f"network_data.json: {reason}") for reason in reasons)
+        reading = reading._replace(network=network, refusals=reading.refusals + more)
     try:
         _check_values(reading)
     except ProbeError as error:

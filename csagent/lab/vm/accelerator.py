@@ -21,8 +21,8 @@ def accelerator(emulate: str = NEWEST) -> Tuple[str, ...]:
     """QEMU's words: KVM where a machine under it answers within seconds; opening /dev/kvm proves nothing.
 
     Nor does that answer where KVM keeps a guest's page tables itself, not the processor: it interprets what
-    writes to them, and knows some of it only. Linux stopped at its first cmpxchg16b, after the BIOS had started
-    well (kvm_pvm; "KVM internal error. Suberror: 1").
+    writes to them, and knows some of it only. Linux stopped at its first cmpxchg16b, after a BIOS that had
+    started well (kvm_pvm; "KVM internal error. Suberror: 1").
 
     Args:
         emulate: the processor where there is no KVM. One without AVX is a fifth faster.

@@ -86,3 +86,54 @@ def test_whom_a_broker_has_connected_to() -> None:
         told.close()
     with pytest.raises(JailError, match="nonsense"):
         told.endpoints()
+
+
+LINK = {"id": "eth0", "type": "phy", "ethernet_mac_address": "02:00:4c:9f:00:05", "mtu": 1500}
+NETWORK = {
+    **{"id": "n", "link": "eth0", "type": "ipv4", "network_id": None, "ip_address": "10.1.1.5"},
+    **{"netmask": "255.255.255.0", "prefix": 24, "routes": []},
+}
+DNS = {"type": "dns", "address": "10.1.1.1"}
+CLEAN = {"links": [LINK], "networks": [NETWORK], "services": [DNS]}
+
+
+def of_a_drive(network: Any) -> checks.DriveNews:
+    reading = Reading("drive", "drive /dev/sr0", INSTANCE, ssh_keys=(), network=network)
+    answer = {
+        "reading": codec.encode(reading),
+        "place": codec.encode(Place("drive /dev/sr0", "label", "ok")),
+    }
+    return checks.drive_news(answer, "/dev/sr0", "label")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"services": [{"type": "dns", "address": "1.1.1.1; touch /root/marker"}]}, {"services": []}),
+        ({"services": [{"type": "dns", "address": "1.1.1.1\n    up touch /root/marker"}]}, {"services": []}),
+        ({"services": 7}, {"services": []}),
+        ({"networks": [{**NETWORK, "ip_address": "10.1.1.5\n[Route]"}]}, {"networks": []}),
+        ({"networks": [{**NETWORK, "prefix": 10**14}]}, {}),
+        ({"networks": None}, {"networks": []}),
+        ({"links": 5}, {"links": [], "networks": []}),
+        ({"links": [{**LINK, "mtu": "x"}]}, {"links": [{**LINK, "mtu": None}]}),
+    ],
+)
+def test_the_network_becomes_files_of_roots_and_is_cleaned_here_too(
+    changes: Dict[str, Any], kept: Dict[str, Any]
+) -> None:
+    """A drive's child that was taken over writes no command into a file of ifupdown's; the rest is read."""
+    reading = of_a_drive({**CLEAN, **changes}).reading
+    assert reading is not None and reading.network == {**CLEAN, **kept}
+
+
+def test_a_healthy_network_stays_as_it_is() -> None:
+    reading = of_a_drive(CLEAN).reading
+    assert reading is not None and (reading.network, reading.refusals) == (CLEAN, ())
+
+
+def test_a_routers_child_has_no_word_on_the_network() -> None:
+    """A virtual router gives none; a drive's would be put aside for it."""
+    answer = document()
+    answer["readings"][0]["network"] = CLEAN
+    assert checks.router_news(answer, FOUND, ASKED).readings[0].network is None

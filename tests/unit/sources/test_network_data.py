@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csagent.sources.network_data import parse
+
+SAMPLES = Path(__file__).resolve().parents[2] / "fixtures" / "network-data"
 
 
 def example() -> Dict[str, Any]:
@@ -309,6 +312,15 @@ def test_any_json_gives_a_network_or_reasons(document: Any) -> None:
     assert network is None or set(network) == {"links", "networks", "services"}
     assert all(isinstance(reason, str) and "\n" not in reason for reason in reasons)
     json.dumps(network)
+    assert parse(network) == (network, ())
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SAMPLES.iterdir()))
+def test_what_is_clean_is_clean(name: str) -> None:
+    """What a child has cleaned is cleaned once more outside of it: a second time changes nothing."""
+    for path in (SAMPLES / name).rglob("network_data.json"):
+        network, _reasons = parse(json.loads(path.read_text()))
+        assert parse(network) == (network, ())
 
 
 @given(st.integers(1, 128), st.sampled_from(["number", "text", "address"]))
