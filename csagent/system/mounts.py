@@ -78,6 +78,11 @@ class Mounts:
             if mount is not None:
                 raise Elsewhere(errno.EXDEV, _not_here(mount), point)
 
+    def begins_at(self, descriptor: int) -> bool:
+        """Whether a file system is mounted just there, and not above."""
+        mount = self._mounts.get(self.of(descriptor) or 0)
+        return mount is not None and mount.point == os.readlink(f"/proc/self/fd/{descriptor}")
+
     def spared(self, descriptor: int) -> Optional[str]:
         """Why what lies there is no part of the template; None where it is one.
 

@@ -35,6 +35,15 @@ def refuse_if_others_may_change(system: "System", path: str) -> None:
         os.close(_walk(system, path, ROOT))
 
 
+def is_only_roots(system: "System", path: str) -> bool:
+    """Whether it is there, and nobody else than root can put something else into its place."""
+    try:
+        os.close(_walk(system, path, ROOT))
+    except (Distrusted, OSError):
+        return False
+    return True
+
+
 def refuse_if_others_may_change_below(system: "System", path: str) -> None:
     """The same of a directory of modules and of everything in it, to where links in it lead.
 

@@ -107,3 +107,53 @@ def test_a_swap_file(scratch: Scratch) -> None:
     assert made.read_bytes()[4086:4096] == b"SWAPSPACE2"
     assert "/var/swapfile\tnone\tswap\tsw,comment=cloudconfig\t0\t0" in scratch.text("/etc/fstab")
     assert scratch.text("/var/tmp/order") == "swapon /var/swapfile\n"
+
+
+# A user's directory is on the way, and the user is quicker than mount(8): what was judged is elsewhere then.
+QUICK = """
+mkdir -p /home/alice/disks/data
+chown -R 1234:1234 /home/alice
+cat >/usr/sbin/mount <<'EOF'
+#!/bin/sh
+if [ ! -e /home/alice/moved ]; then
+    mv /home/alice/disks /home/alice/moved
+    mkdir /home/alice/disks
+    ln -s /etc/default /home/alice/disks/data
+fi
+exec /usr/bin/mount "$@"
+EOF
+chmod 755 /usr/sbin/mount
+"""
+SEEN = "findmnt --noheadings --list --output TARGET --types ext4 | grep ^/home >/var/tmp/seen"
+
+
+def test_a_directory_of_a_users_is_what_was_looked_at(scratch: Scratch) -> None:
+    """Neither csagent's own mount(8) nor that for all lines of /etc/fstab follows a link that came since."""
+    config = {
+        "mounts": [
+            ["LABEL=data", "/home/alice/disks/data", "ext4", "noatime,nofail", "0", "2"],
+            ["tmpfs", "/srv/other", "tmpfs", "size=1m", "0", "0"],
+        ],
+        "fs_setup": [filesystem("data")],
+        "disk_setup": layout(),
+        "runcmd": [SEEN, "findmnt --noheadings --output FSTYPE /srv/other >>/var/tmp/seen"],
+    }
+    report, _disk = run(scratch, config, before=QUICK)
+    assert report["state"] == "done", report
+    assert scratch.text("/var/tmp/seen") == "/home/alice/moved/data\ntmpfs\n"
+    assert "LABEL=data\t/home/alice/disks/data\text4\tnoatime,nofail,comment=cloudconfig" in scratch.text(
+        "/etc/fstab"
+    )
+
+
+def test_a_mount_point_of_a_users_stays_one(scratch: Scratch) -> None:
+    """In a home, and at a second run, where it is mounted already."""
+    config = {
+        "mounts": [["LABEL=data", "/home/alice/data"]],
+        "runcmd": [SEEN],
+    }
+    already = "mkdir -p /home/alice/data; chown -R 1234:1234 /home/alice; mkfs.ext4 -q -L data /dev/vdz; "
+    for more in ("", "mount LABEL=data /home/alice/data"):
+        report, _disk = run(scratch, config, before=already + more)
+        assert report["state"] == "done", report
+    assert "LABEL=data\t/home/alice/data" in scratch.text("/etc/fstab")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
-from typing import TYPE_CHECKING, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from csagent.errors import Distrusted, StepFailed
 from csagent.system.files import lines_of
+from csagent.system.mounts import Mounts
 from csagent.system.systemd import BOOTED
+from csagent.system.trusted_path import is_only_roots
 from csagent.user_data.execute.configure import SECONDS
 from csagent.user_data.execute.disks import partition_path
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 FSTAB = "/etc/fstab"
 MARK = "comment=cloudconfig"  # cloud-init's: its lines, and ours, are known by it
+_TAG = re.compile(r"(?:PART)?(?:LABEL|UUID)=")
 MIB, GIB = 1 << 20, 1 << 30
 
 
@@ -43,37 +47,86 @@ class MountAll(NamedTuple):
         Raises:
             StepFailed: one of them could not be mounted, or has no such place.
         """
-        problems: List[str] = []
+        problems: List[StepFailed] = []
         mounts = []
         for mount in self.mounts:
             try:
                 if mount.point.startswith("/"):
                     machine.make_directory(mount.point)
             except StepFailed as error:
-                problems.append(str(error))
+                problems.append(error)
             else:
                 mounts.append(mount)
         lines = [_line(mount._replace(device=_resolved(machine, mount.device))) for mount in mounts]
         points = [mount.point for mount in self.mounts]
         machine.change(FSTAB, lambda text: _with_lines(text, lines, points), 0o644)
-        try:
-            self._mount(machine, mounts)
-        except StepFailed as error:
-            if not problems:
-                raise
-            problems.append(str(error))
+        for work in self._mounting(machine, mounts):
+            try:
+                work()
+            except StepFailed as error:
+                problems.append(error)
+        if len(problems) == 1:
+            raise problems[0]
         if problems:
-            machine.fail("; ".join(problems))
+            machine.fail("; ".join(map(str, problems)))
 
-    def _mount(self, machine: "Machine", mounts: Sequence[Mount]) -> None:
+    def _mounting(self, machine: "Machine", mounts: Sequence[Mount]) -> Iterator[Callable[[], object]]:
         if not machine.system.live:
             machine.shown_commands.append("mount -a")
             return
         if machine.system.tree.exists(BOOTED):
             machine.system.runner.run(["systemctl", "daemon-reload"], timeout=SECONDS)
         if any(mount.kind == "swap" for mount in mounts):
-            machine.command(["swapon", "--all"])
-        machine.command(["mount", "--all"])
+            yield lambda: machine.command(["swapon", "--all"])
+        apart = [
+            mount
+            for mount in mounts
+            if mount.point.startswith("/") and not is_only_roots(machine.system, mount.point)
+        ]
+        if not apart:
+            yield lambda: machine.command(["mount", "--all"])
+            return
+        # Between a look and mount(8) the owner of a directory on the way can put a link into its place.
+        points = [mount.point for mount in apart]
+        rest = _with_lines(machine.system.tree.read(FSTAB).decode("utf-8", "surrogateescape"), [], points)
+        table = machine.store("mounts", "fstab", rest.encode("utf-8", "surrogateescape"))
+        yield from (functools.partial(_mount_apart, machine, mount) for mount in apart)
+        yield lambda: machine.command(["mount", "--all", "--fstab", table])
+
+
+def _mount_apart(machine: "Machine", mount: Mount) -> None:
+    """Mount it at the directory that was judged, whatever its name leads to by now. Raises: StepFailed."""
+    options = mount.options.split(",")
+    if "noauto" in options:
+        return
+    try:
+        above, name = machine.system.tree.resolve_to_write(mount.point)
+        try:
+            place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        finally:
+            os.close(above)
+    except OSError as error:
+        machine.fail(f"cannot mount at {machine.shown(mount.point)}: {error.strerror}")
+    try:
+        if not Mounts(machine.system.tree.root).begins_at(place):
+            device = _resolved(machine, mount.device)
+            if _TAG.match(device):  # which mount(8) looks up by itself, but not with --no-canonicalize
+                device = _found(machine, device, "nofail" in options)
+            words = ["mount", "--no-canonicalize", "--types", mount.kind, "--options", mount.options]
+            if device:
+                machine.command([*words, device, f"/proc/{os.getpid()}/fd/{place}"])
+    finally:
+        os.close(place)
+
+
+def _found(machine: "Machine", tag: str, may_be_missing: bool) -> str:
+    """The device with this label or UUID; empty where there is none and there need not be one."""
+    try:
+        return machine.command(["findfs", tag], quiet=True).decode("utf-8", "surrogateescape").strip()
+    except StepFailed:
+        if may_be_missing:
+            return ""
+        raise
 
 
 def _line(mount: Mount) -> str:
