@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TypeVar
 
 from csagent.doctor.seen import Seen
@@ -11,6 +12,7 @@ from csagent.model import Found
 
 if TYPE_CHECKING:
     from csagent.doctor.bundle.recorded import Record
+    from csagent.doctor.home import Home
     from csagent.settings import Settings
     from csagent.system.accounts import Account
     from csagent.system.seams import System
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 DEADLINE = 5.0  # seconds for one command
 COMMAND_LIMIT = 1 << 20
+HANGS = "see what hangs: dmesg | tail; cat /proc/mounts"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ class Situation:
     def root(self) -> bool:
         """Whether what only root may read was read."""
         return self.seen.as_root if self.system.recorded else os.geteuid() == 0
+
+    @cached_property
+    def home(self) -> "Home":
+        """The account's home; empty where there is no account."""
+        from csagent.doctor import home
+
+        return home.Home({}) if self.account is None else home.look(self.system, self.account)
 
     @property
     def password_matters(self) -> bool:

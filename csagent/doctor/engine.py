@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 from csagent.doctor import finding
 from csagent.doctor.bundle.recorded import JUDGED_AGAIN, REPORT, Record, read
 from csagent.doctor.checks import last_pass
-from csagent.doctor.context import Situation, in_time
+from csagent.doctor.context import HANGS, Situation, in_time
 from csagent.doctor.finding import NOTE, WARNING, Finding
 from csagent.doctor.seen import Seen
 from csagent.errors import ApplyError, JailError, UsageError
@@ -153,7 +153,7 @@ def run(area: str, check: Check, situation: Situation, patience: float = CHECK_S
         in_time(patience, work)
     except TimeoutError:
         saw = f"this probe did not end within {patience:g} s"
-        said.append(Finding(area, WARNING, saw, means, "see what hangs: dmesg | tail; cat /proc/mounts"))
+        said.append(Finding(area, WARNING, saw, means, HANGS))
     except Exception as error:
         # Not the text of the error: it may hold what was being worked on.
         said.append(Finding(area, WARNING, f"this probe failed ({type(error).__name__})", means, advice))

@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.state.applied import SCRIPT_MARKER_IN_HOME, SCRIPT_MARKERS
+from csagent.system.mounts import without_servers
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -212,7 +213,8 @@ def _what(name: str, content: bytes) -> str:
 def markers(system: "System") -> Tuple[str, ...]:
     """The files in which the scripts remember the MD5 of the last password (field/cloudstack#7)."""
     in_homes = (f"/root/{SCRIPT_MARKER_IN_HOME}", *_homes(system))
-    return tuple(path for path in (*SCRIPT_MARKERS, *in_homes) if system.tree.stat(path, follow=False))
+    tree = without_servers(system).tree
+    return tuple(path for path in (*SCRIPT_MARKERS, *in_homes) if tree.stat(path, follow=False))
 
 
 def _homes(system: "System") -> Tuple[str, ...]:

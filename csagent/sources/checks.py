@@ -66,6 +66,9 @@ def router_news(document: Any, found: Found, connected: Optional[FrozenSet[Endpo
     )
     places = decode_all(Place, document["places"])
     names = [reading.place for reading in readings] + [place.place for place in places]
+    for reading in readings:
+        said = (reading.password.place, *(refusal.place for refusal in reading.refusals))
+        names += [name for name in said if name]
     if not all(map(_ROUTERS_PLACE.match, names)):
         raise JailError(f"{ROUTER_JOB}: named a place that is no router's")
     for reading in readings:

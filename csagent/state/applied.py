@@ -16,8 +16,7 @@ from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Endpoint, Secret
 from csagent.state import instances
 from csagent.system import json_limits, trusted_path
-from csagent.system.mounts import Mounts
-from csagent.system.tree import Tree
+from csagent.system.mounts import without_servers
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -373,8 +372,7 @@ def _script_markers(system: "System", home: Optional[str]) -> Tuple[str, ...]:
     """
     places = [(system, path) for path in SCRIPT_MARKERS]
     if home:  # a server that is gone would never answer: root's own home, too, may lie on one
-        here = system._replace(tree=Tree(system.tree.root, before=Mounts(system.tree.root).keep_off))
-        places.append((here, f"{home}/{SCRIPT_MARKER_IN_HOME}"))
+        places.append((without_servers(system), f"{home}/{SCRIPT_MARKER_IN_HOME}"))
     found = []
     for where, path in places:
         try:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from functools import cached_property
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Tuple
+
+from csagent.system.tree import Tree
+
+if TYPE_CHECKING:
+    from csagent.system.seams import System
 
 MOUNTINFO = "/proc/self/mountinfo"
 # What does not outlive the power going off, or is no disk at all.
@@ -103,6 +108,11 @@ class Mounts:
         if self._root != "/" and _inside(mount.point, self._root) and mount.point != self._root:
             return "bound here from outside of the tree" if mount.device in self._bound else None
         return None
+
+
+def without_servers(system: "System") -> "System":
+    """The same, but that what lies on somebody else's server is not touched: OSError says why."""
+    return system._replace(tree=Tree(system.tree.root, before=Mounts(system.tree.root).keep_off))
 
 
 def _remote(kind: str) -> bool:

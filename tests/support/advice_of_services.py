@@ -172,7 +172,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             shows="_doctor/report.json",
         ),
         look(
-            ("doctor/engine.py",),
+            ("doctor/context.py",),
             "see what hangs: dmesg | tail; cat /proc/mounts",
             ("dmesg | tail; cat /proc/mounts",),
             shows="overlay / overlay",

@@ -70,3 +70,14 @@ def test_a_plan_names_a_home_that_is_missing(tmp_path: Path) -> None:
     assert why.startswith("! ") and why.endswith(
         f"the home directory {tmp_path}/root of root: No such file or directory"
     )
+
+
+def test_doctor_names_it_and_ends(machine: Machine) -> None:
+    settings = machine.root / "etc/csagent/csagent.yaml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("user: alice\n")
+    done = machine.look("doctor", "--json")
+    (one,) = (one for one in done.json["findings"] if "/home/alice" in one["saw"] and one["advice"])
+    assert (one["area"], one["state"]) == ("account", "problem")
+    assert "no answer within 20 s" in one["saw"] and "see what hangs" in one["advice"]
+    assert [one for one in done.json["findings"] if "did not end" in one["saw"]] == []

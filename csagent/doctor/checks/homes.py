@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import stat
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from csagent.apply import ssh_keys
 from csagent.apply.authorized_keys import BEGIN_MARK, END
-from csagent.doctor.context import Situation
+from csagent.doctor.context import HANGS, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.doctor.home import FileStat
 from csagent.system.accounts import Account
 from csagent.validation import key_identity
 
 WRITTEN = ("applied", "unchanged")
 RESET_KEYS = "reset the VM's SSH key in CloudStack, then: csagent apply"
-
-
-class FileStat(NamedTuple):
-    """What matters of a file's or a directory's stat."""
-
-    mode: int
-    uid: int
-    directory: bool
 
 
 class Keys(NamedTuple):
@@ -45,7 +37,12 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     account = situation.account
     if account is None:
         return
-    entries = look(situation, account)
+    entries = situation.home.entries
+    if situation.home.problem:
+        means = "nobody gets in whose key lies there, while it does not answer"
+        state = PROBLEM if situation.settings.ssh_keys else WARNING
+        yield Finding("account", state, situation.home.problem, means, HANGS)
+        return
     advice = f"install -d -m 0700 -o {account.name} -g {account.gid} {account.home}"
     wanted = situation.settings.ssh_keys
     if not account.home.startswith("/") or account.home not in entries:
@@ -59,24 +56,6 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
         return
     yield from _modes(situation, account, entries, strict)
     yield from _keys(situation, account)
-
-
-def look(situation: Situation, account: Account) -> Dict[str, FileStat]:
-    """The directories from / to the file that sshd reads keys from, those that are there."""
-    entries = {}
-    for path in _way(ssh_keys.path(account)):
-        status = situation.system.tree.stat(path)
-        if status is not None:
-            entries[path] = FileStat(status.st_mode & 0o7777, status.st_uid, stat.S_ISDIR(status.st_mode))
-    return entries
-
-
-def _way(path: str) -> Iterator[str]:
-    """All that stands on the way to a file, and the file: sshd's StrictModes looks at it."""
-    parts = [part for part in path.split("/") if part]
-    yield "/"
-    for depth in range(len(parts)):
-        yield "/" + "/".join(parts[: depth + 1])
 
 
 def _modes(
@@ -112,9 +91,9 @@ def _modes(
 
 def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
     path = ssh_keys.path(account)
-    known = read_keys(situation, account)
+    known = read_keys(situation)
     if known is None:
-        if situation.system.tree.exists(path) or not situation.root:
+        if path in situation.home.entries or not situation.root:
             yield Finding("account", NOTE, f"not seen: {path} (this needs root)")
         elif situation.datum("ssh_keys").get("state") in WRITTEN:
             means = "csagent wrote keys there, and the file is gone"
@@ -147,17 +126,16 @@ def _of_another_instance(situation: Situation, known: Keys) -> int:
     return 0 if mine is None else sum(mark not in mine for mark in known.marks)
 
 
-def read_keys(situation: Situation, account: Account) -> Optional[Keys]:
-    """The types of the keys in the file; None where it cannot be read."""
-    try:
-        raw = situation.system.tree.read(ssh_keys.path(account), ssh_keys.SIZE_LIMIT)
-    except OSError:
+def read_keys(situation: Situation) -> Optional[Keys]:
+    """The types of the keys in the account's file; None where it cannot be read."""
+    text = situation.home.text
+    if text is None:
         return None
     ours: List[str] = []
     everything: List[str] = []
     marks: List[str] = []
     inside = False
-    for line in raw.decode("utf-8", "replace").splitlines():
+    for line in text.splitlines():
         line = line.strip()
         if line.startswith(BEGIN_MARK):
             inside = True

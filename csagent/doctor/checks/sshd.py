@@ -272,7 +272,7 @@ def _expand(pattern: str, user: str, uid: int, home: str) -> str:
 def _types(situation: Situation, effective: Effective, bad: str) -> Iterator[Finding]:
     types = list(situation.seen.key_types)
     if not types and situation.account is not None:
-        known = homes.read_keys(situation, situation.account)
+        known = homes.read_keys(situation)
         types = list(known.ours) if known is not None else []
     useless: List[str] = []
     least = effective.get("requiredrsasize")

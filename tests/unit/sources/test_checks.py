@@ -8,7 +8,7 @@ import pytest
 from support.samples import INSTANCE
 
 from csagent.errors import JailError
-from csagent.model import Candidate, Endpoint, Found, PasswordOffer, Place, Reading, Secret
+from csagent.model import Candidate, Endpoint, Found, PasswordOffer, Place, Reading, Refusal, Secret
 from csagent.sandbox import codec
 from csagent.sandbox.broker import Connected
 from csagent.sources import checks
@@ -67,6 +67,19 @@ def test_a_place_is_one_that_was_asked(place: str) -> None:
     """A router's child cannot speak for a drive, which would then pass for another instance's."""
     with pytest.raises(JailError):
         checks.router_news(document(place=place), FOUND, ASKED)
+
+
+@pytest.mark.parametrize("where", ["password", "refusal"])
+def test_what_it_says_of_a_password_or_a_refusal_is_of_a_routers(where: str) -> None:
+    """Else what it gave would be told as a drive's."""
+    answer = document()
+    (reading,) = answer["readings"]
+    if where == "password":
+        reading["password"]["place"] = "drive /dev/sr0"
+    else:
+        reading["refusals"] = [codec.encode(Refusal("ssh_keys", "drive /dev/sr0", "marker"))]
+    with pytest.raises(JailError, match="no router's"):
+        checks.router_news(answer, FOUND, ASKED)
 
 
 def test_whom_a_broker_has_connected_to() -> None:
