@@ -125,7 +125,6 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             f"ping -c3 {ROUTER}; nft list ruleset; then: csagent apply",
             ("nft list ruleset", HAND + NO_FIREWALL, "csagent apply"),
             shows="dport 8080 drop",
-            wait=1,
         ),
         Case(
             *(PASS, "csagent apply --wait 1 || true", "last pass", "password: unknown"),

@@ -466,6 +466,7 @@ def test_a_tree_is_judged_by_its_own_files(tree: Path) -> None:
     (tree / "root").chmod(0o775)
     (tree / "bin/bash").unlink()
     (tree / "bin/bash").symlink_to("/bin/zsh-that-is-not-there")
+    situation = replace(situation)  # looked at anew
     found = bad([*accounts.account(situation), *sshd.sshd(situation)])
     assert [one.saw for one in found] == [
         "the shell /bin/bash of root does not exist",
