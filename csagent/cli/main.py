@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
@@ -91,6 +92,9 @@ def end_with(run: Callable[[], int]) -> None:
             os.fstat(standard)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    # Started by what ignores it (bash's `trap '' CHLD`), nobody is told how a program ended (wait(2)):
+    # subprocess calls that 0.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
     # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)

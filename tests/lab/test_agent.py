@@ -714,6 +714,17 @@ def test_full_disk_behind_standard_output(guest: Guest, router: LabRouter) -> No
     assert subprocess.run(shell, timeout=PATIENCE, check=False).returncode in (0, 1)
 
 
+def test_started_where_the_end_of_children_is_ignored() -> None:
+    """A program that fails has failed, also below a script of bash with `trap '' CHLD`."""
+    code = (
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "from csagent.cli.main import end_with; from csagent.system.seams import System;"
+        "end_with(lambda: System.at('/').runner.run(['sh', '-c', 'exit 7']).code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False)
+    assert done.returncode == 7
+
+
 def test_run_files_are_public_and_hold_no_secret(guest: Guest, router: LabRouter) -> None:
     """status.json and instance.json are 0644 without password or user-data; the rest is root's alone."""
     router.change(
