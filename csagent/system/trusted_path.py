@@ -284,8 +284,12 @@ class _Holders:
 
 def _read_accounts(system: "System") -> _Accounts:
     first = accounts.login_defs(system, "UID_MIN", accounts.FIRST_PERSON)
-    persons = [account for account in accounts.passwd(system) if account.uid >= first]
-    return _Accounts(first, frozenset(gid for person in persons for gid in person.groups))
+    known = accounts.passwd(system)
+    names = {account.name for account in known}
+    with_persons = {gid for account in known if account.uid >= first for gid in account.groups}
+    # A member that /etc/passwd does not know is in a directory (LDAP, NIS), which nobody asks here.
+    with_persons.update(group.gid for group in accounts.groups(system) if not names.issuperset(group.members))
+    return _Accounts(first, frozenset(with_persons))
 
 
 def _has_staff(system: "System") -> bool:

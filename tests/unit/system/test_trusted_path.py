@@ -164,6 +164,19 @@ def test_a_person_in_the_group_root(machine):
     assert "group 0 can write" in judge(machine)
 
 
+@pytest.mark.parametrize("owner", [trusted_path.SYSTEM, trusted_path.ROOT])
+def test_a_member_of_a_group_that_no_file_knows(machine, owner):
+    """Somebody of LDAP's in the group is somebody; an account of the system's is not."""
+    (machine / FILE[1:]).chmod(0o664)
+    (machine / "etc/group").write_text(GROUPS.replace("root:x:0:", "root:x:0:systemd-network"))
+    assert judge(machine, owner=owner) is None
+    (machine / "etc/group").write_text(GROUPS.replace("root:x:0:", "root:x:0:systemd-network,of-ldap"))
+    assert "group 0 can write" in judge(machine, owner=owner)
+    os.chown(machine / FILE[1:], 0, 997)
+    (machine / "etc/group").write_text(GROUPS.replace("dhcpd:x:997:", "dhcpd:x:997:of-ldap"))
+    assert "group 997 can write" in judge(machine, owner=owner)
+
+
 ACL_HEADER = struct.pack("<I", 2)
 
 
