@@ -3,7 +3,7 @@
 Our lines stand between two marker comments and are replaced as a whole, so that a reset key pair really
 revokes the old one; every other line is the owner's and stays, byte for byte. Where a marker was lost,
 a line is ours if we remember writing it, with these options: with the owner's `from=` it is the owner's.
-Lines that end in ` cloudstack@apache.org` were written by the older guest scripts and are taken over
+Keys whose line ends in ` cloudstack@apache.org` were written by the older guest scripts and are taken over
 (field/cloudstack#edge-54).
 
 cloud-init, where it works beside us, writes the same keys outside of our block, and where `disable_root` is
@@ -95,9 +95,7 @@ def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
     stripped = [line.strip() for line in text.split("\n")]
     inside, _ = _blocks(stripped)
     standing = [
-        line
-        for number, line in enumerate(stripped)
-        if line and (number in inside or line.endswith(SCRIPT_SUFFIX))
+        line for number, line in enumerate(stripped) if line and (number in inside or _by_script(line))
     ]
     there = {_remembered(line) for line in standing}
     return (*dict.fromkeys(standing), *(key for key in keys if _remembered(key) not in there))
@@ -155,7 +153,7 @@ def _without_ours(
         elif not (
             text_of_line == END
             or number in inside
-            or text_of_line.endswith(SCRIPT_SUFFIX)
+            or _by_script(text_of_line)
             or (not whole and _remembered(text_of_line) in previous)
             or (theirs and _written(text_of_line) in theirs)
         ):
@@ -183,6 +181,11 @@ def _blocks(stripped: Sequence[str]) -> Tuple[Set[int], bool]:
                 inside.update(range(begin + 1, number))
                 found, begin = True, None
     return inside, found and not alone and begin is None
+
+
+def _by_script(line: str) -> bool:
+    """Whether an older guest script wrote this line; an owner's note may name that address, too."""
+    return line.endswith(SCRIPT_SUFFIX) and not line.startswith("#")
 
 
 def _remembered(line: str) -> Optional[Tuple[str, str, str]]:

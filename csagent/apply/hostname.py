@@ -127,6 +127,11 @@ def _write_hosts(system: "System", name: str, domain: Optional[str], left: str) 
         return False
 
 
+def is_our_line(line: str) -> bool:
+    """Whether csagent wrote this line of /etc/hosts; an owner's note may end like it."""
+    return line.rstrip().endswith(OUR_MARK) and line.split(None, 1)[0] == OUR_ADDRESS
+
+
 def _is_as_left(hosts: str, left: str) -> bool:
     return not left or _our_line(left, None) in hosts.split("\n")
 
@@ -134,7 +139,7 @@ def _is_as_left(hosts: str, left: str) -> bool:
 def preview_hosts(system: "System", name: str, domain: Optional[str], left: str) -> Tuple[str, str]:
     """(now, afterwards) of our line in /etc/hosts, for `plan`; `left` as in `finish`."""
     hosts = system.tree.read_text(HOSTS, HOSTS_LIMIT) or ""
-    now = next((line for line in hosts.split("\n") if line.rstrip().endswith(OUR_MARK)), "")
+    now = next((line for line in hosts.split("\n") if is_our_line(line)), "")
     stays = current(system) != name or not _is_as_left(hosts, left)
     return now, now if stays else _our_line(name, domain)
 
@@ -174,7 +179,7 @@ def with_our_line(hosts: str, name: str, domain: Optional[str]) -> str:
     result: List[str] = []
     placed = False
     for line in lines:
-        if line.rstrip().endswith(OUR_MARK):
+        if is_our_line(line):
             if not placed:
                 result.append(ours)
                 placed = True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import io
 import os
 import re
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
-from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, OUR_MARK, current
+from csagent.apply.hostname import HOSTNAME, HOSTS, HOSTS_LIMIT, current, is_our_line
 from csagent.apply.network import resolver
 from csagent.apply.network.renderers import ifupdown, networkd, networkmanager
 from csagent.other_agents import cloud_config, cloud_init
@@ -81,7 +82,7 @@ def hostname(scene: Scene) -> Iterator[Leftover]:
 
 def without_our_line(hosts: str) -> str:
     """The text of /etc/hosts without the line that csagent wrote."""
-    return "".join(line for line in hosts.splitlines(True) if not line.rstrip().endswith(OUR_MARK))
+    return "".join(line for line in io.StringIO(hosts) if not is_our_line(line))
 
 
 def machine(scene: Scene) -> Iterator[Leftover]:

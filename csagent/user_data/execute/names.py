@@ -40,7 +40,7 @@ class SetHostname(NamedTuple):
 def _has_our_line(hosts: str) -> bool:
     from csagent.apply import hostname
 
-    return any(line.rstrip().endswith(hostname.OUR_MARK) for line in lines_of(hosts))
+    return any(hostname.is_our_line(line) for line in lines_of(hosts))
 
 
 class WriteHosts(NamedTuple):

@@ -302,6 +302,17 @@ def test_hostname_files(system: System, tree: Path) -> None:
     assert (tree / "etc/hosts").read_text() == hosts.replace("web01.cs2cloud.internal web01", "db01")
 
 
+def test_an_owners_line_that_ends_like_ours(system: System, tree: Path) -> None:
+    """Ours has our mark at its end and our address in front; another's note stays, whatever it ends with."""
+    theirs = "10.0.0.5 proxy # csagent\n# as the manual says of # csagent\n# csagent\n"
+    (tree / "etc/hosts").write_text(f"127.0.0.1\tlocalhost\n{theirs}")
+    for name in ("web01", "db01"):
+        assert rename(system, name).problems == ()
+        ours = f"127.0.1.1\t{name}\t# csagent\n"
+        assert (tree / "etc/hosts").read_text() == f"127.0.0.1\tlocalhost\n{ours}{theirs}"
+        assert hostname.preview_hosts(system, name, None, "")[0] == ours.rstrip()
+
+
 def test_hostname_with_a_domain_of_its_own(system: System, tree: Path) -> None:
     """A name with dots keeps them and gets its short form beside it."""
     rename(system, "web01.example.org", "other.internal")

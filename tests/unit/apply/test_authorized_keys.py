@@ -57,6 +57,13 @@ def test_lines_of_the_old_scripts_are_adopted() -> None:
     assert merge(text, [B]) == f"{OWN}\n{BEGIN}\n{B}\n{END}\n"
 
 
+def test_an_owners_note_on_the_old_scripts_stays() -> None:
+    """A comment that ends with their address is no line of theirs, and no key."""
+    text = f"# ask cloudstack@apache.org\n{OWN}\n"
+    assert merge(text, [A]) == f"{text}{BEGIN}\n{A}\n{END}\n"
+    assert with_standing(text, [A]) == (A,)
+
+
 def test_a_doubtful_set_is_put_beside_what_stands() -> None:
     """Lines of our block and of the old scripts stay; the owner's are not ours, and none stands twice."""
     script = f"{C.rsplit(' ', 1)[0]} cloudstack@apache.org"

@@ -34,6 +34,7 @@ from csagent.apply.authorized_keys import merge
 from csagent.cli import seal as show
 from csagent.seal import engine
 from csagent.seal.context import Choice
+from csagent.seal.identity import without_our_line
 from csagent.seal.leftovers import NAMES
 
 
@@ -106,6 +107,13 @@ def test_files_end_as_a_new_instance_wants_them(tmp_path: Path) -> None:
     assert keyfile.read_text() == "[ethernet]\n[ipv4]\n"
     assert not (tmp_path / "var/log/journal/0123456789abcdef0123456789abcdef").exists()
     assert (tmp_path / "var/log/journal").is_dir()
+
+
+def test_an_owners_line_that_ends_like_ours_stays() -> None:
+    """Only the line with our address in front goes from /etc/hosts, and a line feed alone ends a line."""
+    theirs = "127.0.0.1\tlocalhost\n# a\u2028127.0.1.1 b # csagent\n10.0.0.5 proxy # csagent\n"
+    assert without_our_line(f"127.0.1.1\tweb01\t# csagent\n{theirs}") == theirs
+    assert without_our_line(f"{theirs}127.0.1.1\tweb01\t# csagent") == theirs
 
 
 def test_missing_machine_id_is_made_empty_where_systemd_is(tmp_path: Path) -> None:
