@@ -122,6 +122,19 @@ def _is_ours(directory: int) -> bool:
     return isinstance(document, dict) and {"schema", "provenance", "places"} <= set(document)
 
 
+def _file_name(key: str) -> str:
+    """The file for a metadata key: none for two, also where a long name is cut."""
+    from urllib.parse import quote
+
+    name = f"metadata.{quote(key, safe=' ')}"
+    if len(name) <= NAME_LIMIT:
+        return name
+    import hashlib
+
+    end = "-" + hashlib.sha256(key.encode()).hexdigest()[:16]
+    return name[: NAME_LIMIT - len(end)] + end
+
+
 def save(observation: "Observation", directory: str, *, show_secrets: bool = False) -> List[str]:
     """Write what was read below a directory, all files 0600; the names written.
 
@@ -132,7 +145,6 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
         ApplyError: it cannot be written there, or there are files that no earlier save has written.
     """
     import os
-    from urllib.parse import quote
 
     from csagent.system.files import replace_at
 
@@ -147,7 +159,7 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     for key, value in observation.metadata.items():
         if is_secret_key(key) and not show_secrets:
             continue
-        files[f"metadata.{quote(key, safe=' ')}"[:NAME_LIMIT]] = value.encode()
+        files[_file_name(key)] = value.encode()
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -856,6 +856,17 @@ def test_save_keeps_the_password_only_when_it_is_shown(guest: Guest, servers: An
     assert not (out / "metadata.role").exists() and PASSWORD not in (out / "fetch.json").read_text()
 
 
+def test_save_keeps_every_key_of_the_metadata(guest: Guest, servers: Any, tmp_path: Path) -> None:
+    """A file each, also for keys whose names are too long for one and alike at their beginning."""
+    long = {"\u4e00" * 60 + str(number): f"value {number}" for number in range(5)}
+    router = servers.lab(replace(CLOUD, metadata={**CLOUD.metadata, **long}))
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert guest.run("fetch", "--save", str(out), *places(router)).code == 0
+        saved = [path.read_text() for path in out.glob("metadata.%*")]
+        assert sorted(saved) == sorted(long.values())
+
+
 def test_save_touches_nothing_of_somebody_elses(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
     """A directory with other files in it is refused as it is: a file of ours might have the name of one."""
     out = tmp_path / "mine"

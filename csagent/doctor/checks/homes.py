@@ -11,6 +11,7 @@ from csagent.doctor.context import HANGS, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.doctor.home import FileStat
 from csagent.system.accounts import Account
+from csagent.system.files import lines_of
 from csagent.validation import key_identity
 
 WRITTEN = ("applied", "unchanged")
@@ -135,7 +136,7 @@ def read_keys(situation: Situation) -> Optional[Keys]:
     everything: List[str] = []
     marks: List[str] = []
     inside = False
-    for line in text.splitlines():
+    for line in lines_of(text):
         line = line.strip()
         if line.startswith(BEGIN_MARK):
             inside = True

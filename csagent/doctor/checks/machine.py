@@ -14,6 +14,7 @@ from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Lease
 from csagent.system.accounts import PASSWD, SHADOW
+from csagent.system.files import lines_of
 from csagent.system.selinux import ENFORCE
 
 NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
@@ -95,7 +96,7 @@ def _by_mount(paths: List[str], mounts: Dict[str, Tuple[str, ...]]) -> Dict[str,
 def parse_df(text: str) -> Dict[str, Space]:
     """``df -P``: by mount point; a file system that does not count (btrfs and its inodes) says 0 or -."""
     found: Dict[str, Space] = {}
-    for line in text.splitlines()[1:]:
+    for line in lines_of(text)[1:]:
         words = line.split(None, 5)
         if len(words) == 6 and words[1].isdigit() and words[3].lstrip("-").isdigit():
             found[words[5]] = Space(int(words[1]), max(0, int(words[3])), words[5])
@@ -105,7 +106,7 @@ def parse_df(text: str) -> Dict[str, Space]:
 def parse_mounts(text: str) -> Dict[str, Tuple[str, ...]]:
     """/proc/mounts: options by mount point, the last of several on one; \\040 is a blank (fstab(5))."""
     found: Dict[str, Tuple[str, ...]] = {}
-    for line in text.splitlines():
+    for line in lines_of(text):
         words = line.split()
         if len(words) >= 4:
             point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), words[1])
@@ -160,7 +161,7 @@ def parse_labels(text: str) -> List[Tuple[str, str, str]]:
 def parse_denials(text: str) -> List[str]:
     """What csagent, or what it starts, was denied: one line each, no repeats."""
     found: List[str] = []
-    for line in text.splitlines():
+    for line in lines_of(text):
         match = DENIAL.search(line)
         if match is None:
             continue

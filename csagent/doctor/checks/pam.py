@@ -6,6 +6,7 @@ from typing import Iterator, List, Optional, Sequence, Set
 
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import PROBLEM, WARNING, Finding
+from csagent.system.files import lines_of
 
 DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 ACCESS = ("/etc/security/access.conf", "/etc/security/access.d/*.conf")
@@ -17,7 +18,7 @@ def access(situation: Situation, groups: Sequence[str]) -> Iterator[Finding]:
     if "pam_access.so" not in modules(situation, "sshd"):
         return
     for path in _rules(situation):
-        for line in (situation.read(path) or "").splitlines():
+        for line in lines_of(situation.read(path) or ""):
             parts = [part.strip() for part in line.split("#", 1)[0].split(":", 2)]
             if len(parts) != 3 or parts[0] not in ("+", "-") or not _names(situation.user, groups, parts[1]):
                 continue
@@ -55,7 +56,7 @@ def _any(user: str, groups: Sequence[str], field: str) -> bool:
 def modules(situation: Situation, service: str, depth: int = 0) -> Set[str]:
     """The modules of a service's stack, those of the files that it includes too."""
     found: Set[str] = set()
-    for line in (_stack(situation, service) or "").splitlines():
+    for line in lines_of(_stack(situation, service) or ""):
         words = line.split("#", 1)[0].split()
         if len(words) == 2 and words[0] == "@include":
             included: Optional[str] = words[1]

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Dict, List, Mapping, Sequence, Tuple
 
+from csagent.system.files import lines_of
+
 if TYPE_CHECKING:
     from csagent.system.tree import Tree
 
@@ -86,7 +88,7 @@ class Effective:
 def parse_effective(text: str) -> Effective:
     """What ``sshd -T`` prints: lines of a keyword in lower case and its value."""
     effective = Effective(exact=True)
-    for line in text.splitlines():
+    for line in lines_of(text):
         keyword, _, rest = line.strip().partition(" ")
         keyword = ALIASES.get(keyword, keyword)
         if keyword:
@@ -131,7 +133,7 @@ class _Reader:
 
     def file(self, path: str, raw: bytes, active: bool, depth: int) -> None:
         counts = active
-        for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(lines_of(raw.decode("utf-8", "replace")), 1):
             self.lines += 1
             if self.lines > LINES_LIMIT:
                 return

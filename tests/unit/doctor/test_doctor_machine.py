@@ -10,14 +10,18 @@ from typing import Callable, Dict, Tuple
 import pytest
 from support.healthy_machine import INODES, MOUNTS, NOW, SPACE, UNITS, Patient
 from support.replace_fields import replace
+from support.samples import make_key
 
 from csagent.apply.failures import explained
 from csagent.discovery.leases.belief import CLIENTS
-from csagent.doctor.checks import machine, renewal, units
+from csagent.doctor.checks import homes, machine, renewal, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
+from csagent.doctor.context import Situation
 from csagent.model import Candidate, Lease, Nic, Place, Platform, Rejected
 from csagent.settings import Settings
 from csagent.sources.refusals import MTU
+from csagent.system.accounts import Account
+from csagent.system.seams import System
 from csagent.system.tree import Tree
 
 
@@ -491,6 +495,9 @@ def test_df_and_mounts_of_odd_file_systems_are_read() -> None:
     assert space == {"/a b": machine.Space(0, 0, "/a b")}
     mounts = machine.parse_mounts("x /a\\040b ext4 ro 0 0\ny / ext4 rw 0 0\nz / xfs ro,noatime 0 0\n\n")
     assert mounts == {"/a b": ("ro",), "/": ("ro", "noatime")}
+    assert machine.parse_df("head\n/dev/sda 9 0 9 - /a\u2028b\n") == {
+        "/a\u2028b": machine.Space(9, 9, "/a\u2028b")
+    }
 
 
 # --- sshd_config(5) ---
@@ -516,6 +523,26 @@ def test_the_first_value_wins_and_quotes_and_equals_signs_are_understood(tmp_pat
         "kbdinteractiveauthentication": "yes",
         "allowusers": "a b c",
     }
+
+
+def test_a_line_feed_alone_ends_a_line(tmp_path: Path) -> None:
+    """What Python takes for a line end inside a comment begins no setting, and no line is counted for it."""
+    text = (
+        "# a\u2028PermitRootLogin no\n# b\x0bUsePAM yes\x0c\x1c\x85x\rUsePAM yes\nPermitEmptyPasswords yes\n"
+    )
+    assert effective(tmp_path, text) == {"permitemptypasswords": "yes"}
+    said = read_effective(Tree(str(tmp_path)), Login("root"))
+    assert said.where("permitemptypasswords") == "/etc/ssh/sshd_config, line 3"
+
+
+def test_a_key_in_a_comment_is_none(tmp_path: Path) -> None:
+    """Wherever else than behind a line feed it begins."""
+    file = tmp_path / "root/.ssh/authorized_keys"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# a\u2028{make_key(1)}\n{make_key(2)}\n")
+    situation = Situation(System.at(str(tmp_path)), Settings())
+    keys = homes.read_keys(situation, Account("root", 0, 0, "/root", "/bin/sh"))
+    assert keys is not None and keys.all == ("ssh-ed25519",)
 
 
 def test_include_stands_where_it_stands_and_its_match_ends_with_it(tmp_path: Path) -> None:

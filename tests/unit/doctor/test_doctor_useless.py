@@ -435,6 +435,12 @@ def test_access_conf_does_not_matter_where_pam_does_not_ask_it(patient: Patient)
     assert patient.wrong("sshd") == []
 
 
+def test_a_comment_of_access_conf_ends_with_its_line(patient: Patient) -> None:
+    """And with nothing else that Python takes for the end of one."""
+    access("# such as\u2028- : ALL : ALL\n")(patient)
+    assert patient.wrong("sshd") == []
+
+
 def test_the_line_that_says_so_is_named(patient: Patient) -> None:
     """sshd -T does not tell where a value stands; the files do, Include followed."""
     patient.write(
