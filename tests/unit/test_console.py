@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csagent.console import Console, safe, shorten
+from csagent.console import Console, one_line, safe, shorten
 
 
 class Terminal(io.StringIO):
@@ -49,6 +49,16 @@ def test_width(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> Non
     """COLUMNS counts, within reason."""
     monkeypatch.setenv("COLUMNS", columns)
     assert Console.of(io.StringIO()).width == width
+
+
+@pytest.mark.parametrize(
+    "char", ["\x1b", "\x9b", *"\u200b\u200e\u200f\u202a\u202e\u2066\u2069\u2028\ufeff", "\U000e0041"]
+)
+def test_what_steers_a_terminal_or_turns_a_line_round_is_not_printed(char: str) -> None:
+    """Controls, those of writing direction, and what cannot be seen; letters of any language are."""
+    assert safe(f"a{char}b \u05d0\u4e2d\u00e9") == "a?b \u05d0\u4e2d\u00e9"
+    assert one_line(f"a{char}b") == "a b" and char not in shorten(f"a{char}b", 80)
+    assert not any(char in line for line in Console().wrap(f"a{char}b"))
 
 
 @given(st.text(max_size=200), st.integers(0, 20), st.integers(40, 80))
