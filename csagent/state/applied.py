@@ -7,6 +7,7 @@ are remembered as scrypt fingerprints under one random salt per instance, the ne
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from functools import lru_cache
@@ -67,13 +68,14 @@ class Memory(NamedTuple):
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
-    withheld: str = ""  # why nothing may be changed: a newer csagent knows what was applied, and we do not
+    withheld: str = ""  # why nothing may be changed: its file knows what was applied, and we do not
     rest: Mapping[str, Any] = NOTHING  # members that a newer csagent wrote
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever applied for this instance."""
-        return not self.passwords and (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
+        """Whether nothing was ever applied for this instance, as far as anybody can tell."""
+        nothing = (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
+        return nothing and not self.passwords and not self.withheld
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
@@ -164,6 +166,8 @@ def load(
     if moved is not None:
         return moved
     nameless = _read(system, NO_INSTANCE, fresh) if key != NO_INSTANCE else None
+    if nameless is not None and nameless.withheld:
+        return nameless
     if nameless is not None and nameless.passwords:
         return fresh._replace(salt=nameless.salt, passwords=nameless.passwords)
     return fresh
@@ -173,6 +177,8 @@ def _moved(system: "System", key: str, fresh: Memory, same: Sequence[str]) -> Op
     """What this machine remembers under another id."""
     for other in instances.known(system):
         known = _read(system, other, fresh) if other not in (key, NO_INSTANCE) else None
+        if known is not None and known.withheld and other in same:
+            return known
         if known is None or known.note or known.withheld:
             continue
         if other in same or key in known.known_as or set(same) & set(known.known_as):
@@ -181,23 +187,23 @@ def _moved(system: "System", key: str, fresh: Memory, same: Sequence[str]) -> Op
 
 
 def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
+    path = instances.memory_path(key)
+    where = system.tree.shown(path)
     try:
-        raw = system.tree.read(instances.memory_path(key), SIZE_LIMIT)
-    except FileNotFoundError:
-        return None
+        raw = system.tree.read(path, SIZE_LIMIT)
     except OSError as error:
-        where = system.tree.shown(instances.memory_path(key))
-        return fresh._replace(note=f"{where} cannot be read ({error.strerror}): taken for a first run")
+        if error.errno == errno.ENOENT and system.tree.readlink(path) is None:
+            return None
+        why = f"not touched: {where} cannot be read ({error.strerror})"
+        return fresh._replace(withheld=f"{why}; mend that, or remove the file for a first run")
     try:
         return _parse(raw, fresh)
     except _Newer as newer:
-        where = system.tree.shown(instances.memory_path(key))
         return fresh._replace(
             withheld=f"not touched: {where} was written by a newer csagent (schema {newer}); "
             "install that one again, or remove the file for a first run",
         )
     except (ValueError, RecursionError):
-        where = system.tree.shown(instances.memory_path(key))
         return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
 
 

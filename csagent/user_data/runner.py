@@ -227,10 +227,13 @@ class Runner:
             step.action.carry_out(machine)
 
     def _has_cloudstacks_password(self) -> str:
-        """The account of the setting `user` where a pass has set CloudStack's password for this instance."""
+        """The account of the setting `user` where a pass has set CloudStack's password, or may have."""
         from csagent.state import applied
 
-        if self._source.by_hand or not applied.load(self._system, self._source.memory_id).passwords:
+        if self._source.by_hand:
+            return ""
+        known = applied.load(self._system, self._source.memory_id)
+        if not known.passwords and not known.withheld:
             return ""
         return self._source.facts.user
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -63,7 +64,7 @@ def test_no_password_and_no_fast_hash_on_disk(system: System, tree: Path) -> Non
     ],
 )
 def test_damage_is_a_first_run(system: System, tree: Path, raw: bytes) -> None:
-    """A memory that cannot be read is replaced, and the note says so."""
+    """A memory that says nothing is replaced, and the note says so."""
     path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(raw)
@@ -71,6 +72,48 @@ def test_damage_is_a_first_run(system: System, tree: Path, raw: bytes) -> None:
     assert known.passwords == () and "first run" in known.note
     applied.save(system, known)
     assert applied.load(system, INSTANCE).note == ""
+
+
+def _fails(system: System, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad block, or a file server that is gone."""
+    read = system.tree.read
+
+    def reads(name: str, *words: Any, **more: Any) -> bytes:
+        if path.name in name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return read(name, *words, **more)
+
+    monkeypatch.setattr(system.tree, "read", reads)
+
+
+@pytest.mark.parametrize("written_as", [INSTANCE, "i-2-3-VM", applied.NO_INSTANCE])
+def test_what_cannot_be_read_now_is_no_first_run(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch, written_as: str
+) -> None:
+    """Also where it lies under another id of this machine, or under none: nothing is changed, all is kept."""
+    applied.save(system, applied.load(system, written_as).with_password(Secret(b"EXAMPLE-1")))
+    path = tree / f"var/lib/csagent/instances/{written_as}.json"
+    before = path.read_bytes()
+    with monkeypatch.context() as spoilt:
+        _fails(system, path, spoilt)
+        known = applied.load(system, INSTANCE, None, ("i-2-3-VM", INSTANCE))
+        assert known.withheld.startswith(f"not touched: {path} cannot be read (Input/output error)")
+        assert (known.note, known.is_new) == ("", False)
+        with pytest.raises(ApplyError, match="cannot be read"):
+            applied.save(system, known)
+    assert path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [path.name]
+    known = applied.load(system, INSTANCE, None, ("i-2-3-VM", INSTANCE))
+    assert known.age_of(Secret(b"EXAMPLE-1")) == "newest"
+
+
+def test_a_link_to_nothing_is_a_memory_that_cannot_be_read(system: System, tree: Path) -> None:
+    """What it leads to may only be not mounted yet."""
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/not-mounted/memory.json")
+    assert "cannot be read" in applied.load(system, INSTANCE).withheld
+    path.unlink()
+    assert applied.load(system, INSTANCE).withheld == ""
 
 
 def test_members_of_a_newer_version_are_kept(system: System, tree: Path) -> None:
@@ -106,9 +149,12 @@ def test_odd_instance_ids_stay_inside(system: System, tree: Path) -> None:
 
 def test_a_failed_save_is_an_error(system: System, tree: Path) -> None:
     """Where it cannot be remembered the pass must know."""
+    known = applied.load(system, INSTANCE)
     (tree / "var/lib").mkdir()
     (tree / "var/lib/csagent").write_text("a file in the way")
     with pytest.raises(ApplyError, match="cannot remember"):
+        applied.save(system, known)
+    with pytest.raises(ApplyError, match="Not a directory"):
         applied.save(system, applied.load(system, INSTANCE))
 
 

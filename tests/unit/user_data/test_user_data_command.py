@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
@@ -157,7 +158,7 @@ def test_what_cloud_init_has_run_before_is_not_run(
 
 
 def test_cloudstacks_password_stays(system: System, tree: Path, document: Path, capsys: Any) -> None:
-    """Of the account that has one: no document locks or replaces it."""
+    """Of the account that has one, or may have one: no document locks or replaces it."""
     users = b"#cloud-config\nusers: [{name: root}]\nchpasswd: {list: ['root:EXAMPLE-other']}\n"
     keep(system, users)
     memory = applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-own"))
@@ -168,6 +169,12 @@ def test_cloudstacks_password_stays(system: System, tree: Path, document: Path, 
     assert code == 0
     assert out.count("root has CloudStack's own password, which stays") >= 2
     assert (tree / "etc/shadow").read_text() == shadow
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    path.unlink()
+    os.mkfifo(path)  # cannot be read
+    call(capsys, "--root", str(tree), "user-data", "run", "--again")
+    assert (tree / "etc/shadow").read_text() == shadow
+    path.unlink()
     applied.save(system, Memory(INSTANCE, b"0" * 16))
     call(capsys, "--root", str(tree), "user-data", "run", "--again")
     assert (tree / "etc/shadow").read_text() != shadow
