@@ -207,7 +207,8 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", 
         keys = (*(known or ()), *(key for key in keys if key not in (known or ())))
         doubt = f"{doubt}; nothing is revoked"
     wrong = bool(doubt)
-    if known == keys and memory.ssh_user == settings.user:
+    settles = memory.keys_beside and not doubt
+    if known == keys and memory.ssh_user == settings.user and not settles:
         if adopt and other.touched_keys:
             reason = f"cloud-init has written them beside or over ours: {_count(keys)} for {settings.user}"
             reason = _doubted(reason, doubt)
@@ -229,6 +230,8 @@ def _ssh_keys(observation: Observation, memory: "Memory", settings: "Settings", 
     elif memory.ssh_user != settings.user:
         reason = f"the account is now {settings.user}, it was {memory.ssh_user}: {_count(keys)}"
         former = memory.ssh_user
+    elif known == keys:
+        reason = f"{_count(keys)} for {settings.user} are all there are: what else stands as ours goes"
     else:
         new = sum(key not in previous for key in keys)
         gone = sum(key not in keys for key in previous)

@@ -228,12 +228,13 @@ class PlanExecutor:
         from csagent.apply import ssh_keys
 
         account = accounts.find(self.system, action.user)
-        keys = ssh_keys.write_keys(
+        beside = ssh_keys.write_keys(
             self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
         )
         former = [*self.memory.former_users, *([action.former_user] if action.former_user else [])]
         users = tuple(dict.fromkeys(user for user in former if user != action.user))
-        self._remember(self.memory._replace(ssh_keys=keys, ssh_user=action.user, former_users=users))
+        known = self.memory._replace(ssh_keys=action.keys, keys_beside=beside, ssh_user=action.user)
+        self._remember(known._replace(former_users=users))
         return self._revoke_from_former(action, action.previous, adopt=action.adopt, state="applied")
 
     def _revoke_from_former(

@@ -64,7 +64,7 @@ def write_keys(
     adopt: bool = False,
     *,
     only_add: bool = False,
-) -> Tuple[str, ...]:
+) -> bool:
     """Make `keys` our lines in the file.
 
     Args:
@@ -72,7 +72,8 @@ def write_keys(
         only_add: every line that stands as ours stays.
 
     Returns:
-        The lines that are ours now.
+        Whether other lines than `keys` stand as ours now. The owner may have put them there: they are told
+        to nobody, lest they come into another account's file.
 
     Raises:
         ApplyError: it could not be written; the file is as it was.
@@ -88,12 +89,11 @@ def write_keys(
             return merge(text, ours, previous, adopt)
 
         _edit(home, change)
-        return {"keys": ours}
+        return {"beside": set(ours) != set(keys)}
 
     answer = _as_owner(system, account, work, make=True)
     relabel(system, f"{account.home.rstrip('/')}/{DIRECTORY}")
-    written = answer.get("keys")
-    return tuple(written) if isinstance(written, list) and only_add else tuple(keys)
+    return answer.get("beside") is True
 
 
 def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> None:

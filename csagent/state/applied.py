@@ -58,6 +58,7 @@ class Memory(NamedTuple):
     domain: Optional[str] = None  # that the host name was completed with
     hostname_todo: Mapping[str, str] = NOTHING
     ssh_keys: Optional[Tuple[str, ...]] = None
+    keys_beside: bool = False  # others stand in our block, of which nobody can tell whose they are
     ssh_user: Optional[str] = None
     former_users: Tuple[str, ...] = ()
     user_data: Optional[str] = None  # sha256 of the copy that is kept
@@ -271,6 +272,7 @@ def _dump(memory: Memory) -> bytes:
         "domain": memory.domain,
         "hostname_todo": dict(memory.hostname_todo),
         "ssh_keys": None if memory.ssh_keys is None else list(memory.ssh_keys),
+        "keys_beside": memory.keys_beside,
         "ssh_user": memory.ssh_user,
         "former_users": list(memory.former_users),
         "user_data": memory.user_data,
@@ -326,6 +328,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         hostname=_optional(document.pop("hostname", None)),
         domain=_optional(document.pop("domain", None)),
         ssh_keys=None if keys is None else _strings(keys),
+        keys_beside=document.pop("keys_beside", False) is True,
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
         passed_over=_passed_over(document.pop("passed_over", {})),

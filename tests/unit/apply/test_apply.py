@@ -445,12 +445,12 @@ def alice_of(system: System) -> accounts.Account:
 
 def test_keys_are_made_with_their_modes(system: System, tree: Path) -> None:
     """~/.ssh 0700 and the file 0600 are made where they are missing; a second write changes nothing."""
-    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     path = tree / "home/alice/.ssh/authorized_keys"
     assert path.read_text() == f"{BEGIN}\n{make_key(1)}\n{END}\n"
     assert mode(path) == 0o600 and mode(path.parent) == 0o700
     inode = path.stat().st_ino
-    assert ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
+    ssh_keys.write_keys(system, alice_of(system), [make_key(1)])
     assert path.stat().st_ino == inode
     assert sorted(os.listdir(path.parent)) == ["authorized_keys"]
 

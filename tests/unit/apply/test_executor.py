@@ -14,8 +14,9 @@ from support.samples import INSTANCE, make_key
 from csagent.apply import hostname, keep_user_data, libcrypt, password, ssh_keys
 from csagent.apply.executor import PlanExecutor
 from csagent.cli.plan import diff
+from csagent.decide import decide
 from csagent.errors import ApplyError, Interrupted
-from csagent.model import Endpoint, Place, Secret, UserData
+from csagent.model import Endpoint, Observation, Place, Secret, UserData
 from csagent.plan import (
     Acknowledge,
     Action,
@@ -29,6 +30,7 @@ from csagent.plan import (
     SetPassword,
     WriteKeys,
 )
+from csagent.settings import Settings
 from csagent.state import applied
 from csagent.state.applied import Memory
 from csagent.system.seams import System
@@ -207,13 +209,41 @@ def test_a_doubtful_value_is_applied_and_wrong(system: System, router: Router) -
 def test_a_doubtful_set_revokes_nothing_even_where_memory_is_lost(
     tree: Path, system: System, router: Router
 ) -> None:
-    """Lines of an earlier pass stay, and are remembered: the next whole set revokes what it lacks."""
+    """Lines of an earlier pass stay, which is remembered: the next whole set revokes what it lacks."""
     carry_out(system, router, keys(1, 2))
     shutil.rmtree(tree / "var/lib/csagent")
     carry_out(system, router, keys(3)._replace(only_add=True))
     text = (tree / "root/.ssh/authorized_keys").read_text()
     assert [make_key(number) in text for number in (1, 2, 3)] == [True, True, True]
-    assert known(system).ssh_keys == (make_key(1), make_key(2), make_key(3))
+    assert (known(system).ssh_keys, known(system).keys_beside) == ((make_key(3),), True)
+    for doubts in ({"ssh_keys": "cut"}, {}):
+        seen = Observation(instance_id=INSTANCE, ssh_keys=(make_key(3),), doubts=doubts)
+        carry_out(system, router, *decide(seen, known(system), Settings()).actions)
+        text = (tree / "root/.ssh/authorized_keys").read_text()
+        assert [make_key(number) in text for number in (1, 2, 3)] == [bool(doubts), bool(doubts), True]
+    assert not known(system).keys_beside
+    (action,) = [one for one in decide(seen, known(system), Settings()).actions if one.datum == "ssh_keys"]
+    assert not action.changes
+
+
+def test_what_an_owner_puts_into_our_block_comes_into_no_other_file(
+    tree: Path, system: System, router: Router
+) -> None:
+    """A doubtful set leaves it where it stands: it is not remembered, and not given to the next account."""
+    carry_out(system, router, keys(1)._replace(user="alice"))
+    path = tree / "home/alice/.ssh/authorized_keys"
+    status = path.stat()
+    path.write_text(path.read_text().replace("# csagent end", f"{make_key(66)}\n\033[31m,,,\n# csagent end"))
+    os.chown(path, status.st_uid, status.st_gid)
+    doubt = {"ssh_keys": "line 2: a line that is no key"}
+    seen = Observation(instance_id=INSTANCE, ssh_keys=(make_key(1), make_key(2)), doubts=doubt)
+    for user in ("alice", "root"):
+        plan = decide(seen, known(system), Settings(user=user))
+        carry_out(system, router, *(one for one in plan.actions if one.datum == "ssh_keys"))
+        assert known(system).ssh_keys == (make_key(1), make_key(2))
+        assert known(system).keys_beside is (user == "alice")
+        assert (make_key(66) in path.read_text()) is (user == "alice")
+    assert (tree / "root/.ssh/authorized_keys").read_text().split("\n")[1:-2] == [make_key(1), make_key(2)]
 
 
 # --- every failure ---
