@@ -28,7 +28,7 @@ MIB = 1 << 10  # in KiB
 # Modules over what a bare interpreter imports, and files over what it opens, children included. Raising one
 # of these needs a reason in the commit that does.
 MODULES = {"status": 48, "query": 48, "discover": 95, "fetch": 106, "plan": 118}
-MODULES.update({"apply-router": 119, "apply-drive": 110, "doctor": 179, "seal-check": 152})
+MODULES.update({"apply-router": 119, "apply-drive": 110, "doctor": 180, "seal-check": 152})
 FILES = {"status": 58, "query": 54, "discover": 260, "fetch": 375, "plan": 400}
 FILES.update({"apply-router": 435, "apply-drive": 315})
 MEMORY = {"status": 12 * MIB, "query": 12 * MIB, "doctor": 22 * MIB}
