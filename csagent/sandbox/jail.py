@@ -275,6 +275,9 @@ def _limit_processes(wanted: int) -> None:
 
     The kernel's limit (setrlimit(2), RLIMIT_NPROC) counts every process with this user's number, those of
     containers with another name for it included, and tells nobody how many there are: so it is tried out.
+
+    Raises:
+        JailError: the limit that was inherited, which nothing here can raise, has no room for a single one.
     """
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     room = 2 * wanted
@@ -285,6 +288,12 @@ def _limit_processes(wanted: int) -> None:
         room *= 2
     room = room if hard == resource.RLIM_INFINITY else min(room, hard)
     resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
+    if wanted and room == hard and not _forks():
+        raise JailError(
+            f"csagent was started with room for {hard} processes of a user (ulimit -u, LimitNPROC=), and user"
+            f" {os.getuid()} has as many: start it with more, or give it the account {ACCOUNT},"
+            " as csagent install-units makes it"
+        )
 
 
 def _forks() -> bool:

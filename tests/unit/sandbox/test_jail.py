@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -103,7 +104,10 @@ def test_what_it_leaves_behind_is_waited_for() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's children become somebody else")
 def test_others_of_the_same_number_do_not_count() -> None:
-    """256 threads of the same user, a container's say, leave a child its own processes, and no more."""
+    """256 threads of the same user, a container's say, leave a child its own processes, and no more.
+
+    Where it inherits a limit that is theirs already, that is what it says.
+    """
     # Nobody else's, nor that of this test in another container on the same kernel: it counts them together.
     identity = jail.Identity(*[random.randrange(20_000, 60_000)] * 2)
     reading, writing = os.pipe()
@@ -135,6 +139,14 @@ def test_others_of_the_same_number_do_not_count() -> None:
         limits = SMALL._replace(cpu=60)
         job = jail.Job("test", System(), lambda: None, lambda _prepared, _say: work(), limits, identity)
         assert SMALL.processes <= jail.run(job, 300.0) <= 512
+
+        def inherit() -> None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (200, 200))
+
+        job = job._replace(prepare=inherit)
+        with pytest.raises(JailError, match=r"room for 200 processes .* give it the account csagent"):
+            jail.run(job, 300.0)
+        assert jail.run(job._replace(limits=limits._replace(processes=0)), 300.0) == 0
     finally:
         os.kill(others, signal.SIGKILL)
         os.waitpid(others, 0)
