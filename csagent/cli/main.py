@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 
 from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK, CsagentError, SourceNotFound, UsageError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 COMPLAINT_LIMIT = 4096  # characters: it may be made of several texts that came from somebody else
+START_NOTHING = ("status", "query")  # no program, and are at their end before signal is imported
 GARBAGE = 50_000  # objects that wait to be looked through; Python says 700
 
 
@@ -32,6 +32,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         from csagent.cli.parser import build_parser
 
         parsed = build_parser(words).parse_args(words)
+        if parsed.run not in START_NOTHING:
+            import signal
+
+            # Started by what ignores it (bash's `trap '' CHLD`), nobody is told how a program ended, wait(2):
+            # subprocess calls that 0.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return int((_COMMANDS.get(parsed.run) or parsed.run)(parsed))
 
     return guarded(run)
@@ -92,9 +98,6 @@ def end_with(run: Callable[[], int]) -> None:
             os.fstat(standard)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # Started by what ignores it (bash's `trap '' CHLD`), nobody is told how a program ended (wait(2)):
-    # subprocess calls that 0.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
     # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)

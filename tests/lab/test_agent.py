@@ -718,8 +718,9 @@ def test_started_where_the_end_of_children_is_ignored() -> None:
     """A program that fails has failed, also below a script of bash with `trap '' CHLD`."""
     code = (
         "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
-        "from csagent.cli.main import end_with; from csagent.system.seams import System;"
-        "end_with(lambda: System.at('/').runner.run(['sh', '-c', 'exit 7']).code)"
+        "from csagent.cli import main; from csagent.system.seams import System;"
+        "fails = lambda _parsed: System.at('/').runner.run(['sh', '-c', 'exit 7']).code;"
+        "main._COMMANDS['user-data'] = fails; raise SystemExit(main.main(['user-data', 'run']))"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False)
     assert done.returncode == 7
