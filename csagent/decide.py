@@ -105,16 +105,17 @@ def _unless_left(action: Action, other: OtherOwner) -> Action:
 
 def _passed_over(
     observation: Observation, memory: "Memory", actions: Tuple[Action, ...]
-) -> Dict[str, Tuple[Any, ...]]:
+) -> Dict[str, Tuple[str, ...]]:
     """By datum, the values that a better-trusted place outdoes: known from now on as no news."""
     best: Dict[str, Any] = {"hostname": observation.hostname, "ssh_keys": observation.ssh_keys}
-    known: Dict[str, Tuple[Any, ...]] = {}
+    known: Dict[str, Tuple[str, ...]] = {}
     for action in actions:
         if action.datum not in best:
             continue
         if action.datum in observation.others:
             values = observation.others[action.datum]
-            known[action.datum] = tuple(value for value in values if value != best[action.datum])
+            others = (value for value in values if value != best[action.datum])
+            known[action.datum] = tuple(memory.as_passed_over(value) for value in others)
         elif not action.changes:
             known[action.datum] = memory.passed_over.get(action.datum, ())
     return {datum: values for datum, values in known.items() if values}
@@ -130,7 +131,8 @@ def _is_old_news(
     value is taken.
     """
     channel = observation.provenance.get(datum, "").split(" ", 1)[0]
-    return channel != settings.sources[0] and value in memory.passed_over.get(datum, ())
+    outdone = memory.passed_over.get(datum, ())
+    return channel != settings.sources[0] and bool(outdone) and memory.as_passed_over(value) in outdone
 
 
 def _refusal(observation: Observation, datum: str) -> Optional[Refusal]:

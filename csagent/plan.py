@@ -198,7 +198,7 @@ class Plan(NamedTuple):
     """
 
     actions: Tuple[Action, ...] = ()
-    passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    passed_over: Mapping[str, Tuple[str, ...]] = NOTHING
     forgotten_by: Tuple[Endpoint, ...] = ()
     run: str = ""
 

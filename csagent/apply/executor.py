@@ -69,7 +69,7 @@ class PlanExecutor:
         self.memory = known
         self.log = log
         self.same = same
-        self._room = 0  # bytes more that memory is known to have room for
+        self._has_room = False  # for all but keys
         self.reset_meanwhile = False
 
     def carry_out(self, plan: Plan) -> Tuple[Outcome, ...]:
@@ -191,14 +191,14 @@ class PlanExecutor:
 
         Else the owner's choice is undone at every pass. A set of keys takes more room than all else.
         """
-        keys = action.keys if isinstance(action, WriteKeys) else ()
-        room = ROOM + sum(len(key) for key in keys) + 8 * len(keys)
-        if room > self._room:
-            try:
-                self.memory = applied.reserve(self.system, self.memory, room)
-            except ApplyError as error:
-                raise ApplyError(f"not changed: {error}") from None
-            self._room = room
+        keys = action.keys if isinstance(action, WriteKeys) else None
+        if keys is None and self._has_room:
+            return
+        try:
+            self.memory = applied.reserve(self.system, self.memory, ROOM, keys)
+        except ApplyError as error:
+            raise ApplyError(f"not changed: {error}") from None
+        self._has_room = True
 
     def _set_hostname(self, action: SetHostname) -> Outcome:
         """The name in /etc/hostname is what counts; what comes after it is remembered is tried by itself."""

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Endpoint, Secret
@@ -62,8 +62,8 @@ class Memory(NamedTuple):
     ssh_user: Optional[str] = None
     former_users: Tuple[str, ...] = ()
     user_data: Optional[str] = None  # sha256 of the copy that is kept
-    # By datum, the values that were seen and outdone by a better-trusted place (`decide`).
-    passed_over: Mapping[str, Tuple[Any, ...]] = NOTHING
+    # By datum, the values that were seen and outdone by a better-trusted place (`decide`, `as_passed_over`).
+    passed_over: Mapping[str, Tuple[str, ...]] = NOTHING
     known_as: Tuple[str, ...] = ()
     moved_from: str = ""  # the id under which its file lies still
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
@@ -77,6 +77,15 @@ class Memory(NamedTuple):
         """Whether nothing was ever applied for this instance, as far as anybody can tell."""
         nothing = (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
         return nothing and not self.passwords and not self.withheld
+
+    @staticmethod
+    def as_passed_over(value: Union[str, Sequence[str]]) -> str:
+        """A value as `passed_over` has it: a host name, or the digest of a set of keys."""
+        if isinstance(value, str):
+            return value
+        import hashlib
+
+        return hashlib.sha256("\n".join(value).encode("utf-8", "surrogatepass")).hexdigest()
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
@@ -217,18 +226,20 @@ def save(system: "System", memory: Memory) -> Memory:
     return _save(system, memory)
 
 
-def reserve(system: "System", memory: Memory, more: int) -> Memory:
+def reserve(system: "System", memory: Memory, more: int, keys: Optional[Tuple[str, ...]] = None) -> Memory:
     """Find out whether what will be changed can be remembered: by writing it as it is, and more bytes.
 
-    A memory that stands there as it is says nothing of a disk that has no room for a larger one.
+    A memory that stands there as it is says nothing of a disk that has no room for a larger one, nor whether
+    it can be read again with these keys.
 
     Raises:
         ApplyError: it cannot.
     """
+    size = len(_dump(system, memory if keys is None else memory._replace(ssh_keys=keys)))
     saved = _save(system, memory)
     room = f"{instances.memory_path(memory.instance_id)}.room"
     try:
-        system.tree.write(room, bytes(len(_dump(memory)) + more), 0o600)
+        system.tree.write(room, bytes(size + more), 0o600)
         system.tree.remove(room)
     except OSError as error:
         raise _cannot(system, memory, error) from None
@@ -239,6 +250,7 @@ def _save(system: "System", memory: Memory) -> Memory:
     if memory.withheld:
         raise ApplyError(memory.withheld)
     path = instances.memory_path(memory.instance_id)
+    raw = _dump(system, memory)
     try:
         instances.prepare(system)
         if memory.moved_from:
@@ -246,7 +258,7 @@ def _save(system: "System", memory: Memory) -> Memory:
         instances.note_latest(system, memory.instance_id)
         if memory.damaged:
             system.tree.write(path + ".damaged", memory.damaged, 0o600)
-        system.tree.write(path, _dump(memory), 0o600)
+        system.tree.write(path, raw, 0o600)
         if memory.moved_from:
             instances.remove(system, memory.moved_from)
     except OSError as error:
@@ -260,7 +272,8 @@ def _cannot(system: "System", memory: Memory, error: OSError) -> ApplyError:
     return ApplyError(f"cannot remember in {path}: {error.strerror}")
 
 
-def _dump(memory: Memory) -> bytes:
+def _dump(system: "System", memory: Memory) -> bytes:
+    """What stands in its file; ApplyError where it could not be read again."""
     document = {
         **memory.rest,
         "schema": memory.rest.get("schema", SCHEMA),
@@ -279,7 +292,14 @@ def _dump(memory: Memory) -> bytes:
         "passed_over": dict(memory.passed_over),
         "known_as": list(memory.known_as),
     }
-    return json.dumps(document, indent=1).encode() + b"\n"
+    raw = json.dumps(document, indent=1).encode() + b"\n"
+    try:
+        if len(raw) > SIZE_LIMIT:
+            raise ValueError(f"more than {SIZE_LIMIT >> 20} MiB")
+        json_limits.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise _cannot(system, memory, OSError(errno.EFBIG, f"it could not be read again ({error})")) from None
+    return raw
 
 
 def last_instance(system: "System") -> Optional[str]:
@@ -336,13 +356,14 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
     )
 
 
-def _passed_over(value: Any) -> Dict[str, Tuple[Any, ...]]:
-    """Host names are strings, key sets lists of lines."""
+def _passed_over(value: Any) -> Dict[str, Tuple[str, ...]]:
+    """An earlier csagent has written key sets as lists of their lines."""
     if not isinstance(value, dict):
         raise ValueError("not a mapping")
     return {
         datum: tuple(
-            tuple(_str(line) for line in one) if isinstance(one, list) else _str(one) for one in _list(values)
+            Memory.as_passed_over(_strings(one) if isinstance(one, list) else _str(one))
+            for one in _list(values)
         )
         for datum, values in value.items()
     }

@@ -169,10 +169,13 @@ def end(system: "System") -> None:
 
 
 def _write(system: "System", path: str, document: Mapping[str, Any]) -> None:
+    raw = json.dumps(document, indent=1).encode() + b"\n"
+    if len(raw) > SIZE_LIMIT:
+        raise ApplyError(f"cannot remember in {system.tree.shown(path)}: it could not be read again")
     try:
         system.tree.mkdir("/var/lib/csagent", 0o700)
         system.tree.mkdir(DIRECTORY, 0o700)
-        system.tree.write(path, json.dumps(document, indent=1).encode() + b"\n", 0o600)
+        system.tree.write(path, raw, 0o600)
     except OSError as error:
         raise ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}") from None
 

@@ -85,6 +85,20 @@ def test_what_was_outdone_is_no_news() -> None:
     assert isinstance(one("hostname", alone, replace(FRESH, hostname="new")), SetHostname)
 
 
+def test_an_outdone_set_of_keys_is_remembered_by_its_digest() -> None:
+    """A megabyte of them beside another is more than memory is read of."""
+    best, stale = (make_key(1),), (make_key(2, "\u0436" * 7000), make_key(3))
+    both = Observation(ssh_keys=best, others={"ssh_keys": (stale, best)})
+    over = decide(both, FRESH, Settings()).passed_over
+    assert len(over["ssh_keys"]) == 1 and len(repr(over)) < 200
+    known = replace(FRESH, ssh_keys=best, ssh_user="root", passed_over=over)
+    alone = Observation(ssh_keys=stale, provenance={"ssh_keys": "drive /dev/sr1"})
+    left = one("ssh_keys", alone, known)
+    assert isinstance(left, Leave) and "these keys: outdone before" in left.reason
+    assert decide(alone, known, Settings()).passed_over == over
+    assert isinstance(one("ssh_keys", replace(alone, ssh_keys=stale[1:]), known), WriteKeys)
+
+
 def test_refused_hostname_says_why() -> None:
     """A host name that cannot be set is refused with its reason, and counts as wrong."""
     seen = Observation(refusals=(Refusal("hostname", "router 10.1.1.1", "an address"),))

@@ -365,8 +365,20 @@ def test_what_failed_is_passed_over_as_before(
     memory = known(system)._replace(passed_over={"hostname": ("old",)})
     executor = PlanExecutor(system, memory, lambda *_line, **_fields: None, router)
     monkeypatch.setattr(hostname, "set_hostname", fail)
-    executor.carry_out(Plan((name(), keys(1)), {"hostname": ("new",), "ssh_keys": ((make_key(9),),)}))
-    assert known(system).passed_over == {"hostname": ("old",), "ssh_keys": ((make_key(9),),)}
+    executor.carry_out(Plan((name(), keys(1)), {"hostname": ("new",), "ssh_keys": ("a digest",)}))
+    assert known(system).passed_over == {"hostname": ("old",), "ssh_keys": ("a digest",)}
+
+
+def test_keys_that_could_not_be_remembered_are_not_written(
+    tree: Path, system: System, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that is larger than what is read of it would be a first run at every pass."""
+    monkeypatch.setattr(applied, "SIZE_LIMIT", 3000)
+    outcomes = carry_out(system, router, name(), keys(*range(1, 50)), word())
+    assert [one.state for one in outcomes] == ["applied", "failed", "applied"]
+    assert outcomes[1].reason.startswith("not changed: cannot remember in ")
+    assert not (tree / "root/.ssh").exists()
+    assert known(system).hostname == "web01" and known(system).age_of(WORD) == "newest"
 
 
 def test_nothing_is_changed_where_it_cannot_be_remembered(

@@ -23,7 +23,7 @@ def test_round_trip(system: System, tree: Path) -> None:
     known = applied.load(system, INSTANCE)
     assert known.passwords == () and known.hostname is None and len(known.salt) == 16
     known = replace(known, hostname="web01", ssh_keys=(make_key(1),), ssh_user="root", user_data="ab")
-    known = replace(known, passed_over={"hostname": ("stale",), "ssh_keys": ((make_key(2),),)})
+    known = replace(known, passed_over={"hostname": ("stale",), "ssh_keys": ("0f" * 32,)})
     known = known.with_password(Secret(b"EXAMPLE-1"))
     applied.save(system, known)
     assert applied.load(system, INSTANCE) == known
@@ -72,6 +72,39 @@ def test_damage_is_a_first_run(system: System, tree: Path, raw: bytes) -> None:
     assert known.passwords == () and "first run" in known.note
     applied.save(system, known)
     assert applied.load(system, INSTANCE).note == ""
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a first run at every pass: the memory before stays, and nothing is changed."""
+    known = remember(system, INSTANCE, ssh_keys=(make_key(1),))
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    before = path.read_bytes()
+    monkeypatch.setattr(applied, "SIZE_LIMIT", len(before) + 2000)
+    keys = tuple(make_key(number, "\u0436" * 200) for number in range(3))
+    for change in (
+        lambda: applied.save(
+            system, replace(known, instance_id="i-2-9-VM", moved_from=INSTANCE, ssh_keys=keys)
+        ),
+        lambda: applied.save(system, replace(known, rest={"future": [[]] * 60_000})),
+        lambda: applied.reserve(system, known, 100, keys),
+    ):
+        with pytest.raises(ApplyError, match=r"cannot remember in .*: it could not be read again"):
+            change()
+    assert [one.name for one in path.parent.iterdir()] == [path.name] and path.read_bytes() == before
+    assert applied.reserve(system, known, 100, keys[:1]) == known
+
+
+def test_outdone_keys_of_an_earlier_csagent(system: System, tree: Path) -> None:
+    """It wrote their lines."""
+    remember(system, INSTANCE)
+    path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    lines = {"ssh_keys": [[make_key(1), make_key(2)]], "hostname": ["stale"]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "passed_over": lines}))
+    known = applied.load(system, INSTANCE)
+    marks = (known.as_passed_over((make_key(1), make_key(2))),)
+    assert known.passed_over == {"ssh_keys": marks, "hostname": ("stale",)}
 
 
 def _fails(system: System, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from csagent.apply.network.machine import Assigned, Hop
 from csagent.apply.network.plan import Wanted
 from csagent.apply.network.renderers import networkd
 from csagent.apply.network.survey import survey
+from csagent.errors import ApplyError
 from csagent.log import nothing
 from csagent.plan import NicOutcome
 from csagent.state import network as state
@@ -95,6 +96,14 @@ def test_another_document_after_a_failure_is_tried(machine: FakeNetworkd) -> Non
     apply(machine, BAD)
     assert apply(machine, CHANGED).state == "applied"
     assert given(machine) == "10.7.0.22/24"
+
+
+def test_a_change_whose_way_back_could_not_be_read_is_not_begun(machine: FakeNetworkd) -> None:
+    """The former files are in its record: with nothing of it changed, nothing has to be put back."""
+    former = (state.Former("/etc/resolv.conf", b"#" * state.SIZE_LIMIT),)
+    with pytest.raises(ApplyError, match="could not be read again"):
+        state.begin(machine.system, state.Pending(MAC, "ens3", "systemd-networkd", former=former))
+    assert state.pending(machine.system) is None and not machine.system.tree.exists(state.PENDING)
 
 
 def test_a_nic_that_is_gone_without_a_file_is_forgotten(machine: FakeNetworkd) -> None:
