@@ -194,8 +194,13 @@ class PlanExecutor:
         keys = action.keys if isinstance(action, WriteKeys) else None
         if keys is None and self._has_room:
             return
+        memory = self.memory
+        if isinstance(action, WriteKeys) and action.user != memory.ssh_user:
+            # Whoever is stopped before memory names the account must not leave the keys with it for good.
+            users = dict.fromkeys((*memory.former_users, action.user))
+            memory = memory._replace(former_users=tuple(users))
         try:
-            self.memory = applied.reserve(self.system, self.memory, ROOM, keys)
+            self.memory = applied.reserve(self.system, memory, ROOM, keys)
         except ApplyError as error:
             raise ApplyError(f"not changed: {error}") from None
         self._has_room = True
@@ -227,10 +232,16 @@ class PlanExecutor:
     def _write_keys(self, action: WriteKeys) -> Outcome:
         from csagent.apply import ssh_keys
 
-        account = accounts.find(self.system, action.user)
-        beside = ssh_keys.write_keys(
-            self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
-        )
+        try:
+            account = accounts.find(self.system, action.user)
+            beside = ssh_keys.write_keys(
+                self.system, account, action.keys, action.previous, action.adopt, only_add=action.only_add
+            )
+        except ApplyError:
+            without = tuple(user for user in self.memory.former_users if user != action.user)
+            if without != self.memory.former_users:
+                self._remember(self.memory._replace(former_users=without))
+            raise
         former = [*self.memory.former_users, *([action.former_user] if action.former_user else [])]
         users = tuple(dict.fromkeys(user for user in former if user != action.user))
         known = self.memory._replace(ssh_keys=action.keys, keys_beside=beside, ssh_user=action.user)

@@ -226,6 +226,43 @@ def test_a_doubtful_set_revokes_nothing_even_where_memory_is_lost(
     assert not action.changes
 
 
+@pytest.mark.parametrize("before", ["root", None])
+def test_keys_written_for_an_account_that_memory_does_not_know_yet(
+    tree: Path, system: System, router: Router, monkeypatch: pytest.MonkeyPatch, before: Optional[str]
+) -> None:
+    """Stopped before memory is written, and the setting put back: they do not stay with it for good."""
+    if before:
+        carry_out(system, router, keys(1))
+
+    def cut(*_words: Any, **_more: Any) -> None:
+        write_keys(*_words, **_more)
+        raise KeyboardInterrupt
+
+    write_keys = ssh_keys.write_keys
+    with monkeypatch.context() as patch:
+        patch.setattr(ssh_keys, "write_keys", cut)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(system, router, keys(1, former_user=before)._replace(user="alice"))
+    path = tree / "home/alice/.ssh/authorized_keys"
+    assert make_key(1) in path.read_text() and known(system).ssh_user == before
+    for number in (1, 2):
+        seen = Observation(instance_id=INSTANCE, ssh_keys=(make_key(number),))
+        carry_out(system, router, *decide(seen, known(system), Settings()).actions)
+        assert (path.read_text(), known(system).former_users, known(system).ssh_user) == ("", (), "root")
+
+
+def test_an_account_whose_file_could_not_be_written_had_no_keys_of_ours(
+    tree: Path, system: System, router: Router
+) -> None:
+    """Nothing is tried, and told, of it again once the setting names another."""
+    (tree / "home/alice/.ssh").symlink_to("/elsewhere")
+    (failed,) = carry_out(system, router, keys(1)._replace(user="alice"))
+    assert failed.state == "failed" and "links are not followed" in failed.reason
+    assert known(system).former_users == ()
+    (done,) = carry_out(system, router, keys(1))
+    assert (done.state, done.wrong) == ("applied", False)
+
+
 def test_what_an_owner_puts_into_our_block_comes_into_no_other_file(
     tree: Path, system: System, router: Router
 ) -> None:
