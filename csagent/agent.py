@@ -51,7 +51,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
         given = options.router is not None
         return acknowledge(system, value, endpoints, request.cancel, given=given)
 
-    with lock.hold(system, request.cancel):
+    with lock.hold(system, request.cancel, takes=request.takes):
         known = recall(system, settings, observed)
         network = _network(system, settings, observed, new=known.is_new, request=request)
         plan = _decide(

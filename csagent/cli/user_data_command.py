@@ -74,7 +74,8 @@ def _run(parsed: argparse.Namespace, system: "System", settings: "Settings", log
     keep_memory_private()
     if system.live and not runner.is_root():
         raise CsagentError("user-data runs as root (or on a tree of yours: --root DIR)")
-    with lock.hold(system):  # a pass that is keeping the copy has told all of the instance by then
+    # A pass that is keeping the copy has told all of the instance by then.
+    with lock.hold(system, say=log.info):
         chosen = _source(parsed, system, settings)
     if chosen is None:
         return _nothing(parsed, NONE)

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from csagent.errors import ApplyError, CsagentError
 from csagent.state.status_files import USER_DATA as PUBLISHED
 from csagent.system import json_limits
-from csagent.system.files import write_all
+from csagent.system.files import sign, write_all
 
 TYPE_CHECKING = False  # status reads this, and does without typing
 if TYPE_CHECKING:
@@ -224,11 +224,11 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
                 ) from None
             say("another run of user-data is under way: waiting for its end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sign(descriptor, b"%d\n" % os.getpid())
+        sign(descriptor, b"%d\n" % os.getpid())
         try:
             yield
         finally:
-            _sign(descriptor, b"")
+            sign(descriptor, b"")
     finally:
         os.close(descriptor)
 
@@ -236,15 +236,6 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
 def _open_lock(system: "System") -> int:
     make_folder(system, FOLDER)
     return system.tree.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-
-
-def _sign(descriptor: int, holder: bytes) -> None:
-    """Write down who holds the lock, for those that it starts; on a full disk they do without."""
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder, 0)
-    except OSError:
-        pass
 
 
 def _is_ancestor(holder: bytes) -> bool:

@@ -79,6 +79,15 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def sign(descriptor: int, holder: bytes) -> None:
+    """Write down in a file that is locked who holds it; on a full disk those who ask do without."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder, 0)
+    except OSError:
+        pass
+
+
 TEMPORARY_SUFFIX = ".csagent-new"
 CHANGES = 5  # times that somebody else may change a file before we give up
 KEPT_ATTRIBUTES = ("user.", "system.posix_acl_access")  # of a file that is replaced; a label is restorecon's

@@ -7,11 +7,12 @@ for the processor is no part of it.
 
 from __future__ import annotations
 
+import os
 import time
 
 TYPE_CHECKING = False  # the resident daemon does without typing
 if TYPE_CHECKING:
-    from typing import Callable, Optional
+    from typing import Callable, Dict, Optional
 
     Used = Callable[[int], Optional[float]]
 
@@ -31,6 +32,33 @@ def processor_seconds(pid: int) -> Optional[float]:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
         return None
+
+
+def family_seconds(pid: int) -> Optional[float]:
+    """Processor time of a process and of all that it has started, ended or not; None where it is gone.
+
+    For one that waits for its children most of the time. By proc_pid_stat(5), where those that have ended
+    count for who has waited for them.
+    """
+    parents: Dict[int, int] = {}
+    ticks: Dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stream:
+                    fields = stream.read().rpartition(b")")[2].split()
+            except OSError:
+                continue  # it is gone, or hidden
+            parents[int(name)] = int(fields[1])
+            ticks[int(name)] = sum(int(field) for field in fields[11:15])
+    if pid not in ticks:
+        return None
+    family = {pid}
+    more = family
+    while more:
+        more = {one for one, parent in parents.items() if parent in more} - family
+        family |= more
+    return sum(ticks[one] for one in family) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def slowness(elapsed: float, used: float) -> float:

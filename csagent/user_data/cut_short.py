@@ -10,6 +10,7 @@ from csagent.state.user_data_record import BEGUN, Record
 from csagent.system.files import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
+    from csagent.log import Say
     from csagent.system.seams import System
     from csagent.user_data.plan import Plan, Step
 
@@ -26,12 +27,12 @@ def interrupted(plan: "Plan", record: Record) -> List["Step"]:
     return [step for step in plan.steps if getattr(record.steps.get(step.id), "state", "") == BEGUN]
 
 
-def clear_up(system: "System", plan: "Plan", record: Record) -> None:
+def clear_up(system: "System", plan: "Plan", record: Record, log: "Say") -> None:
     """Remove what an interrupted step has written and not put into its place. What it has done stays."""
     steps = interrupted(plan, record)
     if not steps:
         return
-    with lock.hold(system):  # a pass writes such files too
+    with lock.hold(system, say=log):  # a pass writes such files too
         for directory in sorted(_directories(steps, record.folder)):
             _clear(system, directory)
 

@@ -31,6 +31,9 @@ STAGES = ("early", "final")
 LONG = ("boothook", "bootcmd", "disks", "packages", "ntp", *SCRIPT_SLOTS, "phone_home")
 """The places of steps that may take a while: what is running is published before they start."""
 
+ACCOUNTS = ("users", "passwords")
+"""The places of steps beside which no pass is."""
+
 AT_ONCE = ("phone_home",)
 """The places of steps that SIGTERM breaks off: they wait for others, and nothing is half done."""
 
@@ -121,7 +124,7 @@ class Runner:
             self._record.start(digest)
         self._keep()
         self._record.compact()
-        cut_short.clear_up(self._system, self._plan, self._record)
+        cut_short.clear_up(self._system, self._plan, self._record, self._log)
         if not again and not changed:
             self._take_over()
         self._ended = set() if first else self._ended_before(digest)
@@ -135,7 +138,7 @@ class Runner:
                     held: ContextManager[None] = (
                         nullcontext() if step.slot in AT_ONCE else machine.stop.put_off()
                     )
-                    with held:
+                    with self._alone(step), held:
                         state = self._step(machine, step)
                     if step.parts or state.state == FAILED:
                         done += state.state in (DONE, SHOWN)
@@ -215,16 +218,19 @@ class Runner:
         self._log(f"user_data, {step.key} ({step.text}): {word}", **fields)
         return state
 
+    def _alone(self, step: Step) -> ContextManager[None]:
+        """No pass between an account's step and its look at the password; waited for before the step begins.
+
+        However long that takes: a step that has begun is not begun again.
+        """
+        return lock.hold(self._system, say=self._log) if step.slot in ACCOUNTS else nullcontext()
+
     def _carry_out(self, machine: Machine, step: Step) -> None:
-        """An account's step with no pass in between: CloudStack's own password must not be locked away."""
-        if step.slot not in ("users", "passwords"):
-            step.action.carry_out(machine)
-            if step.slot == "hostname" and step.parts and not self._source.by_hand:
-                mark.give_name(self._system, self._source.memory_id, machine.named)
-            return
-        with lock.hold(self._system):
+        if step.slot in ACCOUNTS:  # CloudStack's own password must not be locked away
             machine.keeps_password = self._has_cloudstacks_password()
-            step.action.carry_out(machine)
+        step.action.carry_out(machine)
+        if step.slot == "hostname" and step.parts and not self._source.by_hand:
+            mark.give_name(self._system, self._source.memory_id, machine.named)
 
     def _has_cloudstacks_password(self) -> str:
         """The account of the setting `user` where a pass has set CloudStack's password, or may have."""

@@ -728,7 +728,7 @@ def test_apply_beside_a_pass_of_the_daemon(guest: Tree) -> None:
 
 
 def test_two_passes_of_which_one_hangs(guest: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who holds the lock and does not let go costs the other pass a minute at most, and one line."""
+    """Who holds the lock, hangs and does not let go costs the other pass a minute, and one line."""
     import fcntl
 
     monkeypatch.setattr(lock, "PATIENCE", 0.3)

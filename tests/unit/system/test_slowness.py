@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import List, Tuple
 
 import pytest
 
 from csagent.system.seams import Runner
-from csagent.system.slowness import LONGEST, MOST, Patience, processor_seconds, slowness
+from csagent.system.slowness import LONGEST, MOST, Patience, family_seconds, processor_seconds, slowness
 
 
 class Process:
@@ -110,3 +112,30 @@ def test_a_command_that_is_starved_has_more_time(monkeypatch: pytest.MonkeyPatch
     assert (done.code, done.output) == (0, b"done\n")
     monkeypatch.setattr("csagent.system.slowness.time.clock_gettime", lambda _clock: 1.0)
     assert Runner().run(["sleep", "60"], timeout=0.1).error == b"no end after 0.1 s"
+
+
+FAMILY = """
+import os, sys, time
+def burn():
+    while time.process_time() < 0.2:
+        pass
+for generation in range(2):
+    if os.fork():
+        os.wait() if generation else sys.stdin.read()
+        os._exit(0)
+burn()
+os._exit(0)
+"""
+
+
+def test_what_children_have_used_counts() -> None:
+    """A pass waits for its children most of the time: for those that work, and those that have ended."""
+    with subprocess.Popen([sys.executable, "-c", FAMILY], stdin=subprocess.PIPE) as family:
+        end = time.monotonic() + 120.0
+        while (family_seconds(family.pid) or 0.0) < 0.2 and time.monotonic() < end:
+            time.sleep(0.05)
+        used, alone = family_seconds(family.pid), processor_seconds(family.pid)
+        assert used is not None and alone is not None and alone < used
+        assert used >= 0.2, "of its child's child, and still when that has ended"
+        family.kill()
+    assert family_seconds(family.pid) is None and family_seconds(-1) is None

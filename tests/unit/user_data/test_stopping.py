@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn
 
@@ -209,3 +210,27 @@ def test_a_reboot_of_ours_waits_for_the_signal(machine: Machine, monkeypatch: py
     machine.stop.asked = False
     with pytest.raises(Exception, match="should have gone"):
         machine.ending(["reboot"], 60.0)
+
+
+def test_who_waits_for_a_pass_has_not_begun(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account's step that waits for its turn is left to the next boot."""
+
+    @contextmanager
+    def waiting(*_words: object, **_more: object) -> Iterator[None]:
+        terminate()
+        raise AssertionError("it has not ended")
+        yield
+
+    def ends(_number: int, _frame: object) -> NoReturn:
+        raise Gone
+
+    monkeypatch.setattr(runner.lock, "hold", waiting)
+    before = signal.signal(signal.SIGTERM, ends)
+    ran: List[str] = []
+    try:
+        assert states(system, plan(lambda _: ran.append("first"), ran, "users")) == {}
+        monkeypatch.undo()
+        assert states(system, plan(lambda _: ran.append("first"), ran, "users"))["first"] == "done"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ran == ["first", "second"]
