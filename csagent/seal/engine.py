@@ -185,7 +185,7 @@ def _forget_lock(system: "System") -> None:
     try:
         system.tree.remove(lock.LOCK)
         directory, name = system.tree.resolve(lock.RUN, follow=False)
-    except OSError:  # where /run took none, the root directory was locked
+    except OSError:  # where /run took none, the state directory was locked
         return
     try:
         os.rmdir(name, dir_fd=directory)

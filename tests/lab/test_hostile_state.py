@@ -411,6 +411,37 @@ def test_without_a_lock_file_passes_take_turns_all_the_same(guest: Tree) -> None
     assert len(guest.router.acknowledged) == 1
 
 
+def of_others(root: Path) -> Iterator[Path]:
+    """What any user may open: whoever can do that may lock it, and keep it locked."""
+    yield root
+    for path in sorted(root.iterdir()):
+        if not path.is_symlink() and path.stat().st_mode & 0o004:
+            if path.is_dir():
+                yield from of_others(path)
+            else:
+                yield path
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda _root: None, _run_is_a_file, _run_leads_nowhere, _lock_is_a_directory]
+)
+def test_no_lock_of_another_users_holds_up_a_pass(
+    guest: Tree, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever he may open he has locked, `/` first of all: csagent waits for what is root's alone."""
+    import fcntl
+
+    spoil(guest.root)
+    monkeypatch.setattr(lock, "PATIENCE", 0.3)
+    with contextlib.ExitStack() as held:
+        for path in of_others(guest.root):
+            descriptor = os.open(path, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert in_process(guest, Clock()).exit_code == 0
+    assert guest.password_is() and len(guest.router.acknowledged) == 1
+
+
 # --- the clock ------------------------------------------------------------------------------------
 
 
