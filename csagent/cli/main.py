@@ -56,7 +56,6 @@ def guarded(run: Callable[[], int]) -> int:
         _complain("interrupted; run it again to finish")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILED
     except (OSError, MemoryError, RecursionError) as error:
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
@@ -97,7 +96,9 @@ def end_with(run: Callable[[], int]) -> None:
         try:
             os.fstat(standard)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            from csagent.system.process import open_nothing
+
+            open_nothing()
     # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
     # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)

@@ -26,7 +26,7 @@ from csagent.errors import CsagentError, JailError, JailTimeout
 from csagent.sandbox.child import READY, Child
 from csagent.system import accounts, child_process
 from csagent.system.child_process import fork
-from csagent.system.process import PR_SET_DUMPABLE, die_with
+from csagent.system.process import PR_SET_DUMPABLE, die_with, open_nothing
 from csagent.system.slowness import slowness
 from csagent.system.systemd import SIGNALS
 
@@ -220,9 +220,9 @@ def _forget_the_parent(keep: Sequence[int]) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    null = os.open(os.devnull, os.O_RDWR)
+    nothing = open_nothing()
     for standard in (0, 1, 2):
-        os.dup2(null, standard)
+        os.dup2(nothing, standard)
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(256)):
         descriptor = int(name)
         if descriptor > 2 and descriptor not in keep:

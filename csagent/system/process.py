@@ -1,4 +1,4 @@
-"""What a process does about itself and its parent: its memory, its end, and what ends its waits."""
+"""What a process does about itself and its parent: memory, end, input, and what ends its waits."""
 
 from __future__ import annotations
 
@@ -56,6 +56,19 @@ def wait_for_orphans() -> None:
             pass
     except ChildProcessError:
         pass  # there is none
+
+
+def open_nothing() -> int:
+    """A descriptor from which nothing comes: /dev/null, else an end of a pipe that nobody writes to.
+
+    A container or a chroot may have an empty /dev. What is written to such a pipe's end is an error (EBADF).
+    """
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        reading, writing = os.pipe()
+        os.close(writing)
+        return reading
 
 
 def keep_memory_private() -> None:

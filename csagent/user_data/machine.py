@@ -17,6 +17,7 @@ from csagent.model import NOTHING
 from csagent.state import user_data_record as records
 from csagent.system import accounts
 from csagent.system.files import write_all
+from csagent.system.process import open_nothing
 from csagent.system.seams import SEARCH_PATH
 from csagent.system.selinux import relabel
 from csagent.system.systemd import BOOTED
@@ -290,16 +291,20 @@ class Machine:
             for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
 
-        return subprocess.Popen(
-            list(words),
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.descriptor,
-            stderr=self.log.descriptor,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-            preexec_fn=surroundings,  # noqa: PLW1509  there are no threads here
-        )
+        nothing = open_nothing()
+        try:
+            return subprocess.Popen(
+                list(words),
+                stdin=nothing,
+                stdout=self.log.descriptor,
+                stderr=self.log.descriptor,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=surroundings,  # noqa: PLW1509  there are no threads here
+            )
+        finally:
+            os.close(nothing)
 
     def _wait(self, child: "subprocess.Popen[bytes]") -> int:
         try:

@@ -169,6 +169,13 @@ def test_a_script_that_ends_after_the_signal(machine: Machine, ends: int) -> Non
     assert machine._wait(Script(ends, code=3)) == 3  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("null", [os.devnull, "/nowhere/null"])
+def test_a_script_is_told_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch, null: str) -> None:
+    """Whether there is a /dev/null or not: a container's /dev may be empty."""
+    monkeypatch.setattr(os, "devnull", null)
+    assert machine._start(["sh", "-c", "! read word"], dict(os.environ)).wait(60) == 0
+
+
 def live(machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: Completed) -> FakeRunner:
     """The machine, as if it ran; systemctl says that."""
     said = FakeRunner(answer)
