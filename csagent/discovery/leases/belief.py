@@ -100,7 +100,15 @@ def believe(
     chosen: List[Lease] = []
     notes: List[str] = []
     for interface, leases in standing.items():
-        leases.sort(key=lambda lease: (is_over(lease, now), lease.server_identifier is None, rank(lease)))
+        named = _named(leases)
+        leases.sort(
+            key=lambda lease: (
+                _says_less(lease) and named.get(lease.address, len(TRUST)) < rank(lease),
+                is_over(lease, now),
+                lease.server_identifier is None,
+                rank(lease),
+            )
+        )
         best, others = leases[0], leases[1:]
         chosen.append(best)
         if addresses_known and interface in known and best.address not in known[interface].addresses:
@@ -149,6 +157,23 @@ def _against(lease: Lease, known: Dict[str, Nic], now: float, addresses_known: b
     if is_over(lease, now) and not (nic is not None and addresses_known and lease.address in nic.addresses):
         return _over(lease, now)
     return None
+
+
+def _named(leases: Sequence[Lease]) -> Dict[str, int]:
+    """The addresses for which a file of this boot, or a running client, names the server, and its rank."""
+    named: Dict[str, int] = {}
+    for lease in leases:
+        if lease.server_identifier is not None and not lease.path.startswith("/var/"):
+            named[lease.address] = min(rank(lease), named.get(lease.address, len(TRUST)))
+    return named
+
+
+def _says_less(lease: Lease) -> bool:
+    """Whether it has no server, and no end either, so that no clock can speak against it.
+
+    NetworkManager keeps such a file below /var/lib beside each of its `devices/N`.
+    """
+    return lease.server_identifier is None and lease.expires is None
 
 
 def is_over(lease: Lease, now: float) -> bool:

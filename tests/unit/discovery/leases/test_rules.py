@@ -19,6 +19,8 @@ ETH0 = {
     "address": "02:00:4c:9f:00:05",
     "addr_info": [{"family": "inet", "local": "10.1.1.42"}],
 }
+CONNECTION = "dd9e9c5d-1f97-4d0e-9d2f-0a1b2c3d4e5f"
+KLIBC = "DEVICE='eth0'\nPROTO='dhcp'\nIPV4ADDR='10.1.1.42'\n"
 
 
 def tree(root, files, links=(ETH0,), commands=None):
@@ -95,6 +97,36 @@ def test_a_lease_that_is_over_ranks_last(tmp_path):
     assert [lease.server_identifier for lease in found.leases] == [None]
     assert "expired 2 hours ago" in reasons(found)
     assert all(candidate.address != "10.1.1.66" for candidate in found.candidates)
+
+
+@pytest.mark.parametrize("ahead", [0, 40 * 86400, 400 * 86400])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {f"/var/lib/NetworkManager/internal-{CONNECTION}-eth0.lease": "ADDRESS=10.1.1.42\n"},
+        {"/run/net-eth0.conf": KLIBC + "IPV4GATEWAY='10.1.1.66'\n"},
+    ],
+)
+def test_a_file_without_server_and_end_is_not_believed_for_the_clock_s_sake(tmp_path, ahead, beside):
+    """NetworkManager's own copy, or the initramfs', is never over: the file of this boot knows the server."""
+    device = (
+        f"[dhcp4]\ndhcp4.ip_address=10.1.1.42\ndhcp4.expiry={NOW + 86400 - ahead}\n"
+        "dhcp4.dhcp_server_identifier=10.1.1.2\ndhcp4.routers=10.1.1.66\n"
+    )
+    found = discover(tree(tmp_path, {"/run/NetworkManager/devices/2": device, **beside}))
+    assert [lease.server_identifier for lease in found.leases] == ["10.1.1.2"]
+    assert found.candidates[0].address == "10.1.1.2"
+    assert "does not record the server identifier; NetworkManager does" in reasons(found)
+
+
+def test_such_a_file_holds_where_the_other_is_of_another_boot_or_address(tmp_path):
+    """What lies below /var may be a former network's, and another address on the NIC another client's."""
+    silent = {"/run/net-eth0.conf": KLIBC}
+    over = {"/var/lib/dhcp/dhclient.leases": block("10.1.1.66", expire=f"epoch {NOW - 9000}")}
+    assert discover(tree(tmp_path / "a", {**silent, **over})).leases[0].client == "klibc ipconfig"
+    both = {**ETH0, "addr_info": [*ETH0["addr_info"], {"family": "inet", "local": "10.9.9.42"}]}
+    over = {"/run/dhclient.eth0.leases": block("10.9.9.1", "10.9.9.42", expire=f"epoch {NOW - 9000}")}
+    assert discover(tree(tmp_path / "b", {**silent, **over}, (both,))).leases[0].client == "klibc ipconfig"
 
 
 def test_without_addresses_the_clock_counts(tmp_path):
