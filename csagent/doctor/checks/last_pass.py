@@ -23,6 +23,7 @@ FIXED = "mend that, then: csagent apply"
 NOT_WHOLE = (
     "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
 )
+DOUBTED = "not surely whole"  # in a reason, as csagent.decide says it
 STATES: Dict[str, Tuple[str, str]] = {
     "applied": (OK, ""),
     "unchanged": (OK, ""),
@@ -105,16 +106,35 @@ def _datum(name: str, situation: Situation) -> Finding:
         reason, advice = failures.without_advice(reason), failure.advice
     means = f"{reason}{source}"
     if name == "password" and word == "unknown" and situation.seen.password == "unknown":
-        state, advice = WARNING, "see the area router above, then: csagent apply"
+        state, advice = WARNING, _look_at("")
     if entry.get("acknowledged") == "no":
         state = WARNING if state in (OK, NOTE) else state
         means += "; the password server was not told that it is saved, and is told by a later pass"
         advice = advice or "csagent apply"
     if entry.get("wrong") is True and state in (OK, NOTE):
-        state, advice = WARNING, advice or NOT_WHOLE
+        state = WARNING
+        advice = advice or _for_what_is_wrong(name, word, reason, str(entry.get("source") or ""))
     if word == "refused" and "--force-password" in reason:
         advice = "csagent apply --force-password"
     return Finding("last pass", state, f"{name}: {word}", means, advice)
+
+
+def _for_what_is_wrong(name: str, word: str, reason: str, source: str) -> str:
+    """What helps where a part of a change failed, or a value did not come whole."""
+    doubted = DOUBTED in reason
+    failure = failures.find(reason) if word != "unknown" else None
+    if failure is not None:
+        return failure.advice
+    if doubted and name == "ssh_keys":
+        return NOT_WHOLE
+    if not doubted and word != "unknown":
+        return FIXED
+    return _look_at(source)
+
+
+def _look_at(source: str) -> str:
+    area = "drives" if source.startswith("drive") else "router"
+    return f"see the area {area} above, then: csagent apply"
 
 
 def settings(situation: Situation) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from support.replace_fields import replace
 from support.samples import make_key
 
 from csagent.apply.failures import explained
+from csagent.decide import _doubted
 from csagent.discovery.leases.belief import CLIENTS
 from csagent.doctor.checks import homes, machine, renewal, units
 from csagent.doctor.checks.sshd_config import Login, listed, matches, parse_effective, read_effective, split
@@ -69,7 +70,7 @@ def unit(old: str, new: str) -> Callable[[Patient], None]:
     return lambda patient: patient.says("systemctl show", UNITS.replace(old, new, 1))
 
 
-def datum(name: str, **entry: str) -> Callable[[Patient], None]:
+def datum(name: str, **entry: object) -> Callable[[Patient], None]:
     """The last pass did something else."""
 
     def change(patient: Patient) -> None:
@@ -117,6 +118,8 @@ LABELS = (
     "/root/.ssh has context unconfined_u:object_r:admin_home_t:s0, "
     "should be system_u:object_r:ssh_home_t:s0\n"
 )
+DOUBTED_DATA = _doubted("66 bytes, script: keep a copy", "its end did not come")
+NOT_WRITTEN = "cannot write /etc/hostname: Read-only file system"
 
 ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     # name: (illness, state, area, in what was seen, in the advice)
@@ -207,6 +210,30 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     "a pass failed, nobody knows why": (
         datum("hostname", state="failed", reason="the shadow entry did not change"),
         *("problem", "last pass", "hostname: failed", "mend that, then: csagent apply"),
+    ),
+    "a name that was not answered for": (
+        datum("hostname", state="unknown", wrong=True, reason="HTTP 500"),
+        *("warning", "last pass", "hostname: unknown", "see the area router above, then: csagent apply"),
+    ),
+    "keys that were not answered for": (
+        datum("ssh_keys", state="unknown", wrong=True, reason="HTTP 500"),
+        *("warning", "last pass", "ssh_keys: unknown", "see the area router above, then: csagent apply"),
+    ),
+    "user-data that a drive has not whole": (
+        datum("user_data", state="applied", wrong=True, reason=DOUBTED_DATA, source="drive /dev/sr0"),
+        *("warning", "last pass", "user_data: applied", "see the area drives above, then: csagent apply"),
+    ),
+    "keys with a line that is none": (
+        datum("ssh_keys", wrong=True, reason=_doubted("1 key for root", "line 2 is cut")),
+        *("warning", "last pass", "ssh_keys: applied", "register the keys anew in CloudStack where"),
+    ),
+    "a name that is not in its file": (
+        datum("hostname", wrong=True, reason=f"web01; but {NOT_WRITTEN}: the next pass tries again"),
+        *("warning", "last pass", "hostname: applied", "findmnt -fno TARGET --target /etc/hostname"),
+    ),
+    "keys that stay where they were": (
+        datum("ssh_keys", wrong=True, reason="1 key for root; but the keys stay with root: it is a pipe"),
+        *("warning", "last pass", "ssh_keys: applied", "mend that, then: csagent apply"),
     ),
     "a value refused": (
         datum("ssh_keys", state="refused", reason="no line of it is a public key"),
