@@ -13,6 +13,8 @@ from csagent.doctor.checks import renewal
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Lease
+from csagent.state.instances import STATE
+from csagent.state.status_files import STATUS
 from csagent.system.accounts import PASSWD, SHADOW
 from csagent.system.files import lines_of
 from csagent.system.selinux import ENFORCE
@@ -20,7 +22,8 @@ from csagent.system.selinux import ENFORCE
 NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
 LITTLE = 16 << 10
 FEW_INODES = 100
-HOLDERS = {"/etc": "accounts", "/var/lib": "csagent's memory", "/run": "the record of the pass"}
+RUN = os.path.dirname(STATUS)
+HOLDERS = {"/etc": "accounts", STATE: "csagent's memory", RUN: "the record of the pass"}
 DENIALS_SHOWN = 3
 DENIAL = re.compile(
     r'avc:\s+denied\s+\{ ([^}]{1,80})\}.*?comm="([^"]{1,32})"(?:.*?(?:path|name)="([^"]{1,120})")?'
@@ -48,13 +51,14 @@ def disk(situation: Situation) -> Iterator[Finding]:
         yield Finding("disk", NOTE, "not seen: this is a tree")
         return
     home = situation.account.home if situation.account is not None else "/root"
-    paths = [*HOLDERS, home or "/"]
+    holders = {_that_is_there(situation, path): what for path, what in HOLDERS.items()}
+    paths = [*holders, home or "/"]
     space = parse_df(situation.ask("df", "-P", "-k", *paths) or "")
     inodes = parse_df(situation.ask("df", "-P", "-i", *paths) or "")
     mounts = parse_mounts(situation.read("/proc/mounts") or "")
     good = True
     for mount, held in _by_mount(paths, mounts).items():
-        what = ", ".join(HOLDERS.get(path, "keys") for path in held)
+        what = ", ".join(holders.get(path, "keys") for path in held)
         for finding in _mount(mount, what, mounts.get(mount, ()), space.get(mount), inodes.get(mount)):
             good = False
             yield finding
@@ -62,6 +66,13 @@ def disk(situation: Situation) -> Iterator[Finding]:
         yield Finding("disk", NOTE, "not seen: df and /proc/mounts say nothing")
     elif good:
         yield Finding("disk", OK, f"room and the right to write in {', '.join(paths)}")
+
+
+def _that_is_there(situation: Situation, path: str) -> str:
+    """A directory, or before the first pass the one that it will be made in."""
+    while path != "/" and not situation.system.tree.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _mount(

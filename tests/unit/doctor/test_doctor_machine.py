@@ -90,6 +90,18 @@ def status(**changes: object) -> Callable[[Patient], None]:
     return change
 
 
+def memory_apart(of_blocks: str, of_inodes: str, options: str = "rw") -> Callable[[Patient], None]:
+    """csagent's memory lies on a file system of its own."""
+
+    def change(patient: Patient) -> None:
+        patient.write("/var/lib/csagent/latest-instance", "")
+        patient.write("/proc/mounts", f"{MOUNTS}/dev/vdb /var/lib/csagent ext4 {options} 0 0\n")
+        patient.says("df -P -k", f"{SPACE}/dev/vdb 2000 {of_blocks} 1% /var/lib/csagent\n")
+        patient.says("df -P -i", f"{INODES}/dev/vdb 2000 {of_inodes} 1% /var/lib/csagent\n")
+
+    return change
+
+
 def selinux(command: str, text: str) -> Callable[[Patient], None]:
     """SELinux is enforcing, and one of its tools says this."""
 
@@ -305,6 +317,18 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
     "read-only": (
         lambda patient: patient.write("/proc/mounts", MOUNTS.replace("ext4 rw", "ext4 ro")),
         *("problem", "disk", "/ is read-only", "mount -o remount,rw /"),
+    ),
+    "memory full": (
+        memory_apart("2000 0", "9 1991"),
+        *("problem", "disk", "/var/lib/csagent has 0 KiB left", "du -xh /var/lib/csagent"),
+    ),
+    "memory without inodes": (
+        memory_apart("9 99999", "2000 0"),
+        *("problem", "disk", "/var/lib/csagent has 0 inodes left", "du --inodes -x /var/lib/csagent"),
+    ),
+    "memory read-only": (
+        memory_apart("9 99999", "9 1991", "ro"),
+        *("problem", "disk", "/var/lib/csagent is read-only", "mount -o remount,rw /var/lib/csagent"),
     ),
     "denied by SELinux": (
         selinux("ausearch", DENIED),
