@@ -45,6 +45,7 @@ _SHOWS_AS = {
     "disk": ("account", "units", "last pass"),
     "clock": ("leases", "router", "source", "account", "last pass"),
 }
+_BEHIND_LEASES = ("router", "source")
 
 
 def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
@@ -58,13 +59,21 @@ def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
     symptom = next((one for state in (PROBLEM, WARNING) for one in wrong if one.state == state), None)
     if symptom is None:
         return None
-    causes = (one for one in wrong if symptom.area in _SHOWS_AS.get(one.area, ()) and _is_cause(one, wrong))
+    causes = (
+        one for one in wrong if symptom.area in _SHOWS_AS.get(one.area, ()) and _is_cause(one, symptom, wrong)
+    )
     return next(causes, symptom)
 
 
-def _is_cause(one: Finding, wrong: Sequence[Finding]) -> bool:
-    """Whether that alone explains others; a clock that was only set back does not, where a lease holds."""
-    return one.state == PROBLEM or (one.area == "clock" and any(other.area == "leases" for other in wrong))
+def _is_cause(one: Finding, symptom: Finding, wrong: Sequence[Finding]) -> bool:
+    """Whether that alone explains the symptom.
+
+    A clock that was only set back does not where a lease holds, and whatever it says, it silences no router
+    then: that one was asked.
+    """
+    if one.area == "clock" and (one.state != PROBLEM or symptom.area in _BEHIND_LEASES):
+        return any(other.area == "leases" for other in wrong)
+    return one.state == PROBLEM
 
 
 def exit_code(findings: Sequence[Finding], no_source: bool) -> int:

@@ -291,13 +291,17 @@ PASS = Finding("last pass", "problem", "hostname: failed", "it could not be writ
     [
         ((PASS, DISK), DISK),
         ((WARNING, ROUTER, CLOCK), CLOCK),
-        ((ROUTER, replace(CLOCK, state="problem")), CLOCK),
+        ((WARNING, ROUTER, replace(CLOCK, state="problem")), CLOCK),
+        ((PASS, replace(CLOCK, state="problem")), CLOCK),
         ((WARNING, CLOCK), CLOCK),
         # What does not come of it stays first.
         ((ROUTER, DISK), ROUTER),
         ((PROBLEM, DISK), PROBLEM),
         ((PASS, replace(DISK, state="warning")), PASS),
         ((ROUTER, CLOCK), ROUTER),
+        # A lease holds and its router was asked, whatever year it is.
+        ((ROUTER, replace(CLOCK, state="problem")), ROUTER),
+        ((replace(ROUTER, area="source"), replace(CLOCK, state="problem")), replace(ROUTER, area="source")),
         ((PROBLEM, CLOCK), PROBLEM),
         ((PASS, replace(DISK, advice="")), PASS),
         ((DISK,), DISK),
