@@ -42,25 +42,27 @@ def prepare(system: "System") -> None:
 
 
 def known(system: "System") -> Tuple[str, ...]:
-    """The ids that have a memory, the latest first."""
+    """The ids that have a memory, the latest first; last those whose file, but for its name, says nothing."""
     found: List[str] = []
     for line in (system.tree.read_text(LATEST, 4096) or "").split("\n"):
         name = line.strip()
         if name and name not in found and system.tree.exists(memory_path(name)):
             found.append(name)
-    timed: List[Tuple[float, str]] = []
+    timed: List[Tuple[bool, float, str]] = []
     named = {memory_path(name) for name in (*found, NO_INSTANCE)}
     for path in system.tree.glob(INSTANCES + "/*.json"):
         status = system.tree.stat(path)
         if path in named or status is None:
             continue
         try:
-            name = json_limits.loads(system.tree.read(path, SIZE_LIMIT))["instance_id"]
+            told = str(json_limits.loads(system.tree.read(path, SIZE_LIMIT))["instance_id"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if isinstance(name, str):
-            timed.append((status.st_mtime, name))
-    return (*found, *(name for _, name in sorted(timed, reverse=True)))
+            told = ""
+        whole = memory_path(told) == path  # else it is damaged, or a copy of another's
+        name = told if whole else os.path.basename(path)[: -len(".json")]
+        if memory_path(name) == path:
+            timed.append((whole, status.st_mtime, name))
+    return (*found, *(name for _, _, name in sorted(timed, reverse=True)))
 
 
 def note_latest(system: "System", key: str) -> None:

@@ -267,6 +267,35 @@ def test_a_drive_shows_that_two_ids_are_one_machine(system: System) -> None:
     assert applied.load(system, INSTANCE, None, (OLD_ID, INSTANCE)).hostname == "web01"
 
 
+def test_a_former_instance_whose_memory_is_damaged_goes_too(system: System, tree: Path) -> None:
+    """By its file's name, with its user-data, and at once: those that can be read are the last three."""
+    directory = tree / "var/lib/csagent/instances"
+    for number in range(1, 9):
+        name = f"i-2-{number}-VM"
+        applied.save(system, applied.load(system, name)._replace(hostname="web"))
+        system.tree.write(applied.user_data_path(name), b"marker", 0o600)
+        system.tree.mkdir(user_data_record.folder_of(name), 0o700)
+        if number <= 4:
+            (directory / f"{name}.json").write_bytes(b"{damaged")
+    kept = {path.name.split(".")[0] for path in directory.iterdir()}
+    assert kept == {"i-2-6-VM", "i-2-7-VM", "i-2-8-VM"}
+    assert {path.name for path in (tree / "var/lib/csagent/user-data").iterdir()} == kept
+    (tree / "var/lib/csagent/latest-instance").unlink()
+    (directory / "i-2-9-VM.json").write_bytes(b"{damaged")
+    assert applied.last_instance(system) != "i-2-9-VM", "its memory says nothing"
+
+
+def test_a_copy_of_a_memory_takes_nothing_from_it(system: System, tree: Path) -> None:
+    """Whose memory a file is says its name: with another one it is not the instance that it tells of."""
+    directory = tree / "var/lib/csagent/instances"
+    for number in range(1, 4):
+        applied.save(system, applied.load(system, f"i-2-{number}-VM")._replace(hostname="web"))
+    copied = (directory / "i-2-3-VM.json").read_bytes()
+    (directory / "before.json").write_bytes(copied)
+    applied.save(system, applied.load(system, "i-2-3-VM")._replace(domain="example.net"))
+    assert {path.name for path in directory.iterdir()} == {f"i-2-{number}-VM.json" for number in (1, 2, 3)}
+
+
 def test_three_instances_are_kept(system: System, tree: Path) -> None:
     """The memory and the user-data of those before go; what nobody gave an id for stays."""
     remember(system, applied.NO_INSTANCE)
