@@ -15,6 +15,7 @@ import pytest
 
 from csagent.errors import JailError, JailTimeout
 from csagent.sandbox import jail
+from csagent.sandbox.child import Child
 from csagent.sandbox.jail import MIB, Limits
 from csagent.system.seams import Clock, System
 
@@ -249,6 +250,7 @@ def test_what_it_says_ahead_counts() -> None:
 BOMB = """
 import os, sys, time
 from csagent.sandbox import jail
+from csagent.sandbox.child import Child
 from csagent.errors import JailError
 from csagent.system.seams import System
 bomb = {
@@ -310,6 +312,20 @@ def test_it_knows_how_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(said(child)) == [{"done": child.result()}]
     assert child.ready and 2.0 < child.result() <= 30.0 and child.slowness > 2.0
     assert system.clock.slowness == 1.0
+
+
+def test_a_child_that_was_slow_to_prepare_has_more_time_for_its_work() -> None:
+    """As many times as its preparation took longer; its peers are as far away as for a fast one."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    child = Child(os.getpid(), reading, "a child", 100)
+    try:
+        now = time.monotonic()
+        assert 5.0 <= child.time_to_work(5.0).ends - now < 20.0
+        child.slowness = 20.0
+        assert child.time_to_work(5.0).ends - now >= 100.0
+    finally:
+        os.close(reading)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's children become somebody else")
