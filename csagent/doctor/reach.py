@@ -17,6 +17,7 @@ from csagent.model import Endpoint, Observed
 from csagent.sandbox import jail
 
 if TYPE_CHECKING:
+    from csagent.sources.request import Options
     from csagent.system.seams import System
 
 CONNECT_SECONDS = 2.0
@@ -50,19 +51,23 @@ def open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
     return ()
 
 
-def to_root_only(system: "System", observed: Observed) -> Tuple[str, ...]:
+def to_root_only(system: "System", observed: Observed, options: "Options") -> Tuple[str, ...]:
     """The places ("10.1.1.1:80") that did not answer csagent's user, and do take root's connection.
 
-    All are tried at once, each from the address and NIC that the pass had asked it from.
+    All are tried at once, each from the address and NIC that the pass had asked it from. They come from a
+    child that has read what others sent: as in the pass, its two ports alone are tried, and this machine only
+    where it was named on the command line.
     """
+    from csagent.sources.router.egress import CheckedDialer
     from csagent.sources.router.threads import in_parallel
 
-    asked = list(dict.fromkeys(_not_reached(observed)))
+    asked = [one for one in dict.fromkeys(_not_reached(observed)) if one.port in options.ports]
+    dialer = system.dialer if options.router is not None else CheckedDialer(system.dialer)
     deadline = system.clock.monotonic() + CONNECT_SECONDS
 
     def connects(endpoint: Endpoint) -> bool:
         try:
-            with system.dialer.connect(endpoint, deadline):
+            with dialer.connect(endpoint, deadline):
                 return True
         except (OSError, ValueError, OverflowError):
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 from csagent.errors import JailError
-from csagent.model import HTTP_PORT, PASSWORD_PORT, Candidate, Found
+from csagent.model import Candidate, Found
 from csagent.sandbox import jail
 from csagent.sandbox.child import DRIVE_JOB, ROUTER_JOB, SCOUT_JOB, Child
 
@@ -99,8 +99,7 @@ def _read_router(
 
     system, options = request.system, request.options
     evidence, filters = prepared
-    ports = (options.router[1] if options.router else HTTP_PORT, options.password_port or PASSWORD_PORT)
-    fence = Fence(system, filters, ports, given=options.router is not None, connected=connected)
+    fence = Fence(system, filters, options.ports, given=options.router is not None, connected=connected)
     if options.router is not None:
         found = Found(platform=evidence, candidates=given_candidates(options))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
 from csagent.log import nothing
+from csagent.model import HTTP_PORT, PASSWORD_PORT
 
 if TYPE_CHECKING:
     from csagent.log import Say
@@ -33,6 +34,11 @@ class Options(NamedTuple):
     def given(self) -> bool:
         """Whether places were named, so that none are looked for."""
         return self.router is not None or self.drive is not None
+
+    @property
+    def ports(self) -> Tuple[int, int]:
+        """Of metadata and of passwords: no other is ever connected to."""
+        return (self.router[1] if self.router else HTTP_PORT, self.password_port or PASSWORD_PORT)
 
 
 class PassRequest(NamedTuple):

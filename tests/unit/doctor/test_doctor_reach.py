@@ -16,6 +16,7 @@ from csagent.doctor import reach
 from csagent.doctor.checks import places
 from csagent.model import Candidate, Endpoint, Found, Observation, Observed, Place
 from csagent.sandbox import jail
+from csagent.sources.request import Options
 from csagent.sources.router import connect
 from csagent.system.seams import Dialer, System
 from csagent.system.sockets import DeadlineSocket
@@ -47,29 +48,47 @@ def observed(candidates: List[Candidate], *asked: Place) -> Observed:
 
 
 def test_root_tries_what_did_not_answer_and_nothing_else(ports: List[int]) -> None:
-    """Each at its own port, once; what answered, what is no candidate and what has no address is not."""
+    """Each at its own port, once; not what answered, or is no address, candidate or port of the pass."""
     web, word, free = ports
     candidates = [
         Candidate("127.0.0.1", "given", "", port=web, password_port=word),
-        Candidate("127.0.0.2", "gateway", "", port=free, password_port=word),
+        Candidate("127.0.0.2", "gateway", "", port=web, password_port=word),
+        Candidate("127.0.0.4", "gateway", "", port=free),
         Candidate("data-server.", "data-server", ""),
     ]
     dialer = Counting()
     asked = observed(
         candidates,
         Place(f"router 127.0.0.1:{web}", "", "unreachable", connect.ONLY_ROOT),
-        Place(f"router 127.0.0.2:{free}", "", "timeout"),
+        Place(f"router 127.0.0.2:{web}", "", "timeout"),
+        Place(f"router 127.0.0.4:{free}", "", "timeout"),
         Place(f"password server 127.0.0.1:{word}", "", "refused"),
         Place(f"password server 127.0.0.2:{word}", "", "ok"),
         Place(f"router 127.0.0.3:{web}", "", "timeout"),
         Place("router data-server.", "", "absent"),
         Place("drive /dev/sr1", "", "timeout"),
     )
-    found = reach.to_root_only(System()._replace(dialer=dialer), asked)
+    given = Options(router=("127.0.0.1", web), password_port=word)
+    found = reach.to_root_only(System()._replace(dialer=dialer), asked, given)
     assert found == (f"127.0.0.1:{web}", f"127.0.0.1:{word}")
     assert sorted((one.address, one.port) for one in dialer.asked) == sorted(
-        [("127.0.0.1", web), ("127.0.0.1", word), ("127.0.0.2", free)]
+        [("127.0.0.1", web), ("127.0.0.1", word), ("127.0.0.2", web)]
     )
+
+
+def test_this_machine_is_not_tried_unless_it_was_named(ports: List[int]) -> None:
+    """Whatever a child says of the places that it has asked, and wherever it wants root to connect to."""
+    web, word, _free = ports
+    candidate = Candidate("127.0.0.1", "server-identifier", "", port=web, password_port=word)
+    dialer = Counting()
+    asked = observed(
+        [candidate],
+        Place(f"router 127.0.0.1:{web}", "", "unreachable"),
+        Place(f"password server 127.0.0.1:{word}", "", "timeout"),
+    )
+    options = Options(password_port=word)
+    assert reach.to_root_only(System()._replace(dialer=dialer), asked, options) == ()
+    assert dialer.asked == []
 
 
 def test_an_address_of_the_name_is_tried_from_the_names_nic() -> None:
