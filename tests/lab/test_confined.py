@@ -27,7 +27,7 @@ from csagent.errors import CsagentError, JailError
 from csagent.lab import drive as lab_drive
 from csagent.lab.cloud import Cloud
 from csagent.lab.router import LabRouter
-from csagent.model import Endpoint, Secret
+from csagent.model import Candidate, Endpoint, Secret
 from csagent.sandbox import broker, codec, jail, seccomp
 from csagent.settings import Settings
 from csagent.sources import acknowledge, jobs
@@ -446,6 +446,23 @@ def test_what_leases_name_is_no_way_into_this_machine() -> None:
         assert peer.connections == 0
     finally:
         peer.stop()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_an_address_of_this_machine_is_for_the_command_line_only(
+    monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    """It looks like any other: only the kernel's route tells that it is one of ours."""
+    monkeypatch.setattr(egress.netlink, "route_to", lambda *_: egress.netlink.Way(True, "lo"))
+    candidate = Candidate("10.9.0.1", "server-identifier", "", port=80)
+    policy = egress.CandidatesOnly(System(), (80, 8080), given=given)
+    policy.admit(codec.encode((candidate,)))
+    if given:
+        policy.check(candidate.metadata_endpoint())
+    else:
+        with pytest.raises(OSError) as refused:
+            policy.check(candidate.metadata_endpoint())
+        assert refused.value.errno == errno.ELOOP
 
 
 def test_calls_that_nobody_knows_yet(monkeypatch: pytest.MonkeyPatch) -> None:
