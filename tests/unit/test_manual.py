@@ -247,6 +247,14 @@ def unit_settings(unit: Path) -> Dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(encoding="utf-8"), re.M))
 
 
+def test_the_journal_is_searched_for_roots_lines() -> None:
+    """Any user may write csagent's fields into it."""
+    pages = [TOP / "README.md", *(TOP / "docs").rglob("*.md"), *(TOP / "packaging/manual").glob("*.[158]")]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    asked = [line for line in lines if "journalctl" in line and "CSAGENT_" in line]
+    assert len(asked) >= 4 and [line for line in asked if "_UID=0" not in line] == []
+
+
 def test_the_service_page_knows_the_units_and_events(made: Path) -> None:
     """Every unit with its description and times as it has them, and exactly the events that the code logs."""
     page = plain(made, "csagent.8")
