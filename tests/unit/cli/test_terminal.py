@@ -1,0 +1,30 @@
+"""What came from somebody else steers no terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STEERS = "web\x1b[2J\u202e\u009b01"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_query_gives_a_script_every_byte_and_a_terminal_what_is_harmless(tree: Path, terminal: bool) -> None:
+    (tree / "run/csagent").mkdir()
+    (tree / "run/csagent/instance.json").write_text(json.dumps({"schema": 1, "hostname": STEERS}))
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    try:
+        words = [sys.executable, "-m", "csagent", "--root", str(tree), "query", "hostname"]
+        assert subprocess.run(words, stdout=theirs, timeout=600, check=False).returncode == 0
+        said = os.read(ours, 1000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert said.startswith("web") and said.rstrip().endswith("01")
+    assert [one in said for one in ("\x1b", "\u202e", "\u009b")] == [not terminal] * 3
