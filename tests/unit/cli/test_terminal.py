@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from csagent.cli.main import guarded
+from csagent.errors import CsagentError
+
 STEERS = "web\x1b[2J\u202e\u009b01"
 
 
@@ -28,3 +31,15 @@ def test_query_gives_a_script_every_byte_and_a_terminal_what_is_harmless(tree: P
         os.close(theirs)
     assert said.startswith("web") and said.rstrip().endswith("01")
     assert [one in said for one in ("\x1b", "\u202e", "\u009b")] == [not terminal] * 3
+
+
+def test_an_error_is_one_line_that_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may have a name in it that a router, a lease or a drive gave."""
+
+    def fails() -> int:
+        raise CsagentError(f"{STEERS}\r\nsecond line")
+
+    assert guarded(fails) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("csagent: web") and said.endswith("line\n") and said.count("\n") == 1
+    assert [one for one in said[:-1] if not one.isprintable()] == []
