@@ -32,7 +32,7 @@ def main() -> None:
         device = os.open("/dev/fuse", os.O_RDWR)
         options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
         call("mount", b"nobody", os.fsencode(directory), b"fuse.silent", 0, options)
-    sys.exit(subprocess.run(sys.argv[end + 1 :], check=False).returncode)
+    sys.exit(subprocess.run(sys.argv[end + 1 :], timeout=1200, check=False).returncode)
 
 
 if __name__ == "__main__":
