@@ -271,7 +271,7 @@ def _password(
     if force:
         reason = "set because --force-password says so"
         return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
-    age = memory.age_of(value)
+    age = None if endpoints and memory.is_by_script(value) else memory.age_of(value)
     if age == "newest" and memory.is_forgotten_by(endpoints):
         reason = "the newest password is offered again by a server that had forgotten it: a new reset"
         return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)

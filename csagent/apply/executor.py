@@ -176,11 +176,13 @@ class PlanExecutor:
             if not password.is_set(self.system, account, action.value):
                 password.set_password(self.system, account, action.value)
             self.system.tree.sync(accounts.SHADOW)
-            self._remember_password(action.value, action.outranked)
+            self._remember_password(self.memory.with_password(action.value), action.outranked)
             return self._acknowledged(action, action.value, action.endpoints, "applied")
         elif isinstance(action, Acknowledge):
-            if action.remember or action.outranked:
-                self._remember_password(action.value, action.outranked)
+            if action.remember:
+                self._remember_password(self.memory.with_scripts_password(action.value), action.outranked)
+            elif action.outranked:
+                self._remember_password(self.memory, action.outranked)
             elif action.endpoints:
                 self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
@@ -281,8 +283,7 @@ class PlanExecutor:
         reason = f"{action.reason}; but {'; '.join(problems)}: the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True)
 
-    def _remember_password(self, value: Secret, outranked: Tuple[Secret, ...]) -> None:
-        changed = self.memory.with_password(value)
+    def _remember_password(self, changed: Memory, outranked: Tuple[Secret, ...]) -> None:
         for other in outranked:
             changed = changed.with_older(other)
         self._remember(changed)

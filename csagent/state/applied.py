@@ -54,6 +54,7 @@ class Memory(NamedTuple):
     salt: bytes = b""
     passwords: Tuple[str, ...] = ()
     forgotten_by: Mapping[str, str] = NOTHING
+    by_script: str = ""  # the fingerprint of the one that only a script's marker says was set
     hostname: Optional[str] = None
     domain: Optional[str] = None  # that the host name was completed with
     hostname_todo: Mapping[str, str] = NOTHING
@@ -127,7 +128,15 @@ class Memory(NamedTuple):
         """The memory after this password was applied: it becomes the newest."""
         mark = self.fingerprint(secret)
         others = tuple(known for known in self.passwords if known != mark)
-        return self._replace(passwords=(*others, mark)[-PASSWORDS_KEPT:])
+        return self._replace(passwords=(*others, mark)[-PASSWORDS_KEPT:], by_script="")
+
+    def with_scripts_password(self, secret: Secret) -> "Memory":
+        """The memory after a script's marker has said so: that counts for drives, and for no router."""
+        return self.with_password(secret)._replace(by_script=self.fingerprint(secret))
+
+    def is_by_script(self, secret: Secret) -> bool:
+        """Whether nothing but a script's marker says that this password was applied."""
+        return bool(self.by_script) and self.fingerprint(secret) == self.by_script
 
     def with_older(self, secret: Secret) -> "Memory":
         """The memory that takes this password for an older one from now on: a better-trusted place won."""
@@ -281,6 +290,7 @@ def _dump(system: "System", memory: Memory) -> bytes:
         "salt": memory.salt.hex(),
         "passwords": list(memory.passwords),
         "forgotten_by": dict(memory.forgotten_by),
+        "by_script": memory.by_script,
         "hostname": memory.hostname,
         "domain": memory.domain,
         "hostname_todo": dict(memory.hostname_todo),
@@ -342,6 +352,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
         passwords=_strings(document.pop("passwords", [])),
         forgotten_by=_texts(document.pop("forgotten_by", {})),
+        by_script=_str(document.pop("by_script", "")),
         hostname_todo=_texts(document.pop("hostname_todo", {})),
         former_users=_strings(document.pop("former_users", [])),
         known_as=_strings(document.pop("known_as", [])),

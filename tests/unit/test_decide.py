@@ -317,8 +317,14 @@ def test_an_old_scripts_marker_is_honoured() -> None:
     action = one("password", Observation(password=drive), known)
     assert isinstance(action, Acknowledge) and action.remember
     assert isinstance(one("password", Observation(password=replace(drive, value=OLD)), known), SetPassword)
-    # Anybody may have written it: it neither answers a router nor holds back what that offers.
+    # Anybody may have written it: it neither answers a router nor holds back what that offers, now or later.
     assert isinstance(one("password", Observation(password=offer()), known), SetPassword)
+    later = known.with_scripts_password(PASSWORD)
+    assert isinstance(one("password", Observation(password=drive), later), Acknowledge)
+    assert isinstance(one("password", Observation(password=offer()), later), SetPassword)
+    assert isinstance(
+        one("password", Observation(password=offer()), later.with_password(PASSWORD)), Acknowledge
+    )
 
 
 def test_password_states_without_an_offer() -> None:

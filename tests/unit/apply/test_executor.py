@@ -188,7 +188,9 @@ def test_an_acknowledgement_alone(tree: Path, system: System, router: Router) ->
 def test_what_an_older_script_has_set_is_remembered(system: System, router: Router) -> None:
     """Its password becomes ours without being set again."""
     carry_out(system, router, again(remember=True))
-    assert known(system).age_of(WORD) == "newest"
+    assert known(system).age_of(WORD) == "newest" and known(system).is_by_script(WORD)
+    carry_out(system, router, word())
+    assert not known(system).is_by_script(WORD)
 
 
 def test_what_is_left_alone_changes_nothing(tree: Path, system: System, router: Router) -> None:
