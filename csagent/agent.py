@@ -81,13 +81,14 @@ def tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation
     """Leave the mark for which the unit of user-data waits, once the copy that it reads is kept.
 
     Neither silence nor a busy router takes it away: the final stage, which looks for it, may not have begun.
+    A copy that is not surely whole does, whoever left the mark.
     """
     from csagent.state import user_data_mark
 
     unread = any(refusal.datum == "user_data" for refusal in observation.refusals)
     doubted = "user_data" in observation.doubts
-    if plan.run or (observation.source_found and not unread and not doubted):
-        user_data_mark.leave(system, plan.run if plan.run == memory.user_data else "")
+    if plan.run or memory.user_data_doubt or (observation.source_found and not unread and not doubted):
+        user_data_mark.leave(system, plan.run if plan.run == memory.whole_user_data else "")
 
 
 def _proven(system: "System", observed: Observed) -> bool:

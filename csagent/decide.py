@@ -34,6 +34,7 @@ _OLD_NEWS = (
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 NO_OTHER = OtherOwner()
 KEPT_FOR = "csagent user-data run carries it out"
+NOT_RUN = "it is not run before it has come whole"
 AGAIN = "what failed before is tried again: "
 OVERRIDE = "csagent apply --force-password sets it all the same"
 
@@ -91,7 +92,7 @@ def _run(
     if settings.user_data != "run" or other.runs_user_data:
         return ""
     if data is None:
-        return (memory.user_data or "") if proven and not observation.source_found else ""
+        return (memory.whole_user_data or "") if proven and not observation.source_found else ""
     return "" if observation.doubts.get("user_data") else data.sha256
 
 
@@ -303,18 +304,24 @@ def _user_data(observation: Observation, memory: "Memory", settings: "Settings",
         return _nothing(observation, "user_data", "no source gave user-data")
     source = observation.provenance.get("user_data", "")
     what = f"{data.size} bytes, {data.kind}"
+    doubt = observation.doubts.get("user_data", "")
+    same = data.sha256 == memory.user_data
+    whole = not doubt or (same and not memory.user_data_doubt)
     runs = other.runs_user_data or (
-        "the setting user_data is keep: it is not run" if settings.user_data == "keep" else KEPT_FOR
+        "the setting user_data is keep: it is not run"
+        if settings.user_data == "keep"
+        else (KEPT_FOR if whole else NOT_RUN)
     )
-    doubt = observation.doubts.get("user_data")
-    if data.sha256 == memory.user_data:
+    if same and not doubt and memory.user_data_doubt:
+        return KeepUserData("user_data", f"{what}: it has come whole now; {runs}", source, data)
+    if same:
         reason = _doubted(f"{what}: a copy is kept already; {runs}", doubt)
         return Leave("user_data", reason, source, wrong=bool(doubt))
     if doubt and memory.user_data is not None:
         reason = f"{what}, not surely whole ({doubt}): the copy that is kept stays"
         return Leave("user_data", reason, source, state="refused", wrong=True)
     reason = _doubted(f"{what}: keep a copy; {runs}", doubt)
-    return KeepUserData("user_data", reason, source, data, wrong=bool(doubt))
+    return KeepUserData("user_data", reason, source, data, doubt, wrong=bool(doubt))
 
 
 def _network(observation: Observation, settings: "Settings", network: Optional[Action]) -> Action:

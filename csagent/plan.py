@@ -139,12 +139,13 @@ class Acknowledge(NamedTuple):
 
 
 class KeepUserData(NamedTuple):
-    """Keep a copy of the user-data for what will run it."""
+    """Keep a copy of the user-data for what will run it; `doubt`: why it is not surely whole, else ""."""
 
     datum: str
     reason: str
     source: str = ""
     user_data: Optional[UserData] = None
+    doubt: str = ""
     wrong: bool = False
 
     @property

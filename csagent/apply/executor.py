@@ -168,7 +168,8 @@ class PlanExecutor:
             from csagent.apply import keep_user_data
 
             keep_user_data.keep(self.system, self.memory.instance_id, action.user_data)
-            self._remember(self.memory._replace(user_data=action.user_data.sha256))
+            sha256 = action.user_data.sha256
+            self._remember(self.memory._replace(user_data=sha256, user_data_doubt=action.doubt))
         elif isinstance(action, SetPassword):
             from csagent.apply import password
 

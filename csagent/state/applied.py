@@ -63,6 +63,7 @@ class Memory(NamedTuple):
     ssh_user: Optional[str] = None
     former_users: Tuple[str, ...] = ()
     user_data: Optional[str] = None  # sha256 of the copy that is kept
+    user_data_doubt: str = ""  # why that copy is not surely whole; "" where it is
     # By datum, the values that were seen and outdone by a better-trusted place (`decide`, `as_passed_over`).
     passed_over: Mapping[str, Tuple[str, ...]] = NOTHING
     known_as: Tuple[str, ...] = ()
@@ -87,6 +88,11 @@ class Memory(NamedTuple):
         import hashlib
 
         return hashlib.sha256("\n".join(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def whole_user_data(self) -> Optional[str]:
+        """The sha256 of the copy that is kept, where it came whole: no other is ever run."""
+        return None if self.user_data_doubt else self.user_data
 
     def fingerprint(self, secret: Secret) -> str:
         """The fingerprint of a password under this memory's salt."""
@@ -299,6 +305,7 @@ def _dump(system: "System", memory: Memory) -> bytes:
         "ssh_user": memory.ssh_user,
         "former_users": list(memory.former_users),
         "user_data": memory.user_data,
+        "user_data_doubt": memory.user_data_doubt,
         "passed_over": dict(memory.passed_over),
         "known_as": list(memory.known_as),
     }
@@ -362,6 +369,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         keys_beside=document.pop("keys_beside", False) is True,
         ssh_user=_optional(document.pop("ssh_user", None)),
         user_data=_optional(document.pop("user_data", None)),
+        user_data_doubt=_str(document.pop("user_data_doubt", "")),
         passed_over=_passed_over(document.pop("passed_over", {})),
         rest=document,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Dict, Mapping, NamedTuple, Optional
 
-from csagent.errors import UsageError
+from csagent.errors import CsagentError, UsageError
 from csagent.model import Secret
 from csagent.state import user_data_record as records
 from csagent.state.status_files import INSTANCE, SIZE_LIMIT, VARIABLES
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 FILE_LIMIT = 64 << 20  # bytes of a file that is read at all
 KEPT_METADATA = "metadata.json"
+NOT_WHOLE = (
+    "this instance's user-data is not run: the copy that is kept is not surely whole ({}); csagent apply "
+    "asks for it again, and csagent user-data run --document {} runs it as it is"
+)
 
 
 class Source(NamedTuple):
@@ -60,6 +65,7 @@ def own(system: "System", settings: "Settings") -> Optional[Source]:
 
     Raises:
         UsageError: it is there and cannot be read.
+        CsagentError: no pass remembers that these bytes came whole; half a script may do what none would.
     """
     from csagent.state import applied
 
@@ -77,7 +83,12 @@ def own(system: "System", settings: "Settings") -> Optional[Source]:
     if metadata is None:
         metadata = _kept(system, folder)
     facts = known.gather(system, settings, {"instance-id": instance, **metadata})
-    return Source(Secret(raw), facts, folder, False, "this instance's user-data", instance)
+    found = Source(Secret(raw), facts, folder, False, "this instance's user-data", instance)
+    memory = applied.load(system, instance)
+    if found.sha256 != memory.whole_user_data:
+        why = memory.user_data_doubt or memory.note or memory.withheld or "no pass remembers it as whole"
+        raise CsagentError(NOT_WHOLE.format(why, shlex.quote(system.tree.shown(path))))
+    return found
 
 
 def keep_metadata(system: "System", source: Source) -> None:

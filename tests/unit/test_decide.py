@@ -200,6 +200,22 @@ def test_other_values_that_are_not_whole() -> None:
         )
 
 
+def test_user_data_that_is_not_whole_is_not_called_runnable_until_it_comes_whole() -> None:
+    """Its copy is remembered as doubtful; the same bytes, whole, are remembered as whole."""
+    data = describe(b"#!/bin/s")
+    doubtful = Observation(user_data=data, doubts={"user_data": DOUBT})
+    first = one("user_data", doubtful)
+    assert isinstance(first, KeepUserData) and first.doubt == DOUBT
+    known = replace(FRESH, user_data=data.sha256, user_data_doubt=DOUBT)
+    for action in (first, one("user_data", doubtful, known)):
+        assert "not run before it has come whole" in action.reason and "carries it out" not in action.reason
+    whole = one("user_data", replace(doubtful, doubts={}), known)
+    assert isinstance(whole, KeepUserData) and (whole.doubt, whole.wrong) == ("", False)
+    assert "carries it out" in whole.reason
+    # What was whole once is not less whole for coming without a length now.
+    assert "carries it out" in one("user_data", doubtful, replace(known, user_data_doubt="")).reason
+
+
 def test_what_nobody_answered_for_is_unknown() -> None:
     """A time-out is no refusal; where both are there, what was read and not believed is told."""
     late = Refusal("ssh_keys", "router 10.1.1.1", "no answer in time", answered=False)

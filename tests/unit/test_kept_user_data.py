@@ -43,9 +43,12 @@ def test_in_silence_the_copy_runs_where_it_is_this_machines() -> None:
     assert decide(Observation(), MEMORY, Settings(), proven=True, other=left).run == ""
 
 
-def boot(system: System, tree: Path, uuid: str, vendor: str = "Apache Software Foundation") -> Optional[str]:
+def boot(
+    system: System, tree: Path, uuid: str, vendor: str = "Apache Software Foundation", doubt: str = ""
+) -> Optional[str]:
     """A pass that finds nobody, on a machine with this DMI; the document of the mark that it leaves."""
-    applied.save(system, applied.load(system, INSTANCE)._replace(user_data="kept"))
+    known = applied.load(system, INSTANCE)
+    applied.save(system, known._replace(user_data="kept", user_data_doubt=doubt))
     names = {"product_uuid": uuid, "sys_vendor": vendor, "product_name": "KVM"}
     (tree / "sys/class/dmi/id").mkdir(parents=True, exist_ok=True)
     for name, text in names.items():
@@ -66,6 +69,20 @@ def boot(system: System, tree: Path, uuid: str, vendor: str = "Apache Software F
 def test_a_pass_marks_it(system: System, tree: Path, uuid: str, vendor: str, told: Optional[str]) -> None:
     """This machine by CloudStack's DMI: bootcmd runs. A copy of its disk, or a DMI that says nothing: not."""
     assert boot(system, tree, uuid, vendor) == told
+
+
+def test_a_copy_that_is_not_surely_whole_is_marked_by_nobody(system: System, tree: Path) -> None:
+    """Half a script at the boot after, and the mark of another document that is there still."""
+    user_data_mark.leave(system, "another")
+    assert boot(system, tree, INSTANCE, doubt="cut off") is None
+    doubtful = MEMORY._replace(user_data_doubt="cut off")
+    for observation in (Observation(), Observation(source_found=True, doubts={"user_data": "cut off"})):
+        user_data_mark.leave(system, "another")
+        tell_user_data(system, Plan(), doubtful, observation)
+        assert not system.tree.exists(READY)
+    # It has come whole, and that could not be written down.
+    tell_user_data(system, Plan(run="kept"), doubtful, Observation(source_found=True))
+    assert not system.tree.exists(READY)
 
 
 def test_only_a_source_that_has_none_takes_the_mark_away(system: System) -> None:

@@ -139,7 +139,10 @@ def test_user_data_is_kept_for_root(tree: Path, system: System, router: Router) 
     carry_out(system, router, data())
     path = tree / applied.user_data_path(INSTANCE).lstrip("/")
     assert path.read_bytes().startswith(b"#!/bin/sh") and path.stat().st_mode & 0o777 == 0o600
+    assert known(system).user_data == known(system).whole_user_data == "ab" * 32
+    carry_out(system, router, data()._replace(doubt="cut off"))
     assert known(system).user_data == "ab" * 32
+    assert (known(system).user_data_doubt, known(system).whole_user_data) == ("cut off", None)
 
 
 def test_a_password_is_set_then_remembered_then_acknowledged(

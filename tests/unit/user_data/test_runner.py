@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -260,6 +261,8 @@ def test_a_template_is_given_the_instances_own_variables(system: System, tree: P
     kept = tree / applied.user_data_path("i-2-3-VM").lstrip("/")
     kept.parent.mkdir(parents=True)
     kept.write_bytes(DOCUMENT)
+    sha256 = hashlib.sha256(DOCUMENT).hexdigest()
+    applied.save(system, applied.load(system, "i-2-3-VM")._replace(user_data=sha256))
     found = own(system, Settings())
     assert found is not None and found.facts.metadata["colour"] == "green"
     assert found.facts.metadata["local-hostname"] == "web01"

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Callable, Iterator, Tuple
 
 import pytest
 from support.samples import INSTANCE
@@ -17,7 +17,6 @@ from csagent.cli.main import main
 from csagent.model import Secret
 from csagent.sources.user_data_kind import describe
 from csagent.state import applied, user_data_mark, user_data_record
-from csagent.state.applied import Memory
 from csagent.system.seams import System
 
 WHOLE = b"#cloud-config\nwrite_files: [{path: /etc/a, content: EXAMPLE-marker}]\n"
@@ -36,12 +35,13 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> Tuple[int, str, str
     return code, said.out, said.err
 
 
-def keep(system: System, content: bytes) -> None:
+def keep(system: System, content: bytes, doubt: str = "") -> None:
     """As a pass keeps it."""
+    sha256 = hashlib.sha256(content).hexdigest()
     memory = applied.load(system, INSTANCE)
-    applied.save(system, memory)
+    applied.save(system, memory._replace(user_data=sha256, user_data_doubt=doubt))
     copies.keep(system, INSTANCE, describe(content))
-    user_data_mark.leave(system, hashlib.sha256(content).hexdigest())
+    user_data_mark.leave(system, sha256)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_cloudstacks_password_stays(system: System, tree: Path, document: Path, 
     call(capsys, "--root", str(tree), "user-data", "run", "--again")
     assert (tree / "etc/shadow").read_text() == shadow
     path.unlink()
-    applied.save(system, Memory(INSTANCE, b"0" * 16))
+    applied.save(system, memory._replace(passwords=()))
     call(capsys, "--root", str(tree), "user-data", "run", "--again")
     assert (tree / "etc/shadow").read_text() != shadow
 
@@ -187,6 +187,43 @@ def test_the_name_that_a_document_gives_is_remembered(system: System, tree: Path
     assert (tree / "etc/hostname").read_text() == "named\n"
     assert user_data_mark.name_given(system, INSTANCE) == "named"
     assert user_data_mark.name_given(system, "other") == ""
+
+
+def remembered_as_cut(system: System) -> None:
+    keep(system, WHOLE, "cut off")
+
+
+def kept_and_not_remembered(system: System) -> None:
+    """As a power cut between the two leaves it."""
+    keep(system, b"#!/bin/sh\n")
+    copies.keep(system, INSTANCE, describe(WHOLE))
+
+
+def memory_damaged(system: System) -> None:
+    keep(system, WHOLE)
+    system.tree.write(f"/var/lib/csagent/instances/{INSTANCE}.json", b"x", 0o600)
+
+
+@pytest.mark.parametrize("spoil", [remembered_as_cut, kept_and_not_remembered, memory_damaged])
+@pytest.mark.parametrize(
+    "words",
+    [("plan",), ("run",), ("run", "--stage", "early"), ("run", "--stage", "final"), ("run", "--again")],
+)
+def test_a_copy_that_is_not_surely_whole_runs_in_no_way(
+    system: System,
+    tree: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[System], None],
+    words: Tuple[str, ...],
+) -> None:
+    """Not by hand, not by the units though somebody left their mark; once it has come whole, it does."""
+    spoil(system)
+    code, out, err = call(capsys, "--root", str(tree), "user-data", *words)
+    assert (code, out, "not surely whole" in err, len(err.splitlines())) == (1, "", True, 1)
+    assert not (tree / "etc/a").exists()
+    keep(system, WHOLE)
+    assert call(capsys, "--root", str(tree), "user-data", "run")[0] == 0
+    assert (tree / "etc/a").exists()
 
 
 def test_metadata_goes_with_a_document(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
