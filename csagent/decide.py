@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from csagent.model import Observation, Refusal
+from csagent.model import Observation, Place, Refusal
 from csagent.plan import (
     HOSTS,
     Acknowledge,
@@ -33,6 +33,8 @@ _OLD_NEWS = (
 )
 TAKEN = "; cloud-init asks for it too and may have taken it: see csagent doctor"
 NO_OTHER = OtherOwner()
+OF_METADATA = ("hostname", "ssh_keys", "user_data")  # what a router has beside the password
+PASSWORD_SERVER = "password server "  # how such a place is called
 KEPT_FOR = "csagent user-data run carries it out"
 NOT_RUN = "it is not run before it has come whole"
 AGAIN = "what failed before is tried again: "
@@ -147,7 +149,18 @@ def _nothing(observation: Observation, datum: str, absent: str) -> Action:
     if refused is not None:
         state = "refused" if refused.answered else "unknown"
         return Leave(datum, refused.reason, refused.place, state=state, wrong=True)
+    silent = _silent(observation) if datum in OF_METADATA else None
+    if silent is not None:
+        return Leave(datum, silent.detail or "no answer in time", silent.place, state="unknown", wrong=True)
     return Leave(datum, absent, state="absent")
+
+
+def _silent(observation: Observation) -> Optional[Place]:
+    """The place that had no time to say anything, where a password server alone has answered."""
+    asked = [place for place in observation.places if not place.place.startswith(PASSWORD_SERVER)]
+    if not observation.source_found or any(place.believed for place in asked):
+        return None
+    return next((place for place in asked if place.outcome == "timeout"), None)
 
 
 def _off(datum: str) -> Action:

@@ -9,7 +9,7 @@ from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
 from csagent.decide import decide
-from csagent.model import Endpoint, Observation, PasswordOffer, Refusal, Secret
+from csagent.model import Endpoint, Observation, PasswordOffer, Place, Refusal, Secret
 from csagent.plan import (
     DATA,
     Acknowledge,
@@ -224,6 +224,26 @@ def test_what_nobody_answered_for_is_unknown() -> None:
     bad = Refusal("ssh_keys", "drive /dev/sr1", "line 1: no key")
     action = one("ssh_keys", Observation(refusals=(late, bad)))
     assert isinstance(action, Leave) and (action.state, action.source) == ("refused", "drive /dev/sr1")
+
+
+def test_what_a_silent_router_would_have_said_is_unknown() -> None:
+    """Its password server alone has answered: that is no word of the VM's name, keys and user-data."""
+    server = Place("password server 10.1.1.1:8080", "", "ok")
+    late = Place("router 10.1.1.1", "", "timeout", "no answer within 4 s")
+    seen = Observation(source_found=True, places=(late, server), password=offer())
+    for datum in ("hostname", "ssh_keys", "user_data"):
+        action = one(datum, seen)
+        assert action == Leave(datum, "no answer within 4 s", "router 10.1.1.1", "unknown", True)
+    assert one("network", seen) == Leave("network", "no source says anything of the network", state="absent")
+    # A drive that has none, beside a router that is not there; a router that refused; nobody at all.
+    drive = Place("drive /dev/sr1", "", "ok")
+    refused = late._replace(outcome="refused")
+    for other in (
+        replace(seen, places=(late, server, drive)),
+        replace(seen, places=(refused, server)),
+        replace(seen, source_found=False),
+    ):
+        assert one("hostname", other).state == "absent"  # type: ignore[union-attr]
 
 
 def test_another_account_gets_the_keys() -> None:
