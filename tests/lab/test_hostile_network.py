@@ -367,6 +367,8 @@ def run(case: Case, root: Path) -> Happened:
                 answer(connection, INSTANCE.encode())
             elif case.where == ACKNOWLEDGEMENT and b"send_my_password" in request:
                 said(OK + b"\r\nBODY")(connection, PASSWORD.encode())
+            elif case.where == ACKNOWLEDGEMENT and b"saved_password" not in request:
+                said(OK + b"\r\nBODY")(connection, b"bad_request")
             elif case.name == "redirect to a good one":
                 target = b"Location: http://127.0.0.1:%d" % good.port + request.split(b" ")[1]
                 status(302, target)(connection, body_for(request))
@@ -660,7 +662,7 @@ def test_a_web_interface_as_gateway(ask: Asked, servers: Any, page: str) -> None
         [own, Ports("127.0.0.4", web.port, word.port)], [], seconds=WAIT if page == "silent" else HOUR
     )
     assert (answered.readings[0].instance_id, value(answered)) == (INSTANCE, None)
-    assert "not signed by CloudStack" in answered.readings[0].password.reason
+    assert "says the same whatever it is asked" in answered.readings[0].password.reason
 
 
 def test_dmi_outranks_a_name_that_proves_nothing(ask: Asked, servers: Any) -> None:

@@ -480,7 +480,7 @@ def test_a_gateways_web_page_on_8080_is_no_password(live: System, servers: Any, 
     gateway = candidate(page, password_port=page.port, interface="eth0", default=True, kind="gateway")
     answer = look(live, [candidate(ours, interface="eth0", default=True), gateway])
     assert answer.readings[0].password.state == "none"
-    assert any(place.outcome == "foreign" and "not signed" in place.detail for place in answer.places)
+    assert any(place.outcome == "malformed" and "says the same" in place.detail for place in answer.places)
 
 
 def test_one_of_a_redundant_pair_is_down(live: System, servers: Any, candidate: Make) -> None:
@@ -514,7 +514,57 @@ def test_a_page_of_the_dhcp_server_is_no_password(live: System, servers: Any, ca
     dead = servers.free_port()
     answer = look(live, [candidate(page, port=dead, password_port=page.port, interface="eth0")])
     assert answer.readings == ()
-    assert answer.places[-1].outcome == "foreign"
+    assert answer.places[-1].outcome == "malformed"
+
+
+def polite(connection: socket.socket, request: bytes) -> None:
+    """An unsigned server that knows the protocol."""
+    connection.sendall(PLAIN + (SECRET if b"send_my_password" in request else b"bad_request"))
+
+
+@pytest.mark.parametrize("said", ["OK", "pong", "Bad Request", "bad request", "saved password"])
+@pytest.mark.parametrize("header", ["Server: nginx", "Content-Type: text/plain", "DocumentType: text/plain"])
+def test_what_the_router_says_to_anybody_is_no_password(
+    live: System, servers: Any, candidate: Make, said: str, header: str
+) -> None:
+    """Something else listens on the believed router's 8080, and says one line whatever it is asked."""
+    lab = servers.lab(Cloud())
+    page = servers.says(f"HTTP/1.0 200 OK\r\n{header}\r\n\r\n{said}".encode())
+    ours = candidate(lab, password_port=page.port, interface="eth0", default=True)
+    answer = look(live, [ours])
+    assert answer.readings[0].password.state == "unknown"
+    assert any("says the same" in refusal.reason for refusal in answer.readings[0].refusals)
+
+
+def test_an_unsigned_router_that_knows_the_protocol_gives_its_password(
+    live: System, servers: Any, candidate: Make
+) -> None:
+    """CloudStack's signature is asked of nobody whose address gave the instance id."""
+    lab, peer = servers.lab(Cloud()), servers.peer(polite)
+    ours = candidate(lab, password_port=peer.port, interface="eth0", default=True)
+    assert look(live, [ours]).readings[0].password.value == Secret(SECRET)
+
+
+def test_who_said_the_same_is_not_believed_for_saying_nothing_later(
+    live: System, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look of a pass may end between the two questions."""
+    monkeypatch.setattr("csagent.sources.router.password_protocol.ASK_SECONDS", 5.0)
+
+    def behaviour(connection: socket.socket, request: bytes) -> None:
+        if len(peer.requests) > 3:
+            servers.silent(connection)
+        connection.sendall(PLAIN + b"OK")
+
+    peer = servers.peer(behaviour)
+    asked = PasswordServer(Endpoint(peer.address, peer.port), ETH0, "a test")
+    poller = passwords.PasswordPoller(live, time.monotonic() + HOUR)
+    for _ in range(2):
+        poller.ask([asked])
+        poller.wait_for_all([asked])
+        ((_, reply),) = poller.answers([asked])
+        assert (reply.state, reply.reason) == ("unknown", passwords.SAME)
+    assert len(peer.requests) == 4
 
 
 def test_a_neighbour_behind_a_name_is_no_password(live: System, servers: Any, candidate: Make) -> None:
@@ -598,9 +648,9 @@ def test_a_rogue_second_nic_is_not_asked(live: System, servers: Any, candidate: 
 def test_an_unsigned_rogue_is_not_believed_where_it_is_asked(
     live: System, servers: Any, candidate: Make
 ) -> None:
-    """Nobody answers on the default NIC; a page of text on the other is no password."""
+    """Nobody answers on the default NIC; what is offered unsigned on the other is no password."""
     ours = servers.lab(Cloud(), "127.0.0.2")
-    rogue = servers.says(PLAIN + SECRET, "127.0.0.3")
+    rogue = servers.peer(polite, "127.0.0.3")
     dead = servers.free_port("127.0.0.2")
     answer = look(
         live,

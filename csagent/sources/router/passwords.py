@@ -21,6 +21,7 @@ RETRY_SECONDS = 0.3
 CUT_OFF_SECONDS = 0.1  # before the deadline; who times out then had not been given its time
 REST_LIMIT = 4.0
 CONFIRMED_SECONDS = 1.5  # for which what a server has just offered is taken to be what it offers
+SAME = "says the same whatever it is asked: no password server"
 WHY_ACKNOWLEDGE = "offered the password that was set"
 
 
@@ -55,7 +56,7 @@ class PasswordPoller:
         endpoint = server.endpoint
         try:
             reply = ask(self._system, endpoint, self._deadline, SEND)
-            if reply.bare and reply.state == "offered":
+            if not reply.signed and reply.state == "offered":
                 reply = self._of_the_protocol(endpoint, reply)
         except Exception as error:  # a bug of ours: its class is all that may be told
             reply = PasswordReply("unknown", "failed", f"asking failed ({type(error).__name__})")
@@ -70,11 +71,14 @@ class PasswordPoller:
             self._condition.notify_all()
 
     def _of_the_protocol(self, endpoint: Endpoint, reply: PasswordReply) -> PasswordReply:
-        """The reply, where another question gets another one: any service may greet with one line."""
+        """The reply, where another question gets another one: any service may say one line to anybody."""
         other = ask(self._system, endpoint, self._deadline, NONSENSE)
-        if other.value is None or other.value != reply.value:
-            return reply
-        return PasswordReply("unknown", "malformed", "says the same whatever it is asked: no password server")
+        with self._condition:
+            _, before = self._replies.get(endpoint, (0.0, None))
+        known = before is not None and before.reason == SAME  # and our time may be over between the questions
+        if other.value == reply.value or (other.outcome == "timeout" and known):
+            return PasswordReply("unknown", "malformed", SAME)
+        return reply
 
     def _is_fresh(self, reply: PasswordReply, age: float) -> bool:
         """Whether asking again would tell nothing new: an offer is compared before it is acknowledged."""
