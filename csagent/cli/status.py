@@ -121,7 +121,7 @@ def query(root: str, key: str, instance: Dict[str, Any]) -> bytes:
         value = _find(metadata, key)
         if value is None:
             variables, hint = _variables(root)
-            value = _find(variables, key)
+            value = variables.get(key) if _is_cloudstacks(key) else _find(variables, key)
             metadata = {**metadata, **variables}
     if value is None:
         known = [word for word in KEYS if instance.get(word)]
@@ -148,6 +148,13 @@ def _find(metadata: Dict[str, Any], key: str) -> Any:
     if value is None:
         value = next((found for known, found in metadata.items() if known.lower() == key.lower()), None)
     return value
+
+
+def _is_cloudstacks(key: str) -> bool:
+    """Whether CloudStack itself has a key that is called so, in any case: no variable is taken for that."""
+    from csagent.validation import WELL_KNOWN_KEYS
+
+    return key.lower() in WELL_KNOWN_KEYS
 
 
 def _variables(root: str) -> Tuple[Dict[str, Any], str]:
