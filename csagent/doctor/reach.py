@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 2.0
 SOMEBODY = 65533  # a user that no machine gives to anybody; nobody may be whom csagent runs as
 NOT_REACHED = ("unreachable", "refused", "timeout")
+RESENT = 1.0  # seconds until a SYN is sent again (RFC 6298, 2.1): an earlier end says nothing of a firewall
 
 
 def open_to_all(system: "System", observed: Observed) -> Tuple[str, ...]:
@@ -82,7 +83,8 @@ def _not_reached(observed: Observed) -> Iterator[Endpoint]:
     for place in observed.observation.places:
         host, port = address(place)
         asked = kind(place) in (ROUTER, PASSWORD_SERVER) and place.outcome in NOT_REACHED
-        if not asked or not validation.address(host):
+        hurried = place.outcome == "timeout" and place.seconds is not None and place.seconds < RESENT
+        if not asked or hurried or not validation.address(host):
             continue
         for candidate in candidates:
             if candidate.address not in (host, DATA_SERVER):

@@ -54,6 +54,7 @@ def test_root_tries_what_did_not_answer_and_nothing_else(ports: List[int]) -> No
         Candidate("127.0.0.1", "given", "", port=web, password_port=word),
         Candidate("127.0.0.2", "gateway", "", port=web, password_port=word),
         Candidate("127.0.0.4", "gateway", "", port=free),
+        Candidate("127.0.0.5", "gateway", "", port=web),
         Candidate("data-server.", "data-server", ""),
     ]
     dialer = Counting()
@@ -67,6 +68,7 @@ def test_root_tries_what_did_not_answer_and_nothing_else(ports: List[int]) -> No
         Place(f"router 127.0.0.3:{web}", "", "timeout"),
         Place("router data-server.", "", "absent"),
         Place("drive /dev/sr1", "", "timeout"),
+        Place(f"router 127.0.0.5:{web}", "", "timeout", seconds=0.045),  # the pass was over
     )
     given = Options(router=("127.0.0.1", web), password_port=word)
     found = reach.to_root_only(System()._replace(dialer=dialer), asked, given)
