@@ -18,6 +18,7 @@ from csagent.errors import (
     ProbeError,
     Refused,
     ServerFault,
+    Stalled,
     TimedOut,
     Unreachable,
 )
@@ -136,6 +137,25 @@ ENDLESS = {
         s.reset(connection),
     ),
 }
+
+
+@pytest.mark.parametrize("sent", [0, 1, 1400, 5000, 60_000, 70_000])
+@pytest.mark.parametrize("head", [b"Content-Length: 300000\r\n\r\n", b"\r\n"])
+def test_a_stall_tells_how_much_had_come(live: System, servers: Any, sent: int, head: bytes) -> None:
+    """Also where http.client's read of 64 KiB loses what it had: by that the MTU is blamed, or not."""
+
+    def behaviour(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(OK + head + b"x" * sent)
+        servers.silent(connection)
+
+    peer = servers.peer(behaviour)
+    http = Http(live, Endpoint(peer.address, peer.port), deadline=time.monotonic() + 2.0)
+    with pytest.raises(Stalled) as caught:
+        http.get("/", 1 << 20)
+    http.close()
+    assert caught.value.received == sent
+
+
 SLOW = ("silent", "slow headers", "slow body")
 
 

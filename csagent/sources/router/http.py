@@ -236,7 +236,7 @@ def _body(reply: http.client.HTTPResponse, cap: int) -> bytes:
     except ConnectionError:
         raise CutShort("the body was cut short") from None
     except (socket.timeout, TimeoutError):
-        raise Stalled(size) from None
+        raise Stalled(reply.received if isinstance(reply, _Reply) else size) from None
     except (http.client.HTTPException, ValueError):
         raise CutShort("the body was cut short or its chunks make no sense") from None
     raise Malformed(f"more than {cap} bytes")
@@ -258,7 +258,12 @@ class _Reply(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._meter = _Meter(self.fp.detach())
-        self.fp = _Lines(self._meter)
+        self.fp = self._lines = _Lines(self._meter)
+
+    @property
+    def received(self) -> int:
+        """The bytes that came after the header: a read that times out keeps none of its own."""
+        return self._meter.taken - self._lines.header
 
     def begin(self) -> None:
         lines = self.fp
@@ -284,6 +289,7 @@ class _Meter(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
         self.left = HEADER_LIMIT
+        self.taken = 0
         self.what = "headers"
 
     def readable(self) -> bool:
@@ -294,6 +300,7 @@ class _Meter(io.RawIOBase):
             raise Malformed(f"{self.what} without an end")
         count = self._raw.readinto(buffer)
         self.left -= count or 0
+        self.taken += count or 0
         return count
 
     def close(self) -> None:
@@ -306,6 +313,7 @@ class _Lines(io.BufferedReader):
     """While the header is read, a line without its end is an error; after it, lines are counted."""
 
     heading = True
+    header = 0  # bytes of it
     _first = True
     _lines = 0
 
@@ -317,6 +325,7 @@ class _Lines(io.BufferedReader):
             ):
                 raise Malformed("headers cut short, or not HTTP at all")
             self._first = False
+            self.header += len(line)
         else:
             self._lines += 1
             if self._lines > LINES_LIMIT:
