@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -283,8 +284,18 @@ def _save(system: "System", memory: Memory) -> Memory:
 
 
 def _cannot(system: "System", memory: Memory, error: OSError) -> ApplyError:
-    path = system.tree.shown(instances.memory_path(memory.instance_id))
-    return ApplyError(f"cannot remember in {path}: {error.strerror}")
+    path = instances.memory_path(memory.instance_id)
+    beside = (instances.STATE, instances.INSTANCES, instances.LATEST, f"{path}.damaged", f"{path}.room")
+    if error.errno == errno.EISDIR:
+        path = next((one for one in beside[2:] if _is_directory(system, one)), path)
+    elif error.errno == errno.ENOTDIR:
+        path = next((one for one in beside[:2] if not _is_directory(system, one)), path)
+    return ApplyError(f"cannot remember in {system.tree.shown(path)}: {error.strerror}")
+
+
+def _is_directory(system: "System", path: str) -> bool:
+    status = system.tree.stat(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _dump(system: "System", memory: Memory) -> bytes:

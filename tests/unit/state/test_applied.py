@@ -345,3 +345,21 @@ def test_servers_that_forgot_are_few(system: System) -> None:
     assert len(known.forgotten_by) == applied.SERVERS_KEPT
     known = known.with_password(Secret(b"EXAMPLE-2")).with_forgotten_by([Endpoint("10.1.1.1", 8080)])
     assert list(known.forgotten_by) == ["10.1.1.1:8080"]
+
+
+@pytest.mark.parametrize(
+    ("path", "directory"),
+    [
+        ("latest-instance", True),
+        (f"instances/{INSTANCE}.json", True),
+        (f"instances/{INSTANCE}.json.room", True),
+        ("instances", False),
+    ],
+)
+def test_what_is_in_the_way_is_named(system: System, tree: Path, path: str, directory: bool) -> None:
+    """A directory where a file is written, or a file where a directory is, is not the memory's fault."""
+    there = tree / "var/lib/csagent" / path
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.mkdir() if directory else there.touch()
+    with pytest.raises(ApplyError, match=rf"/var/lib/csagent/{path}: (Is|Not) a directory$"):
+        applied.reserve(system, applied.Memory(instance_id=INSTANCE, salt=b"s" * 16), 100)
