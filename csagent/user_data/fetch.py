@@ -129,6 +129,8 @@ def _body(requests: Any, url: str, seconds: float, end: float) -> Dict[str, str]
                 raise _Again(f"HTTP {answer.status_code}")
             if answer.status_code >= 300:
                 raise _Final(f"HTTP {answer.status_code}")
+            # Without this urllib3 before 2.0 takes what came for the whole where the connection ends early.
+            answer.raw.enforce_content_length = True
             pieces: List[bytes] = []
             size = 0
             for piece in answer.iter_content(16384):
@@ -172,6 +174,7 @@ def _why(error: Exception) -> str:
         "SSLError": "its certificate is not believed",
         "TooManyRedirects": f"more than {REDIRECTS} redirects",
         "ConnectionError": "no connection",
+        "ChunkedEncodingError": "the answer was cut short",
         "ProxyError": "the proxy does not help",
         "InvalidURL": "no URL",
         "InvalidSchema": "a redirect to something else than HTTP",

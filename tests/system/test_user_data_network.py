@@ -63,6 +63,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(302, Location="file:///etc/shadow")
         elif self.path == "/busy" or (self.path == "/flaky" and SEEN.count(self.path) == 1):
             self.answer(503)
+        elif self.path == "/cut":  # a server that is stopped in the middle of its answer
+            self.send_response(200)
+            self.send_header("Content-Length", "4096")
+            self.end_headers()
+            self.wfile.write(script("cut"))
+            self.close_connection = True
         elif self.path in PAGES:
             self.answer(200, PAGES[self.path])
         else:
@@ -140,8 +146,8 @@ def test_includes_of_every_kind(scratch: Scratch) -> None:
 
 
 def test_a_url_that_fails_costs_its_part_only(scratch: Scratch) -> None:
-    """Missing, busy for good, going round, leading to a file, too large: each is named, and the rest runs."""
-    names = ("missing", "busy", "round", "elsewhere", "large", "script")
+    """Missing, busy for good, in a ring, to a file, too large, cut short: each is named, the rest runs."""
+    names = ("missing", "busy", "round", "elsewhere", "large", "cut", "script")
     report = run(scratch, "#include\n" + "".join(f"http://127.0.0.1/{name}\n" for name in names))
     assert order(scratch) == ["script"]
     said = [part["problems"][0]["text"] for part in report["parts"] if part["outcome"] == "refused"]
@@ -151,6 +157,7 @@ def test_a_url_that_fails_costs_its_part_only(scratch: Scratch) -> None:
         "more than 5 redirects",
         "a redirect to something else than HTTP",
         "larger than 1 MiB",
+        "the answer was cut short",
     ]
     assert [one["outcome"] for one in report["parts"]][-1] == "done"
 
