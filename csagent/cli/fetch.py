@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from csagent.console import Console, shorten
 from csagent.errors import ApplyError
 from csagent.state.published import place_json, refusals_json, user_data_json
-from csagent.validation import is_secret_key
+from csagent.validation import WELL_KNOWN_KEYS, is_secret_key
 
 if TYPE_CHECKING:
     from csagent.model import Observation
@@ -22,8 +23,7 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
     """The layout of `fetch --json`: other programs rely on it, so it only grows."""
     offer = observation.password
     metadata = {
-        key: "***" if is_secret_key(key) and not show_secrets else value
-        for key, value in observation.metadata.items()
+        key: value if _is_shown(key, show_secrets) else "***" for key, value in observation.metadata.items()
     }
     password: Dict[str, Any] = {"state": offer.state, "value": None, "reason": offer.reason}
     if offer.value is not None:
@@ -43,6 +43,11 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
         "places": [place_json(place) for place in observation.places],
         "refusals": refusals_json(observation),
     }
+
+
+def _is_shown(key: str, show_secrets: bool) -> bool:
+    """Whether a value is shown: a secret of the protocol's where asked for, user-data's variables to root."""
+    return show_secrets or (not is_secret_key(key) and (key in WELL_KNOWN_KEYS or os.geteuid() == 0))
 
 
 def as_text(observation: "Observation", console: Console, *, show_secrets: bool = False) -> str:
@@ -72,10 +77,8 @@ def as_text(observation: "Observation", console: Console, *, show_secrets: bool 
     rest = [(key, value) for key, value in observation.metadata.items() if key not in SHOWN_APART]
     if rest:
         lines += ["", console.paint("metadata", "head")]
-        masked = {key: "***" for key, _ in rest if is_secret_key(key) and not show_secrets}
-        lines += console.pairs(
-            [(shorten(key, 30), shorten(masked.get(key, value), 300) or '""') for key, value in rest]
-        )
+        told = [(key, value if _is_shown(key, show_secrets) else "***") for key, value in rest]
+        lines += console.pairs([(shorten(key, 30), shorten(value, 300) or '""') for key, value in told])
     if observation.network:
         lines += ["", console.paint("network", "head")]
         lines += console.wrap(json.dumps(observation.network), 2)
@@ -107,8 +110,6 @@ def _with(value: Any, place: Any) -> str:
 
 def _is_ours(directory: int) -> bool:
     """Whether an earlier save wrote there, by the shape of its fetch.json."""
-    import os
-
     from csagent.system.files import open_regular, read_all
 
     try:
@@ -144,8 +145,6 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     Raises:
         ApplyError: it cannot be written there, or there are files that no earlier save has written.
     """
-    import os
-
     from csagent.system.files import replace_at
 
     files: Dict[str, bytes] = {
@@ -157,9 +156,8 @@ def save(observation: "Observation", directory: str, *, show_secrets: bool = Fal
     if observation.password.value is not None and show_secrets:
         files["password"] = observation.password.value.reveal()
     for key, value in observation.metadata.items():
-        if is_secret_key(key) and not show_secrets:
-            continue
-        files[_file_name(key)] = value.encode()
+        if show_secrets or not is_secret_key(key):
+            files[_file_name(key)] = value.encode()
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
