@@ -173,6 +173,17 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             wait=0,
         ),
     ),
+    "a router that is slow": (
+        Case(
+            *(PLACE, "true", "router", f"router {ROUTER}:80"),
+            f"see how loaded the virtual router is, and: ping -c20 {ROUTER}",
+            (f"ping -c20 {ROUTER}",),
+            shows="20 packets transmitted",
+            before="a router that is slow",
+            helps=False,
+            wait=60,
+        ),
+    ),
     # Situations that cannot be made here; the commands look, or do what is done elsewhere in the table.
     "what only looks at the network": (
         look(

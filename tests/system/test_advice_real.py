@@ -13,6 +13,7 @@ import re
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -88,6 +89,14 @@ class Machine:
             self.router.change(ssh_keys=(make_key(1000 + self._number),))
         elif what in CHANGES:
             self.router.change(**CHANGES[what])
+        elif what == "a router that is slow":
+            page = self.router.page
+
+            def slow(path: str, source: str) -> Any:
+                time.sleep(2.5 if path.endswith("/instance-id") else 0)
+                return page(path, source)
+
+            self.router.page = slow  # type: ignore[method-assign]
         elif what in ANSWERS:
             answer = ANSWERS[what]
             self.router.page = lambda *_words: answer  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, Iterator, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from support.debian_image import SELINUX_LINE, Installed, build_package, installed
@@ -143,3 +143,18 @@ def test_the_console_has_its_lines(guest: Tuple[Control, Machine]) -> None:
     assert re.search(r"^csagent: vm-1 \([\d.]+\): SSH keys set, password set$", text, re.MULTILINE)
     assert "\ncsagent: user-data, final stage over: all done\n" in text
     assert "\n-----BEGIN SSH HOST KEY KEYS-----\n" in text
+
+
+def test_the_advice_mends_a_label(guest: Tuple[Control, Machine]) -> None:
+    """The command that doctor gives for a file with another label, run as it stands."""
+    shell, _machine = guest
+
+    def wrong() -> List[str]:
+        told = json.loads(shell.run("csagent doctor --json || true", SECONDS))["findings"]
+        return [one["advice"] for one in told if one["area"] == "selinux" and " is labelled " in one["saw"]]
+
+    shell.run("chcon -t tmp_t /root/.ssh/authorized_keys")
+    (advice,) = wrong()
+    assert advice == "restorecon -RFv /root/.ssh/authorized_keys"
+    shell.run(advice, 120.0)
+    assert wrong() == []
