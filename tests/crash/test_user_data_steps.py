@@ -105,8 +105,9 @@ def fresh(scratch: Path, document: bytes) -> Path:
         with open(root / name, "a") as stream:
             stream.write(OWNERS)
     system = System.at(str(root))
-    applied.save(system, applied.load(system, INSTANCE))
-    copies.keep(system, INSTANCE, describe(document))
+    data = describe(document)
+    applied.save(system, applied.load(system, INSTANCE)._replace(user_data=data.sha256))
+    copies.keep(system, INSTANCE, data)
     return root
 
 

@@ -91,6 +91,9 @@ def test_sigterm_while_the_acknowledgement_hangs(daemon: Any, servers: Any, tree
         if b"send_my_password" in request:
             connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nEXAMPLE-first")
             connection.shutdown(socket.SHUT_WR)
+        elif b"saved_password" not in request:
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nbad_request")
+            connection.shutdown(socket.SHUT_WR)
         elif told() == 1:
             servers.silent(connection)
         else:
