@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING, List, Tuple
 
 from csagent.system import json_limits
@@ -81,7 +82,7 @@ def note_latest(system: "System", key: str) -> None:
 def prune(system: "System") -> None:
     """Remove what is kept of instances before the last `KEPT`: memory, user-data and all else of that name.
 
-    A file that cannot be removed is left to the next pass.
+    What cannot be removed is left to the next pass.
     """
     for name in known(system)[KEPT:]:
         if name != NO_INSTANCE:
@@ -95,16 +96,20 @@ def remove(system: "System", key: str) -> None:
     """Remove all that is kept of an instance; the memory last, so that whoever is stopped here finds it.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: some of it cannot be removed; all else but the memory is gone.
     """
-    memory = memory_path(key)
-    for path in system.tree.glob(f"{INSTANCES}/{stem(key)}.*"):
-        if path != memory:
-            system.tree.remove(path)
     from csagent.state.user_data_record import folder_of
 
-    _remove_folder(system, folder_of(key))
-    system.tree.remove(memory)
+    memory, failed = memory_path(key), None
+    for path in (*system.tree.glob(f"{INSTANCES}/{stem(key)}.*"), folder_of(key)):
+        try:
+            if path != memory:
+                _remove(system, path)
+        except OSError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+    _remove(system, memory)
 
 
 def move(system: "System", before: str, now: str) -> None:
@@ -132,7 +137,7 @@ def _copy_folder(system: "System", path: str, target: str) -> None:
     import shutil
 
     beside = f"{target}.new"
-    _remove_folder(system, beside)
+    _remove(system, beside)
     directory, name = system.tree.resolve(path)
     try:
         # Both lie in the same folder, which is root's alone.
@@ -147,8 +152,13 @@ def _copy_folder(system: "System", path: str, target: str) -> None:
         os.close(directory)
 
 
-def _remove_folder(system: "System", path: str) -> None:
-    if not system.tree.exists(path):
+def _remove(system: "System", path: str) -> None:
+    """Whatever is there: a file, or a directory and all that is in it."""
+    status = system.tree.stat(path, follow=False)
+    if status is None:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        system.tree.remove(path)
         return
     import shutil
 

@@ -318,6 +318,50 @@ def test_three_instances_are_kept(system: System, tree: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "odd", ["instances/i-2-0-VM.user-data", "instances/i-2-0-VM.json", "user-data/i-2-0-VM"]
+)
+def test_what_is_no_file_or_no_folder_goes_too(odd: str, system: System, tree: Path) -> None:
+    """A directory where a file of a former instance should be, or a file where its folder should be."""
+    path = tree / "var/lib/csagent" / odd
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if odd.startswith("user-data"):
+        path.touch()
+    else:
+        (path / "below").mkdir(parents=True)
+    for number in range(odd.endswith(".json"), 4):
+        remember(system, f"i-2-{number}-VM")
+    assert not path.exists()
+    assert len(list((tree / "var/lib/csagent/instances").iterdir())) == 3
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(
+    system: System, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All the rest of that instance goes but its memory, by which the next pass finds it."""
+    directory = tree / "var/lib/csagent/instances"
+    remember(system, "i-2-0-VM")
+    for ending in ("a", "z"):
+        (directory / f"i-2-0-VM.{ending}").touch()
+    user_data_record.make_folder(system, user_data_record.folder_of("i-2-0-VM"))
+    really = os.unlink
+
+    def unlink(name: Any, **options: Any) -> None:
+        if name == "i-2-0-VM.a":
+            raise PermissionError(errno.EPERM, "Operation not permitted", name)
+        really(name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        for number in range(1, 4):
+            remember(system, f"i-2-{number}-VM")
+    left = {path.name for path in directory.iterdir() if path.name.startswith("i-2-0")}
+    assert left == {"i-2-0-VM.a", "i-2-0-VM.json"}
+    assert not (tree / "var/lib/csagent/user-data/i-2-0-VM").exists()
+    remember(system, "i-2-3-VM")
+    assert len(list(directory.iterdir())) == 3
+
+
 def test_what_an_earlier_csagent_piled_up_goes(system: System, tree: Path) -> None:
     """It kept every instance, and named only the latest."""
     directory = tree / "var/lib/csagent/instances"
