@@ -14,6 +14,7 @@ CsagentError                 one line for the operator, with the exit code it le
 │   ├── Malformed            an answer that means nothing to us
 │   │   └── CutShort         one that ends too early
 │   └── Foreign              an answer for somebody else: another VM, another cloud
+├── Damaged                  what a pass has published is cut short or no JSON     (1)
 ├── Distrusted               a file that somebody could have written who is not believed
 ├── ApplyError               the machine could not be changed                      (1)
 │   └── StepFailed           a step of user-data failed: recorded, the others go on
@@ -56,6 +57,10 @@ class SourceNotFound(CsagentError):
 
 class Interrupted(Exception):
     """csagent was told to stop or to reload while it waited, or between two actions: no failure."""
+
+
+class Damaged(CsagentError):
+    """What was published for others is cut short, or not ours; it will be written anew."""
 
 
 class Distrusted(CsagentError):

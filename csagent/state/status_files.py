@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from csagent.errors import CsagentError, UsageError
+from csagent.errors import CsagentError, Damaged, UsageError
 from csagent.system import json_limits
 
 TYPE_CHECKING = False  # status, query and the resident daemon do without typing
@@ -48,7 +48,8 @@ def load(root: str, path: str) -> Optional[Dict[str, Any]]:
     """One of the two files; None where no pass has written it yet.
 
     Raises:
-        CsagentError: it cannot be read, or is not ours.
+        CsagentError: it cannot be read.
+        Damaged: it is not ours.
     """
     try:
         document = json_limits.loads(read(root, path))
@@ -60,7 +61,7 @@ def load(root: str, path: str) -> Optional[Dict[str, Any]]:
         document = None
     if not isinstance(document, dict):
         by = "csagent user-data run" if path == USER_DATA else "the next pass of csagent"
-        raise CsagentError(f"{path} is damaged; {by} writes it anew")
+        raise Damaged(f"{path} is damaged; {by} writes it anew")
     return document
 
 
@@ -68,7 +69,7 @@ def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
     """The same, waiting for the first pass at most so long.
 
     Raises:
-        CsagentError: no pass has ended by then.
+        CsagentError: no pass has ended by then, or what the last one left is damaged still.
     """
     for document in _looks(lambda: load(root, path), seconds):
         if document is not None:
@@ -80,12 +81,24 @@ def wait_for(root: str, path: str, seconds: float) -> Dict[str, Any]:
 def _looks(
     look: Callable[[], Optional[Dict[str, Any]]], seconds: float
 ) -> Iterator[Optional[Dict[str, Any]]]:
-    """What is there now, again and again, at most so long."""
+    """What is there now, again and again, at most so long; what is damaged is waited for, too.
+
+    Raises:
+        Damaged: it still is at the end.
+    """
     end = time.monotonic() + seconds
     while True:
-        yield look()
+        damaged = None
+        try:
+            found = look()
+        except Damaged as error:
+            damaged = error
+        else:
+            yield found
         left = end - time.monotonic()
         if left <= 0:
+            if damaged is not None:
+                raise damaged
             return
         time.sleep(min(LOOK_AGAIN, left))
 

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Optional
 
 import pytest
@@ -192,3 +193,33 @@ def test_waiting_for_an_account_has_an_end(tree: Path, monkeypatch: pytest.Monke
     put(tree, "status.json", missed)
     monkeypatch.setattr(status_files, "NEW_ACCOUNT", 0.0)
     assert wait_for_new_account(str(tree), 600.0) == missed
+
+
+@pytest.mark.parametrize("name", ["status.json", "user-data.json"])
+def test_what_is_damaged_is_waited_for(
+    name: str, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where there is none yet, since it is written anew; at the end of the time it is what is wrong."""
+    whole: Dict[str, Dict[str, Any]] = {
+        "status.json": {"schema": 1},
+        "user-data.json": {"stages": {"final": "ended"}},
+    }
+    for one, document in whole.items():
+        put(tree, one, document)
+    damaged = tree / "run/csagent" / name
+    damaged.write_text('{"sch')
+    now = [0.0]
+    mended_at = [1.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > mended_at[0]:
+            damaged.write_text(json.dumps(whole[name]))
+
+    monkeypatch.setattr(status_files, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    words = ["--root", str(tree), "--quiet", "status", "--user-data", "--wait"]
+    assert main([*words, "60"]) == 0 and 1.0 < now[0] < 2.0
+    damaged.write_text('{"sch')
+    now[0], mended_at[0] = 0.0, 1e9
+    assert main([*words, "5"]) == 1 and now[0] >= 4.5
+    assert f"/run/csagent/{name} is damaged" in capsys.readouterr().err
