@@ -91,7 +91,7 @@ def _none(situation: Situation) -> Finding:
         return Finding("last pass", WARNING, situation.status_problem, means, "csagent apply")
     if situation.tree:
         return Finding("last pass", OK, "none yet", "as a template should be")
-    means = "no pass has ended since this machine was started: nothing was set"
+    means = "since this machine was started no pass has ended, or none had room in /run for its record"
     advice = "systemctl status csagent; journalctl -b -u csagent; csagent apply"
     return Finding("last pass", WARNING, "none", means, advice)
 

@@ -21,6 +21,7 @@ from csagent.system.selinux import ENFORCE
 
 NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
 LITTLE = 16 << 10
+FULL_SHARE, FILLING_SHARE = 8, 4  # of a small file system (a /run of 2 MiB) this part
 FEW_INODES = 100
 RUN = os.path.dirname(STATUS)
 HOLDERS = {"/etc": "accounts", STATE: "csagent's memory", RUN: "the record of the pass"}
@@ -84,15 +85,17 @@ def _mount(
         again = f"mount -o remount,rw {mount} || mount -o remount,bind,rw {mount}"
         advice = f"dmesg | grep -i -e remount -e error; then: {again}"
         yield Finding("disk", PROBLEM, f"{mount} is read-only", means, advice)
+    filling = f"it is filling up: {what}"
     advice = f"du -xh {mount} | sort -h | tail"
-    if space is not None and space.total and space.left < LITTLE:
-        state = PROBLEM if space.left < NEEDED else WARNING
+    if space is not None and space.total and space.left < min(LITTLE, space.total // FILLING_SHARE):
+        state = PROBLEM if space.left < max(1, min(NEEDED, space.total // FULL_SHARE)) else WARNING
         saw = f"{mount} has {space.left} KiB left"
-        yield Finding("disk", state, saw, means if state == PROBLEM else f"it is filling up: {what}", advice)
+        yield Finding("disk", state, saw, means if state == PROBLEM else filling, advice)
     if inodes is not None and inodes.total and inodes.left < FEW_INODES:
         state = PROBLEM if inodes.left == 0 else WARNING
         advice = f"du --inodes -x {mount} | sort -n | tail"
-        yield Finding("disk", state, f"{mount} has {inodes.left} inodes left", means, advice)
+        saw = f"{mount} has {inodes.left} inodes left"
+        yield Finding("disk", state, saw, means if state == PROBLEM else filling, advice)
 
 
 def _by_mount(paths: List[str], mounts: Dict[str, Tuple[str, ...]]) -> Dict[str, List[str]]:

@@ -355,6 +355,42 @@ def test_an_illness_is_named_with_advice(patient: Patient, name: str) -> None:
     assert beside <= allowed, beside
 
 
+@pytest.mark.parametrize(
+    ("total", "left", "state"),
+    [
+        (2048, 2040, ""),
+        (2048, 300, "warning"),
+        (2048, 100, "problem"),
+        (8_000_000, 20_000, ""),
+        (8_000_000, 9_000, "warning"),
+        (8_000_000, 900, "problem"),
+    ],
+)
+def test_a_small_run_is_judged_by_its_share(total: int, left: int, state: str, patient: Patient) -> None:
+    """An empty one of 2 MiB is not filling up."""
+    line = "tmpfs                50000   1000     49000"
+    assert line in SPACE
+    patient.says("df -P -k", SPACE.replace(line, f"tmpfs {total} {total - left} {left}"))
+    found = patient.wrong("disk")
+    assert [one.state for one in found] == [state] * bool(state)
+    assert all(("cannot write there" in one.means) is (state == "problem") for one in found)
+
+
+def test_few_inodes_are_no_reason_that_nothing_is_written(patient: Patient) -> None:
+    """Only where there is none left."""
+    patient.says("df -P -i", INODES.replace("7100000", "50"))
+    (found,) = patient.wrong("disk")
+    assert (found.state, found.means) == ("warning", "it is filling up: accounts, csagent's memory, keys")
+
+
+def test_without_a_record_it_is_not_said_that_nothing_was_set(patient: Patient) -> None:
+    """A pass goes on where /run has no room for its record."""
+    patient.status = None
+    patient.says("df -P -k", SPACE.replace("49000", "0"))
+    (found,) = patient.wrong("last pass")
+    assert "nothing was set" not in found.means and "room in /run" in found.means
+
+
 def test_a_router_that_fails_at_everything(patient: Patient) -> None:
     """Its administrator is who has to look; the network's offering is not to blame for it."""
     place(0, "failed", "HTTP 500")(patient)
