@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.replace_fields import replace
 
 from csagent.errors import Absent, Malformed, ProbeError
 from csagent.lab.cloud import Cloud
@@ -81,10 +82,14 @@ class Broken(LabRouter):
     """All below /latest fails, for another VM's variable; each VM's own directory is there beside it."""
 
     mine = "127.0.0.1"
+    works: Tuple[str, ...] = ()
+    own_id = b""
 
     def page(self, path: str, source: str) -> Tuple[int, bytes]:
         if path.startswith("/latest"):
-            return 500, b""
+            return super().page(path, source) if path in self.works else (500, b"")
+        if self.own_id and path.endswith("/instance-id"):
+            return 200, self.own_id
         for base, latest in (("/metadata/", "/latest/meta-data/"), ("/userdata/", "/latest/")):
             if path.startswith(base):
                 address, _, key = path[len(base) :].partition("/")
@@ -118,6 +123,42 @@ def test_anothers_directory_is_not_ours(live: System, candidate: Callable[..., C
         answer = client.look(client.Question(live, [candidate(lab)], Platform(), time.monotonic() + 4))
     assert answer.readings == ()
     assert (answer.places[0].outcome, answer.places[0].detail) == ("failed", "HTTP 500")
+
+
+@pytest.mark.parametrize(
+    "works", [("/latest/meta-data/instance-id",), ("/latest/meta-data/instance-id", "/latest/meta-data/")]
+)
+def test_what_alone_fails_is_read_from_the_vms_own_directory(read_lab: Read, works: Tuple[str, ...]) -> None:
+    """Where the instance id, or the listing too, comes from /latest, and all else there fails."""
+    kind = type("Half", (Broken,), {"works": works})
+    cloud = Cloud(metadata={"role": "web"}, ssh_keys=(KEY,))
+    reading, _ = read_lab(cloud, kind)
+    assert (reading.metadata["role"], reading.metadata["local-hostname"]) == ("web", cloud.hostname)
+    assert (reading.ssh_keys, reading.refusals, reading.complete) == ((KEY,), (), True)
+    reading, _ = read_lab(replace(cloud, user_data=b"#!/bin/sh\n"), kind)
+    assert reading.user_data == b"#!/bin/sh\n"
+
+
+def test_a_directory_with_another_id_is_not_ours(read_lab: Read) -> None:
+    """What failed stays unknown."""
+    another = b"aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
+    kind = type("Half", (Broken,), {"works": ("/latest/meta-data/instance-id",), "own_id": another})
+    reading, _ = read_lab(Cloud(ssh_keys=(KEY,)), kind)
+    assert (reading.ssh_keys, reasons(reading)["public-keys"]) == ((), "HTTP 500")
+    assert not reading.complete
+
+
+def test_not_everything_needs_to_fail(live: System, candidate: Callable[..., Candidate]) -> None:
+    """Where a path is missing and others fail, it is not said that all of them do."""
+
+    class Missing(Broken):
+        def page(self, path: str, source: str) -> Tuple[int, bytes]:
+            return (404, b"") if path == "/latest/meta-data/instance-id" else super().page(path, source)
+
+    with Missing(Cloud()) as lab:
+        answer = client.look(client.Question(live, [candidate(lab)], Platform(), time.monotonic() + 8))
+    place = answer.places[0]
+    assert place.outcome == "partial" and "HTTP 500" in place.detail and "everything" not in place.detail
 
 
 def test_keys_are_found_though_they_are_not_listed(read_lab: Read) -> None:

@@ -84,7 +84,9 @@ class _RouterRead:
         listing = chosen.listing(
             min(self._clock.stretched(LISTING_SECONDS), self._deadline - self._clock.monotonic())
         )
-        tree = reader.read(chosen.instance_id, listing, legacy=chosen.legacy, own=chosen.own)
+        tree = reader.read(
+            chosen.instance_id, listing, legacy=chosen.legacy, own=chosen.own, beside=http.source or ""
+        )
         chosen.close()  # while the password is waited for, others may need the connections
         if self._progress is not None and settled.empty():
             self._progress(self._answer(chosen, tree, PasswordOffer(reason="no answer so far")))

@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from csagent import validation
-from csagent.errors import Absent, CutShort, Malformed, ProbeError, Stalled, TimedOut
+from csagent.errors import Absent, CutShort, Malformed, ProbeError, ServerFault, Stalled, TimedOut
 from csagent.model import Refusal
 from csagent.sources.refusals import MTU, OTHER, Refusals, datum_of
 from csagent.sources.router.http import Answer
@@ -56,6 +56,7 @@ class MetadataTree:
         self.doubts: Dict[str, str] = {}
         self.complete = True
         self.only_small = False  # what needs more than one packet does not arrive
+        self.from_own = False  # some of it is from the VM's own directory, since /latest fails for it
 
 
 class MetadataReader:
@@ -79,7 +80,9 @@ class MetadataReader:
         self._tree = MetadataTree()
         self._refusals = Refusals(place)
 
-    def read(self, instance_id: str, listing: Result, *, legacy: bool, own: str = "") -> MetadataTree:
+    def read(
+        self, instance_id: str, listing: Result, *, legacy: bool, own: str = "", beside: str = ""
+    ) -> MetadataTree:
         """Everything below /latest, or in the VM's own directory.
 
         Args:
@@ -87,9 +90,13 @@ class MetadataReader:
             listing: the answer for /latest/meta-data/, or why there is none.
             legacy: the router knows only the older paths, directly below /latest.
             own: the VM's address, where all below /latest fails.
+            beside: the VM's address, where it is known; what alone fails below /latest is asked for there.
         """
         tree = self._tree
+        tree.from_own = bool(own)
         tree.metadata["instance-id"] = instance_id
+        if isinstance(listing, ServerFault) and beside and not own:
+            listing = self._from_own(instance_id, beside, {"meta-data": listing}).get("meta-data", listing)
         names = self._names(listing, quiet=legacy)
         known = validation.OLD_KEYS if legacy else WELL_KNOWN
         wanted = dict.fromkeys((*names.unlisted(known), *names.keys))
@@ -97,12 +104,18 @@ class MetadataReader:
             wanted.pop(name, None)
         base = own_keys(own) if own else LEGACY if legacy else MODERN
         # The largest body starts first.
-        paths = {USER_DATA: (f"/userdata/{own}/" if own else LEGACY) + USER_DATA}
+        paths = {USER_DATA: own_path(own, USER_DATA) if own else LEGACY + USER_DATA}
         paths.update({name: base + quote(name) for name in wanted})
         paths.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
         results = self._fetch(paths)
         if self._loaded:
             results.update(self._fetch({key: paths[key] for key in _temporary(results)}))
+        if beside and not own:
+            instead = self._from_own(
+                instance_id, beside, {key: results[key] for key in paths if key[-1] != "/"}
+            )
+            results.update(instead)
+            paths.update({key: own_path(beside, key) for key in instead})
         more = self._directories(results, names.directories)
         if not (legacy or own):
             modern = any(isinstance(result, Answer) for result in results.values())
@@ -130,6 +143,21 @@ class MetadataReader:
         tree.refusals, tree.doubts = self._refusals.refused(), self._refusals.doubts()
         tree.complete = self._refusals.complete
         return tree
+
+    def _from_own(self, instance_id: str, address: str, results: Dict[str, Result]) -> Dict[str, Result]:
+        """What the VM's own directory says of keys for which the server fails; empty where it is not ours."""
+        failed = [key for key, result in results.items() if isinstance(result, ServerFault)]
+        if not failed:
+            return {}
+        again = self._fetch({key: own_path(address, key) for key in ("instance-id", *failed)})
+        told = again.pop("instance-id")
+        if not isinstance(told, Answer) or told.body.strip().lower() != instance_id.lower().encode():
+            return {}
+        found: Dict[str, Result] = {
+            key: result for key, result in again.items() if isinstance(result, (Answer, Absent))
+        }
+        self._tree.from_own = self._tree.from_own or bool(found)
+        return found
 
     def _names(self, listing: Result, *, quiet: bool) -> Listing:
         if isinstance(listing, ProbeError):
@@ -281,6 +309,11 @@ class MetadataReader:
 def own_keys(address: str) -> str:
     """The directory of the keys of the VM with this address."""
     return f"/metadata/{address}/"
+
+
+def own_path(address: str, key: str) -> str:
+    """Where a key of that VM's is beside /latest."""
+    return f"/userdata/{address}/{key}" if key == USER_DATA else own_keys(address) + quote(key)
 
 
 def _only_small(results: Dict[str, Result]) -> bool:

@@ -12,8 +12,8 @@ from csagent.sources.router.probe import Probe
 from csagent.sources.router.search import CANDIDATES_LIMIT, Search
 
 BROKEN = (
-    "the router answers HTTP 500 to everything below /latest, for all of its VMs, as where a user-data "
-    "variable of any of them has a blank in its name; read from this VM's own directory beside it"
+    "the router answers HTTP 500 below /latest, as it does for all of its VMs where a user-data variable of "
+    "any of them has a blank in its name; read from this VM's own directory beside it"
 )
 
 
@@ -36,8 +36,8 @@ def _place(probe: Probe, chosen: Optional[Probe], tree: Optional[MetadataTree]) 
         size = f", {len(tree.user_data)} bytes of user-data" if tree.user_data else ""
         partly = "" if tree.complete else "; some of it could not be read, and is asked for again"
         partly += f"; {MTU}" if tree.only_small else ""
-        partly += f"; {BROKEN}" if probe.own else ""
-        outcome = "ok" if tree.complete and not probe.own else "partial"
+        partly += f"; {BROKEN}" if tree.from_own else ""
+        outcome = "ok" if tree.complete and not tree.from_own else "partial"
         return probe.report(f"{len(tree.metadata)} metadata keys{size}{partly}", outcome)
     if probe.instance_id is not None and chosen is not None:
         if probe.instance_id == chosen.instance_id:
