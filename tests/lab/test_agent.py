@@ -891,8 +891,10 @@ def test_plan_says_what_stands_in_the_way(guest: Guest, router: LabRouter) -> No
     """A missing shadow file or home directory is in the plan, not a surprise of apply."""
     (guest.root / "etc/shadow").unlink()
     (guest.root / "root").rmdir()
-    text = guest.run("plan", *places(router)).out
-    assert text.count("! ") == 2 and "shadow" in text and "home directory" in text
+    assert guest.run("plan", *places(router)).out.count("! ") == 2
+    actions = guest.run("plan", "--json", *places(router)).json["actions"]
+    (keys,), (password,) = (one["diff"] for one in actions if one["datum"] in ("ssh_keys", "password"))
+    assert "home directory" in keys and "shadow" in password
 
 
 def test_a_status_that_cannot_be_written_is_said(guest: Guest, router: LabRouter) -> None:

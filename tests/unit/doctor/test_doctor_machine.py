@@ -627,8 +627,8 @@ def test_a_key_in_a_comment_is_none(tmp_path: Path) -> None:
     file = tmp_path / "root/.ssh/authorized_keys"
     file.parent.mkdir(parents=True)
     file.write_text(f"# a\u2028{make_key(1)}\n{make_key(2)}\n")
-    situation = Situation(System.at(str(tmp_path)), Settings())
-    keys = homes.read_keys(situation, Account("root", 0, 0, "/root", "/bin/sh"))
+    root = Account("root", 0, 0, "/root", "/bin/sh")
+    keys = homes.read_keys(Situation(System.at(str(tmp_path)), Settings(), account=root))
     assert keys is not None and keys.all == ("ssh-ed25519",)
 
 
