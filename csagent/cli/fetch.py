@@ -22,9 +22,7 @@ SHOWN_APART = ("public-keys", "local-hostname", "instance-id")
 def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[str, Any]:
     """The layout of `fetch --json`: other programs rely on it, so it only grows."""
     offer = observation.password
-    metadata = {
-        key: value if _is_shown(key, show_secrets) else "***" for key, value in observation.metadata.items()
-    }
+    metadata = {key: _shown(key, value, show_secrets) for key, value in observation.metadata.items()}
     password: Dict[str, Any] = {"state": offer.state, "value": None, "reason": offer.reason}
     if offer.value is not None:
         raw = offer.value.reveal()
@@ -45,9 +43,10 @@ def as_json(observation: "Observation", *, show_secrets: bool = False) -> Dict[s
     }
 
 
-def _is_shown(key: str, show_secrets: bool) -> bool:
-    """Whether a value is shown: a secret of the protocol's where asked for, user-data's variables to root."""
-    return show_secrets or (not is_secret_key(key) and (key in WELL_KNOWN_KEYS or os.geteuid() == 0))
+def _shown(key: str, value: str, show_secrets: bool) -> str:
+    """A value as it is shown: a secret of the protocol's where asked for, user-data's variables to root."""
+    shown = show_secrets or (not is_secret_key(key) and (key in WELL_KNOWN_KEYS or os.geteuid() == 0))
+    return value if shown else "***"
 
 
 def as_text(observation: "Observation", console: Console, *, show_secrets: bool = False) -> str:
@@ -77,7 +76,7 @@ def as_text(observation: "Observation", console: Console, *, show_secrets: bool 
     rest = [(key, value) for key, value in observation.metadata.items() if key not in SHOWN_APART]
     if rest:
         lines += ["", console.paint("metadata", "head")]
-        told = [(key, value if _is_shown(key, show_secrets) else "***") for key, value in rest]
+        told = [(key, _shown(key, value, show_secrets)) for key, value in rest]
         lines += console.pairs([(shorten(key, 30), shorten(value, 300) or '""') for key, value in told])
     if observation.network:
         lines += ["", console.paint("network", "head")]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Callable, FrozenSet, Iterator, List, Optional,
 from csagent.seal.directory import PLACE, DirectoryEntry, Ground, Overlooked
 from csagent.system import accounts
 from csagent.system.accounts import Account
-from csagent.system.mounts import Mounts
-from csagent.system.tree import READ_LIMIT, Tree
+from csagent.system.mounts import Mounts, without_servers
+from csagent.system.tree import READ_LIMIT
 
 if TYPE_CHECKING:
     from csagent.settings import Settings
@@ -69,7 +69,7 @@ class Scene:
     def of(cls, system: "System", settings: "Settings", choice: Choice) -> "Scene":
         """The tree with its mounts, and the accounts whose homes may have leftovers."""
         mounts = Mounts(system.tree.root)
-        system = system._replace(tree=Tree(system.tree.root, before=mounts.keep_off))
+        system = without_servers(system, mounts)
         return cls(system, settings, choice, mounts, tuple(_people(system, settings.user)))
 
     @property

@@ -31,8 +31,8 @@ def loads(raw: bytes, items: int = ITEMS_LIMIT) -> Any:
     """
     if _items(raw) > items:
         bare = raw.replace(rb"\\", b"").replace(rb"\"", b"")  # each quote left begins or ends a text
-        tokens = () if bare.count(b'"') > 4 * (items + 1) else _TEXTS_AND_ITEMS.finditer(bare)
-        if not tokens or sum(token.group()[0] != _QUOTE for token in tokens) > items:
+        tokens = _TEXTS_AND_ITEMS.finditer(bare)
+        if bare.count(b'"') > 4 * (items + 1) or sum(one.group()[0] != _QUOTE for one in tokens) > items:
             raise ValueError("too many items")
     # UTF-8 and nothing else: json guesses other encodings, in which those bytes do not count.
     return json.loads(raw.decode("utf-8"), parse_int=_whole, parse_float=_real, parse_constant=_constant)

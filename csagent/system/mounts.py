@@ -110,9 +110,15 @@ class Mounts:
         return None
 
 
-def without_servers(system: "System") -> "System":
-    """The same, but that what lies on somebody else's server is not touched: OSError says why."""
-    return system._replace(tree=Tree(system.tree.root, before=Mounts(system.tree.root).keep_off))
+def without_servers(system: "System", mounts: Optional[Mounts] = None) -> "System":
+    """The same, but that what lies on somebody else's server is not touched: `Elsewhere` says why.
+
+    Args:
+        system: the machine, or a tree.
+        mounts: of its root, where they are known already.
+    """
+    root = system.tree.root
+    return system._replace(tree=Tree(root, before=(mounts or Mounts(root)).keep_off))
 
 
 def _remote(kind: str) -> bool:
