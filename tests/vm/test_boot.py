@@ -112,9 +112,9 @@ def _finished(told: Story) -> Story:
     if told.failure is not None:
         raise told.failure
     for boot in told.boots:
-        assert boot.report["settled"], (
-            f"csagent found nothing; its journal:\n{boot.report['journal'][-4000:]}"
-        )
+        if not boot.report["settled"]:
+            seen = {name: boot.report[name] for name in ("waited", "status_text", "discover", "failed")}
+            pytest.fail(f"csagent found nothing: {seen}\n--- the journal:\n{boot.report['all_journal']}")
     return told
 
 
