@@ -118,6 +118,34 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             before="user-data that is none",
         ),
     ),
+    "user-data that runs": (
+        Case(
+            DATA,
+            "csagent apply; systemd-run --quiet --unit=slow csagent user-data run --again; "
+            "until grep -q EXAMPLE-slow /var/log/csagent-user-data.log; do sleep 1; done",
+            *("user-data", "running"),
+            f"tail -f {LOG}",
+            (HAND + "(sleep 3; pkill -x tail) >/dev/null 2>&1 &", f"tail -f {LOG}"),
+            shows="EXAMPLE-slow",
+            ends=(0, 143),
+            helps=False,
+            before="user-data that is slow",
+            restored="systemctl kill --signal=KILL slow; systemctl reset-failed slow",
+        ),
+    ),
+    "user-data whose run was killed": (
+        Case(
+            DATA,
+            f"csagent apply; {AGAIN} || true",
+            *("user-data", "running, but no run of it is under way"),
+            f"csagent user-data run; csagent status; tail -n 50 {LOG}",
+            ("csagent user-data run", f"csagent status; tail -n 50 {LOG}"),
+            shows="interrupted",
+            ends=(0, 1, 3),
+            before="user-data that is cut short",
+            restored="rm -f /run/once",
+        ),
+    ),
     "user-data that was cut short": (
         Case(
             *(DATA, f"csagent apply; {AGAIN}; csagent user-data run", "user-data", "interrupted"),

@@ -50,6 +50,7 @@ CHANGES: Dict[str, Dict[str, Any]] = {
     "user-data": {"user_data": b"#!/bin/sh\necho changed\n"},
     "user-data that fails": {"user_data": b"#!/bin/sh\necho EXAMPLE-it-fails\nexit 3\n"},
     "user-data that is none": {"user_data": b"#cloud-config\nruncmd: [\n"},
+    "user-data that is slow": {"user_data": b"#!/bin/sh\necho EXAMPLE-slow\nsleep 600\n"},
     "user-data that is cut short": {
         "user_data": b"#!/bin/sh\n[ -e /run/once ] && exit 0\ntouch /run/once\nkill -9 $PPID\nsleep 9\n"
     },

@@ -190,6 +190,16 @@ DOORS: Dict[str, "tuple[Callable[[Net], None], Dict[str, Any]]"] = {
 }
 
 
+def neighbours_place(net: Net) -> Dict[str, Any]:
+    """What a pass says of the neighbour's server; one whose router was faster than the name asks no other."""
+    for _ in range(50):
+        for one in net.guest.csagent("status")["places"]:
+            if one["place"] == f"password server {NEIGHBOUR}:8080":
+                return dict(one)
+        net.guest.csagent("apply", "--wait", "60")
+    raise AssertionError("no pass has heard of the neighbour")
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("shape", ["python3", "headerless"])
 def test_a_neighbour_behind_a_name(net: Net, door: str, shape: str) -> None:
@@ -202,11 +212,7 @@ def test_a_neighbour_behind_a_name(net: Net, door: str, shape: str) -> None:
     net.start_evil(net.segment, NEIGHBOUR, shape)
     net.hold()
     if door in ("wildcard", "every name"):
-        (place,) = [
-            one
-            for one in net.guest.csagent("status")["places"]
-            if one["place"] == f"password server {NEIGHBOUR}:8080"
-        ]
+        place = neighbours_place(net)
         assert place["outcome"] in ("foreign", "skipped"), place
     elif door == "hosts file":
         assert net.evil[0].requests == [], "nobody asked it"

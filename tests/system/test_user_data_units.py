@@ -83,6 +83,18 @@ def test_units_end_as_their_stages_did(booted: Tuple[Booted, Segment, LabRouter]
     assert "ordering cycle" not in guest.run("journalctl", "-b", "--no-pager").stdout
 
 
+def test_a_reload_begins_nothing_again(booted: Tuple[Booted, Segment, LabRouter]) -> None:
+    """systemd looks at its path units anew then, and the mark is still there."""
+    guest = booted[0]
+    guest.wait("systemctl", "is-failed", "csagent-user-data.service")
+    began = ("systemctl", "show", "--value", "-p", "ExecMainStartTimestampMonotonic")
+    units = tuple(f"csagent-user-data{name}.service" for name in ("-early", "-after-boot", ""))
+    before = guest.do(*began, *units)
+    guest.do("systemctl", "daemon-reload")
+    guest.do("sleep", "5")
+    assert guest.do(*began, *units) == before
+
+
 def test_a_machine_without_a_console_misses_its_line(booted: Tuple[Booted, Segment, LabRouter]) -> None:
     """There is no /dev/console here: nothing fails for it, and nothing is tried again and again."""
     guest = booted[0]

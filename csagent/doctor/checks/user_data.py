@@ -26,6 +26,7 @@ STATES: Dict[str, Tuple[str, str, str]] = {
     "ignored": (OK, "it is left to others", ""),
 }
 WELL = ("done", "ignored", "shown")
+KILLED = "running, but no run of it is under way"
 
 
 def user_data(situation: Situation) -> Iterator[Finding]:
@@ -45,12 +46,24 @@ def user_data(situation: Situation) -> Iterator[Finding]:
     state, means, advice = STATES.get(word, (NOTE, "", ""))
     notes = document.get("notes")
     said = "; ".join(str(note) for note in notes) if isinstance(notes, list) else ""
-    yield Finding(AREA, state, word, said or means, advice)
+    if word == "running" and _nobody_runs(situation):
+        means = "its run was killed; the next one goes on behind the step that it was at"
+        yield Finding(AREA, WARNING, KILLED, means, f"csagent user-data run; {LOOK}")
+    else:
+        yield Finding(AREA, state, word, said or means, advice)
     parts = document.get("parts")
     for part in parts if isinstance(parts, list) else []:
         if isinstance(part, dict) and part.get("outcome") not in (*WELL, "waiting"):
             saw = f"{part.get('name')} ({part.get('kind')}): {part.get('outcome')}"
             yield Finding(AREA, NOTE, saw, "; ".join(_why(part)))
+
+
+def _nobody_runs(situation: Situation) -> bool:
+    """Whether nobody holds the lock of a run; who cannot look at it does not know."""
+    from csagent.state import user_data_record
+
+    system = situation.system
+    return situation.root and not system.recorded and not user_data_record.running(system)
 
 
 def _none(situation: Situation) -> Finding:

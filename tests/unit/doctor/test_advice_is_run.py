@@ -37,7 +37,6 @@ NOT_RUN: Dict[str, str] = {
     "chkconfig --del {name}": "EL has it",
     "wicked ifdown": "openSUSE has it",
     "dhcpcd --rebind {nic}": "dhcpcd keeps its lease where it is; no test has it as the only client of a NIC",
-    "tail -f ": "it does not end; the same file is read by tail -n",
     "not seen: df and": "no advice: two things that say nothing",
     "sshd -T was not": "no advice: why sshd_config was read",
     "tar -tzf {}": "no advice: what --bundle prints when it is done; the file is listed beside it",

@@ -11,7 +11,7 @@ import pytest
 from csagent.doctor.checks.user_data import user_data
 from csagent.doctor.context import Situation
 from csagent.settings import Settings
-from csagent.state import user_data_mark
+from csagent.state import user_data_mark, user_data_record
 from csagent.system.seams import System
 
 DEFAULTS = Settings()
@@ -44,7 +44,6 @@ def test_none(system: System) -> None:
     [
         ("done", "ok"),
         ("ignored", "ok"),
-        ("running", "note"),
         ("changed", "note"),
         ("failed", "warning"),
         ("refused", "warning"),
@@ -57,6 +56,18 @@ def test_states(system: System, tree: Path, state: str, level: str) -> None:
     (one,) = user_data(Situation(system, Settings()))
     assert (one.state, one.saw) == (level, state)
     assert bool(one.advice) == (level != "ok")
+
+
+def test_running(system: System, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who runs it holds a lock: after a SIGKILL the file still says that it runs, and nobody does."""
+    published(tree, state="running")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with user_data_record.locked(system, lambda _text: None):
+        assert found(system) == [("note", "running", "a script takes as long as it takes")]
+    ((level, saw, _means),) = found(system)
+    assert (level, saw) == ("warning", "running, but no run of it is under way")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)  # who cannot open the lock
+    assert found(system)[0][:2] == ("note", "running")
 
 
 def test_waiting(system: System) -> None:
