@@ -45,7 +45,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     from csagent.apply.executor import PlanExecutor
     from csagent.plan import Report
     from csagent.sources.acknowledge import acknowledge
-    from csagent.state import lock, published
+    from csagent.state import instances, lock, published
 
     def tell(value: Secret, endpoints: Tuple[Endpoint, ...]) -> Tuple[Place, ...]:
         given = options.router is not None
@@ -53,6 +53,9 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
 
     with lock.hold(system, request.cancel, takes=request.takes):
         known = recall(system, settings, observed)
+        if known.withheld:
+            instances.close_to_others(system, instances.INSTANCES)
+            known = recall(system, settings, observed)
         network = _network(system, settings, observed, new=known.is_new, request=request)
         plan = _decide(
             system,

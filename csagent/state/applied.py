@@ -18,6 +18,7 @@ from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Endpoint, Secret
 from csagent.state import instances
 from csagent.system import json_limits, trusted_path
+from csagent.system.files import read_all
 from csagent.system.mounts import without_servers
 
 if TYPE_CHECKING:
@@ -216,7 +217,9 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     path = instances.memory_path(key)
     where = system.tree.shown(path)
     try:
-        raw = system.tree.read(path, SIZE_LIMIT)
+        raw = _own(system, path)
+    except Distrusted as error:
+        return fresh._replace(withheld=f"not touched: {error}")
     except OSError as error:
         if error.errno == errno.ENOENT and system.tree.readlink(path) is None:
             return None
@@ -231,6 +234,14 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
         )
     except (ValueError, RecursionError):
         return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
+
+
+def _own(system: "System", path: str) -> bytes:
+    descriptor = instances.open_own(system, path)
+    try:
+        return read_all(descriptor, SIZE_LIMIT)
+    finally:
+        os.close(descriptor)
 
 
 def save(system: "System", memory: Memory) -> Memory:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, List, Tuple
 
+from csagent.errors import Distrusted
 from csagent.system import json_limits
 
 if TYPE_CHECKING:
@@ -40,6 +42,33 @@ def prepare(system: "System") -> None:
     """Make the state directories, private to root."""
     system.tree.mkdir(STATE, 0o700)
     system.tree.mkdir(INSTANCES, 0o700)
+
+
+def close_to_others(system: "System", path: str) -> None:
+    """Have nobody but root write from now on in this state directory and above, where somebody has opened it.
+
+    What somebody else has put there before is his (`open_own`), and so is what cannot be closed.
+    """
+    for one in (STATE, path):
+        with suppress(OSError):
+            system.tree.close_to_others(one)
+
+
+def open_own(system: "System", path: str) -> int:
+    """Open what lies in the state directory, a file or a directory.
+
+    Raises:
+        Distrusted: it may be somebody else's word; the text says what mends that.
+        OSError: it is not there, not readable, or neither a file nor a directory (EINVAL).
+    """
+    from csagent.system import trusted_path
+
+    try:
+        return trusted_path.open_own(system, path, path[len(STATE) :].count("/"))
+    except Distrusted as error:
+        state = system.tree.shown(STATE)
+        mend = f"see what is there, then: chown -R 0:0 {state} && chmod -R go-w {state}"
+        raise Distrusted(f"{error}: {mend}", error.path) from None
 
 
 def known(system: "System") -> Tuple[str, ...]:

@@ -14,12 +14,13 @@ their order, the later one counts.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from contextlib import contextmanager, suppress
 
-from csagent.errors import ApplyError, CsagentError
+from csagent.errors import ApplyError, CsagentError, Distrusted
 from csagent.state.status_files import USER_DATA as PUBLISHED
 from csagent.system import json_limits
 from csagent.system.files import sign, write_all
@@ -197,9 +198,15 @@ def folder_of(instance_id: str, *, by_hand: bool = False) -> str:
 
 def make_folder(system: "System", path: str) -> None:
     """A directory below `STATE`, it and all between them for root only. Raises: OSError."""
+    from csagent.state import instances
+
     names = path[len(STATE) :].split("/")
     for depth in range(1, len(names) + 1):
         system.tree.mkdir(STATE + "/".join(names[:depth]), 0o700)
+    try:
+        os.close(instances.open_own(system, path))
+    except Distrusted as error:
+        raise OSError(errno.EPERM, str(error)) from None
 
 
 @contextmanager
@@ -209,6 +216,9 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         CsagentError: the lock cannot be made, or the other run waits for this one's end.
     """
+    from csagent.state import instances
+
+    instances.close_to_others(system, FOLDER)
     try:
         descriptor = _open_lock(system)
     except OSError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 READ_LIMIT = 256 * 1024
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 MAX_LINKS = 40  # the kernel's own limit on symlinks in one path (path_resolution(7))
 
 
@@ -335,9 +336,19 @@ class Tree:
             finally:
                 os.close(directory)
 
+    def close_to_others(self, path: str) -> None:
+        """Take from a directory the right of others than its owner to write there. Raises: OSError."""
+        directory, name = self.resolve(path)
+        try:
+            mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+            if mode & OTHERS_WRITE:
+                self._set_mode(directory, name, mode & ~OTHERS_WRITE)
+        finally:
+            os.close(directory)
+
     @staticmethod
     def _set_mode(directory: int, name: str, mode: int) -> None:
-        """Of a new directory, whatever the umask; what somebody has put there in its place is left alone."""
+        """Of a directory, whatever the umask; what somebody has put there in its place is left alone."""
         descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
         try:
             os.fchmod(descriptor, mode)

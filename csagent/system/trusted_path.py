@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optiona
 from csagent.errors import Distrusted, UsageError
 from csagent.system import accounts
 from csagent.system.files import open_regular, read_all
-from csagent.system.tree import Step
+from csagent.system.tree import DIRECTORY, OTHERS_WRITE, Step
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
@@ -118,6 +118,48 @@ def _as_usage(system: "System", path: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UsageError(f"{system.tree.shown(path)}: {error.strerror}") from None
+
+
+def open_own(system: "System", path: str, depth: int) -> int:
+    """Open a file or directory that csagent keeps for root in directories of its own making.
+
+    What is above them is not looked at: who puts others in their place is their owner.
+
+    Args:
+        system: the machine, or a tree, which may be its builder's.
+        path: in the guest's terms.
+        depth: how many directories above it are csagent's.
+
+    Raises:
+        Distrusted: it belongs to somebody else, or others than root can write in one of the directories.
+        OSError: it is not there, not readable, or neither a file nor a directory (EINVAL).
+    """
+    steps: List[Step] = []
+    directory, name = system.tree.resolve(path, visit=steps.append)
+    try:
+        holders = _Holders(system, ROOT)
+        for step in [one for one in steps if stat.S_ISDIR(one.status.st_mode)][-depth:]:
+            _judge_own(system, holders, step.path, step.status)
+        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+        else:
+            descriptor = open_regular(directory, name)
+    finally:
+        os.close(directory)
+    try:
+        _judge_own(system, holders, path, os.fstat(descriptor))
+    except Distrusted:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _judge_own(system: "System", holders: "_Holders", path: str, status: os.stat_result) -> None:
+    shown = system.tree.shown(path)
+    if not holders.user(status.st_uid, only_root=True):
+        raise Distrusted(f"{shown} belongs to user {status.st_uid}", shown)
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE:
+        raise Distrusted(f"others than root can write {shown}", shown)
 
 
 def open_file(system: "System", path: str, owner: str, *, follow: bool = True) -> int:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -14,7 +15,7 @@ from support.samples import INSTANCE, make_key
 
 from csagent.errors import ApplyError
 from csagent.model import Endpoint, Secret
-from csagent.state import applied, user_data_mark, user_data_record
+from csagent.state import applied, instances, user_data_mark, user_data_record
 from csagent.system.seams import System
 
 
@@ -30,6 +31,41 @@ def test_round_trip(system: System, tree: Path) -> None:
     assert stat.S_IMODE((tree / f"var/lib/csagent/instances/{INSTANCE}.json").stat().st_mode) == 0o600
     assert stat.S_IMODE((tree / "var/lib/csagent").stat().st_mode) == 0o700
     assert not list((tree / "var/lib/csagent/instances").glob(".*"))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("whose", ["var/lib/csagent", "var/lib/csagent/instances", INSTANCE])
+def test_somebody_elses_word_is_no_memory(system: System, tree: Path, whose: str) -> None:
+    """What user 1001 may have written is not believed, not even where nothing is said of this instance."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    file = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    theirs = file if whose == INSTANCE else tree / whose
+    os.chown(theirs, 1001, 1001)
+    known = applied.load(system, INSTANCE)
+    assert known.withheld == (
+        f"not touched: {theirs} belongs to user 1001: see what is there, "
+        f"then: chown -R 0:0 {tree}/var/lib/csagent && chmod -R go-w {tree}/var/lib/csagent"
+    )
+    with pytest.raises(ApplyError, match="belongs to user 1001"):
+        applied.save(system, known)
+    subprocess.run(known.withheld.split("then: ")[1], shell=True, check=True, timeout=300)
+    assert applied.load(system, INSTANCE).passwords
+    if whose != INSTANCE:
+        file.unlink()
+        os.chown(tree / whose, 1001, 1001)
+        assert applied.load(system, INSTANCE).withheld == known.withheld
+
+
+@pytest.mark.parametrize("opened", ["var/lib/csagent", "var/lib/csagent/instances"])
+def test_an_opened_state_directory_is_closed(system: System, tree: Path, opened: str) -> None:
+    """By a pass, which has the lock; who only looks says what is wrong."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    for mode in (0o777, 0o770, 0o1777):
+        (tree / opened).chmod(mode)
+        assert f"others than root can write {tree / opened}: " in applied.load(system, INSTANCE).withheld
+        instances.close_to_others(system, instances.INSTANCES)
+        assert stat.S_IMODE((tree / opened).stat().st_mode) == mode & ~0o022
+        assert applied.load(system, INSTANCE).passwords
 
 
 def test_another_instance_starts_afresh(system: System) -> None:
@@ -107,16 +143,16 @@ def test_outdone_keys_of_an_earlier_csagent(system: System, tree: Path) -> None:
     assert known.passed_over == {"ssh_keys": marks, "hostname": ("stale",)}
 
 
-def _fails(system: System, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bad block, or a file server that is gone."""
-    read = system.tree.read
+    opens = instances.open_own
 
-    def reads(name: str, *words: Any, **more: Any) -> bytes:
+    def opened(system: System, name: str) -> int:
         if path.name in name:
             raise OSError(errno.EIO, os.strerror(errno.EIO), name)
-        return read(name, *words, **more)
+        return opens(system, name)
 
-    monkeypatch.setattr(system.tree, "read", reads)
+    monkeypatch.setattr(instances, "open_own", opened)
 
 
 @pytest.mark.parametrize("written_as", [INSTANCE, "i-2-3-VM", applied.NO_INSTANCE])
@@ -128,7 +164,7 @@ def test_what_cannot_be_read_now_is_no_first_run(
     path = tree / f"var/lib/csagent/instances/{written_as}.json"
     before = path.read_bytes()
     with monkeypatch.context() as spoilt:
-        _fails(system, path, spoilt)
+        _fails(path, spoilt)
         known = applied.load(system, INSTANCE, None, ("i-2-3-VM", INSTANCE))
         assert known.withheld.startswith(f"not touched: {path} cannot be read (Input/output error)")
         assert (known.note, known.is_new) == ("", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,26 @@ def test_a_run_that_user_data_has_started_does_not_wait_for_it(system: System, t
             pass
     done = subprocess.run([*words, str(document)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.root
+def test_no_run_in_what_is_somebody_elses(system: System, tree: Path) -> None:
+    """Scripts that run as root are written there; what is root's and was opened to others is closed."""
+    folder = records.folder_of("an-instance")
+    records.make_folder(system, folder)
+    whole = tree / records.FOLDER.lstrip("/")
+    whole.chmod(0o777)
+    with pytest.raises(OSError, match="others than root can write"):
+        records.make_folder(system, folder)
+    with records.locked(system, print):
+        records.make_folder(system, folder)
+    assert whole.stat().st_mode & 0o777 == 0o755
+    for theirs in (whole, tree / folder.lstrip("/")):
+        os.chown(theirs, 1001, 1001)
+        with pytest.raises(OSError, match="belongs to user 1001"):
+            records.make_folder(system, folder)
+        os.chown(theirs, 0, 0)
+    records.make_folder(system, folder)
 
 
 def test_a_full_disk_takes_nothing_from_the_lock(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
