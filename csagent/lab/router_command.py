@@ -11,7 +11,7 @@ from typing import Any, List, Optional, Tuple
 
 from csagent.errors import EXIT_OK, CsagentError
 from csagent.lab import cloud as clouds
-from csagent.system.argument_types import any_port, milliseconds
+from csagent.system.argument_types import any_port, host, milliseconds
 
 LOOK_SECONDS = 0.5
 
@@ -24,7 +24,11 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
         "file", nargs="?", metavar="CLOUD.yaml", help="describes the VM; an example VM without it"
     )
     parser.add_argument(
-        "--listen", metavar="ADDRESS", default="127.0.0.1", help="where to listen (default: %(default)s)"
+        "--listen",
+        metavar="ADDRESS",
+        type=host,
+        default="127.0.0.1",
+        help="where to listen (default: %(default)s)",
     )
     parser.add_argument("--port", type=any_port, default=0, help="of the metadata (default: any free port)")
     parser.add_argument(

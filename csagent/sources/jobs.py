@@ -64,18 +64,21 @@ def start_router(request: "PassRequest", seconds: float, until: Optional[float] 
 
 
 def _prepare_router(request: "PassRequest") -> "Prepared":
+    from csagent import validation
+
     if request.options.router is not None:
         from csagent.discovery.dmi import read_dmi
 
         evidence: Any = read_dmi(request.system)
         hope = True
+        if validation.address(request.options.router[0]) is None:
+            import encodings.idna  # noqa: F401  # by getaddrinfo
     else:
         from csagent.discovery import finder
 
         evidence = finder.prepare(request.system)
         finder.warm_up()
         hope = finder.may_have_candidates(request.system)
-    from csagent import validation  # noqa: F401
     from csagent.sandbox import codec, seccomp  # noqa: F401
     from csagent.sources.router import egress  # noqa: F401
 

@@ -10,16 +10,30 @@ if TYPE_CHECKING:
 
 HTTP_PORT = 80
 A_DAY = 86400.0  # seconds
+NAME_LIMIT, LABEL_LIMIT = 253, 63  # characters of a DNS name, and between two of its dots
 
 
 def router(text: str) -> Tuple[str, int]:
     """HOST or HOST:PORT, as (host, port)."""
-    host, colon, behind = text.partition(":")
+    name, colon, behind = text.partition(":")
     if ":" in behind:
         raise ArgumentTypeError(f"{text!r}: virtual routers have IPv4 addresses only")
-    if not host or any(char.isspace() or char == "/" for char in text):
+    if not name or any(char.isspace() or char == "/" for char in text):
         raise ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
-    return host, port(behind) if colon else HTTP_PORT
+    return host(name), port(behind) if colon else HTTP_PORT
+
+
+def host(text: str) -> str:
+    """An address, or a name that a resolver can be asked for (RFC 1035): Python encodes it as IDNA first."""
+    try:
+        name = text if text.isascii() else text.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    labels = (name[:-1] if name.endswith(".") else name).split(".")
+    whole = len(name) <= NAME_LIMIT and all(0 < len(label) <= LABEL_LIMIT for label in labels)
+    if not whole or not text.isprintable():
+        raise ArgumentTypeError(f"{text!r} can be no host name")
+    return text
 
 
 def port(text: str, lowest: int = 1) -> int:

@@ -833,6 +833,12 @@ def test_two_passes_at_once_take_turns(guest: Guest, router: LabRouter) -> None:
     assert codes == [0, 0, 0] and len(router.acknowledged) == 1
 
 
+def test_a_router_is_given_by_its_name(guest: Guest, router: LabRouter) -> None:
+    """The reader looks it up, also where it cannot read Python's own files: those it needs are loaded."""
+    named = ["--router", f"localhost:{router.port}", "--password-port", str(router.password_port)]
+    assert guest.run("fetch", "--json", *named).json["hostname"] == "web01"
+
+
 def test_usage_errors_are_one_line(guest: Guest) -> None:
     """Wrong words are one line that names the command and where its help is."""
     for words in (
