@@ -64,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(parsed: argparse.Namespace, system: System) -> int:
-    status = cloud_init_status.look(system)
+    status = cloud_init_status.look(system, waiting=parsed.wait)
     while parsed.wait and not status.is_over:
         if parsed.format == "tabular":
             sys.stdout.write(".")
             sys.stdout.flush()
         system.clock.sleep(LOOK_AGAIN)
-        status = cloud_init_status.look(system)
+        status = cloud_init_status.look(system, waiting=True)
     report = cloud_init_status.report_json(status)
     if parsed.format == "json":
         text = json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -111,14 +111,14 @@ def leave_files(system: System) -> int:
     Raises:
         CsagentError: one of them cannot be written.
     """
-    status = cloud_init_status.look(system)
+    status = cloud_init_status.look(system, waiting=True)
     try:
         _remove(system, BOOT_FINISHED)  # of an earlier boot
         _remove(system, RESULT)
         _write(system, STATUS, cloud_init_status.status_json(status))
         while not status.is_over:
             system.clock.sleep(LOOK_AGAIN)
-            status = cloud_init_status.look(system)
+            status = cloud_init_status.look(system, waiting=True)
         if status.state == cloud_init_status.DISABLED:
             _remove(system, STATUS)
             return 0

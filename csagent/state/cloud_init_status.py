@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.console import one_line
+from csagent.errors import Damaged
 from csagent.state import status_files
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Status(NamedTuple):
         warnings: what was not carried out without having failed.
         pass_times: of the first pass that is known.
         user_data_ended: when both stages were over.
+        damaged: what is wrong with a file that says more; it is judged as if it had not been written yet.
     """
 
     state: str
@@ -63,6 +65,7 @@ class Status(NamedTuple):
     pass_times: Tuple[Optional[float], Optional[float]] = (None, None)
     user_data_ended: Optional[float] = None
     has_systemd: bool = True
+    damaged: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -92,18 +95,26 @@ class Status(NamedTuple):
         return 1 if self.all_errors else 2 if self.warnings else 0
 
 
-def look(system: "System") -> Status:
+def look(system: "System", *, waiting: bool = False) -> Status:
     """The status now.
 
+    Args:
+        system: the machine.
+        waiting: what is damaged is as not there yet, as long as what writes it anew is to come.
+
     Raises:
-        CsagentError: a file of csagent's cannot be read, or is damaged.
+        Damaged: a file of csagent's is.
+        CsagentError: one cannot be read.
     """
     status = _judge(system, {})
     if status.state == DONE:
         return status
     units = _units(system)
     # Read again: what a unit that has ended by now left there is newer than what was read before.
-    return _judge(system, units)._replace(has_systemd=bool(units))
+    status = _judge(system, units)._replace(has_systemd=bool(units))
+    if status.damaged and (status.is_over or not waiting):
+        raise Damaged(status.damaged)
+    return status
 
 
 def _units(system: "System") -> Dict[str, Unit]:
@@ -122,7 +133,10 @@ def _units(system: "System") -> Dict[str, Unit]:
 
 def _judge(system: "System", units: Mapping[str, Unit]) -> Status:
     root = system.tree.root
-    last_pass = status_files.load(root, status_files.STATUS)
+    try:
+        last_pass = status_files.load(root, status_files.STATUS)
+    except Damaged as error:
+        return _before_the_pass(units)._replace(damaged=str(error))
     if last_pass is None:
         return _before_the_pass(units)
     errors, missed, warnings = _of_the_pass(last_pass)
@@ -135,7 +149,11 @@ def _judge(system: "System", units: Mapping[str, Unit]) -> Status:
         warnings,
         (_when(last_pass, "started"), _when(last_pass, "finished")),
     )
-    document = status_files.user_data(root)
+    try:
+        document = status_files.user_data(root)
+    except Damaged as error:
+        state = RUNNING if _will_not_end(units) is None else DONE
+        return status._replace(state=state, errors={"init": errors}, damaged=str(error))
     if document is None:
         return status._replace(user_data_ended=status.pass_times[1])
     of_user_data, warnings = _of_user_data(document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import pytest
 import yaml
@@ -18,13 +18,17 @@ PACKAGING = Path(__file__).resolve().parents[3] / "packaging/cloud-init-compat"
 
 
 class Systemd(Runner):
-    """All units are up; `daemon` is what it says of csagent.service."""
+    """`daemon` and `final` are what it says of csagent.service and csagent-user-data.service."""
 
     daemon = "active enabled"
+    final = "inactive static"
 
     def run(self, argv: Sequence[str], **_more: Any) -> Completed:
-        active, _, file = self.daemon.partition(" ")
-        return Completed(0, f"Id=csagent.service\nActiveState={active}\nUnitFileState={file}\n".encode(), b"")
+        blocks = []
+        for name, said in (("csagent", self.daemon), ("csagent-user-data", self.final)):
+            active, _, file = said.partition(" ")
+            blocks.append(f"Id={name}.service\nActiveState={active}\nUnitFileState={file}\n")
+        return Completed(0, "\n".join(blocks).encode(), b"")
 
 
 class Stepping(Clock):
@@ -53,10 +57,15 @@ def ran(tree: Path, outcome: str = "done", final: str = "ended") -> None:
     put(tree, "user-data.json", {"sha256": "a", "state": outcome, "parts": parts, "stages": stages})
 
 
-def machine(system: System, *steps: Callable[[], Any], daemon: str = "active enabled") -> System:
+def machine(
+    system: System,
+    *steps: Callable[[], Any],
+    daemon: str = "active enabled",
+    final: str = "inactive static",
+) -> System:
     """The tree with a systemd, and what happens while it is waited for."""
     runner = Systemd()
-    runner.daemon = daemon
+    runner.daemon, runner.final = daemon, final
     return system._replace(runner=runner, clock=Stepping(*steps))
 
 
@@ -82,6 +91,28 @@ def test_wait_ends_with_the_final_stage(
     ]
     assert lines[4].startswith("last_update: ")
     assert lines[5:] == ["detail: DataSourceCloudStack", "errors: []", "recoverable_errors: {}", ""]
+
+
+@pytest.mark.parametrize("name", ["status.json", "user-data.json", "user-data-ready"])
+@pytest.mark.parametrize("words", [["status", "--wait"], ["leave-files"]])
+def test_what_is_damaged_is_waited_for(
+    words: List[str], name: str, system: System, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is written anew; where nothing is to come that does that, it is told."""
+    user_data_mark.leave(system, "a")
+    passed(tree)
+    ran(tree)
+    damaged = tree / "run/csagent" / name
+    whole = damaged.read_text()
+    damaged.write_text('{"sch')
+    waiting = machine(system, lambda: None, lambda: damaged.write_text(whole))
+    assert main(words, waiting) == 0
+    assert isinstance(waiting.clock, Stepping) and waiting.clock.steps == []
+    assert capsys.readouterr().out in ("", "..\nstatus: done\n")
+    damaged.write_text('{"sch')
+    gone = machine(system, daemon="inactive disabled", final="active static")
+    assert main(words, gone) == 1
+    assert capsys.readouterr().err.startswith(f"csagent: /run/csagent/{name} is damaged; ")
 
 
 def test_wait_does_not_wait_for_what_does_not_come(
