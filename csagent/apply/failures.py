@@ -62,6 +62,12 @@ KNOWN = (
         "lsattr -d {way}; where one has an i or an a: chattr -ia {way}",
     ),
     _known(
+        r"(?:(?P<name>/[^\s:;]+)(?: of [^\s:;]+)?: )?(?:(?:it|\.ssh) is )?"
+        r"(?:(?:Is|Not) a directory|not a regular file|not a directory of its own)",
+        "something else stands where a file, or a directory, is to be",
+        "namei -l {name}; give what stands there another name",
+    ),
+    _known(
         "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
         "PAM refused it: a rule for passwords, or a module that denies",
         "journalctl -b -t chpasswd; grep -rns -e pam_pwquality -e pam_deny /etc/pam.d /etc/security; lift "

@@ -321,6 +321,23 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             ends=GREP,
         ),
     ),
+    "something in the way": (
+        Case(
+            FAILURE,
+            f"mv /root/.ssh /root/.kept; touch /root/.ssh; {SAID}",
+            *("last pass", "ssh_keys: failed"),
+            "namei -l /root/.ssh/authorized_keys; give what stands there another name; then: csagent apply",
+            (
+                "namei -l /root/.ssh/authorized_keys",
+                HAND + "mv /root/.ssh /root/.ssh-file",
+                "csagent apply",
+            ),
+            ends=GREP,
+            shows=r"-rw\S+ root root \.ssh\n(?s:.*)ssh_keys: applied",
+            restored="rm -rf /root/.ssh /root/.ssh-file; mv /root/.kept /root/.ssh",
+            before="keys",
+        ),
+    ),
     "an immutable file": (
         Case(
             *(FAILURE, f"chattr +i /etc/shadow; {SAID}", "last pass", "password: failed"),

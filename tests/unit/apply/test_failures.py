@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import pytest
+from support.samples import make_key
 
-from csagent.apply import failures, hostname, password
+from csagent.apply import failures, hostname, password, ssh_keys
 from csagent.apply.executor import PlanExecutor
 from csagent.errors import ApplyError
 from csagent.plan import Outcome, Plan, SetHostname
@@ -77,6 +78,27 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
         *("no such user", "--create-home bob,"),
     ),
     "immutable, nobody says which": ("OSError: Operation not permitted", "immutable", "lsattr -d FILE; "),
+    "a directory in the way": (
+        "cannot write /etc/hostname: Is a directory",
+        *("something else stands where", "namei -l /etc/hostname; give"),
+    ),
+    "a directory in the way, of /etc/hosts": (
+        "CloudStack says web01; but cannot write /etc/hosts: not a regular file: the next pass tries again",
+        *("something else stands where", "namei -l /etc/hosts; give"),
+    ),
+    "a file in the way": (
+        "/root/.ssh/authorized_keys: the home directory /root of root: Not a directory",
+        *("something else stands where", "namei -l /root; give"),
+    ),
+    "a file in the way, or a link": (
+        "/root/.ssh/authorized_keys: .ssh is not a directory of its own; links are not followed",
+        *("something else stands where", "namei -l /root/.ssh/authorized_keys; give"),
+    ),
+    "a directory in the way, or a link": (
+        "/root/.ssh/authorized_keys: it is not a regular file; links are not followed",
+        *("something else stands where", "namei -l /root/.ssh/authorized_keys; give"),
+    ),
+    "in the way, nobody says where": ("OSError: Is a directory", "something else", "namei -l FILE; "),
     "immutable": ("cannot write /etc/hosts: Operation not permitted", "immutable", "chattr -ia /etc/hosts"),
 }
 OTHERS = ("chpasswd failed with 3: cannot today", "the shadow entry of root did not change", "")
@@ -92,6 +114,7 @@ PROGRAMS = {
     "journalctl",
     "grep",
     "lsattr",
+    "namei",
 }
 PROGRAMS |= {"csagent"}
 
@@ -124,6 +147,23 @@ def test_an_explained_reason_is_a_line_that_can_be_read(name: str) -> None:
     explained = failures.explained(shown)
     assert len(explained) <= 500 and "\n" not in explained
     assert failures.without_advice(explained[: len(explained) - 20]).endswith(known.means)
+
+
+@pytest.mark.parametrize("name", [".ssh", ".ssh/authorized_keys", "."])
+def test_what_is_said_of_something_in_the_way_is_in_the_table(name: str, system: System, tree: Path) -> None:
+    """A home, its .ssh and the keys themselves, each of the other kind than it is to be."""
+    account = accounts.find(system, "root")
+    there = tree / account.home.strip("/") / name
+    if there.is_dir():
+        shutil.rmtree(there)
+    if name.endswith("keys"):
+        there.mkdir(parents=True)
+    else:
+        there.write_text("EXAMPLE")
+    with pytest.raises(ApplyError) as caught:
+        ssh_keys.write_keys(system, account, [make_key(1)], [])
+    known = failures.find(f"{tree}/root/.ssh/authorized_keys: {caught.value}")
+    assert known is not None and known.advice.startswith(f"namei -l {tree}/root")
 
 
 @pytest.mark.parametrize("reason", OTHERS)
@@ -200,7 +240,7 @@ def test_the_advice_that_looks_can_be_run(name: str, tmp_path: Path) -> None:
     for command in commands(known.advice):
         program = command.split(" ")[0]
         if (
-            program not in ("dmesg", "df", "lslocks", "pgrep", "grep", "lsattr")
+            program not in ("dmesg", "df", "lslocks", "pgrep", "grep", "lsattr", "namei")
             or shutil.which(program) is None
         ):
             continue
