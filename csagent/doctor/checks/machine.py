@@ -17,7 +17,9 @@ from csagent.state.instances import STATE
 from csagent.state.status_files import STATUS
 from csagent.system.accounts import PASSWD, SHADOW
 from csagent.system.files import lines_of
+from csagent.system.mounts import without_servers
 from csagent.system.selinux import ENFORCE
+from csagent.system.tree import Step
 
 NEEDED = 1 << 10  # KiB: what a pass writes is a few kilobytes, and a file system needs room to turn round
 LITTLE = 16 << 10
@@ -53,7 +55,7 @@ def disk(situation: Situation) -> Iterator[Finding]:
         return
     home = situation.account.home if situation.account is not None else "/root"
     holders = {_that_is_there(situation, path): what for path, what in HOLDERS.items()}
-    paths = [*holders, home or "/"]
+    paths = [*holders, _without_links(situation, home or "/")]
     space = parse_df(situation.ask("df", "-P", "-k", *paths) or "")
     inodes = parse_df(situation.ask("df", "-P", "-i", *paths) or "")
     mounts = parse_mounts(situation.read("/proc/mounts") or "")
@@ -70,10 +72,23 @@ def disk(situation: Situation) -> Iterator[Finding]:
 
 
 def _that_is_there(situation: Situation, path: str) -> str:
-    """A directory, or before the first pass the one that it will be made in."""
+    """A directory, or before the first pass the one that it will be made in; without links on the way."""
+    path = _without_links(situation, path)
     while path != "/" and not situation.system.tree.exists(path):
         path = os.path.dirname(path)
     return path
+
+
+def _without_links(situation: Situation, path: str) -> str:
+    """The way to it without links; as it is where there is none, or it lies on a server."""
+    steps: List[Step] = []
+    try:
+        directory, name = without_servers(situation.system).tree.resolve(path, visit=steps.append)
+    except OSError:
+        return path
+    os.close(directory)
+    above = next(step.path for step in reversed(steps) if step.descriptor is not None)
+    return os.path.normpath(os.path.join(above, name))
 
 
 def _mount(

@@ -376,6 +376,21 @@ def test_a_small_run_is_judged_by_its_share(total: int, left: int, state: str, p
     assert all(("cannot write there" in one.means) is (state == "problem") for one in found)
 
 
+@pytest.mark.parametrize("there", ["/data/csagent", "/data"])
+def test_memory_behind_a_link_is_judged_where_it_lies(there: str, patient: Patient) -> None:
+    """Passes follow root's own link, and make the directory that it names, too."""
+    (patient.root / there.strip("/")).mkdir(parents=True)
+    (patient.root / "var/lib").mkdir(parents=True, exist_ok=True)
+    (patient.root / "var/lib/csagent").symlink_to("../../data/csagent")
+    patient.write("/proc/mounts", f"{MOUNTS}/dev/vdb /data ext4 rw 0 0\n")
+    patient.says("df -P -k", f"{SPACE}/dev/vdb 2000000 9 99999 1% /data\n")
+    assert patient.wrong("disk") == []
+    patient.says("df -P -k", f"{SPACE}/dev/vdb 2000000 1999991 9 100% /data\n")
+    (found,) = patient.wrong("disk")
+    assert (found.state, found.saw) == ("problem", "/data has 9 KiB left")
+    assert found.means == "csagent cannot write there: csagent's memory"
+
+
 def test_few_inodes_are_no_reason_that_nothing_is_written(patient: Patient) -> None:
     """Only where there is none left."""
     patient.says("df -P -i", INODES.replace("7100000", "50"))
