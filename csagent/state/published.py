@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from csagent import __version__
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 RUN = os.path.dirname(STATUS)
 METRICS = RUN + "/csagent.prom"  # node_exporter reads what ends in .prom
+# JSON leaves them as they are: DEL and C1, and marks and turns of Unicode's bidirectional algorithm (UAX #9).
+STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 COUNT_LIMIT = 10**15  # of failures; whoever writes more of them into the file is not us
 
 
@@ -62,8 +65,9 @@ def _forget(system: "System") -> None:
 
 
 def _dump(document: Dict[str, Any]) -> bytes:
-    """As UTF-8: with escapes a value may be three times as long, and past what is read of a file."""
+    """As UTF-8, in which a name of any language can be read; what steers a terminal has JSON's escape."""
     text = json.dumps(document, indent=1, sort_keys=False, ensure_ascii=False)
+    text = STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

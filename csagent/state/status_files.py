@@ -23,7 +23,7 @@ NEW_ACCOUNT = 60.0  # seconds
 OF_THE_ACCOUNT = ("ssh_keys", "password")  # the data that are set for an account
 MISSED_ACCOUNT = "there is no account "  # and its name and a colon, as `csagent.system.accounts.find` says it
 MISSED_HOME = ": the home directory "  # then path, " of ", account, and why: `csagent.apply.ssh_keys`
-SIZE_LIMIT = 8 << 20  # 3 MiB of metadata, and keys twice, every second byte with a backslash before it
+SIZE_LIMIT = 16 << 20  # 3 MiB of metadata, and keys twice, with escapes three times as long
 
 
 def read(root: str, path: str) -> bytes:
