@@ -245,6 +245,7 @@ SOME = [
     "truncated in the body",
     "reset in the body",
     "chunk longer than what comes",
+    "endless small chunks",
     "gzip bomb",
     "redirect to a good one",
     "401",

@@ -186,6 +186,18 @@ def test_another_status_is_not_a_password(status: int, outcome: str) -> None:
     assert (reply.state, reply.outcome, reply.value, reply.answered) == ("unknown", outcome, None, True)
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def bytewise(connection: socket.socket, data: bytes, head: bytes = b"") -> None:
+    """Send for as long as the other side takes it, each byte in a packet of its own."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(head)
+    while True:
+        for byte in data:
+            connection.sendall(bytes((byte,)))
+
+
 BEHAVIOURS: Dict[str, Tuple[Callable[[Any, socket.socket], Any], str]] = {
     "silent": (lambda s, c: s.silent(c), "timeout"),
     "slow header": (lambda s, c: s.drip(c, HEAD[:-2] + b"A: marker\r\n" * 500), "timeout"),
@@ -193,6 +205,14 @@ BEHAVIOURS: Dict[str, Tuple[Callable[[Any, socket.socket], Any], str]] = {
     "endless header": (lambda s, c: s.flood(c, b"A: marker\r\n" * 100, b"HTTP/1.0 200 OK\r\n"), "malformed"),
     "endless body": (lambda s, c: s.flood(c, b"marker" * 1000, HEAD), "malformed"),
     "endless header-less": (lambda s, c: s.flood(c, b"marker" * 1000), "malformed"),
+    "endless chunks of a byte": (lambda s, c: s.flood(c, b"1\r\nx\r\n", HEAD[:-2] + CHUNKED), "malformed"),
+    "endless header, a byte at a time": (lambda s, c: bytewise(c, b"A: marker\r\n", HEAD[:-2]), "malformed"),
+    "endless body, a byte at a time": (lambda s, c: bytewise(c, b"marker", HEAD), "malformed"),
+    "endless header-less, a byte at a time": (lambda s, c: bytewise(c, b"marker"), "malformed"),
+    "slow chunks of a byte": (
+        lambda s, c: (c.sendall(HEAD[:-2] + CHUNKED), s.drip(c, b"1\r\nx\r\n" * 99)),
+        "timeout",
+    ),
     "1xx flood": (lambda s, c: s.flood(c, b"HTTP/1.1 100 Continue\r\n\r\n"), "malformed"),
     "reset": (lambda s, c: s.reset(c), "refused"),
     "reset in the header": (lambda s, c: (c.sendall(HEAD[:9]), s.reset(c)), "malformed"),

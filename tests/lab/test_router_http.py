@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
+from csagent import validation
 from csagent.errors import (
     Absent,
     CutShort,
@@ -29,6 +30,7 @@ from csagent.system.seams import System
 OK = b"HTTP/1.1 200 OK\r\n"
 MARKER = "marker-in-body"
 SECRET = MARKER.encode()
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 HOUR = 3600.0
 
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -131,6 +133,11 @@ ENDLESS = {
     "endless chunk size": lambda s, connection, _: s.flood(
         connection, b"0" * 65536, OK + b"Transfer-Encoding: chunked\r\n\r\n"
     ),
+    "endless chunks of a byte": lambda s, connection, _: s.flood(connection, b"1\r\nx\r\n" * 1000, CHUNKED),
+    "slow chunks of a byte": lambda s, connection, _: (
+        connection.sendall(CHUNKED),
+        s.drip(connection, b"1\r\nx\r\n" * 500),
+    ),
     "reset": lambda s, connection, _: s.reset(connection),
     "reset in the body": lambda s, connection, _: (
         connection.sendall(OK + b"Content-Length: 100\r\n\r\nmarker"),
@@ -156,7 +163,7 @@ def test_a_stall_tells_how_much_had_come(live: System, servers: Any, sent: int, 
     assert caught.value.received == sent
 
 
-SLOW = ("silent", "slow headers", "slow body")
+SLOW = ("silent", "slow headers", "slow body", "slow chunks of a byte")
 
 
 @pytest.mark.parametrize("name", list(ENDLESS))
@@ -173,6 +180,32 @@ def test_no_peer_holds_a_request_past_its_deadline(ask: Callable[..., Any], serv
     assert isinstance(caught.value, TimedOut if name in SLOW else (Absent, Refused, Malformed))
     if name.startswith("endless") and name not in ("endless error",):
         assert isinstance(caught.value, Malformed)
+
+
+@pytest.mark.parametrize(
+    ("cap", "reason"),
+    [
+        (1000, "more than 1000 bytes"),
+        (validation.METADATA_LIMIT, "a body in too many pieces"),
+        (validation.SSH_KEYS_SIZE, "a body in too many pieces"),
+        (validation.USER_DATA_LIMIT, "a body in too many pieces"),
+    ],
+)
+def test_chunks_of_a_byte_end_by_their_number(
+    ask: Callable[..., Any], servers: Any, cap: int, reason: str
+) -> None:
+    """A value, keys or user-data: the last would be six megabytes of framing before its own limit."""
+    taken = []
+
+    def behaviour(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(CHUNKED)
+        while True:
+            connection.sendall(b"1\r\nx\r\n" * 100)
+            taken.append(600)
+
+    with pytest.raises(Malformed, match=reason):
+        ask(behaviour, cap=cap)
+    assert sum(taken) < (8 << 20)
 
 
 def test_refused_and_unreachable_are_told_apart(live: System, servers: Any) -> None:
