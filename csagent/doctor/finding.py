@@ -68,8 +68,9 @@ def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
 def _is_cause(one: Finding, symptom: Finding, wrong: Sequence[Finding]) -> bool:
     """Whether that alone explains the symptom.
 
-    A clock that was only set back does not where a lease holds, and whatever it says, it silences no router
-    then: that one was asked.
+    A clock that only a lease speaks against does not where one holds, and whatever it says, it silences no
+    router then: that one was asked. One that the last pass speaks against is a finding of that area: being
+    behind takes no lease away.
     """
     if one.area == "clock" and (one.state != PROBLEM or symptom.area in _BEHIND_LEASES):
         return any(other.area == "leases" for other in wrong)

@@ -69,6 +69,17 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             restored=AGAIN,
         ),
     ),
+    "a pass at a clock that was ahead": (
+        Case(
+            PASS,
+            f"{SAID}; sed -i -E 's/(\"finished\": *)[0-9.]+/\\14773600000.0/' /run/csagent/status.json",
+            *("last pass", "2121-04-09 00:00:00 UTC, which is still to come"),
+            "date; where that is right: csagent apply; else: timedatectl; timedatectl set-ntp true; "
+            "where no time server answers: timedatectl set-ntp false; "
+            "timedatectl set-time 'YYYY-MM-DD hh:mm:ss'",
+            ("date", "csagent apply"),
+        ),
+    ),
     "no pass since the boot": (
         Case(
             *(PASS, "rm /run/csagent/status.json", "last pass", "none"),

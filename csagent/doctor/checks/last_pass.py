@@ -23,6 +23,12 @@ FIXED = "mend that, then: csagent apply"
 NOT_WHOLE = (
     "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
 )
+# set-time is refused as long as a time server is asked.
+SET_CLOCK = (
+    "timedatectl; timedatectl set-ntp true; where no time server answers: timedatectl set-ntp false; "
+    "timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
+)
+SLACK = 300.0  # seconds by which two looks at the clock may differ
 DOUBTED = "not surely whole"  # in a reason, as csagent.decide says it
 STATES: Dict[str, Tuple[str, str]] = {
     "applied": (OK, ""),
@@ -60,6 +66,17 @@ def load_status(system: "System") -> Tuple[Optional[Dict[str, Any]], str]:
     return document, ""
 
 
+def is_to_come(situation: Situation) -> bool:
+    """Whether the last pass ended at a moment that the clock has not reached.
+
+    It was ahead then, or has been set back since: which of the two, only a look at another clock tells.
+    """
+    when = (situation.status or {}).get("finished")
+    if situation.tree or not isinstance(when, (int, float)) or isinstance(when, bool):
+        return False
+    return situation.system.clock.now() < when - SLACK
+
+
 def last_pass(situation: Situation) -> Iterator[Finding]:
     """When it was, and per datum what became of it and why."""
     status = situation.status
@@ -76,8 +93,12 @@ def last_pass(situation: Situation) -> Iterator[Finding]:
         state = NOTE if situation.seen.source_found else WARNING
         advice = "csagent apply" if situation.seen.source_found else "see the areas router and drives above"
         yield Finding("last pass", state, f"{shown}{other}", means, advice)
-    else:
+    elif not is_to_come(situation):
         yield Finding("last pass", OK, f"{shown}{other}")
+    if is_to_come(situation):
+        means = "by the clock: it was ahead at that pass, or has been set back since"
+        advice = f"date; where that is right: csagent apply; else: {SET_CLOCK}"
+        yield Finding("last pass", WARNING, f"{shown}{other}, which is still to come", means, advice)
     if status.get("note"):
         yield Finding("last pass", WARNING, str(status["note"]), "told by the pass itself", SEE)
     data = status.get("data")

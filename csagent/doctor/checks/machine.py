@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 from csagent.apply import ssh_keys
 from csagent.discovery.leases.belief import duration, is_over
 from csagent.doctor.checks import renewal
+from csagent.doctor.checks.last_pass import SET_CLOCK, SLACK, is_to_come
 from csagent.doctor.context import Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.model import Lease
@@ -34,7 +35,6 @@ DENIAL = re.compile(
 WRITERS = ("csagent", "chpasswd", "restorecon")
 EPOCH = 1_700_000_000  # November 2023: csagent is younger than that
 CLOCK_FILE = "/usr/lib/clock-epoch"
-SLACK = 300.0  # seconds
 
 
 class Space(NamedTuple):
@@ -209,11 +209,6 @@ def clock(situation: Situation) -> Iterator[Finding]:
         return
     now = situation.system.clock.now()
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    # set-time is refused as long as a time server is asked.
-    advice = (
-        "timedatectl; timedatectl set-ntp true; where no time server answers: timedatectl set-ntp false; "
-        "timedatectl set-time 'YYYY-MM-DD hh:mm:ss'"
-    )
     epoch = float(EPOCH)
     if situation.system.live:
         status = situation.system.tree.stat(CLOCK_FILE)
@@ -222,12 +217,7 @@ def clock(situation: Situation) -> Iterator[Finding]:
         means = (
             "that is before csagent itself was made: leases, passwords' ages and certificates are misjudged"
         )
-        yield Finding("clock", PROBLEM, f"{shown} by the clock", means, advice)
-        return
-    finished = (situation.status or {}).get("finished")
-    if isinstance(finished, (int, float)) and not isinstance(finished, bool) and now < finished - SLACK:
-        means = "the last pass ended later than that: the clock has been set back"
-        yield Finding("clock", WARNING, f"{shown} by the clock", means, advice)
+        yield Finding("clock", PROBLEM, f"{shown} by the clock", means, SET_CLOCK)
         return
     expired = _expired_with_address(situation)
     if expired is not None:
@@ -237,7 +227,11 @@ def clock(situation: Situation) -> Iterator[Finding]:
             "has died, or this clock is ahead"
         )
         renew = f"where the clock is right: {renewal.command(expired)}"
-        yield Finding("clock", WARNING, f"{shown} by the clock", means, f"{advice}; {renew}")
+        yield Finding("clock", WARNING, f"{shown} by the clock", means, f"{SET_CLOCK}; {renew}")
+        return
+    if is_to_come(situation):
+        means = "it does not say which of the two is wrong: see the area last pass above"
+        yield Finding("clock", NOTE, f"{shown} by the clock, and the last pass ended later", means)
         return
     yield Finding("clock", OK, f"{shown[:10]} by the clock, and no lease or pass speaks against it")
 

@@ -338,7 +338,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         selinux("matchpathcon", LABELS),
         *("problem", "selinux", "/root/.ssh is labelled", "restorecon -RFv /root/.ssh"),
     ),
-    "clock set back": (status(finished=NOW + 7200.0), "warning", "clock", "by the clock", "timedatectl"),
+    "a pass that is still to come": (
+        status(finished=NOW + 7200.0),
+        *("warning", "last pass", "still to come", "date; where that is right: csagent apply; else: time"),
+    ),
 }
 
 
@@ -404,6 +407,22 @@ def test_without_a_record_it_is_not_said_that_nothing_was_set(patient: Patient) 
     patient.says("df -P -k", SPACE.replace("49000", "0"))
     (found,) = patient.wrong("last pass")
     assert "nothing was set" not in found.means and "room in /run" in found.means
+
+
+def test_a_pass_at_a_clock_that_was_ahead_hides_nothing(patient: Patient) -> None:
+    """What is wrong now is told beside it, and a lease that is lost comes first."""
+    status(finished=NOW + 95 * 365 * 86400.0)(patient)
+    assert [(one.area, one.saw[:5]) for one in patient.wrong()] == [("last pass", "2121-")]
+    (clock,) = [one for one in patient.examined().findings if one.area == "clock"]
+    assert clock.state == "note" and "ended later" in clock.saw
+    ILLS["a lease that is over by the clock"][0](patient)
+    (over,) = patient.wrong("clock")
+    assert "its lease expired" in over.means and "networkctl reconfigure eth0" in over.advice
+    first = patient.examined().first
+    assert first is not None and first.advice.startswith("date; where that is right: csagent apply")
+    ILLS["only an expired lease"][0](patient)
+    first = patient.examined().first
+    assert first is not None and first.advice.endswith("ifdown eth0 && ifup eth0")
 
 
 def test_a_router_that_fails_at_everything(patient: Patient) -> None:
