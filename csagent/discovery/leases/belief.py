@@ -75,7 +75,8 @@ def believe(
     """Apply the rules: address on the NIC, not over, and the most trusted client of those that agree.
 
     The address on the NIC is the stronger witness: a lease that is over by the clock only, which NTP or a
-    snapshot may have moved, comes behind all others of its NIC, and counts where there is none.
+    snapshot may have moved, comes behind all others of its NIC, and counts where there is none. So does one
+    that looks given up: who gives a lease up takes its address off the NIC.
 
     Args:
         said: the statements of the clients, each the newest of its file and interface
@@ -152,10 +153,8 @@ def _against(lease: Lease, known: Dict[str, Nic], now: float, addresses_known: b
         has = ", ".join(nic.addresses[:3]) or "no address"
         if not cloud_init.gave_back(lease, nic):
             return f"stale: {lease.address} is not on {lease.interface} now, which has {has}"
-    if lease.given_up and lease.expires is not None and now >= lease.expires:
-        return f"the lease of {lease.address} was given up"
     if is_over(lease, now) and not (nic is not None and addresses_known and lease.address in nic.addresses):
-        return _over(lease, now)
+        return f"the lease of {lease.address} was given up" if lease.given_up else _over(lease, now)
     return None
 
 
@@ -177,8 +176,10 @@ def _says_less(lease: Lease) -> bool:
 
 
 def is_over(lease: Lease, now: float) -> bool:
-    """Whether the clock says that a lease has ended: field/dhcp-leases#rule-3."""
-    return lease.expires is not None and now > lease.expires + LENIENCY
+    """Whether the clock says that a lease has ended: field/dhcp-leases#rule-3; one given up ends at once."""
+    if lease.expires is None:
+        return False
+    return now >= lease.expires if lease.given_up else now > lease.expires + LENIENCY
 
 
 def _over(lease: Lease, now: float) -> str:

@@ -136,16 +136,38 @@ def test_without_addresses_the_clock_counts(tmp_path):
     assert belief.leases == () and belief.rejected[0].reason.startswith("expired")
 
 
-@pytest.mark.parametrize(
-    ("ends", "why"),
-    [(NOW + 4_000_000_000, ""), (NOW + 1, ""), (NOW, "given up"), (NOW - 100, "given up"), (None, "")],
-)
-def test_times_that_are_one_moment_end_a_lease_when_that_has_come(tmp_path, ends, why):
-    """dhclient writes so what was given up just now, and a lease whose every time is infinite."""
+ONE_MOMENT = [(NOW + 4_000_000_000, False), (NOW + 1, False), (NOW, True), (NOW - 100, True), (None, False)]
+
+
+def one_moment(ends, server="10.1.1.1", address="10.1.1.42"):
+    """A file of dhclient's whose block is renewed, rebound and over at one moment."""
     moment = "never" if ends is None else f"epoch {ends}"
     times = f"{moment};\n  renew {moment};\n  rebind {moment}"
-    found = discover(tree(tmp_path, {"/var/lib/dhcp/dhclient.leases": block("10.1.1.1", expire=times)}))
-    assert len(found.leases) == (not why) and why in reasons(found)
+    return {"/var/lib/dhcp/dhclient.leases": block(server, address, expire=times)}
+
+
+@pytest.mark.parametrize(("ends", "over"), ONE_MOMENT)
+def test_a_lease_that_looks_given_up_is_asked_last_where_its_address_is(tmp_path, ends, over):
+    """Who gives it up takes the address off the NIC: where it is, the clock or the server did it."""
+    found = discover(tree(tmp_path / "alone", one_moment(ends)))
+    assert [lease.server_identifier for lease in found.leases] == ["10.1.1.1"]
+    assert found.candidates[0].address == "10.1.1.1"
+    assert any("the address is there" in note for note in found.notes) is over
+    beside = {"/run/dhclient.lease": block("10.1.1.2")}
+    (lease,) = discover(tree(tmp_path / "beside", {**one_moment(ends), **beside})).leases
+    assert lease.server_identifier == ("10.1.1.2" if over else "10.1.1.1")
+
+
+@pytest.mark.parametrize(("ends", "over"), ONE_MOMENT)
+def test_a_lease_that_was_given_up_ends_at_once_where_nothing_speaks_for_it(tmp_path, ends, over):
+    """Without its address on the NIC it is stale; where addresses are not known, its moment counts."""
+    files = one_moment(ends, address="10.1.1.43")
+    found = discover(tree(tmp_path, files))
+    assert found.leases == () and "10.1.1.43 is not on eth0" in reasons(found)
+    expires = None if ends is None else float(ends)
+    lease = Lease("eth0", "dhclient", "10.1.1.42", "10.1.1.1", expires=expires, given_up=True)
+    belief = believe(iter([lease]), (), NOW, addresses_known=False)
+    assert [one.reason for one in belief.rejected] == ["the lease of 10.1.1.42 was given up"] * over
 
 
 def test_order_of_trust_and_conflict(tmp_path):
