@@ -232,7 +232,7 @@ def _ask(system: "System", settings: "Settings", options: "Options", wait: float
         seen = _summary(system, settings, observed)
         if not (system.live and as_root):
             return seen
-        open_to_all = reach.open_to_all(system, observed)
+        open_to_all = reach.open_to_all(system, observed, options)
         return seen._replace(open_to_all=open_to_all, root_only=reach.to_root_only(system, observed, options))
     except Exception as error:
         return Seen(problem=f"asking the places failed ({type(error).__name__})", as_root=as_root)

@@ -15,9 +15,13 @@ from typing import Any, Dict, Iterator, List
 import pytest
 from support.requirements import require
 
+from csagent.doctor.reach import open_to_all
 from csagent.lab.router import Cloud, LabRouter
 from csagent.lab.vm.namespace import Namespace
+from csagent.model import Candidate, Found, Observation, Observed, Place
 from csagent.sandbox import jail
+from csagent.sources.request import Options
+from csagent.system.seams import System
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/why-nothing-happened.md"
 HOST = "127.0.0.1"
@@ -110,6 +114,19 @@ def test_where_root_does_not_get_there_either_nothing_is_claimed(machine: Machin
     machine.sh("nft -f -", FIREWALL.format(HOST, *machine.ports, ">= 0", "reject with tcp reset"))
     found = machine.routers()
     assert found and all("root reaches it" not in one["means"] for one in found)
+
+
+def test_who_gets_there_only_as_another_vm_cannot_ask_for_this_ones_password(machine: Machine) -> None:
+    """The router knows VMs by their address: a firewall that keeps users from that one keeps them out."""
+    assert any(one["saw"].startswith("any user of this machine can ask") for one in machine.routers())
+    (web, word), own = machine.ports, "127.0.0.9"
+    candidate = Candidate(HOST, "given", "", source=own, port=web, password_port=word)
+    place = Place(f"password server {HOST}:{word}", "", "ok")
+    asked = Observed(Found(candidates=(candidate,)), Observation(places=(place,)))
+    options = Options(router=(HOST, web), password_port=word)
+    assert machine.network.call(lambda: open_to_all(System(), asked, options)) == (f"{HOST}:{word}",)
+    machine.sh("nft -f -", FIREWALL.format(f"{HOST} ip saddr {own}", web, word, "!= 0", "drop"))
+    assert machine.network.call(lambda: open_to_all(System(), asked, options)) == ()
 
 
 @pytest.mark.parametrize("how", KINDS)

@@ -97,7 +97,30 @@ def test_an_address_of_the_name_is_tried_from_the_names_nic() -> None:
     """What data-server. led to was asked, too: from the NIC whose servers said so."""
     candidate = Candidate("data-server.", "data-server", "", "eth7", "10.9.9.9")
     asked = observed([candidate], Place("router 10.9.9.1", "", "timeout"))
-    assert list(reach._not_reached(asked)) == [Endpoint("10.9.9.1", 80, "10.9.9.9", "eth7")]
+    tried = reach._endpoints(asked, Options(), reach._not_reached(asked))
+    assert tried == [Endpoint("10.9.9.1", 80, "10.9.9.9", "eth7")]
+
+
+@pytest.mark.root
+def test_any_user_asks_from_where_the_pass_asked() -> None:
+    """At the candidates' password port alone, and this machine only where it was named."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        word, free = server.getsockname()[1], other.getsockname()[1]
+        asked = observed(
+            [Candidate("127.0.0.1", "given", "", source="127.0.0.9", password_port=word)],
+            *(Place(f"password server 127.0.0.1:{port}", "", "ok") for port in (word, free)),
+            Place(f"password server 127.0.0.2:{word}", "", "ok"),
+        )
+        assert reach.open_to_all(System(), asked, Options(password_port=word)) == ()
+        given = Options(router=("127.0.0.1", 80), password_port=word)
+        assert reach.open_to_all(System(), asked, given) == (f"127.0.0.1:{word}",)
+        for one in (server, other):
+            one.settimeout(0.2)
+        with server.accept()[0] as connection:
+            assert connection.getpeername()[0] == "127.0.0.9"
+        for one in (server, other):
+            with pytest.raises(socket.timeout):
+                one.accept()
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
