@@ -1,6 +1,7 @@
 """Whose memories are kept: `/var/lib/csagent/instances/ID.*`, of the last three instances.
 
-What of their user-data has run (`csagent.state.user_data_record`) goes where they go.
+What of their user-data has run (`csagent.state.user_data_record`) goes where they go; documents run by hand
+may be for anybody's id, and have a list of their own.
 `latest-instance` names them, the newest first. It is written down, since times are not to be trusted: a
 template's file may come from a clock that was years ahead. Times decide only where an earlier csagent has
 not written it. What was remembered before anybody said an id is kept beside them.
@@ -139,6 +140,31 @@ def remove(system: "System", key: str) -> None:
     if failed is not None:
         raise failed
     _remove(system, memory)
+
+
+def note_by_hand(system: "System", folder: str) -> None:
+    """This is the latest of the folders of documents run by hand; those before the last `KEPT` are removed.
+
+    Raises:
+        OSError: it cannot be written down.
+    """
+    base, name = os.path.split(folder)
+    latest = f"{base}/.latest"
+    times = {one: _changed(system, f"{base}/{one}") for one in system.tree.names(base) if one[0] != "."}
+    told = [one for one in (system.tree.read_text(latest, 4096) or "").split("\n") if one in times]
+    names = list(dict.fromkeys((name, *told, *sorted(times, key=lambda one: -times[one]))))
+    if told[:KEPT] != names[:KEPT]:
+        system.tree.write(
+            latest, "".join(f"{one}\n" for one in names[:KEPT]).encode("utf-8", "replace"), 0o600
+        )
+    for one in names[KEPT:]:
+        with suppress(OSError):  # it is left to the next run
+            _remove(system, f"{base}/{one}")
+
+
+def _changed(system: "System", path: str) -> float:
+    status = system.tree.stat(path, follow=False)
+    return status.st_mtime if status is not None else 0.0
 
 
 def move(system: "System", before: str, now: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, List, Nam
 from csagent.console import one_line
 from csagent.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ApplyError, CsagentError, StepFailed
 from csagent.log import nothing
-from csagent.state import lock
+from csagent.state import instances, lock
 from csagent.state import user_data_mark as mark
 from csagent.state import user_data_record as records
 from csagent.state.user_data_record import DONE, FAILED, SHOWN, Record, StepState
@@ -171,6 +171,8 @@ class Runner:
     def _keep(self) -> None:
         try:
             sources.keep_metadata(self._system, self._source)
+            if self._source.by_hand:
+                instances.note_by_hand(self._system, self._source.folder)
         except OSError as error:
             shown = self._system.tree.shown(self._source.folder)
             raise ApplyError(f"cannot write below {shown}: {error.strerror}") from None

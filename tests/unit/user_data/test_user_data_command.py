@@ -126,6 +126,34 @@ def test_exit_codes_of_run(tree: Path, document: Path, capsys: pytest.CaptureFix
     assert call(capsys, *words)[0] == 1
 
 
+def test_what_was_run_by_hand_is_kept_of_the_last_three_ids(
+    tree: Path, document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the order of the runs, not by times; what runs once for an id that is kept does not run again."""
+    document.write_bytes(WHOLE)
+    metadata, records = document.with_name("metadata"), tree / "var/lib/csagent/user-data/by-hand"
+
+    def run(number: int) -> None:
+        metadata.write_text(json.dumps({"instance-id": f"i-2-{number}-VM"}))
+        words = ("--document", str(document), "--metadata", str(metadata))
+        assert call(capsys, "--root", str(tree), "user-data", "run", *words)[0] == 0
+
+    for number in range(10):
+        run(number)
+        os.utime(records / f"i-2-{number}-VM", (4e9 - number, 4e9 - number))
+    run(7)
+    run(10)
+    left = {path.name for path in records.iterdir() if path.is_dir()}
+    assert left == {"i-2-10-VM", "i-2-7-VM", "i-2-9-VM"}
+    (tree / "etc/a").write_text("changed")
+    run(7)
+    assert (tree / "etc/a").read_text() == "changed"
+    (records / ".latest").unlink()  # as an earlier csagent has left it
+    run(11)
+    assert {path.name for path in records.iterdir() if path.is_dir()} >= {"i-2-11-VM", "i-2-9-VM"}
+    assert len(list(records.iterdir())) == 4
+
+
 @pytest.mark.parametrize("setting", ["keep", "false"])
 def test_a_setting_keeps_it_from_running(
     system: System, tree: Path, capsys: pytest.CaptureFixture[str], setting: str
