@@ -95,7 +95,7 @@ from csagent.system.seams import System
 link = kernel.look(System()).link(sys.argv[1])
 print(link.mac, link.permanent, networkd._from_files(System(), link).against)
 END
-csagent network plan --json
+csagent network plan --json --wait 300
 """
 SEEN = """
 cat /var/tmp/order; echo ==
