@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from csagent.sources.request import PassRequest
 
 SHORTEST = 5.0  # seconds for one look where the wait is shorter than any look can be
+NEVER = float("inf")
 LOOK_PAUSE = 0.5  # seconds between looks for a new lease or drive
 SOON = 0.05  # seconds after the kernel's word: the client writes its lease when it has set the address
 NETWORK, DRIVES = "network", "drive"
@@ -122,9 +123,14 @@ class _Observer:
     def _grace_ends(self, read_at: float) -> float:
         """Until when the router is waited for, once a drive is read.
 
-        Both began together: where that took long, the machine is slow, and the router's child slow with it.
+        It begins when the router's child asks. Both began together: where the drive took long, the machine is
+        slow, and that child slow with it.
         """
-        return read_at + (max(self.grace, self.drives.took / 2) if self.grace else 0.0)
+        if not self.grace:
+            return read_at
+        if self.router.running and self.router.asked_at is None:
+            return NEVER  # for the child's own time
+        return max(read_at, self.router.asked_at or read_at) + max(self.grace, self.drives.took / 2)
 
     def _observed(self) -> Observed:
         from csagent.sources.merge import merge

@@ -55,6 +55,7 @@ class RouterReader:
         self._announced: Any = None  # what the child has found, before it heard from anybody
         self._so_far: Any = None  # the newest report on its way
         self.slowness = 1.0
+        self.asked_at: Optional[float] = None  # when a child knew for the first time whom to ask
         self._started = 0.0
         self._announced_at: Optional[float] = None
         self._life = LIFE
@@ -163,6 +164,7 @@ class RouterReader:
             child = self._running.child
             self.slowness, self._announced_at = child.slowness, self._clock.monotonic()
             self._running = self._running._replace(patience=child.time_to_work(self._life + SLACK))
+            self.asked_at = self._announced_at if self.asked_at is None else self.asked_at
         self._announced = checks.found_news(document)
         self.found = self._announced._replace(drives=self.found.drives, platform=self._dmi())
 

@@ -175,10 +175,18 @@ def test_how_long_a_drive_took(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_routers_grace_behind_a_drive_is_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drive that is read first does not cost a starved router child its work; an exchanged one hurries."""
-    observer = observe._Observer(Stage(monkeypatch).request._replace(options=Options(), grace=3.0))
+    stage = Stage(monkeypatch)
+    observer = observe._Observer(stage.request._replace(options=Options(), grace=3.0))
     assert observer._grace_ends(1000.0) == 1003.0
+    observer.router.begin()
+    assert observer._grace_ends(1000.0) > 1e9, "it does not know yet whom to ask"
+    for stage.clock.time in (1010.0, 1020.0):  # another one, since the leases have changed, gets no more
+        stage.announce(observer.router)
+        assert observer._grace_ends(1000.0) == 1013.0
+        observer.router._start()
+    assert observer._grace_ends(1015.0) == 1018.0
     observer.drives.took = 100.0
-    assert observer._grace_ends(1000.0) == 1050.0
+    assert observer._grace_ends(1000.0) == 1060.0
     observer.grace = 0.0
     assert observer._grace_ends(1000.0) == 1000.0
 
