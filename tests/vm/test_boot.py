@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from dataclasses import dataclass, field
@@ -67,7 +68,22 @@ def _keep_failure(tell: Any, image: Installed, directory: Path, story: Story) ->
 
 
 def _with_router(image: Installed, directory: Path, story: Story) -> None:
-    """DHCP and a virtual router, no config drive."""
+    """DHCP and a virtual router, no config drive.
+
+    A guest that never got an address (one of some hundred, on CI, and not known why) has no network to find
+    a router on: then another machine tells the story, and what that one has seen is logged.
+    """
+    _tell_with_router(image, directory, story)
+    first = story.boots[0].report
+    if not first["settled"] and not first["addresses"].strip():
+        logging.getLogger(__name__).warning("%s", _what_it_saw(story.boots[0]))
+        story.boots, story.acknowledged = [], []
+        again = directory / "again"
+        again.mkdir()
+        _tell_with_router(image, again, story)
+
+
+def _tell_with_router(image: Installed, directory: Path, story: Story) -> None:
     with Namespace() as namespace:
         router = LabRouter(story.cloud, address="127.0.0.1", port=80, password_port=8080)
         namespace.call(router.start)
@@ -112,10 +128,14 @@ def _finished(told: Story) -> Story:
     if told.failure is not None:
         raise told.failure
     for boot in told.boots:
-        if not boot.report["settled"]:
-            seen = {name: boot.report[name] for name in ("waited", "status_text", "discover", "failed")}
-            pytest.fail(f"csagent found nothing: {seen}\n--- the journal:\n{boot.report['all_journal']}")
+        assert boot.report["settled"], _what_it_saw(boot)
     return told
+
+
+def _what_it_saw(boot: Boot) -> str:
+    names = ("waited", "addresses", "status_text", "discover", "failed")
+    seen = {name: boot.report[name] for name in names}
+    return f"csagent found nothing: {seen}\n--- the journal:\n{boot.report['all_journal']}"
 
 
 def test_media_can_be_swapped_while_a_machine_runs(image: Installed, tmp_path: Path) -> None:
