@@ -28,11 +28,14 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             "sshd -t; journalctl -b -u ssh.service; systemctl enable --now ssh.service",
         ),
     ),
-    "keys that have no place, and a unit that was started too often": (
+    "keys that have no room, and a unit that was started too often": (
         Case(
-            *(PASS, f"mv /root/.ssh /root/kept; touch /root/.ssh; {SAID}", "last pass", "ssh_keys: failed"),
+            PASS,
+            "cp -p /root/.ssh/authorized_keys /root/kept; "
+            f"yes '# of the owner' | head -c 1100000 >> /root/.ssh/authorized_keys; {SAID}",
+            *("last pass", "ssh_keys: failed"),
             "mend that, then: csagent apply",
-            (HAND + "rm /root/.ssh; mv /root/kept /root/.ssh", "csagent apply"),
+            (HAND + "mv /root/kept /root/.ssh/authorized_keys", "csagent apply"),
             before="keys",
         ),
         Case(
