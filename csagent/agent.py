@@ -54,7 +54,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     with lock.hold(system, request.cancel, takes=request.takes):
         known = recall(system, settings, observed)
         if known.withheld:
-            instances.close_to_others(system, instances.INSTANCES)
+            instances.close_to_others(system)
             known = recall(system, settings, observed)
         network = _network(system, settings, observed, new=known.is_new, request=request)
         plan = _decide(

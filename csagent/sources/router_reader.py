@@ -180,6 +180,8 @@ class RouterReader:
     def _fail(self, one: Running, outcome: str, detail: str) -> None:
         one.child.kill()
         self._running = None
+        # It had its time: another one gets no more of it beside a drive.
+        self.asked_at = self._clock.monotonic() if self.asked_at is None else self.asked_at
         self._places += (Place("router", one.why, outcome, detail),)
         self._again(FAILED_PAUSE)
 

@@ -18,7 +18,6 @@ from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING, Endpoint, Secret
 from csagent.state import instances
 from csagent.system import json_limits, trusted_path
-from csagent.system.files import read_all
 from csagent.system.mounts import without_servers
 
 if TYPE_CHECKING:
@@ -217,11 +216,11 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     path = instances.memory_path(key)
     where = system.tree.shown(path)
     try:
-        raw = _own(system, path)
+        raw = instances.read_own(system, path, SIZE_LIMIT)
     except Distrusted as error:
         return fresh._replace(withheld=f"not touched: {error}")
     except OSError as error:
-        if error.errno == errno.ENOENT and system.tree.readlink(path) is None:
+        if error.errno == errno.ENOENT:
             return None
         why = f"not touched: {where} cannot be read ({error.strerror})"
         return fresh._replace(withheld=f"{why}; mend that, or remove the file for a first run")
@@ -234,14 +233,6 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
         )
     except (ValueError, RecursionError):
         return fresh._replace(note=f"{where} is damaged: taken for a first run", damaged=raw)
-
-
-def _own(system: "System", path: str) -> bytes:
-    descriptor = instances.open_own(system, path)
-    try:
-        return read_all(descriptor, SIZE_LIMIT)
-    finally:
-        os.close(descriptor)
 
 
 def save(system: "System", memory: Memory) -> Memory:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, List, Tuple
 
 from csagent.errors import Distrusted
 from csagent.system import json_limits
+from csagent.system.files import read_all
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
 STATE = "/var/lib/csagent"
 INSTANCES = STATE + "/instances"
+DIRECTORIES = (INSTANCES, STATE + "/network", STATE + "/user-data")
 LATEST = STATE + "/latest-instance"
 NO_INSTANCE = "unknown"
 SIZE_LIMIT = 4 << 20
@@ -45,14 +47,16 @@ def prepare(system: "System") -> None:
     system.tree.mkdir(INSTANCES, 0o700)
 
 
-def close_to_others(system: "System", path: str) -> None:
-    """Have nobody but root write from now on in this state directory and above, where somebody has opened it.
+def close_to_others(system: "System") -> None:
+    """Have nobody but root write in the state directories from now on, where somebody has opened them.
 
     What somebody else has put there before is his (`open_own`), and so is what cannot be closed.
     """
-    for one in (STATE, path):
-        with suppress(OSError):
-            system.tree.close_to_others(one)
+    from csagent.system import trusted_path
+
+    for path in DIRECTORIES:
+        with suppress(OSError, Distrusted):
+            trusted_path.close_own(system, STATE, path)
 
 
 def open_own(system: "System", path: str) -> int:
@@ -65,17 +69,31 @@ def open_own(system: "System", path: str) -> int:
     from csagent.system import trusted_path
 
     try:
-        return trusted_path.open_own(system, path, path[len(STATE) :].count("/"))
+        return trusted_path.open_own(system, STATE, path)
     except Distrusted as error:
-        state = system.tree.shown(STATE)
+        import shlex
+
+        # With the slash chown goes through a link to where the state lies.
+        state = shlex.quote(system.tree.shown(STATE) + "/")
         mend = f"see what is there, then: chown -R 0:0 {state} && chmod -R go-w {state}"
+        if str(error).endswith("not made"):
+            mend = "see where it leads, and remove it"
         raise Distrusted(f"{error}: {mend}", error.path) from None
+
+
+def read_own(system: "System", path: str, limit: int) -> bytes:
+    """At most `limit` bytes of a file in the state directory; raises as `open_own` does."""
+    descriptor = open_own(system, path)
+    try:
+        return read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
 
 
 def known(system: "System") -> Tuple[str, ...]:
     """The ids that have a memory, the latest first; last those whose file, but for its name, says nothing."""
     found: List[str] = []
-    for line in (system.tree.read_text(LATEST, 4096) or "").split("\n"):
+    for line in _latest(system).split("\n"):
         name = line.strip()
         if name and name not in found and system.tree.exists(memory_path(name)):
             found.append(name)
@@ -94,6 +112,13 @@ def known(system: "System") -> Tuple[str, ...]:
         if memory_path(name) == path:
             timed.append((whole, status.st_mtime, name))
     return (*found, *(name for _, _, name in sorted(timed, reverse=True)))
+
+
+def _latest(system: "System") -> str:
+    try:
+        return read_own(system, LATEST, 4096).decode("utf-8", "surrogateescape")
+    except (OSError, Distrusted):
+        return ""
 
 
 def note_latest(system: "System", key: str) -> None:

@@ -11,8 +11,9 @@ import binascii
 import json
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
-from csagent.errors import ApplyError
+from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING
+from csagent.state import instances
 from csagent.system import json_limits
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ class Pending(NamedTuple):
 
 
 def load(system: "System") -> NetworkMemory:
-    """What is remembered; nothing where that is damaged: then the machine is looked at anew."""
+    """What is remembered; nothing where that is damaged: then the machine is looked at anew.
+
+    Raises:
+        ApplyError: somebody else than root could have written it.
+    """
     document = _read(system, APPLIED)
     if document is None:
         return NetworkMemory()
@@ -112,7 +117,11 @@ def save(system: "System", memory: NetworkMemory) -> None:
 
 
 def pending(system: "System") -> Optional[Pending]:
-    """The change that was cut short; None where there is none, or nothing that can be understood."""
+    """The change that was cut short; None where there is none, or nothing that can be understood.
+
+    Raises:
+        ApplyError: somebody else than root could have written it: what it says to put back is not touched.
+    """
     document = _read(system, PENDING)
     if document is None:
         return None
@@ -182,7 +191,9 @@ def _write(system: "System", path: str, document: Mapping[str, Any]) -> None:
 
 def _read(system: "System", path: str) -> Optional[Dict[str, Any]]:
     try:
-        document = json_limits.loads(system.tree.read(path, SIZE_LIMIT))
+        document = json_limits.loads(instances.read_own(system, path, SIZE_LIMIT))
+    except Distrusted as error:
+        raise ApplyError(str(error)) from None
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

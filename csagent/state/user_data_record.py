@@ -90,10 +90,14 @@ class Record:
         self._read()
 
     def _read(self) -> None:
+        from csagent.state import instances
+
         try:
-            raw = self._system.tree.read(self._path, SIZE_LIMIT)
+            raw = instances.read_own(self._system, self._path, SIZE_LIMIT)
         except FileNotFoundError:
             return
+        except Distrusted as error:
+            raise ApplyError(str(error)) from None
         except OSError as error:
             raise ApplyError(f"cannot read {self._system.tree.shown(self._path)}: {error.strerror}") from None
         for line in raw.split(b"\n"):
@@ -218,7 +222,7 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
     """
     from csagent.state import instances
 
-    instances.close_to_others(system, FOLDER)
+    instances.close_to_others(system)
     try:
         descriptor = _open_lock(system)
     except OSError as error:

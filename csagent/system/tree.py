@@ -336,19 +336,9 @@ class Tree:
             finally:
                 os.close(directory)
 
-    def close_to_others(self, path: str) -> None:
-        """Take from a directory the right of others than its owner to write there. Raises: OSError."""
-        directory, name = self.resolve(path)
-        try:
-            mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-            if mode & OTHERS_WRITE:
-                self._set_mode(directory, name, mode & ~OTHERS_WRITE)
-        finally:
-            os.close(directory)
-
     @staticmethod
     def _set_mode(directory: int, name: str, mode: int) -> None:
-        """Of a directory, whatever the umask; what somebody has put there in its place is left alone."""
+        """Of a new directory, whatever the umask; what somebody has put there in its place is left alone."""
         descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
         try:
             os.fchmod(descriptor, mode)

@@ -6,7 +6,7 @@ import os
 import stat
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.errors import Distrusted, UsageError
 from csagent.system import accounts
@@ -120,46 +120,74 @@ def _as_usage(system: "System", path: str) -> Iterator[None]:
         raise UsageError(f"{system.tree.shown(path)}: {error.strerror}") from None
 
 
-def open_own(system: "System", path: str, depth: int) -> int:
-    """Open a file or directory that csagent keeps for root in directories of its own making.
+def open_own(system: "System", base: str, path: str) -> int:
+    """Open a file or directory that csagent keeps for root below a directory of its own making.
 
-    What is above them is not looked at: who puts others in their place is their owner.
+    What is above that one is not looked at: who puts another in its place is its owner.
 
     Args:
         system: the machine, or a tree, which may be its builder's.
-        path: in the guest's terms.
-        depth: how many directories above it are csagent's.
+        base: csagent's directory, in the guest's terms.
+        path: itself, or what lies below it.
 
     Raises:
-        Distrusted: it belongs to somebody else, or others than root can write in one of the directories.
+        Distrusted: it, or a directory on the way, belongs to somebody else, or others than root can write
+            there; or there is a link, which csagent makes none of.
         OSError: it is not there, not readable, or neither a file nor a directory (EINVAL).
     """
-    steps: List[Step] = []
-    directory, name = system.tree.resolve(path, visit=steps.append)
-    try:
-        holders = _Holders(system, ROOT)
-        for step in [one for one in steps if stat.S_ISDIR(one.status.st_mode)][-depth:]:
-            _judge_own(system, holders, step.path, step.status)
-        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-        else:
-            descriptor = open_regular(directory, name)
-    finally:
-        os.close(directory)
-    try:
-        _judge_own(system, holders, path, os.fstat(descriptor))
-    except Distrusted:
-        os.close(descriptor)
-        raise
-    return descriptor
+    holders = _Holders(system, ROOT)
+
+    def judge(shown: str, status: os.stat_result, _descriptor: int) -> None:
+        if not holders.user(status.st_uid, only_root=True):
+            raise Distrusted(f"{shown} belongs to user {status.st_uid}", shown)
+        if status.st_mode & OTHERS_WRITE:
+            raise Distrusted(f"others than root can write {shown}", shown)
+
+    return _walk_own(system, base, path, judge)
 
 
-def _judge_own(system: "System", holders: "_Holders", path: str, status: os.stat_result) -> None:
-    shown = system.tree.shown(path)
-    if not holders.user(status.st_uid, only_root=True):
-        raise Distrusted(f"{shown} belongs to user {status.st_uid}", shown)
-    if stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE:
-        raise Distrusted(f"others than root can write {shown}", shown)
+def close_own(system: "System", base: str, path: str) -> None:
+    """Take from others than root the right to write in a directory that `open_own` would walk, and above.
+
+    Raises:
+        Distrusted: there is a link.
+        OSError: it is not there, or cannot be closed.
+    """
+    holders = _Holders(system, ROOT)
+
+    def close(_shown: str, status: os.stat_result, descriptor: int) -> None:
+        theirs = not holders.user(status.st_uid, only_root=True)
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE and not theirs:
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~OTHERS_WRITE)
+
+    os.close(_walk_own(system, base, path, close))
+
+
+def _walk_own(
+    system: "System", base: str, path: str, each: Callable[[str, os.stat_result, int], None]
+) -> int:
+    """The descriptor at the end; `each` is told what was opened on the way, from `base` on."""
+    directory, name = system.tree.resolve(base)
+    below = [part for part in path[len(base) :].split("/") if part]
+    for depth, part in enumerate((name, *below)):
+        shown = system.tree.shown("/".join((base, *below[:depth])))
+        try:
+            status = os.stat(part, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                raise Distrusted(f"{shown} is a link, which csagent has not made", shown)
+            if stat.S_ISDIR(status.st_mode):
+                opened = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            else:
+                opened = open_regular(directory, part)
+        finally:
+            os.close(directory)
+        directory = opened
+        try:
+            each(shown, os.fstat(directory), directory)
+        except BaseException:
+            os.close(directory)
+            raise
+    return directory
 
 
 def open_file(system: "System", path: str, owner: str, *, follow: bool = True) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Dict, Optional
 
+from csagent.errors import Distrusted
+from csagent.state import instances
 from csagent.state import user_data_record as records
 from csagent.user_data import reading
 from csagent.user_data.message import INCLUDES_DEPTH, UNPACKED_LIMIT, Fetched
@@ -87,8 +89,8 @@ def _taken(system: "System", folder: str, include: "Include", came: Fetched) -> 
 
 def _kept(system: "System", folder: str, url: str) -> Optional[Fetched]:
     try:
-        return Fetched(system.tree.read(_path(folder, url), UNPACKED_LIMIT))
-    except OSError:
+        return Fetched(instances.read_own(system, _path(folder, url), UNPACKED_LIMIT))
+    except (OSError, Distrusted):
         return None
 
 

@@ -93,6 +93,13 @@ def test_a_reload_begins_nothing_again(booted: Tuple[Booted, Segment, LabRouter]
     guest.do("systemctl", "daemon-reload")
     guest.do("sleep", "5")
     assert guest.do(*began, *units) == before
+    guest.do("systemctl", "restart", units[0])
+    guest.wait(
+        "sh",
+        "-c",
+        f"[ $(systemctl show --value -p ExecMainStartTimestampMonotonic {units[2]}) -gt "
+        f"{before.split()[2]} ]",
+    )
 
 
 def test_a_machine_without_a_console_misses_its_line(booted: Tuple[Booted, Segment, LabRouter]) -> None:

@@ -185,6 +185,11 @@ def test_the_routers_grace_behind_a_drive_is_stretched(monkeypatch: pytest.Monke
         assert observer._grace_ends(1000.0) == 1013.0
         observer.router._start()
     assert observer._grace_ends(1015.0) == 1018.0
+    observer.router.asked_at = None
+    observer.router._fail(observer.router.running[0], "timeout", "it hangs")
+    observer.router._start()
+    assert observer._grace_ends(1000.0) == 1023.0, "it had its time"
+    observer.router.asked_at = 1010.0
     observer.drives.took = 100.0
     assert observer._grace_ends(1000.0) == 1060.0
     observer.grace = 0.0

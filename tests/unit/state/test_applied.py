@@ -44,7 +44,7 @@ def test_somebody_elses_word_is_no_memory(system: System, tree: Path, whose: str
     known = applied.load(system, INSTANCE)
     assert known.withheld == (
         f"not touched: {theirs} belongs to user 1001: see what is there, "
-        f"then: chown -R 0:0 {tree}/var/lib/csagent && chmod -R go-w {tree}/var/lib/csagent"
+        f"then: chown -R 0:0 {tree}/var/lib/csagent/ && chmod -R go-w {tree}/var/lib/csagent/"
     )
     with pytest.raises(ApplyError, match="belongs to user 1001"):
         applied.save(system, known)
@@ -63,9 +63,71 @@ def test_an_opened_state_directory_is_closed(system: System, tree: Path, opened:
     for mode in (0o777, 0o770, 0o1777):
         (tree / opened).chmod(mode)
         assert f"others than root can write {tree / opened}: " in applied.load(system, INSTANCE).withheld
-        instances.close_to_others(system, instances.INSTANCES)
+        instances.close_to_others(system)
         assert stat.S_IMODE((tree / opened).stat().st_mode) == mode & ~0o022
         assert applied.load(system, INSTANCE).passwords
+
+
+def test_what_others_could_write_in_place_is_no_memory(system: System, tree: Path) -> None:
+    """After chmod -R nobody knows who has written it: closing the directories does not make it ours."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    file = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
+    for mode in (0o666, 0o620):
+        file.chmod(mode)
+        instances.close_to_others(system)
+        withheld = applied.load(system, INSTANCE).withheld
+        assert withheld.startswith(f"not touched: others than root can write {file}: see")
+        subprocess.run(withheld.split("then: ")[1], shell=True, check=True, timeout=300)
+        assert applied.load(system, INSTANCE).passwords
+
+
+@pytest.mark.parametrize("what", ["instances", "network", f"instances/{INSTANCE}.json"])
+def test_links_in_the_state_directory_are_nobodys(system: System, tree: Path, what: str) -> None:
+    """csagent makes none: they are not followed, and nothing where they lead is changed."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    state, led = tree / "var/lib/csagent", tree / "srv/led"
+    led.parent.mkdir()
+    if (state / what).exists():
+        (state / what).rename(led)
+    else:
+        led.mkdir()
+    (state / what).symlink_to("/srv/led")
+    led.chmod(0o1777)
+    state.chmod(0o777)
+    instances.close_to_others(system)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o755
+    assert stat.S_IMODE(led.stat().st_mode) == 0o1777
+    known = applied.load(system, INSTANCE)
+    assert known.withheld == (
+        ""
+        if what == "network"
+        else f"not touched: {state / what} is a link, which csagent has not made: see where it leads, and "
+        "remove it"
+    )
+
+
+@pytest.mark.root
+def test_a_state_directory_elsewhere_is_mended_by_the_same_command(system: System, tree: Path) -> None:
+    """/var/lib/csagent itself may be its owner's link to another disk."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    state = tree / "var/lib/csagent"
+    state.rename(tree / "disk")
+    state.symlink_to("../../disk")
+    assert applied.load(system, INSTANCE).passwords
+    os.chown(tree / "disk", 1001, 1001)
+    withheld = applied.load(system, INSTANCE).withheld
+    subprocess.run(withheld.split("then: ")[1], shell=True, check=True, timeout=300)
+    assert applied.load(system, INSTANCE).passwords
+
+
+@pytest.mark.root
+def test_somebody_elses_list_of_the_latest_does_not_count(system: System, tree: Path) -> None:
+    """It says whose memory is pruned."""
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-1")))
+    os.chown(tree / "var/lib/csagent/latest-instance", 1001, 1001)
+    applied.save(system, applied.load(system, "i-2-3-VM").with_password(Secret(b"EXAMPLE-2")))
+    assert instances.known(system)[0] == "i-2-3-VM"
+    assert (tree / "var/lib/csagent/latest-instance").stat().st_uid == 0
 
 
 def test_another_instance_starts_afresh(system: System) -> None:
@@ -175,12 +237,12 @@ def test_what_cannot_be_read_now_is_no_first_run(
     assert known.age_of(Secret(b"EXAMPLE-1")) == "newest"
 
 
-def test_a_link_to_nothing_is_a_memory_that_cannot_be_read(system: System, tree: Path) -> None:
+def test_a_link_to_nothing_is_no_first_run(system: System, tree: Path) -> None:
     """What it leads to may only be not mounted yet."""
     path = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
     path.parent.mkdir(parents=True)
     path.symlink_to("/not-mounted/memory.json")
-    assert "cannot be read" in applied.load(system, INSTANCE).withheld
+    assert "is a link, which csagent has not made" in applied.load(system, INSTANCE).withheld
     path.unlink()
     assert applied.load(system, INSTANCE).withheld == ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import List, Optional, Tuple
 
@@ -316,6 +317,21 @@ def test_a_damaged_record_is_passed_over(machine: FakeNetworkd, text: str) -> No
     machine.system.tree.write(state.PENDING, text.encode(), 0o600)
     assert apply(machine).state == "applied"
     assert not machine.system.tree.exists(state.PENDING)
+
+
+@pytest.mark.root
+def test_somebody_elses_record_is_not_carried_out(machine: FakeNetworkd) -> None:
+    """It names files to put back as root: nothing is changed while it is there, and it stays to be seen."""
+    tree = machine.system.tree
+    tree.mkdir("/var/lib/csagent/network", 0o700)
+    tree.write(state.PENDING, b'{"former": []}', 0o600)
+    pending = Path(tree.root + state.PENDING)
+    os.chown(pending, 1001, 1001)
+    with pytest.raises(ApplyError, match="belongs to user 1001: see what is there, then: chown"):
+        apply(machine)
+    assert tree.exists(state.PENDING)
+    os.chown(pending, 0, 0)
+    assert apply(machine).state == "applied"
 
 
 def test_the_owners_edit_stays(machine: FakeNetworkd) -> None:
