@@ -21,7 +21,6 @@ from csagent.system.seams import System
 RUN = "/run/cloud-init"
 STATUS, RESULT = f"{RUN}/status.json", f"{RUN}/result.json"
 BOOT_FINISHED = "/var/lib/cloud/instance/boot-finished"
-LOOK_AGAIN = 1.0  # seconds
 EPILOG = (
     "This is csagent-cloud-init-compat, not cloud-init: csagent does the work. csagent status says more, "
     "csagent seal makes a template clean."
@@ -64,13 +63,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(parsed: argparse.Namespace, system: System) -> int:
-    status = cloud_init_status.look(system, waiting=parsed.wait)
-    while parsed.wait and not status.is_over:
-        if parsed.format == "tabular":
-            sys.stdout.write(".")
-            sys.stdout.flush()
-        system.clock.sleep(LOOK_AGAIN)
-        status = cloud_init_status.look(system, waiting=True)
+    if parsed.wait:
+        for status in cloud_init_status.looks(system):
+            if parsed.format == "tabular" and not status.is_over:
+                sys.stdout.write(".")
+                sys.stdout.flush()
+    else:
+        status = cloud_init_status.look(system)
     report = cloud_init_status.report_json(status)
     if parsed.format == "json":
         text = json.dumps(report, indent=2, sort_keys=True) + "\n"
@@ -109,16 +108,16 @@ def leave_files(system: System) -> int:
     Where csagent is disabled nothing is written: nothing has finished.
 
     Raises:
-        CsagentError: one of them cannot be written.
+        CsagentError: one of them cannot be written, or what tells that all is over is damaged.
     """
-    status = cloud_init_status.look(system, waiting=True)
+    looks = cloud_init_status.looks(system)
+    status = next(looks)
     try:
         _remove(system, BOOT_FINISHED)  # of an earlier boot
         _remove(system, RESULT)
         _write(system, STATUS, cloud_init_status.status_json(status))
-        while not status.is_over:
-            system.clock.sleep(LOOK_AGAIN)
-            status = cloud_init_status.look(system, waiting=True)
+        for now in looks:
+            status = now
         if status.state == cloud_init_status.DISABLED:
             _remove(system, STATUS)
             return 0

@@ -9,7 +9,7 @@ files do not tell whether anything is still to come.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from csagent.console import one_line
 from csagent.errors import Damaged
@@ -27,6 +27,7 @@ UNITS = (DAEMON, PATH, EARLY, AFTER_BOOT, FINAL)
 STARTED = ("active", "activating", "reloading", "deactivating")
 TOLD_LIMIT = 1000  # characters
 TIMEOUT = 60.0  # seconds for systemctl
+LOOK_AGAIN = 1.0  # seconds
 # cloud-init's stages, and which of ours they stand for.
 PASS_STAGES, EARLY_STAGE, FINAL_STAGE = ("init-local", "init"), "modules-config", "modules-final"
 
@@ -95,12 +96,35 @@ class Status(NamedTuple):
         return 1 if self.all_errors else 2 if self.warnings else 0
 
 
+def looks(system: "System") -> Iterator[Status]:
+    """The status now, and again and again until it is over.
+
+    What is damaged is as not there yet, as long as what writes it anew may be to come.
+
+    Raises:
+        Damaged: a file of csagent's has been for `NEW_ACCOUNT` seconds, or nothing is known that writes it.
+        CsagentError: one cannot be read.
+    """
+    damaged, since = "", 0.0
+    while True:
+        status = look(system, waiting=True)
+        now = system.clock.monotonic()
+        if status.damaged != damaged:
+            damaged, since = status.damaged, now
+        if damaged and now - since >= status_files.NEW_ACCOUNT:
+            raise Damaged(damaged)
+        yield status
+        if status.is_over:
+            return
+        system.clock.sleep(LOOK_AGAIN)
+
+
 def look(system: "System", *, waiting: bool = False) -> Status:
     """The status now.
 
     Args:
         system: the machine.
-        waiting: what is damaged is as not there yet, as long as what writes it anew is to come.
+        waiting: what is damaged is as not there yet, where systemd says that what writes it may be to come.
 
     Raises:
         Damaged: a file of csagent's is.
@@ -112,7 +136,7 @@ def look(system: "System", *, waiting: bool = False) -> Status:
     units = _units(system)
     # Read again: what a unit that has ended by now left there is newer than what was read before.
     status = _judge(system, units)._replace(has_systemd=bool(units))
-    if status.damaged and (status.is_over or not waiting):
+    if status.damaged and (status.is_over or not units or not waiting):
         raise Damaged(status.damaged)
     return status
 

@@ -18,12 +18,17 @@ PACKAGING = Path(__file__).resolve().parents[3] / "packaging/cloud-init-compat"
 
 
 class Systemd(Runner):
-    """`daemon` and `final` are what it says of csagent.service and csagent-user-data.service."""
+    """`daemon` and `final` are what it says of csagent.service and csagent-user-data.service.
+
+    `daemon` is "" where there is no systemd.
+    """
 
     daemon = "active enabled"
     final = "inactive static"
 
     def run(self, argv: Sequence[str], **_more: Any) -> Completed:
+        if not self.daemon:
+            return Completed(None, b"", b"not installed")
         blocks = []
         for name, said in (("csagent", self.daemon), ("csagent-user-data", self.final)):
             active, _, file = said.partition(" ")
@@ -32,12 +37,17 @@ class Systemd(Runner):
 
 
 class Stepping(Clock):
-    """Each sleep is the next of these steps; there is no other than those."""
+    """Each sleep is the next of these steps; there is no other than those, and time passes in them alone."""
 
     def __init__(self, *steps: Callable[[], Any]) -> None:
         self.steps = list(steps)
+        self.passed = 1000.0
+
+    def monotonic(self) -> float:
+        return self.passed
 
     def sleep(self, seconds: float) -> None:
+        self.passed += seconds
         self.steps.pop(0)()
 
 
@@ -113,6 +123,29 @@ def test_what_is_damaged_is_waited_for(
     gone = machine(system, daemon="inactive disabled", final="active static")
     assert main(words, gone) == 1
     assert capsys.readouterr().err.startswith(f"csagent: /run/csagent/{name} is damaged; ")
+
+
+@pytest.mark.parametrize("name", ["status.json", "user-data.json", "user-data-ready"])
+@pytest.mark.parametrize("words", [["status", "--wait"], ["leave-files"]])
+def test_what_stays_damaged_is_waited_for_a_minute(
+    words: List[str], name: str, system: System, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted anew where it was whole meanwhile; not at all where there is no systemd to ask."""
+    user_data_mark.leave(system, "a")
+    passed(tree)
+    ran(tree, final="waiting")
+    damaged = tree / "run/csagent" / name
+    whole = damaged.read_text()
+    damaged.write_text('{"sch')
+    once = [lambda: damaged.write_text(whole), lambda: damaged.write_text('{"sch')]
+    steps: List[Callable[[], Any]] = [*[lambda: None] * 58, *once, *[lambda: None] * 60]
+    said = f"csagent: /run/csagent/{name} is damaged; "
+    waiting = machine(system, *steps)
+    assert main(words, waiting) == 1
+    assert isinstance(waiting.clock, Stepping) and waiting.clock.steps == []
+    assert capsys.readouterr().err.startswith(said)
+    assert main(words, machine(system, daemon="")) == 1
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_wait_does_not_wait_for_what_does_not_come(
