@@ -18,7 +18,7 @@ def router(text: str) -> Tuple[str, int]:
     name, colon, behind = text.partition(":")
     if ":" in behind:
         raise ArgumentTypeError(f"{text!r}: virtual routers have IPv4 addresses only")
-    if not name or any(char.isspace() or char == "/" for char in text):
+    if not name or "/" in behind:  # http://HOST
         raise ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
     return host(name), port(behind) if colon else HTTP_PORT
 
@@ -29,9 +29,9 @@ def host(text: str) -> str:
         name = text if text.isascii() else text.encode("idna").decode()
     except UnicodeError:
         name = ""
-    labels = (name[:-1] if name.endswith(".") else name).split(".")
-    whole = len(name) <= NAME_LIMIT and all(0 < len(label) <= LABEL_LIMIT for label in labels)
-    if not whole or not text.isprintable():
+    name = name[:-1] if name.endswith(".") else name
+    whole = len(name) <= NAME_LIMIT and all(0 < len(label) <= LABEL_LIMIT for label in name.split("."))
+    if not whole or not text.isprintable() or any(char in " /:" for char in name):
         raise ArgumentTypeError(f"{text!r} can be no host name")
     return text
 
