@@ -12,32 +12,41 @@ from typing import List, NamedTuple, Optional
 
 DO = "; do: "  # in a reason, before the advice
 AGAIN = "then: csagent apply"
+# What a reason names stands before ": ", and may have blanks in it; of a home also whose it is. chpasswd
+# writes "/etc/passwd.9701 file write error: " of a file that is gone by then.
+_PATH = r"(?<!\S)/(?:(?![:;] | file \w+ error: ).)*"
+_NAMED = rf"(?:(?:the home directory (?P<home>{_PATH}) of [^\s:;]+|(?P<name>{_PATH})): )?"
+FILES = "/etc/hostname /etc/hosts /etc/shadow"  # those that csagent changes on every machine
+REMOUNT = (
+    "dmesg | grep -i -e remount -e error; findmnt -fno TARGET --target {name} | xargs mount -o remount,rw"
+)
+CHATTR = "lsattr -d {way}; where one has an i or an a: chattr -ia {way}"
 
 
 class Failure(NamedTuple):
     """A known cause: how its words are recognised, what it is, what to do.
 
-    In `advice` `{name}` is what was named, `otherwise` where nothing was, and `{way}` that and its directory.
+    In `advice` `{name}` is what was named, and `{way}` that and its directory; `otherwise` is for where
+    nothing was named.
     """
 
     words: "re.Pattern[str]"
     means: str
     advice: str
-    otherwise: str = "FILE"
+    otherwise: str
 
 
-def _known(words: str, means: str, advice: str, otherwise: str = "FILE") -> Failure:
-    return Failure(re.compile(words), means, f"{advice}; {AGAIN}", otherwise)
+def _known(words: str, means: str, advice: str, otherwise: str = "") -> Failure:
+    return Failure(re.compile(words), means, f"{advice}; {AGAIN}", f"{otherwise or advice}; {AGAIN}")
 
 
 # In this order: on a file system that is full or read-only, no lock can be taken either.
 KNOWN = (
     _known(
-        r"(?:(?P<name>/[^\s:;]+): )?Read-only file system",
+        rf"{_NAMED}Read-only file system",
         "the file system is read-only",
-        "dmesg | grep -i -e remount -e error; "
-        "findmnt -fno TARGET --target {name} | xargs mount -o remount,rw",
-        otherwise="/",
+        REMOUNT,
+        otherwise=REMOUNT.replace("{name}", "/"),
     ),
     _known(
         "No space left on device|Disk quota exceeded",
@@ -57,15 +66,17 @@ KNOWN = (
         "these runs: rm -f /etc/passwd.lock /etc/shadow.lock",
     ),
     _known(
-        r"(?:(?P<name>/[^\s:]+): )?Operation not permitted",
+        rf"{_NAMED}Operation not permitted",
         "a file is immutable, or the service may not change it",
-        "lsattr -d {way}; where one has an i or an a: chattr -ia {way}",
+        CHATTR,
+        otherwise=CHATTR.replace("{way}", f"/etc {FILES}"),
     ),
     _known(
-        r"(?:(?P<name>/[^\s:;]+)(?: of [^\s:;]+)?: )?(?:(?:it|\.ssh) is )?"
+        rf"{_NAMED}(?:(?:it|\.ssh) is )?"
         r"(?:(?:Is|Not) a directory|not a regular file|not a directory of its own)",
         "something else stands where a file, or a directory, is to be",
         "namei -l {name}; give what stands there another name",
+        otherwise=f"ls -ld {FILES}; give what stands there another name",
     ),
     _known(
         "BAD PASSWORD|pam_chauthtok|Authentication token|maximum number of retries",
@@ -81,8 +92,10 @@ def find(reason: str) -> Optional[Failure]:
     for one in KNOWN:
         match = one.words.search(reason)
         if match is not None:
-            name = next((text for text in match.groupdict().values() if text), one.otherwise)
-            advice = one.advice.replace("{name}", shlex.quote(name)).replace("{way}", shlex.join(_way(name)))
+            name = next((text for text in match.groupdict().values() if text), "")
+            if not name:
+                return one._replace(advice=one.otherwise)
+            advice = one.advice.format(name=shlex.quote(name), way=shlex.join(_way(name)))
             return one._replace(advice=advice)
     return None
 

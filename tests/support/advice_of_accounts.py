@@ -17,6 +17,7 @@ from support.advice_case import (
     SETTINGS,
     TWICE,
     Case,
+    look,
 )
 from support.samples import make_key
 
@@ -336,6 +337,14 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             shows=r"-rw\S+ root root \.ssh\n(?s:.*)ssh_keys: applied",
             restored="rm -rf /root/.ssh /root/.ssh-file; mv /root/.kept /root/.ssh",
             before="keys",
+        ),
+        look(
+            FAILURE,
+            "ls -ld /etc/hostname /etc/hosts /etc/shadow; give what stands there another name; "
+            "then: csagent apply",
+            ("ls -ld /etc/hostname /etc/hosts /etc/shadow", "csagent apply"),
+            shows=r"-rw\S+ .* /etc/shadow\n",
+            ends=(0, 2),
         ),
     ),
     "an immutable file": (

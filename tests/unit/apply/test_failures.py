@@ -77,7 +77,10 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
         "there is no account bob in /x/etc/passwd: see the setting user",
         *("no such user", "--create-home bob,"),
     ),
-    "immutable, nobody says which": ("OSError: Operation not permitted", "immutable", "lsattr -d FILE; "),
+    "immutable, nobody says which": (
+        "OSError: Operation not permitted",
+        *("immutable", "lsattr -d /etc /etc/hostname /etc/hosts /etc/shadow; where one has an i"),
+    ),
     "a directory in the way": (
         "cannot write /etc/hostname: Is a directory",
         *("something else stands where", "namei -l /etc/hostname; give"),
@@ -98,7 +101,34 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
         "/root/.ssh/authorized_keys: it is not a regular file; links are not followed",
         *("something else stands where", "namei -l /root/.ssh/authorized_keys; give"),
     ),
-    "in the way, nobody says where": ("OSError: Is a directory", "something else", "namei -l FILE; "),
+    "in the way, nobody says where": (
+        "OSError: Is a directory",
+        *("something else", "ls -ld /etc/hostname /etc/hosts /etc/shadow; give"),
+    ),
+    "read-only, while chpasswd writes": (
+        "chpasswd failed with 1: chpasswd: /etc/passwd.9701 file write error: Read-only file system",
+        *("read-only", "findmnt -fno TARGET --target / | xargs mount -o remount,rw"),
+    ),
+    "a blank in the name": (
+        "/home/a b/.ssh: Not a directory",
+        *("something else stands where", "namei -l '/home/a b/.ssh'; give"),
+    ),
+    "blanks and more in the name of a home": (
+        "/a of {way};b:c/.ssh/authorized_keys: the home directory /a of {way};b:c of bob: Not a directory",
+        *("something else stands where", "namei -l '/a of {way};b:c'; give"),
+    ),
+    "a blank in the name of a tree, with a link": (
+        "/srv/a b/root/.ssh/authorized_keys: .ssh is not a directory of its own; links are not followed",
+        *("something else stands where", "namei -l '/srv/a b/root/.ssh/authorized_keys'; give"),
+    ),
+    "a blank in a name on a read-only one": (
+        "cannot write /srv/a b/etc/hostname: Read-only file system",
+        *("read-only", "findmnt -fno TARGET --target '/srv/a b/etc/hostname' | xargs"),
+    ),
+    "a blank in the name of what is immutable": (
+        "chpasswd failed with 1; /srv/a b/etc/shadow: Operation not permitted",
+        *("immutable", "chattr -ia '/srv/a b/etc/shadow' '/srv/a b/etc'; then"),
+    ),
     "immutable": ("cannot write /etc/hosts: Operation not permitted", "immutable", "chattr -ia /etc/hosts"),
 }
 OTHERS = ("chpasswd failed with 3: cannot today", "the shadow entry of root did not change", "")
@@ -113,6 +143,7 @@ PROGRAMS = {
     "rm",
     "journalctl",
     "grep",
+    "ls",
     "lsattr",
     "namei",
 }
@@ -207,7 +238,7 @@ def test_a_failed_action_is_explained(system: System, monkeypatch: pytest.Monkey
 
 def commands(advice: str) -> List[str]:
     """The shell commands in an advice: what stands between semicolons, or behind "runs: ", in English."""
-    said = [re.sub(r"^.*\b(?:then|runs): ", "", part.strip()) for part in advice.split(";")]
+    said = [re.sub(r"^.*\b(?:then|runs): ", "", part.strip()) for part in advice.split("; ")]
     known = [re.split(r", or |, and |, with ", part)[0] for part in said]
     return [part for part in known if part.split(" ")[0] in PROGRAMS]
 
@@ -240,7 +271,7 @@ def test_the_advice_that_looks_can_be_run(name: str, tmp_path: Path) -> None:
     for command in commands(known.advice):
         program = command.split(" ")[0]
         if (
-            program not in ("dmesg", "df", "lslocks", "pgrep", "grep", "lsattr", "namei")
+            program not in ("dmesg", "df", "lslocks", "pgrep", "grep", "ls", "lsattr", "namei")
             or shutil.which(program) is None
         ):
             continue
