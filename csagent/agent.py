@@ -46,6 +46,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     from csagent.plan import Report
     from csagent.sources.acknowledge import acknowledge
     from csagent.state import instances, lock, published
+    from csagent.system import trusted_path
 
     def tell(value: Secret, endpoints: Tuple[Endpoint, ...]) -> Tuple[Place, ...]:
         given = options.router is not None
@@ -54,7 +55,7 @@ def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     with lock.hold(system, request.cancel, takes=request.takes):
         known = recall(system, settings, observed)
         if known.withheld:
-            instances.close_to_others(system)
+            trusted_path.close_own(system, instances.STATE)
             known = recall(system, settings, observed)
         network = _network(system, settings, observed, new=known.is_new, request=request)
         plan = _decide(

@@ -216,7 +216,7 @@ def _read(system: "System", key: str, fresh: Memory) -> Optional[Memory]:
     path = instances.memory_path(key)
     where = system.tree.shown(path)
     try:
-        raw = instances.read_own(system, path, SIZE_LIMIT)
+        raw = trusted_path.read_own(system, STATE, path, SIZE_LIMIT)
     except Distrusted as error:
         return fresh._replace(withheld=f"not touched: {error}")
     except OSError as error:

@@ -16,15 +16,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, List, Tuple
 
 from csagent.errors import Distrusted
-from csagent.system import json_limits
-from csagent.system.files import read_all
+from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
 STATE = "/var/lib/csagent"
 INSTANCES = STATE + "/instances"
-DIRECTORIES = (INSTANCES, STATE + "/network", STATE + "/user-data")
 LATEST = STATE + "/latest-instance"
 NO_INSTANCE = "unknown"
 SIZE_LIMIT = 4 << 20
@@ -45,49 +43,6 @@ def prepare(system: "System") -> None:
     """Make the state directories, private to root."""
     system.tree.mkdir(STATE, 0o700)
     system.tree.mkdir(INSTANCES, 0o700)
-
-
-def close_to_others(system: "System") -> None:
-    """Have nobody but root write in the state directories from now on, where somebody has opened them.
-
-    What somebody else has put there before is his (`open_own`), and so is what cannot be closed.
-    """
-    from csagent.system import trusted_path
-
-    for path in DIRECTORIES:
-        with suppress(OSError, Distrusted):
-            trusted_path.close_own(system, STATE, path)
-
-
-def open_own(system: "System", path: str) -> int:
-    """Open what lies in the state directory, a file or a directory.
-
-    Raises:
-        Distrusted: it may be somebody else's word; the text says what mends that.
-        OSError: it is not there, not readable, or neither a file nor a directory (EINVAL).
-    """
-    from csagent.system import trusted_path
-
-    try:
-        return trusted_path.open_own(system, STATE, path)
-    except Distrusted as error:
-        import shlex
-
-        # With the slash chown goes through a link to where the state lies.
-        state = shlex.quote(system.tree.shown(STATE) + "/")
-        mend = f"see what is there, then: chown -R 0:0 {state} && chmod -R go-w {state}"
-        if str(error).endswith("not made"):
-            mend = "see where it leads, and remove it"
-        raise Distrusted(f"{error}: {mend}", error.path) from None
-
-
-def read_own(system: "System", path: str, limit: int) -> bytes:
-    """At most `limit` bytes of a file in the state directory; raises as `open_own` does."""
-    descriptor = open_own(system, path)
-    try:
-        return read_all(descriptor, limit)
-    finally:
-        os.close(descriptor)
 
 
 def known(system: "System") -> Tuple[str, ...]:
@@ -116,7 +71,7 @@ def known(system: "System") -> Tuple[str, ...]:
 
 def _latest(system: "System") -> str:
     try:
-        return read_own(system, LATEST, 4096).decode("utf-8", "surrogateescape")
+        return trusted_path.read_own(system, STATE, LATEST, 4096).decode("utf-8", "surrogateescape")
     except (OSError, Distrusted):
         return ""
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Tupl
 
 from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING
-from csagent.state import instances
-from csagent.system import json_limits
+from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
-DIRECTORY = "/var/lib/csagent/network"
+STATE = "/var/lib/csagent"
+DIRECTORY = STATE + "/network"
 APPLIED = DIRECTORY + "/applied.json"
 PENDING = DIRECTORY + "/pending.json"
 SCHEMA = 1
@@ -182,7 +182,7 @@ def _write(system: "System", path: str, document: Mapping[str, Any]) -> None:
     if len(raw) > SIZE_LIMIT:
         raise ApplyError(f"cannot remember in {system.tree.shown(path)}: it could not be read again")
     try:
-        system.tree.mkdir("/var/lib/csagent", 0o700)
+        system.tree.mkdir(STATE, 0o700)
         system.tree.mkdir(DIRECTORY, 0o700)
         system.tree.write(path, raw, 0o600)
     except OSError as error:
@@ -191,7 +191,7 @@ def _write(system: "System", path: str, document: Mapping[str, Any]) -> None:
 
 def _read(system: "System", path: str) -> Optional[Dict[str, Any]]:
     try:
-        document = json_limits.loads(instances.read_own(system, path, SIZE_LIMIT))
+        document = json_limits.loads(trusted_path.read_own(system, STATE, path, SIZE_LIMIT))
     except Distrusted as error:
         raise ApplyError(str(error)) from None
     except (OSError, ValueError, RecursionError):

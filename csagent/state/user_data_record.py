@@ -90,10 +90,10 @@ class Record:
         self._read()
 
     def _read(self) -> None:
-        from csagent.state import instances
+        from csagent.system import trusted_path
 
         try:
-            raw = instances.read_own(self._system, self._path, SIZE_LIMIT)
+            raw = trusted_path.read_own(self._system, STATE, self._path, SIZE_LIMIT)
         except FileNotFoundError:
             return
         except Distrusted as error:
@@ -202,13 +202,13 @@ def folder_of(instance_id: str, *, by_hand: bool = False) -> str:
 
 def make_folder(system: "System", path: str) -> None:
     """A directory below `STATE`, it and all between them for root only. Raises: OSError."""
-    from csagent.state import instances
+    from csagent.system import trusted_path
 
     names = path[len(STATE) :].split("/")
     for depth in range(1, len(names) + 1):
         system.tree.mkdir(STATE + "/".join(names[:depth]), 0o700)
     try:
-        os.close(instances.open_own(system, path))
+        os.close(trusted_path.open_own(system, STATE, path))
     except Distrusted as error:
         raise OSError(errno.EPERM, str(error)) from None
 
@@ -220,9 +220,9 @@ def locked(system: "System", say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         CsagentError: the lock cannot be made, or the other run waits for this one's end.
     """
-    from csagent.state import instances
+    from csagent.system import trusted_path
 
-    instances.close_to_others(system)
+    trusted_path.close_own(system, STATE)
     try:
         descriptor = _open_lock(system)
     except OSError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from csagent.errors import Distrusted, UsageError
 from csagent.system import accounts
@@ -132,62 +132,89 @@ def open_own(system: "System", base: str, path: str) -> int:
 
     Raises:
         Distrusted: it, or a directory on the way, belongs to somebody else, or others than root can write
-            there; or there is a link, which csagent makes none of.
+            there; or there is a link, which csagent makes none of. The text says what mends that.
         OSError: it is not there, not readable, or neither a file nor a directory (EINVAL).
     """
     holders = _Holders(system, ROOT)
-
-    def judge(shown: str, status: os.stat_result, _descriptor: int) -> None:
-        if not holders.user(status.st_uid, only_root=True):
-            raise Distrusted(f"{shown} belongs to user {status.st_uid}", shown)
-        if status.st_mode & OTHERS_WRITE:
-            raise Distrusted(f"others than root can write {shown}", shown)
-
-    return _walk_own(system, base, path, judge)
-
-
-def close_own(system: "System", base: str, path: str) -> None:
-    """Take from others than root the right to write in a directory that `open_own` would walk, and above.
-
-    Raises:
-        Distrusted: there is a link.
-        OSError: it is not there, or cannot be closed.
-    """
-    holders = _Holders(system, ROOT)
-
-    def close(_shown: str, status: os.stat_result, descriptor: int) -> None:
-        theirs = not holders.user(status.st_uid, only_root=True)
-        if stat.S_ISDIR(status.st_mode) and status.st_mode & OTHERS_WRITE and not theirs:
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~OTHERS_WRITE)
-
-    os.close(_walk_own(system, base, path, close))
-
-
-def _walk_own(
-    system: "System", base: str, path: str, each: Callable[[str, os.stat_result, int], None]
-) -> int:
-    """The descriptor at the end; `each` is told what was opened on the way, from `base` on."""
     directory, name = system.tree.resolve(base)
     below = [part for part in path[len(base) :].split("/") if part]
     for depth, part in enumerate((name, *below)):
         shown = system.tree.shown("/".join((base, *below[:depth])))
         try:
-            status = os.stat(part, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
-                raise Distrusted(f"{shown} is a link, which csagent has not made", shown)
-            if stat.S_ISDIR(status.st_mode):
-                opened = os.open(part, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-            else:
-                opened = open_regular(directory, part)
+            opened = _open_own(directory, part)
+        except Distrusted:
+            why = f"{shown} is a link, which csagent has not made: see where it leads, and remove it"
+            raise Distrusted(why, shown) from None
         finally:
             os.close(directory)
-        directory = opened
-        try:
-            each(shown, os.fstat(directory), directory)
-        except BaseException:
+        directory, status = opened, os.fstat(opened)
+        why = ""
+        if not holders.user(status.st_uid, only_root=True):
+            why = f"{shown} belongs to user {status.st_uid}"
+        elif status.st_mode & OTHERS_WRITE:
+            why = f"others than root can write {shown}"
+        if why:
             os.close(directory)
-            raise
+            raise Distrusted(f"{why}: {_mend(system, base)}", shown)
     return directory
+
+
+def _mend(system: "System", base: str) -> str:
+    import shlex
+
+    # With the slash chown goes through a link to where the directory lies.
+    top = shlex.quote(system.tree.shown(base) + "/")
+    return f"see what is there, then: chown -R 0:0 {top} && chmod -R go-w {top}"
+
+
+def _open_own(directory: int, name: str) -> int:
+    """Open what is there, no link."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        raise Distrusted("it is a link", name)
+    if stat.S_ISDIR(status.st_mode):
+        return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    return open_regular(directory, name)
+
+
+def read_own(system: "System", base: str, path: str, limit: int) -> bytes:
+    """At most `limit` bytes of a file; raises as `open_own` does."""
+    descriptor = open_own(system, base, path)
+    try:
+        return read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def close_own(system: "System", base: str) -> None:
+    """Have nobody but root write in csagent's directory and those in it, where somebody has opened them.
+
+    What somebody else has put there before is his (`open_own`), and so is what cannot be closed.
+    """
+    holders = _Holders(system, ROOT)
+    with suppress(OSError):
+        directory, name = system.tree.resolve(base)
+        top = -1
+        try:
+            top = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            _close(holders, top)
+            for below in os.listdir(top):
+                with suppress(OSError):
+                    opened = os.open(below, DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+                    try:
+                        _close(holders, opened)
+                    finally:
+                        os.close(opened)
+        finally:
+            os.close(directory)
+            if top >= 0:
+                os.close(top)
+
+
+def _close(holders: "_Holders", directory: int) -> None:
+    status = os.fstat(directory)
+    if status.st_mode & OTHERS_WRITE and holders.user(status.st_uid, only_root=True):
+        os.fchmod(directory, stat.S_IMODE(status.st_mode) & ~OTHERS_WRITE)
 
 
 def open_file(system: "System", path: str, owner: str, *, follow: bool = True) -> int:

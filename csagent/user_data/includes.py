@@ -10,8 +10,8 @@ import hashlib
 from typing import TYPE_CHECKING, Dict, Optional
 
 from csagent.errors import Distrusted
-from csagent.state import instances
 from csagent.state import user_data_record as records
+from csagent.system import trusted_path
 from csagent.user_data import reading
 from csagent.user_data.message import INCLUDES_DEPTH, UNPACKED_LIMIT, Fetched
 
@@ -89,7 +89,7 @@ def _taken(system: "System", folder: str, include: "Include", came: Fetched) -> 
 
 def _kept(system: "System", folder: str, url: str) -> Optional[Fetched]:
     try:
-        return Fetched(instances.read_own(system, _path(folder, url), UNPACKED_LIMIT))
+        return Fetched(trusted_path.read_own(system, records.STATE, _path(folder, url), UNPACKED_LIMIT))
     except (OSError, Distrusted):
         return None
 

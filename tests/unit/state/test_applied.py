@@ -16,6 +16,7 @@ from support.samples import INSTANCE, make_key
 from csagent.errors import ApplyError
 from csagent.model import Endpoint, Secret
 from csagent.state import applied, instances, user_data_mark, user_data_record
+from csagent.system import trusted_path
 from csagent.system.seams import System
 
 
@@ -63,7 +64,7 @@ def test_an_opened_state_directory_is_closed(system: System, tree: Path, opened:
     for mode in (0o777, 0o770, 0o1777):
         (tree / opened).chmod(mode)
         assert f"others than root can write {tree / opened}: " in applied.load(system, INSTANCE).withheld
-        instances.close_to_others(system)
+        trusted_path.close_own(system, instances.STATE)
         assert stat.S_IMODE((tree / opened).stat().st_mode) == mode & ~0o022
         assert applied.load(system, INSTANCE).passwords
 
@@ -74,7 +75,7 @@ def test_what_others_could_write_in_place_is_no_memory(system: System, tree: Pat
     file = tree / f"var/lib/csagent/instances/{INSTANCE}.json"
     for mode in (0o666, 0o620):
         file.chmod(mode)
-        instances.close_to_others(system)
+        trusted_path.close_own(system, instances.STATE)
         withheld = applied.load(system, INSTANCE).withheld
         assert withheld.startswith(f"not touched: others than root can write {file}: see")
         subprocess.run(withheld.split("then: ")[1], shell=True, check=True, timeout=300)
@@ -94,7 +95,7 @@ def test_links_in_the_state_directory_are_nobodys(system: System, tree: Path, wh
     (state / what).symlink_to("/srv/led")
     led.chmod(0o1777)
     state.chmod(0o777)
-    instances.close_to_others(system)
+    trusted_path.close_own(system, instances.STATE)
     assert stat.S_IMODE(state.stat().st_mode) == 0o755
     assert stat.S_IMODE(led.stat().st_mode) == 0o1777
     known = applied.load(system, INSTANCE)
@@ -207,14 +208,14 @@ def test_outdone_keys_of_an_earlier_csagent(system: System, tree: Path) -> None:
 
 def _fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bad block, or a file server that is gone."""
-    opens = instances.open_own
+    opens = trusted_path.open_own
 
-    def opened(system: System, name: str) -> int:
+    def opened(system: System, base: str, name: str) -> int:
         if path.name in name:
             raise OSError(errno.EIO, os.strerror(errno.EIO), name)
-        return opens(system, name)
+        return opens(system, base, name)
 
-    monkeypatch.setattr(instances, "open_own", opened)
+    monkeypatch.setattr(trusted_path, "open_own", opened)
 
 
 @pytest.mark.parametrize("written_as", [INSTANCE, "i-2-3-VM", applied.NO_INSTANCE])
