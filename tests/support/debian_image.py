@@ -227,6 +227,7 @@ def _look_into(tree: Path) -> None:
         ("csagent-test-report.service", "etc/systemd/system/csagent-test-report.service", 0o644),
         ("csagent-test-control", "usr/lib/csagent-test/control", 0o755),
         ("csagent-test-control.service", "etc/systemd/system/csagent-test-control.service", 0o644),
+        ("slow-devices.conf", "etc/systemd/system.conf.d/slow-devices.conf", 0o644),
     ):
         target = tree / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -171,7 +171,7 @@ def test_a_router_that_has_gone_ends_with_4(machine: Machine) -> None:
     nft = ["nsenter", f"--target={guest.pid}", "--net", "nft"]
     run([*nft, f"table ip gone {{ chain out {{ {chain} }}; }}"], 30)
     try:
-        document = guest.csagent("doctor", "--wait", "1", code=4)
+        document = guest.csagent("doctor", "--wait", "60", code=4)
     finally:
         run([*nft, "delete table ip gone"], 30)
     outcomes = {one["place"]: one["outcome"] for one in document["places"]}
