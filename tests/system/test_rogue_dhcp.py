@@ -114,6 +114,16 @@ def states(status: Any) -> Dict[str, str]:
     return {name: datum["state"] for name, datum in status["data"].items() if name != "network"}
 
 
+def judged(lab: Lab) -> Dict[str, Any]:
+    """The status of a pass in which the rogue has answered; a busy machine may have the honest one faster."""
+    for _ in range(50):
+        status = lab.guest.csagent("status")
+        if not [one for one in status["places"] if ROGUE in one["place"] and one["outcome"] == "timeout"]:
+            break
+        lab.guest.csagent("apply")
+    return dict(status)
+
+
 def check_nothing_is_the_rogues(lab: Lab, rogue: LabRouter) -> None:
     """Nothing that the rogue says is anywhere, it was told nothing, and status names it and why."""
     assert lab.guest.do("hostname").strip() != OTHER.hostname
@@ -130,7 +140,7 @@ def check_nothing_is_the_rogues(lab: Lab, rogue: LabRouter) -> None:
     assert rogue.acknowledged == []
     assert "saved_password" not in [request.what for request in rogue.requests]
 
-    status = lab.guest.csagent("status")
+    status = judged(lab)
     assert [datum for datum in status["data"].values() if ROGUE in (datum["source"] or "")] == []
     reported = {one["place"]: one for one in status["places"] if ROGUE in one["place"]}
     assert set(reported) == {f"router {ROGUE}", f"password server {ROGUE}:8080"}
