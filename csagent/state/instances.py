@@ -48,9 +48,8 @@ def prepare(system: "System") -> None:
 def known(system: "System") -> Tuple[str, ...]:
     """The ids that have a memory, the latest first; last those whose file, but for its name, says nothing."""
     found: List[str] = []
-    for line in _latest(system).split("\n"):
-        name = line.strip()
-        if name and name not in found and system.tree.exists(memory_path(name)):
+    for name in _listed(system, LATEST):
+        if name not in found and system.tree.exists(memory_path(name)):
             found.append(name)
     timed: List[Tuple[bool, float, str]] = []
     named = {memory_path(name) for name in (*found, NO_INSTANCE)}
@@ -69,11 +68,17 @@ def known(system: "System") -> Tuple[str, ...]:
     return (*found, *(name for _, _, name in sorted(timed, reverse=True)))
 
 
-def _latest(system: "System") -> str:
+def _listed(system: "System", path: str) -> List[str]:
+    """The names in a list of the latest; none where it cannot be read, or is somebody else's word."""
     try:
-        return trusted_path.read_own(system, STATE, LATEST, 4096).decode("utf-8", "surrogateescape")
+        text = trusted_path.read_own(system, STATE, path, 4096).decode("utf-8", "surrogateescape")
     except (OSError, Distrusted):
-        return ""
+        return []
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _list(system: "System", path: str, names: List[str]) -> None:
+    system.tree.write(path, "".join(f"{name}\n" for name in names).encode("utf-8", "replace"), 0o600)
 
 
 def note_latest(system: "System", key: str) -> None:
@@ -85,8 +90,7 @@ def note_latest(system: "System", key: str) -> None:
     before = known(system)
     if key == NO_INSTANCE or before[:1] == (key,):
         return
-    names = [key, *(name for name in before if name != key)][:KEPT]
-    system.tree.write(LATEST, "".join(f"{name}\n" for name in names).encode("utf-8", "replace"), 0o600)
+    _list(system, LATEST, [key, *(name for name in before if name != key)][:KEPT])
 
 
 def prune(system: "System") -> None:
@@ -131,12 +135,10 @@ def note_by_hand(system: "System", folder: str) -> None:
     base, name = os.path.split(folder)
     latest = f"{base}/.latest"
     times = {one: _changed(system, f"{base}/{one}") for one in system.tree.names(base) if one[0] != "."}
-    told = [one for one in (system.tree.read_text(latest, 4096) or "").split("\n") if one in times]
+    told = [one for one in _listed(system, latest) if one in times]
     names = list(dict.fromkeys((name, *told, *sorted(times, key=lambda one: -times[one]))))
     if told[:KEPT] != names[:KEPT]:
-        system.tree.write(
-            latest, "".join(f"{one}\n" for one in names[:KEPT]).encode("utf-8", "replace"), 0o600
-        )
+        _list(system, latest, names[:KEPT])
     for one in names[KEPT:]:
         with suppress(OSError):  # it is left to the next run
             _remove(system, f"{base}/{one}")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Tupl
 
 from csagent.errors import ApplyError, Distrusted
 from csagent.model import NOTHING
+from csagent.state.instances import STATE
 from csagent.system import json_limits, trusted_path
 
 if TYPE_CHECKING:
     from csagent.system.seams import System
 
-STATE = "/var/lib/csagent"
 DIRECTORY = STATE + "/network"
 APPLIED = DIRECTORY + "/applied.json"
 PENDING = DIRECTORY + "/pending.json"

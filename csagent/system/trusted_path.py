@@ -141,10 +141,10 @@ def open_own(system: "System", base: str, path: str) -> int:
     for depth, part in enumerate((name, *below)):
         shown = system.tree.shown("/".join((base, *below[:depth])))
         try:
-            opened = _open_own(directory, part)
-        except Distrusted:
-            why = f"{shown} is a link, which csagent has not made: see where it leads, and remove it"
-            raise Distrusted(why, shown) from None
+            if stat.S_ISLNK(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
+                why = f"{shown} is a link, which csagent has not made: see where it leads, and remove it"
+                raise Distrusted(why, shown)
+            opened = _open(directory, part)
         finally:
             os.close(directory)
         directory, status = opened, os.fstat(opened)
@@ -167,12 +167,9 @@ def _mend(system: "System", base: str) -> str:
     return f"see what is there, then: chown -R 0:0 {top} && chmod -R go-w {top}"
 
 
-def _open_own(directory: int, name: str) -> int:
-    """Open what is there, no link."""
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        raise Distrusted("it is a link", name)
-    if stat.S_ISDIR(status.st_mode):
+def _open(directory: int, name: str) -> int:
+    """Open a directory or a regular file, no link; raises as `open_regular` does."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         return os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     return open_regular(directory, name)
 
@@ -250,12 +247,7 @@ def _walk(system: "System", path: str, owner: str, *, follow: bool = True) -> in
     judge = _Judge(system, owner)
     directory, name = system.tree.resolve(path, follow=follow, visit=judge)
     try:
-        if owner == ROOT and stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            descriptor = os.open(
-                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
-            )
-        else:
-            descriptor = open_regular(directory, name)
+        descriptor = _open(directory, name) if owner == ROOT else open_regular(directory, name)
     finally:
         os.close(directory)
     try:

@@ -88,14 +88,15 @@ def last_pass(situation: Situation) -> Iterator[Finding]:
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)) if known else "at an unknown time"
     version = status.get("version")
     other = f" by csagent {version}, this is {__version__}" if version != __version__ else ""
+    to_come = is_to_come(situation)
     if status.get("exit_code") == EXIT_NO_SOURCE or status.get("source_found") is False:
         means = "it found no CloudStack source, so it changed nothing"
         state = NOTE if situation.seen.source_found else WARNING
         advice = "csagent apply" if situation.seen.source_found else "see the areas router and drives above"
         yield Finding("last pass", state, f"{shown}{other}", means, advice)
-    elif not is_to_come(situation):
+    elif not to_come:
         yield Finding("last pass", OK, f"{shown}{other}")
-    if is_to_come(situation):
+    if to_come:
         means = "by the clock: it was ahead at that pass, or has been set back since"
         advice = f"date; where that is right: csagent apply; else: {SET_CLOCK}"
         yield Finding("last pass", WARNING, f"{shown}{other}, which is still to come", means, advice)
