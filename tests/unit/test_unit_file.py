@@ -106,6 +106,13 @@ def test_no_start_job_of_ours_lasts() -> None:
     assert units[0]["RestartForceExitStatus"] == ["SIGHUP"] and units[0]["NotifyAccess"] == ["main"]
 
 
+def test_what_may_fail_is_not_ended_by_systemd() -> None:
+    """`-` stands for the command's failure; a unit that RuntimeMaxSec= ends has failed: "degraded"."""
+    for name in (WEIGHT, CONSOLE):
+        assert all(command.startswith("-") for command in settings(name)["ExecStart"])
+        assert "timeout 300 " in name.read_text() and "RuntimeMaxSec" not in settings(name)
+
+
 def test_sshd_comes_first_and_then_it_has_its_share() -> None:
     """A small weight until sshd is up, and then half where one service wants all; nobody waits for that."""
     unit, weight = settings(), settings(WEIGHT)
@@ -114,7 +121,9 @@ def test_sshd_comes_first_and_then_it_has_its_share() -> None:
     assert set(weight["After"][0].split()) == {"ssh.service", "sshd.service", "ssh.socket", "sshd.socket"}
     (command,) = weight["ExecStart"]
     raised = re.fullmatch(
-        r"-/bin/systemctl set-property --runtime csagent\.service StartupCPUWeight=(\d+)", command
+        r"-/usr/bin/timeout 300 /bin/systemctl set-property --runtime csagent\.service"
+        r" StartupCPUWeight=(\d+)",
+        command,
     )
     assert raised is not None and (int(raised.group(1)) + 100) / int(raised.group(1)) <= 2
     assert weight["DefaultDependencies"] == ["no"] and weight["RemainAfterExit"] == ["yes"]
