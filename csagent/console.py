@@ -46,9 +46,7 @@ class Console:
                 width = os.get_terminal_size(stream.fileno()).columns or 80
             except (OSError, ValueError):
                 pass
-        columns = os.environ.get("COLUMNS", "")
-        if columns.isdigit() and int(columns) > 0:
-            width = int(columns)
+        width = asked_columns() or width
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         return cls(max(MIN_WIDTH, min(width, 160)), terminal and not plain)
 
@@ -92,6 +90,12 @@ class Console:
         for name, value in items:
             lines.extend(self.wrap(value, column, " " * indent + name))
         return lines
+
+
+def asked_columns() -> int:
+    """What COLUMNS says; 0 where it says nothing that could be a width."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isascii() and columns.isdigit() and len(columns) <= 9 else 0
 
 
 def safe(text: str) -> str:

@@ -89,9 +89,9 @@ def places(observation: "Observation", console: Console) -> List[str]:
     """Where it was looked, and what was not believed."""
     lines = [console.paint("looked at", "head")]
     for place in observation.places:
-        outcome = console.paint(place.outcome, place.outcome)
-        lines += console.wrap(f"{place.place}: @@", 4, "  ")
-        lines[-1] = lines[-1].replace("@@", outcome)
+        lines += console.wrap(f"{place.place}: {place.outcome}", 4, "  ")
+        before = lines[-1][: -len(place.outcome)]
+        lines[-1] = before + console.paint(place.outcome, place.outcome)
         detail = f"{place.why}; {place.detail}" if place.detail else place.why
         lines += console.wrap(detail, 6)
     if observation.refusals:

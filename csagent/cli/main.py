@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -99,6 +100,11 @@ def end_with(run: Callable[[], int]) -> None:
             from csagent.system.process import open_nothing
 
             open_nothing()
+    # Python has none for a descriptor that was closed; and a locale's encoding may lack what CloudStack says.
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.BytesIO(), "utf-8")
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.BytesIO(), "utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A twelfth of a command's start is the collector's looking through what imports leave. The daemon makes
     # little garbage: after 25 passes its process was as large as after 5.
     gc.set_threshold(GARBAGE)

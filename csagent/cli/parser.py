@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from csagent import __version__
+from csagent.console import MIN_WIDTH, Console, asked_columns
 from csagent.errors import UsageError
 from csagent.system.argument_types import port, router, seconds
 
@@ -33,11 +33,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+class _Help(argparse.HelpFormatter):
+    """Fills each paragraph by itself; a hyphen is no place to break a name."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join("\n".join(Console(width).wrap(one, len(indent))) for one in paragraphs)
+
+
 def formatter(prog: str) -> argparse.HelpFormatter:
     """Help of at most 80 columns; with a width of its own argparse does not import shutil to ask for one."""
-    columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdigit() and int(columns) >= 40 else 80
-    return argparse.RawDescriptionHelpFormatter(prog, width=min(width, 80) - 2)
+    width = asked_columns() or 80
+    return _Help(prog, width=min(max(width, MIN_WIDTH), 80) - 2)
 
 
 def global_options(parser: argparse.ArgumentParser, root: Any, config: Any, verbose: Any, quiet: Any) -> None:

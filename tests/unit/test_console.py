@@ -44,7 +44,10 @@ def test_colour_only_on_a_terminal(
     assert (console.paint("x", "good") != "x") is colour
 
 
-@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("10", 40), ("9999", 160), ("x", 80), ("0", 80)])
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [("60", 60), ("10", 40), ("9999", 160), ("x", 80), ("0", 80), ("\u00b2", 80), ("9" * 5000, 80)],
+)
 def test_width(monkeypatch: pytest.MonkeyPatch, columns: str, width: int) -> None:
     """COLUMNS counts, within reason."""
     monkeypatch.setenv("COLUMNS", columns)

@@ -43,3 +43,23 @@ def test_an_error_is_one_line_that_steers_nothing(capsys: pytest.CaptureFixture[
     said = capsys.readouterr().err
     assert said.startswith("csagent: web") and said.endswith("line\n") and said.count("\n") == 1
     assert [one for one in said[:-1] if not one.isprintable()] == []
+
+
+@pytest.mark.parametrize("command", ["status", "discover", "doctor"])
+def test_closed_standard_output_is_no_failure_of_its_own(tree: Path, command: str) -> None:
+    """A job of cron's or of a shell's may begin without one: what was done counts, not who reads of it."""
+    words = [sys.executable, "-m", "csagent", "--root", str(tree), command]
+    heard = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *words]
+    closed = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=600, check=False)
+    assert (closed.returncode, closed.stderr) == (heard.returncode, heard.stderr)
+
+
+def test_what_a_locale_cannot_write_is_escaped(tree: Path) -> None:
+    (tree / "run/csagent").mkdir()
+    status = {"schema": 1, "instance_id": "\u6771\u4eac"}
+    (tree / "run/csagent/status.json").write_text(json.dumps(status))
+    surroundings = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    words = [sys.executable, "-m", "csagent", "--root", str(tree), "status"]
+    done = subprocess.run(words, capture_output=True, env=surroundings, timeout=600, check=False)
+    assert b"\\u6771\\u4eac" in done.stdout and b"bug" not in done.stderr
