@@ -60,7 +60,7 @@ def test_units_are_ours_but_for_the_command(machine: Path) -> None:
     service = (machine / "etc/systemd/system/csagent.service").read_text()
     assert f"\nExecStart=/opt/csagent/bin/python3 -I {SCRIPT} daemon\n" in service
     console = (machine / "etc/systemd/system/csagent-console.service").read_text()
-    assert f"exec /opt/csagent/bin/python3 -I {SCRIPT} status --console >/dev/console" in console
+    assert f"exec timeout 300 /opt/csagent/bin/python3 -I {SCRIPT} status --console >/dev/console" in console
     assert (machine / "etc/csagent/csagent.yaml").read_bytes() == CONFIG.read_bytes()
 
 
