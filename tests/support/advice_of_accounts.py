@@ -211,6 +211,33 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             restored="rm -f /run/nologin",
         ),
     ),
+    "keys that others may write": (
+        Case(
+            HOME,
+            f"useradd --create-home alice; echo 'user: alice' > {SETTINGS}; {SAID}; "
+            "chmod 777 /home/alice/.ssh",
+            *("account", "/home/alice/.ssh is writable by everybody"),
+            "runuser -u alice -- chmod go-w /home/alice/.ssh",
+            restored=f"rm -f {SETTINGS}; userdel -r alice; csagent apply",
+        ),
+    ),
+    "a link in place of the keys": (
+        Case(
+            HOME,
+            f"useradd --create-home alice; echo 'user: alice' > {SETTINGS}; {SAID}; "
+            "ln -sf /etc/shadow /home/alice/.ssh/authorized_keys",
+            *("account", "/home/alice/.ssh/authorized_keys is a link of the user 0 to '/etc/shadow'"),
+            "namei -l /home/alice/.ssh/authorized_keys; give what stands there another name; "
+            "then: csagent apply",
+            (
+                "namei -l /home/alice/.ssh/authorized_keys",
+                HAND + "mv /home/alice/.ssh/authorized_keys /home/alice/.ssh/of-shadow",
+                "csagent apply",
+            ),
+            shows="authorized_keys -> /etc/shadow",
+            restored=f"rm -f {SETTINGS}; userdel -r alice; csagent apply",
+        ),
+    ),
     "a key that sshd does not take": (
         Case(
             SSHD,

@@ -19,7 +19,7 @@ from csagent.doctor.seen import Seen
 from csagent.model import Found, Lease, Nic, Place, Platform, Route
 from csagent.settings import Settings
 from csagent.system.seams import NOT_INSTALLED, Completed, Runner, System
-from csagent.system.tree import READ_LIMIT, Tree
+from csagent.system.tree import READ_LIMIT, Step, Tree
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
@@ -81,6 +81,7 @@ ActiveState=inactive
 """
 STATS: Dict[str, Tuple[int, int]] = {  # mode and owner
     "/": (stat.S_IFDIR | 0o755, 0),
+    "/home": (stat.S_IFDIR | 0o755, 0),
     "/root": (stat.S_IFDIR | 0o700, 0),
     "/root/.ssh": (stat.S_IFDIR | 0o700, 0),
     "/root/.ssh/authorized_keys": (stat.S_IFREG | 0o600, 0),
@@ -152,6 +153,16 @@ class PatientTree(Tree):
             return super().stat(path, follow=follow)
         known = self.stats[path]
         return None if known is None else os.stat_result((known[0], 0, 0, 1, known[1], known[1], 0, 0, 0, 0))
+
+    def resolve(
+        self, path: str, *, follow: bool = True, visit: Optional[Callable[[Step], None]] = None
+    ) -> Tuple[int, str]:
+        def tell(step: Step) -> None:
+            known = self.stat(step.path, follow=False) if step.path in self.stats else None
+            if visit is not None:
+                visit(Step(step.path, known or step.status, step.descriptor))
+
+        return super().resolve(path, follow=follow, visit=tell if visit is not None else None)
 
 
 class PatientRunner(Runner):

@@ -44,6 +44,9 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
         state = PROBLEM if situation.settings.ssh_keys else WARNING
         yield Finding("account", state, situation.home.problem, means, HANGS)
         return
+    if situation.home.link is not None:
+        yield _link(situation, *situation.home.link)
+        return
     advice = f"install -d -m 0700 -o {account.name} -g {account.gid} {account.home}"
     wanted = situation.settings.ssh_keys
     if not account.home.startswith("/") or account.home not in entries:
@@ -59,6 +62,20 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     yield from _keys(situation, account)
 
 
+def _link(situation: Situation, path: str, target: str, uid: int) -> Finding:
+    """What it leads to is not looked at, and nobody is told to change that: its maker chose it."""
+    saw = f"{path} is a link of the user {uid} to {target!r}"
+    means = "csagent follows no such link: it writes no keys there, and sshd judges by what it leads to"
+    if not situation.settings.ssh_keys:
+        return Finding("account", NOTE, saw, f"not followed; {means}")
+    return Finding("account", PROBLEM, saw, means, _look(path))
+
+
+def _look(path: str) -> str:
+    """For what somebody else than root may have put there."""
+    return f"namei -l {shlex.quote(path)}; give what stands there another name; then: csagent apply"
+
+
 def _modes(
     situation: Situation, account: Account, entries: Dict[str, FileStat], strict: bool
 ) -> Iterator[Finding]:
@@ -71,7 +88,7 @@ def _modes(
         if entry.uid not in (0, account.uid):
             saw = f"{one} belongs to the user {entry.uid}, not to {account.name} ({account.uid})"
             means = "csagent writes no keys there" + (", and sshd believes none there" if strict else "")
-            advice = f"chown {account.name}: {one}"
+            advice = f"chown {account.name}: {shlex.quote(one)}" if entry.placed else _look(one)
             bad = True
         elif entry.mode & 0o022:
             who = "everybody" if entry.mode & 0o002 else "its group"
@@ -79,7 +96,7 @@ def _modes(
             means = "sshd with StrictModes believes no key below it"
             if not strict:
                 means = "StrictModes is off, so sshd does not mind: others may put their keys there"
-            advice = f"chmod go-w {one}"
+            advice = _without_others(account, one, entry)
             bad = strict
         else:
             continue
@@ -88,6 +105,14 @@ def _modes(
         yield Finding("account", state, saw, means, advice)
     if good and checked:
         yield Finding("account", OK, f"{account.home} is {account.name}'s, and nobody else writes there")
+
+
+def _without_others(account: Account, path: str, entry: FileStat) -> str:
+    """Who may put something else there changes its mode himself: until that is run it may be a link."""
+    advice = f"chmod go-w {shlex.quote(path)}"
+    if entry.placed:
+        return advice
+    return f"runuser -u {account.name} -- {advice}" if entry.uid == account.uid != 0 else _look(path)
 
 
 def _keys(situation: Situation, account: Account) -> Iterator[Finding]:

@@ -384,6 +384,89 @@ def test_another_account_in_good_health(patient: Patient) -> None:
     assert patient.wrong("account", "sshd") == []
 
 
+LINKS = {
+    "a file of bob's": ("/home/alice/.ssh/authorized_keys", "/home/bob/.pgpass"),
+    "a device": ("/home/alice/.ssh/authorized_keys", "/dev/null"),
+    "a home of bob's": ("/home/alice/.ssh", "/home/bob"),
+    "what everybody writes to": ("/home/alice/.ssh", "../../tmp"),
+    "nothing": ("/home/alice/.ssh", "gone"),
+    "a home in a directory of hers": ("/srv/app/home", "/home/bob"),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_where_the_owners_link_leads_nothing_is_read_and_nobody_is_told_to_change_it(
+    patient: Patient, name: str
+) -> None:
+    """The owner chooses where it leads: chown there would be the owner's word with root's rights."""
+    alice(patient)
+    path, target = LINKS[name]
+    others = {"/home/bob": (0o40777, 1001), "/tmp": (0o41777, 0), "/srv/app": (0o40755, 1000)}
+    patient.stats.update(others)
+    for one in others:
+        (patient.root / one[1:]).mkdir(parents=True)
+    for file in (".pgpass", "authorized_keys"):
+        patient.write(f"/home/bob/{file}", make_key(9))
+        patient.stats[f"/home/bob/{file}"] = 0o100666, 1001
+    if path.startswith("/srv"):
+        patient.write("/etc/passwd", f"alice:x:1000:1000::{path}:/bin/bash\n")
+    for one in [one for one in patient.stats if one.startswith(path)]:
+        del patient.stats[one]
+    link = patient.root / path[1:]
+    if link.exists():
+        link.rename(patient.root / "kept")
+    link.symlink_to(target)
+    (found,) = patient.wrong("account", "sshd")
+    assert found.state == "problem" and found.saw.startswith(f"{path} is a link of the user ")
+    assert found.saw.endswith(f" to {target!r}")
+    assert found.advice == f"namei -l {path}; give what stands there another name; then: csagent apply"
+    assert not [one for one in patient.findings("sshd") if "1 key" in one.saw]
+    patient.settings = replace(patient.settings, ssh_keys=False)
+    assert patient.wrong("account", "sshd") == []
+    assert any(one.saw == found.saw for one in patient.findings("sshd"))
+
+
+def test_roots_own_link_to_a_home_is_followed(patient: Patient) -> None:
+    """As /home/alice -> /data/alice, where nobody else can put one."""
+    alice(patient)
+    for one in [one for one in patient.stats if one.startswith("/home/alice")]:
+        mode, uid = patient.stats.pop(one) or (0, 0)
+        patient.stats[one.replace("/home", "/data")] = mode, uid
+    patient.stats["/data"] = 0o40755, 0
+    (patient.root / "data").mkdir()
+    (patient.root / "home/alice").rename(patient.root / "data/alice")
+    (patient.root / "home/alice").symlink_to("/data/alice")
+    patient.stats["/home/alice"] = patient.stats["/data/alice"]
+    found = patient.findings("sshd")
+    assert bad(found) == [] and any("1 key, 1 of them from CloudStack" in one.saw for one in found)
+
+
+OTHER_NAME = "namei -l {}; give what stands there another name; then: csagent apply"
+
+
+@pytest.mark.parametrize(
+    ("path", "permissions", "uid", "advice"),
+    [
+        ("/home/alice", 0o777, 1000, "chmod go-w {}"),
+        ("/home/alice", 0o700, 1001, "chown alice: {}"),
+        ("/home/alice/.ssh", 0o777, 1000, "runuser -u alice -- chmod go-w {}"),
+        ("/home/alice/.ssh/authorized_keys", 0o620, 1000, "runuser -u alice -- chmod go-w {}"),
+        ("/home/alice/.ssh/authorized_keys", 0o622, 0, OTHER_NAME),
+        ("/home/alice/.ssh", 0o700, 1001, OTHER_NAME),
+        # As hard links to bob's files are, and files that bob has put into a directory of hers.
+        ("/home/alice/.ssh/authorized_keys", 0o600, 1001, OTHER_NAME),
+    ],
+)
+def test_what_the_owner_may_have_put_there_root_is_not_told_to_change(
+    patient: Patient, path: str, permissions: int, uid: int, advice: str
+) -> None:
+    """It may be bob's file, and it may be a link by the time that the advice is run."""
+    alice(patient)
+    mode(path, permissions, uid)(patient)
+    found = [one for one in patient.wrong("account", "sshd") if f"{path} " in one.saw]
+    assert [one.advice for one in found] == [advice.format(path)]
+
+
 @pytest.mark.parametrize(
     "name", ["locked", "PasswordAuthentication", "PermitRootLogin without-password", "no password left"]
 )
