@@ -64,7 +64,7 @@ def with_lines(text: str, keys: Sequence[str], options: str = "") -> str:
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
-    inside, _ = _blocks([line.strip() for line in lines])
+    inside, _ = blocks([line.strip() for line in lines])
     result: List[str] = []
     for number, line in enumerate(lines):
         known = _remembered(line.strip())
@@ -93,7 +93,7 @@ def with_standing(text: str, keys: Sequence[str]) -> Tuple[str, ...]:
     For a set of which nobody can tell whether it is whole, where nothing may be revoked.
     """
     stripped = [line.strip() for line in text.split("\n")]
-    inside, _ = _blocks(stripped)
+    inside, _ = blocks(stripped)
     standing = [
         line for number, line in enumerate(stripped) if line and (number in inside or _by_script(line))
     ]
@@ -105,7 +105,7 @@ def has_cloud_inits(text: str, keys: Sequence[str]) -> bool:
     """Whether a line that cloud-init wrote for one of these keys stands outside of our block, or in it."""
     theirs = _by_cloud_init(keys)
     stripped = [line.strip() for line in text.split("\n")]
-    inside, _ = _blocks(stripped)
+    inside, _ = blocks(stripped)
     for number, line in enumerate(stripped):
         known = _written(line)
         if known in theirs and (known[0] or number not in inside):
@@ -141,7 +141,7 @@ def _without_ours(
     if lines and lines[-1] == "":
         lines.pop()
     stripped = [line.strip() for line in lines]
-    inside, whole = _blocks(stripped)
+    inside, whole = blocks(stripped)
     owners: List[str] = []
     position = -1
     for number, line in enumerate(lines):
@@ -161,7 +161,7 @@ def _without_ours(
     return owners, len(owners) if position < 0 else position
 
 
-def _blocks(stripped: Sequence[str]) -> Tuple[Set[int], bool]:
+def blocks(stripped: Sequence[str]) -> Tuple[Set[int], bool]:
     """The numbers of the lines between markers, and whether there are markers and each has its other half.
 
     A begin whose end was lost, so that the next marker is another begin, begins nothing: what follows it may

@@ -152,6 +152,15 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         Case(
             HOME,
             f"sed -i '/^# csagent end/i {make_key(77)}' /root/.ssh/authorized_keys",
+            *("account", "1 of these for another instance"),
+            f"take line 3 out of /root/.ssh/authorized_keys, or {RESET_KEYS}",
+            (CLOUD + "keys", "csagent apply"),
+        ),
+    ),
+    "keys of another instance alone": (
+        Case(
+            HOME,
+            f"sed -i 's|^ssh-.*|{make_key(77)}|' /root/.ssh/authorized_keys",
             *("account", "of these for another instance"),
             f"sed -i '/^# csagent begin:/,/^# csagent end$/d' /root/.ssh/authorized_keys; or {RESET_KEYS}",
             (

@@ -6,7 +6,7 @@ import shlex
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from csagent.apply import ssh_keys
-from csagent.apply.authorized_keys import BEGIN_MARK, END
+from csagent.apply.authorized_keys import BEGIN_MARK, END, blocks
 from csagent.doctor.context import HANGS, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.doctor.home import FileStat
@@ -21,12 +21,14 @@ RESET_KEYS = "reset the VM's SSH key in CloudStack, then: csagent apply"
 class Keys(NamedTuple):
     """What stands in authorized_keys: types ("ssh-ed25519", "ssh-rsa 2048"), ours and all of them.
 
-    `marks`: of ours, as `key_mark` has them.
+    `marks`: of ours, as `key_mark` has them, by the number of the line. `sed`: whether the command that is
+    advised takes our block out and nothing else.
     """
 
     ours: Tuple[str, ...]
     all: Tuple[str, ...]
-    marks: Tuple[str, ...] = ()
+    marks: Dict[int, str]
+    sed: bool
 
 
 def home(situation: Situation, strict: bool) -> Iterator[Finding]:
@@ -135,21 +137,25 @@ def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
         return
     others = _of_another_instance(situation, known)
     if others:
-        saw = f"{said}, {others} of these for another instance"
+        saw = f"{said}, {len(others)} of these for another instance"
         means = (
             "csagent has not written them for this one: they came with its template, or with the machine "
             "that it is a clone of, and whoever has such a key gets in"
         )
-        advice = f"sed -i '/^{BEGIN_MARK}/,/^{END}$/d' {shlex.quote(path)}; or {RESET_KEYS}"
+        if known.sed and len(others) == len(known.marks):
+            advice = f"sed -i '/^{BEGIN_MARK}/,/^{END}$/d' {shlex.quote(path)}; or {RESET_KEYS}"
+        else:
+            lines = f"line{'s' * (len(others) > 1)} {', '.join(map(str, others))}"
+            advice = f"take {lines} out of {shlex.quote(path)}, or {RESET_KEYS}"
         yield Finding("account", WARNING, saw, means, advice)
     else:
         yield Finding("account", OK, said, ", ".join(sorted(set(known.all))))
 
 
-def _of_another_instance(situation: Situation, known: Keys) -> int:
-    """How many keys in our block neither memory has for this instance nor CloudStack gives."""
+def _of_another_instance(situation: Situation, known: Keys) -> List[int]:
+    """The lines of keys in our block that neither memory has for this instance nor CloudStack gives."""
     mine = situation.seen.key_marks
-    return 0 if mine is None else sum(mark not in mine for mark in known.marks)
+    return [] if mine is None else [line for line, mark in known.marks.items() if mark not in mine]
 
 
 def read_keys(situation: Situation) -> Optional[Keys]:
@@ -159,22 +165,20 @@ def read_keys(situation: Situation) -> Optional[Keys]:
         return None
     ours: List[str] = []
     everything: List[str] = []
-    marks: List[str] = []
-    inside = False
-    for line in lines_of(text):
-        line = line.strip()
-        if line.startswith(BEGIN_MARK):
-            inside = True
-        elif line == END:
-            inside = False
-        elif line and not line.startswith("#"):
-            kind = key_type(line)
-            if kind is not None:
-                everything.append(kind)
-                if inside:
-                    ours.append(kind)
-                    marks.append(key_mark(line))
-    return Keys(tuple(ours), tuple(everything), tuple(marks))
+    marks: Dict[int, str] = {}
+    lines = lines_of(text)
+    stripped = [line.strip() for line in lines]
+    inside, whole = blocks(stripped)
+    for number, line in enumerate(stripped):
+        kind = None if line.startswith("#") else key_type(line)
+        if kind is not None:
+            everything.append(kind)
+            if number in inside:
+                ours.append(kind)
+                marks[number + 1] = key_mark(line)
+    # sed goes by lines as they are: behind an end with a blank or a CR it would go on to that of the file.
+    exact = all(line == END for line, text in zip(lines, stripped) if text == END)
+    return Keys(tuple(ours), tuple(everything), marks, whole and exact)
 
 
 def key_mark(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from support.healthy_machine import Patient
@@ -123,6 +124,38 @@ def test_a_key_block_of_another_instance_is_named(patient: Patient) -> None:
         ["sh", "-ec", command.replace(" /root/", f" {patient.root}/root/")], check=True, timeout=30
     )
     assert path.read_text() == f"{make_key(7, 'owner')}\n# the owner's\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        (lambda text: text, "line 5"),  # beside one of this instance's
+        (lambda text: text.replace(f"{make_key(1)}\n", "").replace("\n", "\r\n"), "line 4"),
+        (lambda text: text.replace(f"{make_key(1)}\n", "").replace(" end\n", " end \n"), "line 4"),
+        (lambda text: text + merge("", [make_key(3)]).replace(" end\n", " end\t\n"), "lines 5, 8"),
+    ],
+)
+def test_a_command_that_would_take_other_keys_too_is_not_advised(
+    patient: Patient, change: Callable[[str], str], lines: str
+) -> None:
+    """The instance's own, which no pass brings back; or all to the end, where the end is another to sed."""
+    path = "/root/.ssh/authorized_keys"
+    text = merge(f"{make_key(7, 'owner')}\n# the owner's\n", [make_key(1), make_key(2)])
+    patient.write(path, change(text) + f"{make_key(8, 'owner')}\n")
+    patient.seen = replace(patient.seen, key_marks=(key_mark(make_key(1)),))
+    (found,) = patient.wrong("sshd")
+    reset = "reset the VM's SSH key in CloudStack, then: csagent apply"
+    assert found.advice == f"take {lines} out of {path}, or {reset}"
+
+
+def test_behind_a_marker_without_its_other_half_keys_are_the_owners(patient: Patient) -> None:
+    """As for `apply`: of a block whose end was lost nobody knows how far it went."""
+    text = merge("", [make_key(1)]).replace("# csagent end\n", f"{make_key(7, 'owner')}\n")
+    patient.write("/root/.ssh/authorized_keys", text)
+    patient.seen = replace(patient.seen, key_marks=())
+    (found,) = patient.wrong("sshd")
+    assert "2 keys, 0 of them from CloudStack" in found.saw and "sed" not in found.advice
+    assert [one for one in patient.findings("sshd") if "another instance" in one.saw] == []
 
 
 def test_what_memory_has_and_what_cloudstack_gives_is_this_instances(tmp_path: Path) -> None:
