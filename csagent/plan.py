@@ -15,6 +15,9 @@ DATA = ("hostname", "ssh_keys", "password", "user_data", "network")
 HOSTS = "/etc/hosts"
 """The part of a host name that a domain completes (`FinishHostname`)."""
 
+OUR_MARK = "# csagent"
+"""What csagent's line of it ends with."""
+
 
 class Leave(NamedTuple):
     """Nothing is done: unchanged, absent, unknown, off or refused."""

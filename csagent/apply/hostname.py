@@ -20,7 +20,7 @@ HOSTS_LIMIT = 16 << 20
 KERNEL = "/proc/sys/kernel/hostname"
 NO_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 RUNNING_NAME = "the running name"
-OUR_MARK = "# csagent"
+OUR_MARK = plan.OUR_MARK
 OUR_ADDRESS = "127.0.1.1"  # Debian's address for the host's own name; any 127/8 works everywhere
 
 

@@ -29,6 +29,11 @@ USER_DATA = "/var/lib/cloud/instance/cloud-config.txt"  # what is left of the us
 # Without any of these no module of the network stage runs, and no CloudStack source is asked.
 UNITS = ("cloud-init.target", "cloud-init-main.service", "cloud-init-network.service", "cloud-init.service")
 NETWORK_STAGES = ("cloud-init-network.service", "cloud-init.service")  # since 24.3, and before
+ALL_UNITS = (
+    *UNITS,
+    *("cloud-init-local.service", "cloud-init-hotplugd.service", "cloud-init-hotplugd.socket"),
+    *("cloud-config.service", "cloud-config.target", "cloud-final.service"),
+)
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 UNIT_FILES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 FIRST = "csagent-ready.target"

@@ -7,9 +7,11 @@ option of sshd's, a line in fstab that wants cloud-init's unit. The names are th
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Iterator, List, NamedTuple, Sequence, Tuple
+import shlex
+from typing import TYPE_CHECKING, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from csagent.other_agents import cloud_init
+from csagent.plan import HOSTS, OUR_MARK
 from csagent.system import accounts
 from csagent.system.mounts import without_servers
 
@@ -32,21 +34,33 @@ UNITS = "/etc/systemd/system"
 SSHD = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 SUDOERS = "/etc/sudoers.d/90-cloud-init-users"
 FSTAB = "/etc/fstab"
-HOSTS = "/etc/hosts"
+HOSTNAME = "/etc/hostname"
 USER_DATA_RAN = "/var/lib/csagent/user-data"  # csagent's own: it writes some files by cloud-init's names
 TEXT_LIMIT = 1 << 20
 
-_WANTS_UNIT = re.compile(r"^[^#\n]*x-systemd\.requires=(cloud-[\w.-]+)", re.MULTILINE)
+_UNIT = "|".join(map(re.escape, cloud_init.ALL_UNITS))
+_WANTS_UNIT = re.compile(rf"^[^#\n]*x-systemd\.requires=({_UNIT})(?![\w.@-])", re.MULTILINE)
+_OWN_NAME = re.compile(rf"^127\.0\.1\.1[ \t](?!.*{OUR_MARK}[ \t]*$)(.*)", re.MULTILINE)
 _LOGIN_AS = re.compile(r"^[^#\n]*command=\"echo 'Please login as the user ", re.MULTILINE)
 
 
 class CloudInitLeftover(NamedTuple):
-    """Files of cloud-init's. `harm` says that something does not work as long as they are there."""
+    """Files of cloud-init's. `harm` says that something does not work as long as they are there.
+
+    `remove` is for the builder of a template. On an instance it may cost a login, the network or what tells
+    which user-data has run: then `here` is what its owner is told to do, "" for nothing.
+    """
 
     paths: Tuple[str, ...]
     means: str
     remove: str
     harm: bool = False
+    here: Optional[str] = None
+
+    @property
+    def on_an_instance(self) -> str:
+        """The advice for a machine that goes on running."""
+        return self.remove if self.here is None else self.here
 
     @property
     def saw(self) -> str:
@@ -78,13 +92,16 @@ def _configuration(system: "System") -> Iterator[CloudInitLeftover]:
     installed = cloud_init.is_installed(system)
     debian = system.tree.exists("/usr/bin/dpkg")
     purge = "apt-get purge cloud-init" if debian else "dnf remove cloud-init"
+    # Ubuntu's purge takes sshd's drop-in along (Launchpad 1968873).
+    gently = "apt-get remove cloud-init" if debian else purge
     if installed:
         means = "csagent does without it; it may stay beside csagent, see docs/from-cloud-init.md"
-        yield CloudInitLeftover((cloud_init.PROGRAM,), means, purge)
+        yield CloudInitLeftover((cloud_init.PROGRAM,), means, purge, here=gently)
     elif system.tree.exists(cloud_init.ETC):
         first = f"{purge}; " if debian else ""
         means = "nothing reads it any more"
-        yield CloudInitLeftover((cloud_init.ETC,), means, f"{first}rm -rf {cloud_init.ETC}")
+        remove = f"rm -rf {cloud_init.ETC}"
+        yield CloudInitLeftover((cloud_init.ETC,), means, f"{first}{remove}", here=remove)
 
 
 def _fstab(system: "System") -> Iterator[CloudInitLeftover]:
@@ -101,23 +118,28 @@ def _fstab(system: "System") -> Iterator[CloudInitLeftover]:
 def _network(system: "System") -> Iterator[CloudInitLeftover]:
     for path in _all(system, NETWORK):
         means = (
-            "it stays in force, mostly for one MAC address, which no other instance has: put a configuration"
-            " for any NIC in its place, see docs/from-cloud-init.md"
+            "it stays in force, mostly for one MAC address, which no other instance has: on an instance it"
+            " may be all there is; in a template put a configuration for any NIC in its place, see"
+            " docs/from-cloud-init.md"
         )
-        yield CloudInitLeftover((path,), means, f"rm {path}")
+        yield CloudInitLeftover((path,), means, f"rm {path}", here="")
 
 
 def _logins(system: "System") -> Iterator[CloudInitLeftover]:
     """What decides who gets in. Where csagent has run user-data, files of these names may be its own."""
     if "# Created by cloud-init" in _text(system, SUDOERS):
         means = "its accounts become root without a password; keep it for those that shall"
-        yield CloudInitLeftover((SUDOERS,), means, f"rm {SUDOERS}")
+        lines = f"take out the lines of others: grep -n '^[^#]' {SUDOERS}"
+        yield CloudInitLeftover((SUDOERS,), means, lines)
     if system.tree.exists(USER_DATA_RAN):
         return
     if system.tree.exists(SSHD):
         said = " ".join(_text(system, SSHD).split())[:80]
-        means = f"sshd goes on with what it says: {said}"
-        yield CloudInitLeftover((SSHD,), means, f"rm {SSHD}")
+        means = f"sshd goes on with what it says, which may be what lets somebody in: {said}"
+        look = (
+            "sshd -T | grep passwordauthentication; let another file say what is to stay before this one goes"
+        )
+        yield CloudInitLeftover((SSHD,), means, f"rm {SSHD}", here=look)
     if cloud_init.is_installed(system):
         return  # a pass replaces these lines
     near = without_servers(system)  # of a home on a server, that is gone, nobody would be told
@@ -126,14 +148,23 @@ def _logins(system: "System") -> Iterator[CloudInitLeftover]:
         path = f"{home.rstrip('/')}/.ssh/authorized_keys"
         if _LOGIN_AS.search(_text(near, path)):
             means = "sshd takes a key's first line, and this one only says to log in as somebody else"
-            yield CloudInitLeftover((path,), means, f"sed -i '/Please login as the user/d' {path}", harm=True)
+            remove = f"sed -i '/Please login as the user/d' {shlex.quote(path)}"
+            yield CloudInitLeftover((path,), means, remove, harm=True)
 
 
 def _hosts(system: "System") -> Iterator[CloudInitLeftover]:
-    if "manage_etc_hosts" in _text(system, HOSTS):
-        means = "its comments say that cloud-init writes it anew, and 127.0.1.1 names an earlier machine"
-        remove = f"sed -i '/^#/d; /^127\\.0\\.1\\.1[[:blank:]]/d' {HOSTS}"
-        yield CloudInitLeftover((HOSTS,), means, remove)
+    """csagent's own line stays, and one that names this machine as it is called now."""
+    text = _text(system, HOSTS)
+    if "manage_etc_hosts" not in text:
+        return
+    means, comments = "its comments say that cloud-init writes it anew", f"sed -i '/^#/d' {HOSTS}"
+    named = [names.split() for names in _OWN_NAME.findall(text)]
+    if not named or any(_text(system, HOSTNAME).strip() in names for names in named):
+        yield CloudInitLeftover((HOSTS,), means, comments)
+        return
+    means = f"{means}, and 127.0.1.1 names an earlier machine"
+    remove = f"sed -i '/^#/d; /^127\\.0\\.1\\.1[[:blank:]]/{{/{OUR_MARK}[[:blank:]]*$/!d}}' {HOSTS}"
+    yield CloudInitLeftover((HOSTS,), means, remove)
 
 
 def _state(system: "System") -> Iterator[CloudInitLeftover]:
@@ -142,21 +173,23 @@ def _state(system: "System") -> Iterator[CloudInitLeftover]:
     names += [f"instance/{name}" for name in tree.names(f"{STATE}/instance")]
     if [name for name in names if name not in OF_COMPAT]:
         means = (
-            "csagent knows by it which user-data cloud-init has run on this disk: remove it in a template,"
-            " where csagent seal does, not on an instance"
+            "csagent knows by it which user-data cloud-init has run on this disk: an instance without it runs"
+            " that again; in a template csagent seal removes it"
         )
-        yield CloudInitLeftover((STATE,), means, f"rm -rf {STATE}")
+        yield CloudInitLeftover((STATE,), means, f"rm -rf {STATE}", here="")
 
 
 def _units(system: "System") -> List[str]:
-    """Drop-ins, and links that may lead nowhere any more."""
-    wants = () if cloud_init.is_installed(system) else system.tree.glob(f"{UNITS}/*.wants")
-    directories = [UNITS, *wants]
+    """Drop-ins, and links that may lead nowhere any more; while the package is there, they are in use."""
+    if cloud_init.is_installed(system):
+        return []
+    drop_ins = [f"{unit}.d" for unit in cloud_init.ALL_UNITS]
+    wants = [(directory, cloud_init.ALL_UNITS) for directory in system.tree.glob(f"{UNITS}/*.wants")]
     return [
         f"{directory}/{name}"
-        for directory in directories
+        for directory, known in ((UNITS, drop_ins), *wants)
         for name in system.tree.names(directory)
-        if name.startswith("cloud-") and (directory != UNITS or name.endswith(".d"))
+        if name in known
     ]
 
 

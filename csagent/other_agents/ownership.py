@@ -173,7 +173,7 @@ def _keys(rival: "CloudInit", settings: "Settings") -> Iterator[OwnershipFinding
 def left_behind(leftover: "CloudInitLeftover") -> OwnershipFinding:
     """What doctor says of something that cloud-init has left."""
     state = "warning" if leftover.harm else "note"
-    return OwnershipFinding(state, leftover.saw, leftover.means, leftover.remove)
+    return OwnershipFinding(state, leftover.saw, leftover.means, leftover.on_an_instance)
 
 
 def _script(script: "Script") -> OwnershipFinding:

@@ -40,6 +40,8 @@ CLOUD_INIT = "; ".join(
     )
 )
 
+LOOK = "sshd -T | grep passwordauthentication"
+
 ROUNDS: Dict[str, Tuple[Case, ...]] = {
     "the old guest scripts, a name that is none, and user-data that fails": (
         Case(
@@ -128,7 +130,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         ),
         Case(
             *(LEFT, "true", "other agents", "cloud-init is still installed"),
-            "apt-get purge cloud-init",
+            "apt-get remove cloud-init",
             given="y\n",
         ),
     ),
@@ -137,10 +139,9 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             LEFT,
             f"{CLOUD_INIT}; rm -f /usr/local/bin/wget; apt-get remove -y cloud-init",
             *("other agents", "/etc/cloud is left of cloud-init"),
-            "apt-get purge cloud-init; rm -rf /etc/cloud",
-            given="y\n",
-            restored="rm -r /root/deb /root/deb.deb",
+            "rm -rf /etc/cloud",
         ),
+        Case(*(LEFT, "true", "", ""), "apt-get purge cloud-init; rm -rf /etc/cloud", given="y\n"),  # seal
         Case(
             LEFT,
             "cp /etc/fstab /etc/hosts /root; echo '/dev/vdb /mnt auto defaults,nofail,"
@@ -152,23 +153,35 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         Case(
             LEFT,
             put("/etc/systemd/network/10-cloud-init-eth9.network", "[Match]\nName=eth9\n"),
-            *("other agents", "/etc/systemd/network/10-cloud-init-eth9.network"),
+            *("", ""),  # seal
             "rm /etc/systemd/network/10-cloud-init-eth9.network",
         ),
         Case(
             LEFT,
-            put("/etc/sudoers.d/90-cloud-init-users", "# Created by cloud-init v. 22.4\n", "440"),
+            put(
+                "/etc/sudoers.d/90-cloud-init-users",
+                "# Created by cloud-init v. 22.4\n\ndebian ALL=(ALL) NOPASSWD:ALL\n",
+                "440",
+            ),
             *("other agents", "/etc/sudoers.d/90-cloud-init-users"),
-            "rm /etc/sudoers.d/90-cloud-init-users",
+            "take out the lines of others: grep -n '^[^#]' /etc/sudoers.d/90-cloud-init-users",
+            (
+                "grep -n '^[^#]' /etc/sudoers.d/90-cloud-init-users",
+                HAND + "rm /etc/sudoers.d/90-cloud-init-users",
+            ),
+            shows="3:debian ALL",
         ),
         Case(
             LEFT,
             "mv /var/lib/csagent/user-data /root/ran; "
             + put("/etc/ssh/sshd_config.d/50-cloud-init.conf", "PasswordAuthentication yes\n"),
             *("other agents", "/etc/ssh/sshd_config.d/50-cloud-init.conf"),
-            "rm /etc/ssh/sshd_config.d/50-cloud-init.conf",
+            f"{LOOK}; let another file say what is to stay before this one goes",
+            (LOOK,),
+            shows="passwordauthentication yes",
             restored="mv /root/ran /var/lib/csagent/user-data",
         ),
+        Case(*(LEFT, "true", "", ""), "rm /etc/ssh/sshd_config.d/50-cloud-init.conf"),  # seal
         Case(
             LEFT,
             "cat >> /root/.ssh/authorized_keys <<'EOF'\ncommand=\"echo 'Please login as the user "
@@ -182,9 +195,10 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             "printf \"# 'manage_etc_hosts' is True\\n127.0.1.1 old.example old\\n127.0.0.1 "
             'localhost\\n" > /etc/hosts',
             *("other agents", "/etc/hosts is left"),
-            "sed -i '/^#/d; /^127\\.0\\.1\\.1[[:blank:]]/d' /etc/hosts",
+            "sed -i '/^#/d; /^127\\.0\\.1\\.1[[:blank:]]/{/# csagent[[:blank:]]*$/!d}' /etc/hosts",
             restored="mv /root/hosts /etc/hosts",
         ),
+        Case(*(LEFT, "true", "", ""), "sed -i '/^#/d' /etc/hosts"),
         Case(
             LEFT,
             put("/etc/apt/apt.conf.d/94cloud-init-config", "APT {};\n"),
@@ -194,7 +208,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         Case(
             LEFT,
             put("/var/lib/cloud/data/instance-id", "i-2-3-VM\n"),
-            *("other agents", "/var/lib/cloud is left"),
+            *("", ""),  # seal
             "rm -rf /var/lib/cloud",
         ),
     ),

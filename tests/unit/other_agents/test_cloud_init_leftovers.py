@@ -82,13 +82,16 @@ def test_every_leftover_is_named(left: System) -> None:
 
 
 def test_each_command_removes_what_it_names(left: System, tree: Path) -> None:
-    """Run as they are, below the tree; the rest of a file stays, and then nothing is found."""
+    """Run as they are, below the tree; the rest of a file stays, and then nothing is found.
+
+    But for sudo rules: whose they are is seen, and their lines are an editor's to take out.
+    """
     for one in cloud_init_leftovers.find(left):
-        command = re.sub(
-            r"(?<= )/(?=etc|var|root)", f"{tree}/", one.remove.replace("apt-get purge cloud-init; ", "")
-        )
-        subprocess.run(["sh", "-ec", command], check=True, timeout=600)
-    assert named(left) == {}
+        command = re.sub("apt-get purge cloud-init; |.*others: ", "", one.remove)
+        command = re.sub(r"(?<= )/(?=etc|var|root)", f"{tree}/", command)
+        done = subprocess.run(["sh", "-ec", command], check=True, timeout=600, stdout=subprocess.PIPE)
+        assert (b"2:debian ALL" in done.stdout) == ("sudoers" in one.paths[0])
+    assert set(named(left)) == {"/etc/sudoers.d/90-cloud-init-users"}
     assert (tree / "etc/fstab").read_text() == (
         "/dev/vda1 / ext4 defaults 0 1\n/dev/vdb /data auto defaults,nofail,_netdev 0 2\n"
     )
@@ -126,11 +129,70 @@ def test_where_cloud_init_is_still_installed(tree: Path) -> None:
         "etc/fstab": LEFT["etc/fstab"][0],
     }
     system = plant(tree, files)
+    plant(tree, {"etc/systemd/system/cloud-init.service.d/csagent-first.conf": ""})  # in use
     (first, second) = cloud_init_leftovers.find(system)
     assert (first.saw, first.remove) == ("cloud-init is still installed", "dnf remove cloud-init")
     assert second.paths == ("/etc/fstab",) and not second.harm  # its unit is there
     plant(tree, {"usr/bin/dpkg": ""})
     assert cloud_init_leftovers.find(system)[0].remove == "apt-get purge cloud-init"
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A machine in good health."""
+    return Patient(tmp_path)
+
+
+ON_AN_INSTANCE = {  # what may cost a login, the network, or have user-data run again
+    "etc/cloud/cloud.cfg.d/90-site.cfg": "rm -rf /etc/cloud",
+    "etc/netplan/50-cloud-init.yaml": "",
+    "etc/network/interfaces.d/50-cloud-init": "",
+    "etc/systemd/network/10-cloud-init-eth0.network": "",
+    "etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection": "",
+    "etc/ssh/sshd_config.d/50-cloud-init.conf": "sshd -T | grep passwordauthentication; let another file say"
+    " what is to stay before this one goes",
+    "var/lib/cloud/data/instance-id": "",
+}
+
+
+def test_a_machine_that_goes_on_is_told_to_remove_what_it_can_spare(left: System, patient: Patient) -> None:
+    """Its logins, its network and what tells which user-data has run are not for doctor to have removed."""
+    patient.write("/usr/bin/dpkg", "")
+    for path, (text, _why) in LEFT.items():
+        patient.write(f"/{path}", text)
+    said = {one.saw.split()[0]: one.advice for one in patient.findings("other agents")}
+    told = {one.paths[0]: one.remove for one in cloud_init_leftovers.find(left)}
+    for path in LEFT:
+        known = FOLDERS.get(path, f"/{path}")
+        assert said[known] == ON_AN_INSTANCE.get(path, told[known]), path
+        assert (said[known] == told[known]) == (path not in ON_AN_INSTANCE)
+    patient.write("/usr/bin/cloud-init", "")
+    (installed,) = [one for one in patient.findings("other agents") if "still installed" in one.saw]
+    assert installed.advice == "apt-get remove cloud-init"  # purging takes sshd's drop-in along on Ubuntu
+
+
+@pytest.mark.parametrize("line", ["127.0.1.1\tweb01.example web01\t# csagent", "127.0.1.1 web01"])
+def test_the_machines_own_name_stays_in_etc_hosts(patient: Patient, tmp_path: Path, line: str) -> None:
+    """csagent's line, and cloud-init's where it names the machine as it is called now."""
+    others = "" if line == "127.0.1.1 web01" else "127.0.1.1 old.example old\n"
+    patient.write("/etc/hosts", f"# manage_etc_hosts\n{others}{line}\n127.0.0.1 localhost\n")
+    (found,) = [one for one in patient.findings("other agents") if "/etc/hosts" in one.saw]
+    assert ("an earlier machine" in found.means) == bool(others)
+    command = found.advice.replace(" /etc/hosts", f" {patient.root}/etc/hosts")
+    subprocess.run(["sh", "-ec", command], check=True, timeout=600)
+    assert (tmp_path / "etc/hosts").read_text() == f"{line}\n127.0.0.1 localhost\n"
+
+
+def test_units_of_others_are_no_leftovers(tree: Path) -> None:
+    """That their names begin as cloud-init's do makes them none of it."""
+    wants = "etc/systemd/system/multi-user.target.wants"
+    files = {
+        f"{wants}/cloud-backup.service": "",
+        f"{wants}/cloud-final.service": "",
+        "etc/systemd/system/cloud-sql-proxy.service.d/a.conf": "",
+        "etc/fstab": "/dev/vdb /data ext4 x-systemd.requires=cloud-backup.service 0 2\n",
+    }
+    assert set(named(plant(tree, files))) == {f"/{wants}/cloud-final.service"}
 
 
 def test_several_files_are_one_leftover(tree: Path) -> None:
@@ -154,12 +216,6 @@ def test_seal_names_what_it_leaves(left: System) -> None:
     assert not (Path(left.tree.root) / "var/lib/cloud/data").exists()
 
 
-@pytest.fixture
-def patient(tmp_path: Path) -> Patient:
-    """A machine in good health."""
-    return Patient(tmp_path)
-
-
 def test_doctor_names_them(patient: Patient) -> None:
     """In the area of other agents: those that do harm are warnings, with the command."""
     for path in ("etc/fstab", "etc/netplan/50-cloud-init.yaml"):
@@ -178,6 +234,6 @@ def test_doctor_names_them(patient: Patient) -> None:
         (
             "note",
             "/etc/netplan/50-cloud-init.yaml is left of cloud-init",
-            "rm /etc/netplan/50-cloud-init.yaml",
+            "",
         ),
     ]
