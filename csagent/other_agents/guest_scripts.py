@@ -8,6 +8,7 @@ hooks and init scripts a file counts by what is in it, elsewhere by its name.
 from __future__ import annotations
 
 import re
+import shlex
 import stat
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 NAMED = re.compile(r"cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr", re.IGNORECASE)
-# The header that asks for a password, and a line that starts one of the scripts.
-CONTENT = re.compile(
-    rb"^[^#\n]*(DomU_Request|cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr)", re.MULTILINE
-)
+# The header that asks for a password, and a line that starts one of the scripts; for grep -E, too.
+ASKS = "DomU_Request"
+LINE = f"^[^#]*({ASKS}|cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr)"
+CONTENT = re.compile(LINE.replace("#", "#\\n").encode(), re.MULTILINE)
+RUNS = re.compile(rb"^[ \t]*Exec\w+[ \t]*=.*", re.MULTILINE)  # a line of a unit
 SIZE_LIMIT = 128 * 1024  # the longest of them has 12 kB
 
 INIT = ("/etc/init.d", "/etc/rc.d/init.d")
@@ -128,8 +130,9 @@ class _Looker:
         ]
         debian = self.system.tree.exists("/usr/sbin/update-rc.d")
         off = f"update-rc.d -f {name} remove" if debian else f"chkconfig --del {name}"
-        remove = (f"rm {path}", off) if debian else (off, f"rm {path}")
-        self._add(path, name, content, links[0] if links else "", remove)
+        remove = (_rm(path), off) if debian else (off, _rm(path))
+        whole = ASKS.encode() in content
+        self._add(path, name, content, links[0] if links else "", remove, whole=whole)
 
     def unit(self, path: str, name: str) -> None:
         """A unit that starts one; it is started where another one wants it."""
@@ -137,7 +140,9 @@ class _Looker:
         if content is None:
             return
         wants = self._wants(name)
-        self._add(path, name, content, wants[0] if wants else "", (f"systemctl disable {name}", f"rm {path}"))
+        whole = all(CONTENT.search(line) for line in RUNS.findall(content))
+        remove = (f"systemctl disable {name}", _rm(path))
+        self._add(path, name, content, wants[0] if wants else "", remove, whole=whole)
 
     def _wants(self, name: str) -> List[str]:
         """The links of `systemctl enable`, whether or not their target can be seen from here."""
@@ -154,7 +159,7 @@ class _Looker:
         content = self._content(path, name)
         if content is not None:
             started = runner if always or self._executable(path) else ""
-            self._add(path, name, content, started, (f"rm {path}",))
+            self._add(path, name, content, started, (_rm(path),), whole=ASKS.encode() in content)
 
     def lines(self, path: str, runner: str, executable: bool) -> None:
         """A file with a line that starts one, or that asks for a password itself."""
@@ -162,17 +167,18 @@ class _Looker:
         if content is None or not CONTENT.search(content):
             return
         started = runner if not executable or self._executable(path) else ""
-        expression = "/cloud\\(stack\\)\\?-\\(set-guest\\|get-vm-data\\)\\|get_password_from_domr/d"
-        alone = b"DomU_Request" in content
-        self._add(path, path, content, started, (f"rm {path}" if alone else f"sed -i '{expression}' {path}",))
+        self._add(path, path, content, started, (_rm(path),), whole=False)
 
     def program(self, path: str, name: str) -> None:
         """A file that is only there, unless one of the others names it."""
         content = self._read(path)
         if content is not None:
-            self._add(path, name, content, self._called.get(name, ""), (f"rm {path}",))
+            self._add(path, name, content, self._called.get(name, ""), (_rm(path),), whole=True)
 
-    def _add(self, path: str, name: str, content: bytes, started: str, remove: Tuple[str, ...]) -> None:
+    def _add(
+        self, path: str, name: str, content: bytes, started: str, remove: Tuple[str, ...], *, whole: bool
+    ) -> None:
+        """`whole` is whether all that is in the file is the script's; a file of its name is no other."""
         status = self.system.tree.stat(path)
         if status is None or (status.st_dev, status.st_ino) in self._seen:
             return
@@ -182,6 +188,8 @@ class _Looker:
                 rb"[\w.-]*(?:cloud(?:stack)?-set-guest|get_password_from)[\w.-]*", content
             ):
                 self._called.setdefault(match.group().decode("ascii", "replace"), path)
+        if not whole and not NAMED.search(path.rsplit("/", 1)[1]):
+            remove = (f"take out all that belongs to these lines: grep -nE '{LINE}' {shlex.quote(path)}",)
         self.found.append(Script(path, _what(name, content), started, remove))
 
     def _content(self, path: str, name: str) -> Optional[bytes]:
@@ -198,6 +206,10 @@ class _Looker:
     def _executable(self, path: str) -> bool:
         status = self.system.tree.stat(path)
         return status is not None and bool(status.st_mode & stat.S_IXUSR)
+
+
+def _rm(path: str) -> str:
+    return f"rm {shlex.quote(path)}"
 
 
 def _what(name: str, content: bytes) -> str:

@@ -40,6 +40,8 @@ CLOUD_INIT = "; ".join(
     )
 )
 
+SCRIPTS = "^[^#]*(DomU_Request|cloud(stack)?-(set-guest|get-vm-data)|get_password_from_domr)"
+LINES = f"grep -nE '{SCRIPTS}' /etc/rc.local"
 LOOK = "sshd -T | grep passwordauthentication"
 
 ROUNDS: Dict[str, Tuple[Case, ...]] = {
@@ -84,8 +86,9 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             SCRIPT,
             put("/etc/rc.local", "#!/bin/sh\n/opt/cloud-set-guest-password\necho kept\n", "755"),
             *("other agents", "/etc/rc.local is still started"),
-            "sed -i '/cloud\\(stack\\)\\?-\\(set-guest\\|get-vm-data\\)\\|get_password_from_domr/d' "
-            "/etc/rc.local",
+            f"take out all that belongs to these lines: {LINES}",
+            (LINES, HAND + "sed -i '/-set-guest-/d' /etc/rc.local"),
+            shows="2:/opt/cloud-set-guest-password",
             restored="grep -q kept /etc/rc.local && rm /etc/rc.local",
         ),
         Case(

@@ -20,7 +20,7 @@ from csagent.apply.authorized_keys import BEGIN, END, has_cloud_inits, merge
 from csagent.daemon import pass_process
 from csagent.decide import decide
 from csagent.model import Observation, PasswordOffer
-from csagent.other_agents import cloud_config, cloud_init, ownership
+from csagent.other_agents import cloud_config, cloud_init, guest_scripts, ownership
 from csagent.other_agents.cloud_init import CloudInit
 from csagent.plan import Action, Leave, OtherOwner, SetHostname, WriteKeys
 from csagent.settings import Settings
@@ -503,10 +503,49 @@ def test_units_hooks_lines_and_what_they_call(tmp_path: Path) -> None:
         "cloud-set-guest-sshkey-configdrive": "",
     }
     assert found["cloud-set-guest-sshkey.service"].what == "SSH keys"
-    # The advice for a file of several lines takes out only the one: run it.
-    command = found["rc.local"].remove[0].replace("/etc/rc.local", str(tmp_path / "etc/rc.local"))
-    subprocess.run(["sh", "-c", command], check=True, timeout=300)
-    assert (tmp_path / "etc/rc.local").read_text() == "#!/bin/sh\n"
+
+
+CALLS = "if [ -x /opt/cloud-set-guest-password ]; then\n  /opt/cloud-set-guest-password\nfi\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "removed"),
+    [
+        ("/etc/rc.local", f"#!/bin/sh\n# DomU_Request\nmount /data\n{CALLS}", False),
+        ("/etc/rc.local", f"mount /data\n{SCRIPT}", False),
+        ("/etc/crontab", f"0 4 * * * root backup\n@reboot root {SCRIPT.splitlines()[1]}\n", False),
+        ("/etc/cron.d/cloud-set-guest-password", "@reboot root /opt/cloud-set-guest-password\n", True),
+        ("/etc/init.d/boot.local", f"mount /data\n{CALLS}", False),
+        ("/etc/init.d/vm-password", SCRIPT, True),
+        ("/etc/NetworkManager/dispatcher.d/10-local", f"ip route add 10.9.0.0/16 dev eth1\n{CALLS}", False),
+        ("/etc/NetworkManager/dispatcher.d/10-password", SCRIPT, True),
+        (
+            "/etc/systemd/system/shop.service",
+            "[Service]\nExecStartPre=/opt/cloud-set-guest-password\nExecStart=/opt/shop\n",
+            False,
+        ),
+        (
+            "/etc/systemd/system/vm.service",
+            "[Service]\nType=oneshot\nExecStart=/opt/cloud-set-guest-password\n",
+            True,
+        ),
+    ],
+)
+def test_only_a_file_that_is_a_script_is_removed(tmp_path: Path, path: str, text: str, removed: bool) -> None:
+    """Of a file with other things in it the lines are shown: what belongs to them an editor takes out."""
+    (script,) = cloud_init.find(put(tmp_path, {path[1:]: text})).scripts
+    advice = "; ".join(script.remove)
+    assert script.path == path and (f"rm {path}" in advice) == removed
+    if not removed:
+        command = advice.partition("these lines: ")[2].replace(path, f"{tmp_path}{path}")
+        done = subprocess.run(["sh", "-ec", command], check=True, timeout=300, stdout=subprocess.PIPE)
+        shown = [int(line.split(b":")[0]) for line in done.stdout.splitlines()]
+        wanted = [
+            number
+            for number, line in enumerate(text.splitlines(), 1)
+            if guest_scripts.CONTENT.search(line.encode())
+        ]
+        assert shown == wanted and "rm " not in command
 
 
 def test_markers_and_agents(tmp_path: Path) -> None:
