@@ -96,6 +96,21 @@ def write_keys(
     return answer.get("beside") is True
 
 
+def shares_home(system: "System", account: Account, other: Account) -> bool:
+    """Whether two accounts have one home directory, by whatever path, and so one file of keys.
+
+    Raises:
+        ApplyError: one of them cannot be looked at.
+    """
+
+    def work(home: int) -> Dict[str, Any]:
+        status = os.fstat(home) if home >= 0 else None
+        return {"home": None if status is None else [status.st_dev, status.st_ino]}
+
+    first, second = (_as_owner(system, one, work, missing=True).get("home") for one in (account, other))
+    return first is not None and first == second
+
+
 def add_lines(system: "System", account: Account, keys: Sequence[str], options: str = "") -> None:
     """Add the keys of user-data to the file, outside of our block.
 

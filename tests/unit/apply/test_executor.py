@@ -128,6 +128,21 @@ def test_keys_leave_the_former_account(tree: Path, system: System, router: Route
     assert make_key(1) in (tree / "root/.ssh/authorized_keys").read_text()
 
 
+@pytest.mark.parametrize("home", ["/root", "/home/../root/", "/home/admin"])
+def test_keys_stay_in_a_file_that_is_also_the_former_accounts(
+    tree: Path, system: System, router: Router, home: str
+) -> None:
+    """Two names with one home, as of root's: what was taken from the former one would be the new one's."""
+    (tree / "home/admin").symlink_to("/root")
+    with (tree / "etc/passwd").open("a") as passwd:
+        passwd.write(f"admin:x:0:0::{home}:/bin/sh\n")
+    old = keys(1)._replace(user="admin")
+    carry_out(system, router, old)
+    (outcome,) = carry_out(system, router, keys(1, previous=old.keys, former_user="admin"))
+    assert (outcome.state, outcome.wrong, known(system).former_users) == ("applied", False, ())
+    assert (tree / "root/.ssh/authorized_keys").read_text().count(make_key(1)) == 1
+
+
 def test_a_former_account_that_is_gone_is_no_failure(system: System, router: Router) -> None:
     """Its access went with it."""
     (outcome,) = carry_out(system, router, keys(1, former_user="nobody-of-this-name"))
