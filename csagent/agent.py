@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 CLOUD_INIT = "/usr/bin/cloud-init"
 CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
 NETWORK_RECORDS = ("/var/lib/csagent/network/pending.json", "/var/lib/csagent/network/applied.json")
-ROUNDS = 3  # passes in a row, at most, while resets keep arriving
+MEMORIES = "/var/lib/csagent/instances"
+ROUNDS = 3  # passes in a row, at most, while resets keep arriving; looks, while others remember things
 
 
 def run_pass(request: PassRequest) -> "Report":
@@ -39,46 +40,63 @@ def run_pass(request: PassRequest) -> "Report":
 
 def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     """The pass itself, and whether a reset came before the acknowledgement (field/cloudstack#edge-40)."""
-    system, settings, options = request.system, request.settings, request.options
+    system = request.system
     started = system.clock.now()
-    observed = observe(request)
+    looks = ROUNDS
+    while True:
+        looks -= 1
+        memories = _memories(system)
+        observed = observe(request)
+        from csagent.state import lock
+
+        with lock.hold(system, request.cancel, takes=request.takes):
+            # What was heard before another pass has set it says nothing of after: it is asked again.
+            if not looks or _memories(system) == memories:
+                return _carry_out(request, observed, started)
+
+
+def _memories(system: "System") -> Optional[Tuple[int, int]]:
+    """What changes as soon as a pass has remembered anything: a new file takes the place of the old one."""
+    status = system.tree.stat(MEMORIES)
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
+
+
+def _carry_out(request: PassRequest, observed: Observed, started: float) -> Tuple["Report", bool]:
+    system, settings, options = request.system, request.settings, request.options
     from csagent.apply.executor import PlanExecutor
     from csagent.plan import Report
     from csagent.sources.acknowledge import acknowledge
-    from csagent.state import instances, lock, published
+    from csagent.state import instances, published
     from csagent.system import trusted_path
 
     def tell(value: Secret, endpoints: Tuple[Endpoint, ...]) -> Tuple[Place, ...]:
         given = options.router is not None
         return acknowledge(system, value, endpoints, request.cancel, given=given)
 
-    with lock.hold(system, request.cancel, takes=request.takes):
+    known = recall(system, settings, observed)
+    if known.withheld:
+        trusted_path.close_own(system, instances.STATE)
         known = recall(system, settings, observed)
-        if known.withheld:
-            trusted_path.close_own(system, instances.STATE)
-            known = recall(system, settings, observed)
-        network = _network(system, settings, observed, new=known.is_new, request=request)
-        plan = _decide(
-            system,
-            observed.observation,
-            known,
-            settings,
-            force_password=options.force_password,
-            network=network,
-            proven=_proven(system, observed),
-        )
-        previous = published.previous(system)
-        same = same_machine(observed) if observed.observation.source_found else ()
-        executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous, same)
-        outcomes = executor.carry_out(plan)
-        code = exit_code(observed.observation, outcomes)
-        finished = system.clock.now()
-        report = Report(
-            observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note
-        )
-        # Before the status: who waits for that one finds it.
-        tell_user_data(system, plan, executor.memory, observed.observation)
-        return published.write(system, report, previous), executor.reset_meanwhile
+    network = _network(system, settings, observed, new=known.is_new, request=request)
+    plan = _decide(
+        system,
+        observed.observation,
+        known,
+        settings,
+        force_password=options.force_password,
+        network=network,
+        proven=_proven(system, observed),
+    )
+    previous = published.previous(system)
+    same = same_machine(observed) if observed.observation.source_found else ()
+    executor = PlanExecutor(system, known, request.log, tell, request.cancel, previous, same)
+    outcomes = executor.carry_out(plan)
+    code = exit_code(observed.observation, outcomes)
+    finished = system.clock.now()
+    report = Report(observed, outcomes, started, finished, code, known.instance_id, known.is_new, known.note)
+    # Before the status: who waits for that one finds it.
+    tell_user_data(system, plan, executor.memory, observed.observation)
+    return published.write(system, report, previous), executor.reset_meanwhile
 
 
 def tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation: Observation) -> None:
@@ -87,11 +105,13 @@ def tell_user_data(system: "System", plan: "Plan", memory: "Memory", observation
     Neither silence nor a busy router takes it away: the final stage, which looks for it, may not have begun.
     A copy that is not surely whole does, whoever left the mark.
     """
-    from csagent.state import user_data_mark
+    from csagent.state import published, user_data_mark
 
     unread = any(refusal.datum == "user_data" for refusal in observation.refusals)
     doubted = "user_data" in observation.doubts
-    if plan.run or memory.user_data_doubt or (observation.source_found and not unread and not doubted):
+    silent = observation.user_data is None and "user_data" in published.unheard(system, observation)
+    answered = observation.source_found and not unread and not doubted and not silent
+    if plan.run or memory.user_data_doubt or answered:
         user_data_mark.leave(system, plan.run if plan.run == memory.whole_user_data else "")
 
 
