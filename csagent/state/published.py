@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from csagent import __version__
 from csagent.console import one_line
@@ -43,16 +43,50 @@ def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] =
     status = status_json(report, previous(system) if before is None else before)
     try:
         system.tree.mkdir(RUN, 0o755, durable=False)
-        system.tree.write(STATUS, _dump(status), 0o644, durable=False)
-        system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
         if report.exit_code != EXIT_NO_SOURCE:
-            system.tree.write(VARIABLES, _dump(variables_json(report)), 0o600, durable=False)
-            system.tree.write(INSTANCE, _dump(instance_json(report)), 0o644, durable=False)
+            instance, variables = _with_the_unheard(system, report)
+            system.tree.write(VARIABLES, _dump(variables), 0o600, durable=False)
+            system.tree.write(INSTANCE, _dump(instance), 0o644, durable=False)
+        system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
+        system.tree.write(
+            STATUS, _dump(status), 0o644, durable=False
+        )  # last: who waits for it asks the others
     except OSError as error:
         note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
         _forget(system)
         report = report._replace(note=f"{report.note}; {note}" if report.note else note)
     return report._replace(status=status)
+
+
+def unheard(system: "System", observation: "Observation") -> Mapping[str, str]:
+    """By datum, the place that gave it in the last pass that found a source, and did not answer in this one.
+
+    A router or drive of another name counts for one that has gone: it answers for the same channel.
+    """
+    came = _read(system, INSTANCE).get("provenance")
+    heard = {_channel(place.place) for place in observation.places if place.believed}
+    given = came.items() if isinstance(came, dict) else ()
+    return {datum: place for datum, place in given if isinstance(place, str) and _channel(place) not in heard}
+
+
+def _channel(place: str) -> str:
+    return place.split(" ", 1)[0]  # router, drive, or the password server's, which `query` does not answer
+
+
+def _with_the_unheard(system: "System", report: "Report") -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """What is in instance.json and variables.json: of who was silent, what he said last of this instance."""
+    instance, variables = instance_json(report), variables_json(report)
+    silent, before = unheard(system, report.observed.observation), _read(system, INSTANCE)
+    if not silent or before.get("memory_id") != instance["memory_id"]:
+        return instance, variables
+    for datum, place in silent.items():
+        if datum in instance and datum not in instance["provenance"]:
+            instance[datum] = before.get(datum)
+            instance["provenance"][datum] = place
+    for document, last in ((instance, before), (variables, _read(system, VARIABLES))):
+        known = last.get("metadata")
+        document["metadata"] = {**(known if isinstance(known, dict) else {}), **document["metadata"]}
+    return instance, variables
 
 
 def _forget(system: "System") -> None:
@@ -73,12 +107,17 @@ def _dump(document: Dict[str, Any]) -> bytes:
 
 def previous(system: "System") -> Dict[str, Any]:
     """The last pass's "data", one entry per datum; empty where there was none, or it is damaged."""
+    data = _read(system, STATUS).get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def _read(system: "System", path: str) -> Dict[str, Any]:
+    """What a file of ours says; nothing where it is not there, or damaged."""
     try:
-        document = json_limits.loads(system.tree.read(STATUS))
+        document = json_limits.loads(system.tree.read(path))
     except (OSError, ValueError, RecursionError):
         return {}
-    data = document.get("data") if isinstance(document, dict) else None
-    return data if isinstance(data, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def status_json(report: "Report", before: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:

@@ -13,7 +13,7 @@ from csagent.agent import tell_user_data
 from csagent.cli.main import main
 from csagent.decide import decide
 from csagent.errors import EXIT_NO_SOURCE
-from csagent.model import Observation, Refusal
+from csagent.model import Observation, Place, Refusal
 from csagent.plan import OtherOwner, Plan
 from csagent.settings import Settings
 from csagent.sources.user_data_kind import describe
@@ -103,6 +103,19 @@ def test_only_a_source_that_has_none_takes_the_mark_away(system: System) -> None
     assert not system.tree.exists(READY)
     tell_user_data(system, Plan(run="kept"), MEMORY, Observation(source_found=True))
     assert system.tree.exists(READY)
+
+
+def test_a_drive_that_says_nothing_of_it_does_not_speak_for_a_silent_router(system: System) -> None:
+    """Beside a drive with the network alone a router that is slow for one pass has taken nothing away."""
+    system.tree.mkdir(PUBLISHED.rsplit("/", 1)[0], 0o755)
+    came = {"user_data": "router 10.1.1.1", "network": "drive /dev/sr0"}
+    system.tree.write(PUBLISHED, json.dumps({"provenance": came}).encode(), 0o644)
+    drive = Place("drive /dev/sr0", "has the label", "ok")
+    for outcome, stays in (("timeout", True), ("ok", False)):
+        user_data_mark.leave(system, "kept")
+        places = (Place("router 10.1.1.1", "named by the lease", outcome), drive)
+        tell_user_data(system, Plan(), MEMORY, Observation(source_found=True, places=places))
+        assert system.tree.exists(READY) is stays
 
 
 def test_silence_after_an_answer(system: System, tree: Path) -> None:
