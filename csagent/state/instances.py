@@ -27,6 +27,7 @@ LATEST = STATE + "/latest-instance"
 NO_INSTANCE = "unknown"
 SIZE_LIMIT = 4 << 20
 KEPT = 3
+IN_THE_MAKING = ".new"  # behind the name of a folder that is being copied
 
 
 def stem(key: str) -> str:
@@ -115,7 +116,10 @@ def remove(system: "System", key: str) -> None:
     from csagent.state.user_data_record import folder_of
 
     memory, failed = memory_path(key), None
-    for path in (*system.tree.glob(f"{INSTANCES}/{stem(key)}.*"), folder_of(key)):
+    # What a power cut has left of a file or folder in the making stands there by a name of its own.
+    files = [one for one in system.tree.names(INSTANCES) if one.lstrip(".").startswith(f"{stem(key)}.")]
+    folder = folder_of(key)
+    for path in (*(f"{INSTANCES}/{name}" for name in files), folder, f"{folder}{IN_THE_MAKING}"):
         try:
             if path != memory:
                 _remove(system, path)
@@ -173,20 +177,33 @@ def _copy_folder(system: "System", path: str, target: str) -> None:
         return
     import shutil
 
-    beside = f"{target}.new"
+    beside = f"{target}{IN_THE_MAKING}"
     _remove(system, beside)
     directory, name = system.tree.resolve(path)
     try:
         # Both lie in the same folder, which is root's alone.
         made = f"/proc/self/fd/{directory}/{os.path.basename(beside)}"
         shutil.copytree(f"/proc/self/fd/{directory}/{name}", made, symlinks=True)
-        os.sync()
+        _make_durable(made)
         os.rename(made, f"/proc/self/fd/{directory}/{os.path.basename(target)}")
         os.fsync(directory)
     except shutil.Error as error:
         raise OSError(errno.EIO, f"{system.tree.shown(path)} cannot be copied") from error
     finally:
         os.close(directory)
+
+
+def _make_durable(path: str) -> None:
+    """Of this folder alone: sync(2) waits for every file system, also for a server that is gone."""
+    for _path, _folders, files, here in os.fwalk(path):
+        for name in files:
+            if stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        os.fsync(here)
 
 
 def _remove(system: "System", path: str) -> None:

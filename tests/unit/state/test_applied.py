@@ -384,6 +384,18 @@ def test_a_former_instance_whose_memory_is_damaged_goes_too(system: System, tree
     assert applied.last_instance(system) != "i-2-9-VM", "its memory says nothing"
 
 
+def test_what_a_power_cut_left_of_a_former_instance_goes_too(system: System, tree: Path) -> None:
+    """A file or folder that was still in the making has that instance's user-data, too."""
+    applied.save(system, applied.load(system, "i-2-1-VM")._replace(hostname="web"))
+    system.tree.mkdir(user_data_record.folder_of("i-2-1-VM") + instances.IN_THE_MAKING, 0o700)
+    directory = tree / "var/lib/csagent/instances"
+    (directory / ".i-2-1-VM.user-data.csagent-new").write_bytes(b"marker")
+    for number in (12, 2, 3):
+        applied.save(system, applied.load(system, f"i-2-{number}-VM")._replace(hostname="web"))
+    assert {path.name for path in directory.iterdir()} == {f"i-2-{number}-VM.json" for number in (12, 2, 3)}
+    assert list((tree / "var/lib/csagent/user-data").iterdir()) == []
+
+
 def test_a_copy_of_a_memory_takes_nothing_from_it(system: System, tree: Path) -> None:
     """Whose memory a file is says its name: with another one it is not the instance that it tells of."""
     directory = tree / "var/lib/csagent/instances"
