@@ -20,6 +20,8 @@ FILES = "/etc/hostname /etc/hosts /etc/shadow"  # those that csagent changes on 
 REMOUNT = (
     "dmesg | grep -i -e remount -e error; findmnt -fno TARGET --target {name} | xargs mount -o remount,rw"
 )
+# useradd would make a root that is not 0.
+NO_ROOT = "pwck -r; grep -w root /etc/passwd-; put that line back at the top of /etc/passwd"
 CHATTR = "lsattr -d {way}; where one has an i or an a: chattr -ia {way}"
 
 
@@ -52,6 +54,11 @@ KNOWN = (
         "No space left on device|Disk quota exceeded",
         "the file system is full",
         "df -h; df -i; make room where it says 100%",
+    ),
+    _known(
+        r"[Uu]ser 'root' does not exist|there is no account root(?: in |:)",
+        "the line of root is gone from /etc/passwd",
+        NO_ROOT,
     ),
     _known(
         r"[Uu]ser '(?P<name>[^']{1,64})' does not exist|there is no account (?P<account>\S{1,64}?)(?: in |:)",

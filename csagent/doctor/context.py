@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 DEADLINE = 5.0  # seconds for one command
 COMMAND_LIMIT = 1 << 20
+NO_ACCOUNT = "there is no account "  # before its name, where that is sure
 HANGS = "see what hangs: dmesg | tail; cat /proc/mounts"
 
 

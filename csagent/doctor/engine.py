@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 from csagent.doctor import finding
 from csagent.doctor.bundle.recorded import JUDGED_AGAIN, REPORT, Record, read
 from csagent.doctor.checks import last_pass
-from csagent.doctor.context import HANGS, Situation, in_time
+from csagent.doctor.context import HANGS, NO_ACCOUNT, Situation, in_time
 from csagent.doctor.finding import NOTE, WARNING, Finding
 from csagent.doctor.seen import Seen
 from csagent.errors import ApplyError, JailError, UsageError
@@ -202,7 +202,7 @@ def _account(system: "System", settings: "Settings") -> Tuple[Optional["Account"
     try:
         return in_time(CHECK_SECONDS, lambda: accounts.find(system, user)), ""
     except ApplyError:
-        return None, f"there is no account {user}"
+        return None, f"{NO_ACCOUNT}{user}"
     except TimeoutError:
         return None, f"the name service did not say within {CHECK_SECONDS:g} s who {user} is"
     except Exception as error:

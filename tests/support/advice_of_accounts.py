@@ -194,6 +194,42 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             restored=f"rm -f {SETTINGS}; userdel -r bob",
         ),
     ),
+    "root's line is gone": (
+        Case(
+            *(FAILURE, "cp -p /etc/passwd /etc/passwd-; sed -i /^root:/d /etc/passwd", "account"),
+            "there is no account root",
+            "pwck -r; grep -w root /etc/passwd-; put that line back at the top of /etc/passwd; "
+            "then: csagent apply",
+            (
+                *("pwck -r", "grep -w root /etc/passwd-"),
+                *(HAND + "cp -p /etc/passwd- /etc/passwd", "csagent apply"),
+            ),
+            ends=(0, 2),
+            shows="root:x:0:0:",
+        ),
+    ),
+    "a pass that found no root": (
+        Case(
+            FAILURE,
+            f"cp -p /etc/passwd /etc/passwd-; sed -i /^root:/d /etc/passwd; {SAID}",
+            *("last pass", "ssh_keys: failed"),
+            "pwck -r; grep -w root /etc/passwd-; put that line back at the top of /etc/passwd; "
+            "then: csagent apply",
+            (
+                *("pwck -r", "grep -w root /etc/passwd-"),
+                *(HAND + "cp -p /etc/passwd- /etc/passwd", "csagent apply"),
+            ),
+            ends=(0, 2),
+            shows="root:x:0:0:",
+        ),
+        look(
+            ACCOUNT,
+            "timeout 30 getent passwd root; grep ^passwd: /etc/nsswitch.conf; mend the service that does "
+            "not answer, then: csagent apply",
+            ("timeout 30 getent passwd root", "grep ^passwd: /etc/nsswitch.conf", "csagent apply"),
+            shows="root:x:0:0:(?s:.*)passwd:",
+        ),
+    ),
     "a pass that found no such user": (
         Case(
             *(FAILURE, f"echo 'user: carol' > {SETTINGS}; {SAID}", "last pass", "ssh_keys: failed"),

@@ -6,7 +6,8 @@ import errno
 import time
 from typing import Iterator
 
-from csagent.doctor.context import Situation
+from csagent.apply import failures
+from csagent.doctor.context import NO_ACCOUNT, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.system import accounts
 from csagent.system.accounts import SHADOW, Shadow
@@ -25,11 +26,7 @@ def account(situation: Situation) -> Iterator[Finding]:
     user = situation.user
     if found is None:
         means = "its password and keys have no place: csagent sets neither"
-        # useradd makes a group of that name, and nothing where there is one.
-        group = f"--gid {user} " if accounts.group_id(situation.system, user) is not None else ""
-        make = f"useradd --create-home {group}{user}"
-        advice = f"{make}, or set user in /etc/csagent/csagent.yaml, then: csagent apply"
-        yield Finding("account", PROBLEM, situation.account_problem, means, advice)
+        yield Finding("account", PROBLEM, situation.account_problem, means, _make(situation))
         return
     yield Finding(
         "account", OK, f"{user}: uid {found.uid}, home {found.home}, shell {found.shell or '/bin/sh'}"
@@ -37,6 +34,20 @@ def account(situation: Situation) -> Iterator[Finding]:
     yield from _shell(situation, found.shell or "/bin/sh")
     yield from _shadow(situation)
     yield from nologin(situation, found.uid)
+
+
+def _make(situation: Situation) -> str:
+    """An account is made where there surely is none: root's is 0, and another one's may be a directory's."""
+    user = situation.user
+    if not situation.account_problem.startswith(NO_ACCOUNT):
+        look = f"timeout 30 getent passwd {user}; grep ^passwd: /etc/nsswitch.conf"
+        return f"{look}; mend the service that does not answer, then: csagent apply"
+    if user == "root":
+        return f"{failures.NO_ROOT}; {failures.AGAIN}"
+    # useradd makes a group of that name, and nothing where there is one.
+    group = f"--gid {user} " if accounts.group_id(situation.system, user) is not None else ""
+    make = f"useradd --create-home {group}{user}"
+    return f"{make}, or set user in /etc/csagent/csagent.yaml, then: csagent apply"
 
 
 def _shell(situation: Situation, shell: str) -> Iterator[Finding]:

@@ -68,6 +68,8 @@ REASONS: Dict[str, Tuple[str, str, str]] = {
         "changes ignored",
         *("no such user", "useradd --create-home bob, with --gid bob where that is a group, or"),
     ),
+    "no root": ("there is no account root: see the setting user", "line of root is gone", "pwck -r; grep -w"),
+    "no root, says chpasswd": ("line 1: user 'root' does not exist", "line of root is gone", "grep -w root"),
     "no such account": (
         "there is no account bob: see the setting user",
         "no such user",
@@ -263,7 +265,7 @@ def test_the_advice_that_looks_can_be_run(name: str, tmp_path: Path) -> None:
     """Each command that changes nothing, in a tree, takes its options and knows them."""
     for directory in ("etc/pam.d", "etc/security", "var/lib", "run"):
         (tmp_path / directory).mkdir(parents=True)
-    for file in ("hostname", "hosts", "passwd", "shadow", ".pwd.lock", "pam.d/chpasswd"):
+    for file in ("hostname", "hosts", "passwd", "passwd-", "shadow", ".pwd.lock", "pam.d/chpasswd"):
         (tmp_path / "etc" / file).write_text("password required pam_deny.so\n")
     known = failures.find(REASONS[name][0])
     assert known is not None

@@ -113,6 +113,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         lambda patient: setattr(patient, "settings", Settings(user="bob")),
         *("problem", "account", "there is no account bob", "useradd --create-home bob"),
     ),
+    "root's line missing": (
+        lambda patient: patient.write("/etc/passwd", "alice:x:1000:1000::/home/alice:/bin/sh\n"),
+        *("problem", "account", "there is no account root", "pwck -r; grep -w root /etc/passwd-; put that"),
+    ),
     "locked": (
         shadow("!" + HASH, 1, 0, 99999, 7, "", ""),
         *("problem", "account", "the password of root is locked (!)", "usermod --unlock root"),
@@ -352,6 +356,17 @@ def test_an_account_whose_group_is_there_is_made_in_it(patient: Patient) -> None
     patient.settings = replace(patient.settings, user="sudo")
     (found,) = patient.wrong("account")
     assert found.advice.startswith("useradd --create-home --gid sudo sudo, or set user ")
+
+
+@pytest.mark.parametrize("user", ["ldapalice", "root"])
+def test_an_account_that_was_not_found_out_about_is_not_made(patient: Patient, user: str) -> None:
+    """It is there, in a directory whose server hangs: useradd would make a second one of that name."""
+    said = f"the name service did not say within 30 s who {user} is"
+    situation = replace(patient.situation(), account=None, account_problem=said)
+    situation = replace(situation, settings=Settings(user=user))
+    (found,) = accounts.account(situation)
+    assert (found.state, found.saw) == ("problem", said)
+    assert found.advice.startswith(f"timeout 30 getent passwd {user}; ") and "useradd" not in found.advice
 
 
 def test_a_shadow_file_that_is_gone_is_made_anew(patient: Patient) -> None:
