@@ -9,6 +9,7 @@ from csagent.errors import EXIT_FAILED, EXIT_NO_SOURCE, EXIT_OK
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 STATES = (OK, NOTE, WARNING, PROBLEM)
+FIXED = "mend that, then: csagent apply"  # of a failure that no table knows
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _SHOWS_AS = {
     "clock": ("leases", "router", "source", "account", "last pass"),
 }
 _BEHIND_LEASES = ("router", "source")
+_SAYS_HOW = ("account", "sshd", "selinux")  # looked at after the pass that failed of it
 
 
 def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
@@ -53,7 +55,8 @@ def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
 
     The order is that of the checks, the data's way into the machine: what comes first stops what comes after
     it. But the disk and the clock are looked at last, and a full disk shows as a host name that could not be
-    written, a clock that is ahead as no lease and no router.
+    written, a clock that is ahead as no lease and no router. And where the last pass says no more than that
+    it failed, what the account or SELinux has says what to do.
     """
     wrong = [one for one in findings if one.state in (PROBLEM, WARNING) and one.advice]
     symptom = next((one for state in (PROBLEM, WARNING) for one in wrong if one.state == state), None)
@@ -62,7 +65,9 @@ def first_thing(findings: Sequence[Finding]) -> Optional[Finding]:
     causes = (
         one for one in wrong if symptom.area in _SHOWS_AS.get(one.area, ()) and _is_cause(one, symptom, wrong)
     )
-    return next(causes, symptom)
+    first = next(causes, symptom)
+    how = (one for one in wrong if one.area in _SAYS_HOW and one.state == PROBLEM)
+    return next(how, first) if first.advice == FIXED else first
 
 
 def _is_cause(one: Finding, symptom: Finding, wrong: Sequence[Finding]) -> bool:

@@ -30,7 +30,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
     ),
     "keys that have no room, and a unit that was started too often": (
         Case(
-            PASS,
+            ("doctor/finding.py",),
             "cp -p /root/.ssh/authorized_keys /root/kept; "
             f"yes '# of the owner' | head -c 1100000 >> /root/.ssh/authorized_keys; {SAID}",
             *("last pass", "ssh_keys: failed"),

@@ -9,7 +9,7 @@ from csagent import __version__
 from csagent.apply import failures
 from csagent.doctor.checks.units import RESTART
 from csagent.doctor.context import Situation
-from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
+from csagent.doctor.finding import FIXED, NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.errors import EXIT_NO_SOURCE, SettingsError
 from csagent.state.status_files import SIZE_LIMIT, STATUS
 from csagent.system import json_limits
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 SEE = "journalctl -b -u csagent; csagent plan"
-FIXED = "mend that, then: csagent apply"
 NOT_WHOLE = (
     "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
 )

@@ -20,7 +20,7 @@ from csagent.cli.main import main
 from csagent.console import Console
 from csagent.doctor import context, engine
 from csagent.doctor.context import Situation, in_time
-from csagent.doctor.finding import Finding, exit_code, first_thing, verdict, worst
+from csagent.doctor.finding import FIXED, Finding, exit_code, first_thing, verdict, worst
 from csagent.model import Place
 from csagent.settings import Settings
 from csagent.sources.request import Options
@@ -283,7 +283,8 @@ def test_the_first_thing_is_the_first_problem() -> None:
 DISK = Finding("disk", "problem", "/ is read-only", "nothing can be written", "mount -o remount,rw /")
 CLOCK = Finding("clock", "warning", "2026", "ahead", "timedatectl")
 ROUTER = Finding("router", "problem", "timeout", "nobody answers", "ping")
-PASS = Finding("last pass", "problem", "hostname: failed", "it could not be written", "mend that")
+PASS = Finding("last pass", "problem", "hostname: failed", "it could not be written", FIXED)
+ROOTS = Finding("account", "problem", "/home/alice is another's", "no keys", "chown alice: /home/alice")
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,16 @@ PASS = Finding("last pass", "problem", "hostname: failed", "it could not be writ
         ((PROBLEM, CLOCK), PROBLEM),
         ((PASS, replace(DISK, advice="")), PASS),
         ((DISK,), DISK),
+        # Where the pass does not say how, what was found to be wrong with the account does.
+        ((PASS, ROOTS), ROOTS),
+        ((replace(PASS, advice="df -h"), ROOTS), replace(PASS, advice="df -h")),
+        ((PASS, replace(ROOTS, area="selinux")), replace(ROOTS, area="selinux")),
+        ((PASS, replace(ROOTS, area="sshd")), replace(ROOTS, area="sshd")),
+        ((PASS, replace(ROOTS, area="units")), PASS),
+        ((PASS, replace(ROOTS, state="warning")), PASS),
+        ((PASS, replace(ROOTS, advice="")), PASS),
+        ((PASS, ROOTS, DISK), DISK),
+        ((ROUTER, PASS, ROOTS), ROUTER),
     ],
 )
 def test_the_cause_comes_before_what_it_shows_as(findings: Tuple[Finding, ...], first: Finding) -> None:
