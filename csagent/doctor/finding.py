@@ -41,12 +41,13 @@ def of_state(findings: Iterable[Finding], state: str) -> List[Finding]:
     return [one for one in findings if one.state == state]
 
 
-# What a cause of this area may show as.
+# What a cause of this area may show as. With wrong settings the places are looked for by the defaults.
 _SHOWS_AS = {
-    "disk": ("account", "units", "last pass"),
+    "settings": ("network", "router", "drives", "source"),
+    "disk": ("leases", "router", "source", "account", "units", "last pass"),
     "clock": ("leases", "router", "source", "account", "last pass"),
 }
-_BEHIND_LEASES = ("router", "source")
+_TAKES_LEASES, _BEHIND_LEASES = ("disk", "clock"), ("router", "source")
 _SAYS_HOW = ("account", "sshd", "selinux")  # looked at after the pass that failed of it
 
 
@@ -74,12 +75,14 @@ def _is_cause(one: Finding, symptom: Finding, wrong: Sequence[Finding]) -> bool:
     """Whether that alone explains the symptom.
 
     A clock that only a lease speaks against does not where one holds, and whatever it says, it silences no
-    router then: that one was asked. One that the last pass speaks against is a finding of that area: being
-    behind takes no lease away.
+    router then: that one was asked. Nor does a disk on which no lease has room. One that the last pass speaks
+    against is a finding of that area: being behind takes no lease away.
     """
-    if one.area == "clock" and (one.state != PROBLEM or symptom.area in _BEHIND_LEASES):
-        return any(other.area == "leases" for other in wrong)
-    return one.state == PROBLEM
+    leaseless = any(other.area == "leases" for other in wrong)
+    if one.area == "clock" and one.state != PROBLEM:
+        return leaseless
+    silences = one.area in _TAKES_LEASES and symptom.area in _BEHIND_LEASES
+    return one.state == PROBLEM and (leaseless or not silences)
 
 
 def exit_code(findings: Sequence[Finding], no_source: bool) -> int:

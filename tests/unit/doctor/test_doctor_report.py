@@ -284,6 +284,7 @@ DISK = Finding("disk", "problem", "/ is read-only", "nothing can be written", "m
 CLOCK = Finding("clock", "warning", "2026", "ahead", "timedatectl")
 ROUTER = Finding("router", "problem", "timeout", "nobody answers", "ping")
 PASS = Finding("last pass", "problem", "hostname: failed", "it could not be written", FIXED)
+TYPING = Finding("settings", "problem", "line 2: unknown key", "the defaults", "correct that line")
 ROOTS = Finding("account", "problem", "/home/alice is another's", "no keys", "chown alice: /home/alice")
 
 
@@ -306,6 +307,16 @@ ROOTS = Finding("account", "problem", "/home/alice is another's", "no keys", "ch
         ((PROBLEM, CLOCK), PROBLEM),
         ((PASS, replace(DISK, advice="")), PASS),
         ((DISK,), DISK),
+        # On a full /run no lease has room, and without one no router is known.
+        ((WARNING, ROUTER, DISK), DISK),
+        ((WARNING, replace(ROUTER, area="source"), DISK), DISK),
+        ((WARNING, ROUTER, replace(DISK, state="warning")), ROUTER),
+        # Doctor went by the defaults: a drive's label, or a router, that stands there was not looked for.
+        ((ROUTER, TYPING), TYPING),
+        ((replace(ROUTER, area="network"), TYPING), TYPING),
+        ((replace(ROUTER, area="drives"), TYPING), TYPING),
+        ((replace(ROUTER, area="source"), TYPING), TYPING),
+        ((replace(ROUTER, area="platform"), TYPING), replace(ROUTER, area="platform")),
         # Where the pass does not say how, what was found to be wrong with the account does.
         ((PASS, ROOTS), ROOTS),
         ((replace(PASS, advice="df -h"), ROOTS), replace(PASS, advice="df -h")),
