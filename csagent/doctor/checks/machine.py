@@ -67,6 +67,9 @@ def disk(situation: Situation) -> Iterator[Finding]:
             yield finding
     if not space and not mounts:
         yield Finding("disk", NOTE, "not seen: df and /proc/mounts say nothing")
+    elif not space:
+        saw = f"not seen: how much room there is in {', '.join(paths)}, as df says nothing"
+        yield Finding("disk", NOTE, saw)
     elif good:
         yield Finding("disk", OK, f"room and the right to write in {', '.join(paths)}")
 

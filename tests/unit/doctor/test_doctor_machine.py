@@ -401,6 +401,16 @@ def test_few_inodes_are_no_reason_that_nothing_is_written(patient: Patient) -> N
     assert (found.state, found.means) == ("warning", "it is filling up: accounts, csagent's memory, keys")
 
 
+@pytest.mark.parametrize("options", ["rw", "ro"])
+def test_where_df_hangs_nobody_knows_how_full_it_is(patient: Patient, options: str) -> None:
+    """It waits for a file server that is gone; what /proc/mounts says is told all the same."""
+    del patient.outputs["df -P -k"], patient.outputs["df -P -i"]
+    patient.edit("/proc/mounts", "ext4 rw", f"ext4 {options}")
+    *mounts, df = patient.findings("disk")
+    assert df.state == "note" and df.saw.startswith("not seen: how much room there is in /etc, /")
+    assert [one.saw for one in mounts] == (["/ is read-only"] if options == "ro" else [])
+
+
 def test_without_a_record_it_is_not_said_that_nothing_was_set(patient: Patient) -> None:
     """A pass goes on where /run has no room for its record."""
     patient.status = None
