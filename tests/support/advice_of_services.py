@@ -114,6 +114,17 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             ("csagent discover", RESTART),
         ),
     ),
+    "settings that are somebody's": (
+        Case(
+            PASS,
+            f"echo 'password: true' > {SETTINGS}; chown nobody {SETTINGS}",
+            *("settings", "says whom root obeys"),
+            f"namei -l {SETTINGS}; mend what is said of it, then: {RESTART}",
+            (f"namei -l {SETTINGS}", HAND + f"chown root: {SETTINGS}", RESTART),
+            shows="nobody .* csagent.yaml",
+            restored=f"rm -f {SETTINGS}; {RESTART}",
+        ),
+    ),
     "user-data that has changed": (
         Case(
             *(DATA, "csagent apply", "user-data", "changed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Tuple
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from csagent.settings import Settings
     from csagent.system.seams import System
 
+NAMES_A_LINE = re.compile(r", line \d+: ")
+SETTINGS_FILE = re.compile(r"(/.+?\.yaml)(?:: | says )")
 SEE = "journalctl -b -u csagent; csagent plan"
 NOT_WHOLE = (
     "csagent -v fetch; register the keys anew in CloudStack where a line of them is broken; csagent apply"
@@ -41,12 +45,18 @@ STATES: Dict[str, Tuple[str, str]] = {
 
 
 def load_settings(system: "System", config: Optional[str]) -> Tuple["Settings", str]:
-    """The settings, or the defaults and why they are used."""
+    """The settings, or the defaults and why they are used.
+
+    Raises:
+        SettingsError: there is no such file as the command line names.
+    """
     from csagent import settings
 
     try:
         return settings.load(system, config), ""
     except SettingsError as error:
+        if str(error).startswith("--config "):
+            raise
         return settings.Settings(), str(error)
 
 
@@ -162,7 +172,7 @@ def settings(situation: Situation) -> Iterator[Finding]:
     """Whether they are valid, and which are not at their defaults."""
     if situation.settings_problem:
         means = "csagent does not start with settings it does not understand; doctor went by the defaults"
-        advice = f"correct that line, then: {RESTART}"
+        advice = f"{_mended(situation.settings_problem)}, then: {RESTART}"
         yield Finding("settings", PROBLEM, situation.settings_problem, means, advice)
         return
     from csagent.settings import TABLE, as_yaml
@@ -182,3 +192,15 @@ def settings(situation: Situation) -> Iterator[Finding]:
     ]
     means = f"{', '.join(off)} left alone because of that" if off else ""
     yield Finding("settings", NOTE, "; ".join(changed), means)
+
+
+def _mended(problem: str) -> str:
+    """How settings come right: a line of them, or what the file needs, or the file itself and whose it is."""
+    if NAMES_A_LINE.search(problem):
+        return "correct that line"
+    if "PyYAML" in problem:
+        return "install python3-yaml (on EL python3-pyyaml)"
+    from csagent.settings import MAIN_FILE
+
+    file = SETTINGS_FILE.match(problem)
+    return f"namei -l {shlex.quote(file.group(1) if file else MAIN_FILE)}; mend what is said of it"

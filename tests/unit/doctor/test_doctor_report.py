@@ -19,6 +19,7 @@ from csagent.cli import doctor
 from csagent.cli.main import main
 from csagent.console import Console
 from csagent.doctor import context, engine
+from csagent.doctor.checks import last_pass
 from csagent.doctor.context import Situation, in_time
 from csagent.doctor.finding import FIXED, Finding, exit_code, first_thing, verdict, worst
 from csagent.model import Place
@@ -347,6 +348,44 @@ def test_a_full_disk_is_the_first_thing_on_a_machine(
     assert (
         code == 1 and "\nfirst:  disk: dmesg" in out and out.index("hostname: failed") < out.index("disk: ")
     )
+
+
+@pytest.mark.parametrize(
+    ("problem", "advice"),
+    [
+        ('/etc/csagent/csagent.yaml, line 2: unknown key "pasword"', "correct that line"),
+        (
+            "/etc/csagent/csagent.yaml: PyYAML is not installed (python3-yaml), and",
+            "install python3-yaml (on",
+        ),
+        (
+            "/etc/csagent/conf.d/a b.yaml says whom root obeys, and user 1000 could write it",
+            "namei -l '/etc/csagent/conf.d/a b.yaml'; mend what is said of it",
+        ),
+        ("/etc/csagent/csagent.yaml: cannot be read (Is a directory)", "namei -l /etc/csagent/csagent.yaml;"),
+        ("/etc/csagent/csagent.yaml: larger than 65536 bytes", "namei -l /etc/csagent/csagent.yaml;"),
+        ("EXAMPLE", "namei -l /etc/csagent/csagent.yaml;"),
+    ],
+)
+def test_what_is_no_lines_fault_is_not_corrected_in_a_line(
+    patient: Patient, problem: str, advice: str
+) -> None:
+    """Whose the settings are, and whether they can be read, is a matter of the file."""
+    (found,) = last_pass.settings(replace(patient.situation(), settings_problem=problem))
+    assert found.advice.startswith(advice)
+    assert found.advice.endswith(
+        ", then: systemctl reset-failed csagent.service; systemctl restart csagent.service"
+    )
+
+
+def test_a_settings_file_that_is_not_there_is_an_error_of_the_command_line(
+    patient: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for every other command: 2, and one line."""
+    code = main(["--root", str(patient.root), "--config", "/nope", "doctor"])
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert said.err.startswith("csagent: --config /nope: No such file") and said.err.count("\n") == 1
 
 
 def test_colours_are_for_terminals_only(patient: Patient) -> None:
