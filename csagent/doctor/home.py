@@ -78,14 +78,14 @@ class _Way:
 
 def look(system: "System", account: "Account") -> Home:
     """Look there with our rights; what does not answer within 20 s is the problem."""
-    path = ssh_keys.path(account)
+    path, home = ssh_keys.path(account), plain(account.home)
 
     def see() -> Dict[str, Any]:
         entries = {}
         link = text = None
         try:
             for one in _way(path):
-                status, placed = _stat(system.tree, one, below=len(one) > len(account.home.rstrip("/")))
+                status, placed = _stat(system.tree, one, below=len(one) > len(home))
                 if status is not None:
                     directory = stat.S_ISDIR(status.st_mode)
                     entries[one] = FileStat(status.st_mode & 0o7777, status.st_uid, directory, placed)
@@ -112,12 +112,14 @@ def _stat(tree: "Tree", path: str, *, below: bool) -> Tuple[Optional[os.stat_res
     way = _Way()
     try:
         directory, _name = tree.resolve(path, follow=not below, visit=way)
+    except FileNotFoundError:
+        return tree.stat(path, follow=False), way.placed  # a link that leads nowhere is in the way, too
     except OSError:
         return None, False
     os.close(directory)
     if below and tree.readlink(path) is not None:
         raise _Link(path)
-    return tree.stat(path, follow=not below), way.placed
+    return tree.stat(path, follow=not below) or tree.stat(path, follow=False), way.placed
 
 
 def _text(tree: "Tree", path: str) -> Optional[str]:
@@ -142,7 +144,15 @@ def _shown(tree: "Tree", path: str) -> Tuple[str, str, int]:
 
 def _way(path: str) -> Iterator[str]:
     """All that stands on the way to a file, and the file: sshd's StrictModes looks at it."""
-    parts = [part for part in path.split("/") if part]
+    whole = plain(path)
     yield "/"
-    for depth in range(len(parts)):
-        yield os.path.join("/", *parts[: depth + 1])
+    for depth in range(1, len(whole)):
+        if whole[depth] == "/":
+            yield whole[:depth]
+    if whole != "/":
+        yield whole
+
+
+def plain(path: str) -> str:
+    """A path as `Home.entries` has it: passwd(5) may have one that ends with a slash."""
+    return "/" + "/".join(part for part in path.split("/") if part)

@@ -25,6 +25,12 @@ ACCOUNT, SSHD = ("doctor/checks/accounts.py",), ("doctor/checks/sshd.py",)
 HOME, DISK = ("doctor/checks/homes.py",), ("doctor/checks/machine.py",)
 FAILURE = ("apply/failures.py",)
 
+ALICE = (
+    f"groupadd --gid 4300 alice; useradd --no-create-home --uid 4300 --gid 4300 alice; "
+    f"echo 'user: alice' > {SETTINGS}"
+)
+NO_ALICE = f"rm -f {SETTINGS}; userdel alice; csagent apply"
+
 ROUNDS: Dict[str, Tuple[Case, ...]] = {
     "an account that is closed, and sshd refuses it": (
         Case(
@@ -254,6 +260,76 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             "systemctl restart systemd-user-sessions",
             ("systemctl list-jobs", "shutdown -c", "systemctl restart systemd-user-sessions"),
             restored="rm -f /run/nologin",
+        ),
+    ),
+    "a home that is a file": (
+        Case(
+            HOME,
+            f"{ALICE}; touch /home/alice",
+            *("account", "the home /home/alice is not a directory"),
+            "namei -l /home/alice; give what stands there another name; then: "
+            "install -d -m 0700 -o alice -g 4300 /home/alice",
+            (
+                "namei -l /home/alice",
+                HAND + "mv /home/alice /home/alice-file",
+                "install -d -m 0700 -o alice -g 4300 /home/alice",
+            ),
+            shows="-rw.* alice",
+            restored=f"{NO_ALICE}; rm -rf /home/alice /home/alice-file",
+        ),
+    ),
+    "an account without a home": (
+        Case(
+            HOME,
+            f"{ALICE}; sed -i '/^alice:/s|:/home/alice:|::|' /etc/passwd",
+            *("account", "the home of alice is ''"),
+            "install -d -m 0700 -o alice -g 4300 /home/alice; usermod --home /home/alice alice; "
+            "then: csagent apply",
+            (
+                "install -d -m 0700 -o alice -g 4300 /home/alice",
+                *("usermod --home /home/alice alice", "csagent apply"),
+            ),
+            restored=f"{NO_ALICE}; rm -rf /home/alice",
+        ),
+    ),
+    "root without a home": (
+        Case(
+            *(HOME, "sed -i.kept '/^root:/s|:/root:|::|' /etc/passwd", "account", "the home of root is ''"),
+            "write /root as the home of root in /etc/passwd, then: csagent apply",
+            (HAND + "mv /etc/passwd.kept /etc/passwd", "csagent apply"),
+        ),
+    ),
+    "a home in a directory of its owner's": (
+        Case(
+            HOME,
+            f"{ALICE}; usermod --home /srv/app/home alice; install -d -o alice /srv/app",
+            *("account", "the home directory /srv/app/home does not exist"),
+            "runuser -u alice -- mkdir -p -m 0700 /srv/app/home",
+            restored=f"{NO_ALICE}; rm -rf /srv/app",
+        ),
+    ),
+    "a /home that is not mounted": (
+        Case(
+            HOME,
+            f"{ALICE}; install -d -o alice /srv/homes/alice; cp -p /etc/fstab /etc/fstab.kept; "
+            "echo '/srv/homes /home none bind 0 0' >> /etc/fstab",
+            *("account", "/home of /etc/fstab is not mounted"),
+            "mount /home; then: csagent apply",
+            ("mount /home", "csagent apply"),
+            restored=f"umount /home; mv /etc/fstab.kept /etc/fstab; rm -r /srv/homes; {NO_ALICE}",
+        ),
+    ),
+    "locked as on EL, and without bash": (
+        Case(
+            ACCOUNT,
+            "usermod --lock root; sed -i '/^root:/s|:!|:!!|' /etc/shadow",
+            *("account", "the password of root is locked (!!)"),
+            "usermod --unlock root && usermod --unlock root",
+        ),
+        Case(
+            *(ACCOUNT, "mv /bin/bash /bin/kept-bash", "account", "the shell /bin/bash of root does not"),
+            "usermod --shell /bin/sh root",
+            restored="mv /bin/kept-bash /bin/bash; usermod --shell /bin/bash root",
         ),
     ),
     "keys that others may write": (

@@ -52,7 +52,7 @@ def _make(situation: Situation) -> str:
 
 def _shell(situation: Situation, shell: str) -> Iterator[Finding]:
     user = situation.user
-    advice = f"usermod --shell /bin/bash {user}"
+    advice = f"usermod --shell {_other_shell(situation, shell)} {user}"
     if shell.rsplit("/", 1)[-1] in REFUSING:
         means = f"a login as {user} ends at once, whatever the password or the key"
         yield Finding("account", PROBLEM, f"the shell of {user} is {shell}", means, advice)
@@ -64,6 +64,15 @@ def _shell(situation: Situation, shell: str) -> Iterator[Finding]:
     elif not status.st_mode & 0o111:
         means = f"sshd refuses a login as {user}"
         yield Finding("account", PROBLEM, f"the shell {shell} of {user} is not executable", means, advice)
+
+
+def _other_shell(situation: Situation, shell: str) -> str:
+    """One that is there, and is not the one that is refused now."""
+    for path in ("/bin/bash", "/bin/sh"):
+        status = situation.system.tree.stat(path)
+        if path != shell and status is not None and status.st_mode & 0o111:
+            return path
+    return "/bin/sh"
 
 
 def _shadow(situation: Situation) -> Iterator[Finding]:
@@ -101,9 +110,11 @@ def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
     elif entry.password.lstrip("!*").startswith("$"):
         means = "somebody has locked the account after its password was set: no password opens it"
         state = PROBLEM if situation.password_matters else WARNING
-        yield Finding(
-            "account", state, f"the password of {user} is locked (!)", means, f"usermod --unlock {user}"
-        )
+        lock = entry.password[: entry.password.index("$")]
+        # usermod takes one "!" away, and no "*"; passwd -l puts two in front on EL.
+        unlock = " && ".join([f"usermod --unlock {user}"] * len(lock))
+        advice = unlock if lock in ("!", "!!") else f"{RESET_PASSWORD}; or here: passwd {user}"
+        yield Finding("account", state, f"the password of {user} is locked ({lock})", means, advice)
     elif situation.password_matters and situation.seen.password != "offered":
         means = "CloudStack's password was set here before, and somebody has removed or locked it since"
         advice = f"{RESET_PASSWORD}; or here: passwd {user}"

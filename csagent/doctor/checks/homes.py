@@ -7,9 +7,10 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from csagent.apply import ssh_keys
 from csagent.apply.authorized_keys import BEGIN_MARK, END, blocks
+from csagent.doctor.checks.machine import parse_mounts
 from csagent.doctor.context import HANGS, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
-from csagent.doctor.home import FileStat
+from csagent.doctor.home import FileStat, plain
 from csagent.system.accounts import Account
 from csagent.system.files import lines_of
 from csagent.validation import key_identity
@@ -49,19 +50,63 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
     if situation.home.link is not None:
         yield _link(situation, *situation.home.link)
         return
-    advice = f"install -d -m 0700 -o {account.name} -g {account.gid} {account.home}"
-    wanted = situation.settings.ssh_keys
-    if not account.home.startswith("/") or account.home not in entries:
-        means = "its keys have no place" if wanted else "logins end up in /"
-        state = PROBLEM if wanted else WARNING
-        yield Finding("account", state, f"the home directory {account.home} does not exist", means, advice)
+    home, wanted = plain(account.home), situation.settings.ssh_keys
+    means, state = "its keys have no place", PROBLEM
+    if not account.home.startswith("/"):
+        saw = f"the home of {account.name} is {account.home!r}, no absolute path"
+        yield Finding("account", state if wanted else WARNING, saw, means, _named(account))
         return
-    if not entries[account.home].directory:
-        means = "its keys have no place"
-        yield Finding("account", PROBLEM, f"the home {account.home} is not a directory", means, advice)
+    other = next((one for one in entries if len(one) <= len(home) and not entries[one].directory), None)
+    if other is not None:
+        saw = f"the home {home} is not a directory"
+        if other != home:
+            saw = f"{other}, where the home {home} is to be, is not a directory"
+        advice = f"namei -l {shlex.quote(other)}; give what stands there another name; then: "
+        yield Finding("account", state, saw, means, advice + _make(account, home, entries))
+        return
+    if home not in entries:
+        if not wanted:
+            means, state = "logins end up in /", WARNING
+        saw, advice = f"the home directory {home} does not exist", _make(account, home, entries)
+        mount = _not_mounted(situation, home)
+        if mount is not None:
+            saw = f"{saw}, and {mount} of /etc/fstab is not mounted"
+            advice = f"mount {shlex.quote(mount)}; then: csagent apply"
+        yield Finding("account", state, saw, means, advice)
         return
     yield from _modes(situation, account, entries, strict)
     yield from _keys(situation, account)
+
+
+def _make(account: Account, home: str, entries: Dict[str, FileStat]) -> str:
+    """How the home is made: by root only where nobody else could put a link to something else there first."""
+    above = [entry for one, entry in entries.items() if len(one) < len(home)]
+    quoted = shlex.quote(home)
+    if all(entry.placed and entry.uid == 0 and not entry.mode & 0o022 for entry in above):
+        return f"install -d -m 0700 -o {account.name} -g {account.gid} {quoted}"
+    return f"runuser -u {account.name} -- mkdir -p -m 0700 {quoted}"
+
+
+def _named(account: Account) -> str:
+    """usermod changes no home of an account that has processes, as root's always has."""
+    if account.uid == 0:
+        return f"write /root as the home of {account.name} in /etc/passwd, then: csagent apply"
+    home = f"/home/{account.name}"
+    return (
+        f"install -d -m 0700 -o {account.name} -g {account.gid} {home}; "
+        f"usermod --home {home} {account.name}; then: csagent apply"
+    )
+
+
+def _not_mounted(situation: Situation, home: str) -> Optional[str]:
+    """The mount point of fstab(5) that holds the home, where nothing is mounted there."""
+    if situation.tree:
+        return None
+    mounted = parse_mounts(situation.read("/proc/mounts") or "")
+    lines = lines_of(situation.read("/etc/fstab") or "")
+    planned = parse_mounts("\n".join(line for line in lines if not line.lstrip().startswith("#")))
+    holders = [one for one in map(plain, planned) if f"{home}/".startswith(f"{one}/") and one not in mounted]
+    return max(holders, key=len, default=None) if mounted else None
 
 
 def _link(situation: Situation, path: str, target: str, uid: int) -> Finding:
@@ -82,8 +127,8 @@ def _modes(
     situation: Situation, account: Account, entries: Dict[str, FileStat], strict: bool
 ) -> Iterator[Finding]:
     """sshd goes from the file up to the home directory (misc.c, safe_path): owner, and nobody else writes."""
-    path = ssh_keys.path(account)
-    checked = [one for one in (account.home.rstrip("/"), path.rsplit("/", 1)[0], path) if one in entries]
+    path = plain(ssh_keys.path(account))
+    checked = [one for one in (plain(account.home), path.rsplit("/", 1)[0], path) if one in entries]
     good = True
     for one in checked:
         entry = entries[one]
@@ -118,7 +163,7 @@ def _without_others(account: Account, path: str, entry: FileStat) -> str:
 
 
 def _keys(situation: Situation, account: Account) -> Iterator[Finding]:
-    path = ssh_keys.path(account)
+    path = plain(ssh_keys.path(account))
     known = read_keys(situation)
     if known is None:
         if path in situation.home.entries or not situation.root:

@@ -369,6 +369,102 @@ def test_an_account_that_was_not_found_out_about_is_not_made(patient: Patient, u
     assert found.advice.startswith(f"timeout 30 getent passwd {user}; ") and "useradd" not in found.advice
 
 
+def home_is(path: str) -> Callable[[Patient], None]:
+    """alice's home, by passwd(5), with nothing there."""
+
+    def change(patient: Patient) -> None:
+        alice(patient)
+        patient.write("/etc/passwd", f"alice:x:1000:1000::{path}:/bin/bash\n")
+
+    return change
+
+
+def leads_nowhere(patient: Patient) -> None:
+    home_is("/home/gone")(patient)
+    (patient.root / "home/gone").symlink_to("/data/gone")
+
+
+def in_a_directory_of_hers(patient: Patient) -> None:
+    home_is("/srv/app/home")(patient)
+    (patient.root / "srv/app").mkdir(parents=True)
+    patient.stats.update({"/srv": (0o40755, 0), "/srv/app": (0o40755, 1000)})
+
+
+def not_mounted(patient: Patient) -> None:
+    home_is("/data/home/alice")(patient)
+    patient.write("/etc/fstab", "#/dev/a /data/home/alice ext4 rw 0 0\nLABEL=x /data/ ext4 nofail 0 2\n")
+
+
+def below_a_file(patient: Patient) -> None:
+    home_is("/data/alice")(patient)
+    patient.write("/data", "")
+    patient.stats["/data"] = 0o100644, 0
+
+
+def without_bash(patient: Patient) -> None:
+    not_there("/bin/bash")(patient)
+    patient.stats["/bin/sh"] = 0o100755, 0
+
+
+MAKE = "install -d -m 0700 -o alice -g 1000 "
+NAME = "; give what stands there another name; then: "
+THAT_RUNS: Dict[str, Tuple[Callable[[Patient], None], str, str]] = {
+    "a blank in the home": (home_is("/home/a b"), "/home/a b does not exist", f"{MAKE}'/home/a b'"),
+    "a slash at its end": (home_is("/home/x/"), "/home/x does not exist", f"{MAKE}/home/x"),
+    "a link that leads nowhere": (
+        *(leads_nowhere, "the home /home/gone is not a directory"),
+        f"namei -l /home/gone{NAME}{MAKE}/home/gone",
+    ),
+    "a file above it": (
+        *(below_a_file, "/data, where the home /data/alice is to be, is not a directory"),
+        f"namei -l /data{NAME}{MAKE}/data/alice",
+    ),
+    "none": (
+        *(home_is(""), "the home of alice is '', no absolute path"),
+        f"{MAKE}/home/alice; usermod --home /home/alice alice; then: csagent apply",
+    ),
+    "none of root's": (
+        lambda patient: patient.edit("/etc/passwd", "::/root:", ":::"),
+        "the home of root is ''",
+        "write /root as the home of root in /etc/passwd, then: csagent apply",
+    ),
+    "not mounted": (
+        *(not_mounted, "does not exist, and /data of /etc/fstab is not mounted"),
+        "mount /data; then: csagent apply",
+    ),
+    "in a directory of hers": (
+        *(in_a_directory_of_hers, "the home directory /srv/app/home does not exist"),
+        "runuser -u alice -- mkdir -p -m 0700 /srv/app/home",
+    ),
+    "bash is gone": (without_bash, "the shell /bin/bash of root does not", "usermod --shell /bin/sh root"),
+    "locked as on EL": (
+        shadow("!!" + HASH, 1, 0, 99999, 7, "", ""),
+        *("the password of root is locked (!!)", "usermod --unlock root && usermod --unlock root"),
+    ),
+    "locked by hand": (
+        shadow("*" + HASH, 1, 0, 99999, 7, "", ""),
+        "the password of root is locked (*)",
+        "reset the password in CloudStack, then: csagent apply; or here: passwd root",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THAT_RUNS)
+def test_what_is_advised_can_be_run_there(patient: Patient, name: str) -> None:
+    """Not a command that fails on what stands in its way, or changes nothing."""
+    illness, saw, advice = THAT_RUNS[name]
+    illness(patient)
+    (found,) = patient.wrong("account", "sshd")
+    assert saw in found.saw and found.advice == advice
+
+
+def test_a_home_that_ends_with_a_slash_is_there(patient: Patient) -> None:
+    """As /etc/passwd may have it."""
+    alice(patient)
+    patient.write("/etc/passwd", "alice:x:1000:1000::/home/alice/:/bin/bash\n")
+    assert patient.wrong("account", "sshd") == []
+
+
 def test_a_shadow_file_that_is_gone_is_made_anew(patient: Patient) -> None:
     """pwck -r only says that it is not there."""
     (patient.root / "etc/shadow").unlink()
