@@ -32,7 +32,7 @@ def machine(tree: Path) -> Path:
     (tree / "bin/bash").chmod(0o755)
     (tree / "etc/ssh").mkdir()
     (tree / "etc/ssh/sshd_config").write_text(USABLE)
-    (tree / "etc/ssh/ssh_host_ed25519_key.pub").write_text("")
+    (tree / "etc/ssh/ssh_host_ed25519_key").write_text("EXAMPLE")
     return tree
 
 

@@ -21,6 +21,7 @@ from support.advice_case import (
 )
 from support.samples import make_key
 
+SSHD_AGAIN = "sshd -t && { systemctl restart ssh || systemctl restart sshd; }"
 ACCOUNT, SSHD = ("doctor/checks/accounts.py",), ("doctor/checks/sshd.py",)
 HOME, DISK = ("doctor/checks/homes.py",), ("doctor/checks/machine.py",)
 FAILURE = ("apply/failures.py",)
@@ -97,6 +98,35 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             f"add a group of root to AllowGroups (/etc/ssh/sshd_config.d/60.conf, line 1), then: {RELOAD}",
             (HAND + "sed -i 's/$/ root/' /etc/ssh/sshd_config.d/60.conf", RELOAD),
             restored="rm /etc/ssh/sshd_config.d/60.conf",
+        ),
+    ),
+    "host keys that others may read": (
+        Case(
+            *(SSHD, "chmod 644 /etc/ssh/ssh_host_*_key", "sshd", "sshd takes none of its host keys"),
+            "chmod go= /etc/ssh/ssh_host_ecdsa_key /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_rsa_key; "
+            "systemctl restart ssh || systemctl restart sshd",
+            restored="chmod go= /etc/ssh/ssh_host_*_key",
+        ),
+    ),
+    "host keys elsewhere, which are not there": (
+        Case(
+            *(SSHD, f"echo HostKey /etc/ssh/test_key >> {OWNER}", "sshd", "no host keys (/etc/ssh/test_key)"),
+            "ssh-keygen -t ed25519 -N '' -f /etc/ssh/test_key; "
+            "systemctl restart ssh || systemctl restart sshd",
+            restored=f"rm -f /etc/ssh/test_key*; echo PermitRootLogin yes > {OWNER}",
+        ),
+    ),
+    "a word that sshd does not know": (
+        Case(
+            *(
+                SSHD,
+                f"echo Foo bar >> {OWNER}",
+                "sshd",
+                f"sshd -t: {OWNER}: line 2: Bad configuration option",
+            ),
+            f"mend that, then: mkdir -p /run/sshd; {SSHD_AGAIN}",
+            (HAND + f"sed -i /Foo/d {OWNER}", "mkdir -p /run/sshd", SSHD_AGAIN),
+            restored=f"echo PermitRootLogin yes > {OWNER}",
         ),
     ),
     "an account that ran out, and sshd without its drop-ins": (

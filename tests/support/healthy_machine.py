@@ -168,13 +168,18 @@ class PatientTree(Tree):
 class PatientRunner(Runner):
     """Answers a command by how it begins."""
 
-    def __init__(self, outputs: Dict[str, str]) -> None:
-        self.outputs = outputs
+    def __init__(self, outputs: Dict[str, str], refusals: Dict[str, str]) -> None:
+        self.outputs, self.refusals = outputs, refusals
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 10.0, limit: int = READ_LIMIT
     ) -> Completed:
         line = " ".join(argv)
+        refusals = [
+            text for beginning, text in self.refusals.items() if f"{line} ".startswith(f"{beginning} ")
+        ]
+        if refusals:
+            return Completed(255, b"", refusals[0].encode())
         answers = [text for beginning, text in self.outputs.items() if f"{line} ".startswith(f"{beginning} ")]
         return Completed(0, answers[0].encode(), b"") if answers else NOT_INSTALLED
 
@@ -193,7 +198,7 @@ class Patient:
         self.write("/etc/shadow", f"root:{HASH}:{TODAY - 10}:0:99999:7:::\n")
         keys = merge("", [make_key(1)])
         self.write("/root/.ssh/authorized_keys", keys)
-        self.write("/etc/ssh/ssh_host_ed25519_key.pub", "")
+        self.write("/etc/ssh/ssh_host_ed25519_key", "EXAMPLE")
         self.write("/etc/ssh/sshd_config", "PermitRootLogin yes\nUsePAM yes\n")
         self.write("/proc/mounts", MOUNTS)
         self.write("/proc/net/route", ROUTES)
@@ -203,6 +208,7 @@ class Patient:
         self.write("/sys/class/dmi/id/sys_vendor", "Apache Software Foundation\n")
         self.write("/sys/class/dmi/id/product_name", "CloudStack KVM Hypervisor\n")
         self.status: Optional[Dict[str, Any]] = json.loads(json.dumps(STATUS))
+        self.refusals: Dict[str, str] = {}
         self.outputs = {
             "ip -j addr": json.dumps(ADDRESSES),
             "sshd -T": SSHD,
@@ -227,6 +233,10 @@ class Patient:
         """What a command that begins so prints."""
         self.outputs[command] = text
 
+    def refuses(self, command: str, text: str) -> None:
+        """What a command that begins so says on its standard error, and fails."""
+        self.refusals[command] = text
+
     def sshd(self, old: str, new: str) -> None:
         """Change a line of what sshd -T prints."""
         assert old in self.outputs["sshd -T"]
@@ -242,7 +252,7 @@ class Patient:
         self.write("/recorded.json", json.dumps({"now": NOW, "commands": {}}))
         known = System.at(str(self.root))
         return known._replace(
-            tree=PatientTree(str(self.root), self.stats), runner=PatientRunner(self.outputs)
+            tree=PatientTree(str(self.root), self.stats), runner=PatientRunner(self.outputs, self.refusals)
         )
 
     def save(self) -> None:

@@ -49,6 +49,11 @@ _PAM = name_set(
     "pam_chauthtok Authentication token manipulation error recovered lock busy aging disabled Try again "
     "failure information cannot be BAD PASSWORD The password is shorter than characters user line"
 )
+# sshd(8), what it says where it does not start
+_SSHD = name_set(
+    "Bad configuration option options line terminating garbage at end of Unsupported value Directive "
+    "hostkeys available exiting Unable to load host key invalid format bad permissions too open"
+)
 _PATH = re.compile(
     r"/(?:(?:bin|boot|dev|etc|home|lib|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)"
     r"(?:/[A-Za-z0-9_.@+%*-]{1,64}){0,16}/?)?"
@@ -72,7 +77,7 @@ class Words:
     """
 
     def __init__(self, names: Iterable[str] = (), root: str = "/") -> None:
-        self._known: Set[str] = {*_own_words(), *_SYSTEMD, *_PAM}
+        self._known: Set[str] = {*_own_words(), *_SYSTEMD, *_PAM, *_SSHD}
         self._known.update(name for name in dir(builtins) if name.endswith("Error"))
         for number in errno.errorcode:
             self._known.update(_parts(os.strerror(number)))

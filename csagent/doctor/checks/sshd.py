@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Iterator, List, Optional, Sequence
 
 from csagent.apply import ssh_keys
+from csagent.console import one_line
 from csagent.doctor.checks import homes, pam
 from csagent.doctor.checks import sshd_config as config
 from csagent.doctor.checks.sshd_config import (
@@ -16,15 +18,21 @@ from csagent.doctor.checks.sshd_config import (
     Login,
     program,
 )
-from csagent.doctor.context import Situation
+from csagent.doctor.context import DEADLINE, Situation
 from csagent.doctor.finding import NOTE, OK, PROBLEM, WARNING, Finding
 from csagent.system import accounts
 
 DROP_INS = "/etc/ssh/sshd_config.d"
 INCLUDED = re.compile(rf"^\s*Include\s+{re.escape(DROP_INS)}/\*\.conf", re.IGNORECASE | re.MULTILINE)
-HOST_KEYS = "/etc/ssh/ssh_host_*_key.pub"
+HOST_KEYS = "/etc/ssh/ssh_host_*_key"
 RELOAD = "systemctl reload ssh || systemctl reload sshd"
 RESTART = "systemctl restart ssh || systemctl restart sshd"
+# Without the test sshd would end and not start again; without the directory, which its unit makes, it fails.
+MENDED = f"mkdir -p /run/sshd; sshd -t && {{ {RESTART}; }}"
+KEYLESS = "sshd does not start, or ends every connection"
+NO_KEYS, TOO_OPEN = "no hostkeys available", "too open"  # as sshd says it
+MADE_BY_UNIT = "Missing privilege separation directory"
+SAID_LIMIT = 200  # characters of a line of sshd's
 SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")}  # an RSA key signs with any of them
 REFUSED_BY_DEFAULT = ("ssh-dss",)  # since OpenSSH 7.0
 GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # and no pattern
@@ -42,19 +50,24 @@ def sshd(situation: Situation) -> Iterator[Finding]:
         yield from homes.home(situation, True)
         yield Finding("sshd", NOTE, f"not seen: sshd's settings ({error.strerror}; this needs root)")
         return
+    refusal = _refusal(situation, effective)
     if effective is None:
         yield from homes.home(situation, True)
+        if refusal:
+            yield _does_not_start(refusal)
+            return
         yield Finding("sshd", NOTE, "no sshd here", "without it the console is the only way in")
         return
     yield from homes.home(situation, effective.on("strictmodes"))
     findings = [
+        *([_does_not_start(refusal)] if refusal and NO_KEYS not in refusal else []),
         *_who(situation, effective, login),
         *_root(situation, effective),
         *_password(situation, effective),
         *_keys(situation, effective),
         *_methods(situation, effective),
         *pam.access(situation, login.groups),
-        *_host_keys(situation),
+        *_host_keys(situation, effective, refusal),
     ]
     if all(one.state in (OK, NOTE) for one in findings):
         how = "as sshd -T says" if effective.exact else "read from sshd_config: sshd -T was not to be had"
@@ -80,6 +93,28 @@ def _effective(situation: Situation, login: Login) -> Optional[Effective]:
         return config.read_effective(situation.system.tree, login)
     except FileNotFoundError:
         return None
+
+
+def _refusal(situation: Situation, effective: Optional[Effective]) -> str:
+    """What ``sshd -t`` says where sshd would not start; "" where it does, or nobody can tell.
+
+    Only root can, since sshd reads its host keys first. ``sshd -T -C`` alone may fail for less: a Match that
+    asks for what it was not told.
+    """
+    if situation.tree or not situation.root or (effective is not None and effective.exact):
+        return ""
+    done = situation.system.runner.run(("sshd", "-t"), timeout=DEADLINE)
+    return "" if done.code in (None, 0) or MADE_BY_UNIT in done.said else done.said
+
+
+def _does_not_start(refusal: str) -> Finding:
+    means = "sshd does not start with that; one that runs goes on until it is to start again"
+    return Finding("sshd", PROBLEM, f"sshd -t: {_last(refusal)}", means, f"mend that, then: {MENDED}")
+
+
+def _last(refusal: str) -> str:
+    """What it ends for, and the line before, which often says where."""
+    return "; ".join(one_line(line.strip(), SAID_LIMIT) for line in refusal.split("\n")[-2:])
 
 
 def _saw(situation: Situation, effective: Effective, keyword: str, shown: str) -> str:
@@ -309,15 +344,26 @@ def _taken(effective: Effective, kind: str) -> bool:
     return any(config.matches(name, value) for name in names)
 
 
-def _host_keys(situation: Situation) -> Iterator[Finding]:
-    """Without a host key sshd does not start; a template has none, and gets them on its first boot."""
-    if list(situation.system.tree.glob(HOST_KEYS)):
+def _host_keys(situation: Situation, effective: Effective, refusal: str) -> Iterator[Finding]:
+    """Without a host key sshd does not start; a template has none, and gets them on its first boot.
+
+    Where sshd itself was asked, it is the judge of them: one that others may read is none to it.
+    """
+    tree, named = situation.system.tree, effective.values.get("hostkey", [])
+    status = {path: tree.stat(path) for path in (named or tree.glob(HOST_KEYS))}
+    there = [path for path, one in status.items() if one is not None and one.st_size]
+    shown = ", ".join(map(situation.shown, named or [HOST_KEYS]))
+    if effective.exact or (there and NO_KEYS not in refusal) or (named and not situation.root):
         return
-    if situation.tree:
+    if there:
+        open_ = TOO_OPEN in refusal
+        advice = f"chmod go= {' '.join(map(shlex.quote, there))}; {RESTART}" if open_ else ""
+        why = "others may read them" if open_ else _last(refusal)
+        saw = f"sshd takes none of its host keys ({shown}): {why}"
+        yield Finding("sshd", PROBLEM, saw, KEYLESS, advice or f"mend that, then: {MENDED}")
+    elif situation.tree:
         means = "as in a sealed template: the first boot must make them before sshd starts"
         yield Finding("sshd", NOTE, "no host keys", means)
-        return
-    means = "sshd does not start, or ends every connection"
-    yield Finding(
-        "sshd", PROBLEM, "no host keys (/etc/ssh/ssh_host_*_key)", means, f"ssh-keygen -A; {RESTART}"
-    )
+    else:
+        make = f"ssh-keygen -t ed25519 -N '' -f {shlex.quote(named[0])}" if named else "ssh-keygen -A"
+        yield Finding("sshd", PROBLEM, f"no host keys ({shown})", KEYLESS, f"{make}; {RESTART}")

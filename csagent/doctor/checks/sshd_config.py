@@ -1,7 +1,7 @@
 """sshd's effective settings for one login: what ``sshd -T -C`` prints, else what sshd_config(5) says.
 
 The first value of a keyword wins, also across Include; Match blocks count where all their criteria hold and
-end with the file they stand in; AllowUsers and its like add up.
+end with the file they stand in; HostKey, AllowUsers and its like add up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLIENT_HOST = "client.example"
 CLIENT_ADDRESS = "203.0.113.1"  # somebody in the Internet, RFC 5737: for whom sshd's settings are asked
 DEPTH_LIMIT = 16  # of Include, as sshd has it
 LINES_LIMIT = 10_000
-ADDING = ("allowusers", "denyusers", "allowgroups", "denygroups")
+ADDING = ("allowusers", "denyusers", "allowgroups", "denygroups", "hostkey")
 ALIASES = {
     "challengeresponseauthentication": "kbdinteractiveauthentication",
     "skeyauthentication": "kbdinteractiveauthentication",

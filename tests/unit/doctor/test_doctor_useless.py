@@ -103,6 +103,17 @@ def dsa(patient: Patient) -> None:
     patient.seen = replace(patient.seen, key_types=("ssh-dss",))
 
 
+def starts_not(said: str, key: str = "EXAMPLE", config: str = "") -> Callable[[Patient], None]:
+    """sshd -t fails with that; what its host key has in it."""
+
+    def change(patient: Patient) -> None:
+        patient.refuses("sshd", said)
+        patient.write("/etc/ssh/sshd_config", f"PermitRootLogin yes\nUsePAM yes\n{config}")
+        patient.write("/etc/ssh/ssh_host_ed25519_key", key)
+
+    return change
+
+
 def gone(patient: Patient) -> None:
     (patient.root / "root/.ssh/authorized_keys").write_text(make_key(2) + "\n")
 
@@ -281,7 +292,39 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         *("warning", "sshd", "- : root : 203.0.113.0/24", "+ : root : ALL"),
     ),
     "no host keys": (
-        lambda patient: (patient.root / "etc/ssh/ssh_host_ed25519_key.pub").unlink(),
+        starts_not("sshd: no hostkeys available -- exiting.\r", ""),
+        *("problem", "sshd", "no host keys (/etc/ssh/ssh_host_*_key)", "ssh-keygen -A; systemctl restart"),
+    ),
+    "host keys that HostKey names": (
+        starts_not("sshd: no hostkeys available -- exiting.\r", "EXAMPLE", "HostKey /etc/ssh/keys/x\n"),
+        *("problem", "sshd", "no host keys (/etc/ssh/keys/x)", "-N '' -f /etc/ssh/keys/x; systemctl restart"),
+    ),
+    "host keys that others may read": (
+        starts_not("Permissions 0644 for 'x' are too open.\r\nsshd: no hostkeys available -- exiting.\r"),
+        *("problem", "sshd", "none of its host keys", "chmod go= /etc/ssh/ssh_host_ed25519_key; systemctl"),
+    ),
+    "host keys that are none": (
+        starts_not("sshd: no hostkeys available -- exiting.\r"),
+        *("problem", "sshd", "none of its host keys", "mend that, then: mkdir -p /run/sshd; sshd -t"),
+    ),
+    "a word that sshd does not know": (
+        starts_not(
+            "/etc/ssh/sshd_config line 3: Deprecated option X\r\n/etc/ssh/sshd_config: line 5: Bad "
+            "configuration option: csagent\r\n/etc/ssh/sshd_config: terminating, 1 bad configuration "
+            "options\r\n"
+        ),
+        *(
+            "problem",
+            "sshd",
+            "sshd -t: /etc/ssh/sshd_config: line 5: Bad configuration option: csagent; /etc/ssh/sshd_config:",
+            "mend that, then: mkdir -p /run/sshd; sshd -t && {",
+        ),
+    ),
+    "by the file: no host keys": (
+        lambda patient: (
+            patient.without_sshd_t("PermitRootLogin yes\n"),
+            (patient.root / "etc/ssh/ssh_host_ed25519_key").unlink(),
+        ),
         *("problem", "sshd", "no host keys", "ssh-keygen -A"),
     ),
     "by the file: the default for root": (
@@ -672,3 +715,34 @@ def test_a_tree_is_judged_by_its_own_files(tree: Path) -> None:
         "the shell /bin/bash of root does not exist",
         "/root is writable by its group (0775)",
     ]
+
+
+def test_what_sshd_does_not_fail_for_is_no_finding(patient: Patient) -> None:
+    """A Match that `sshd -T -C` was told too little for, a stopped unit's directory, keys that it has."""
+    patient.refuses("sshd -T", "'Match LocalPort' in configuration but 'lport' not in connection test")
+    patient.outputs["sshd -t"] = ""
+    assert patient.wrong("sshd") == []
+    patient.refuses("sshd", "Missing privilege separation directory: /run/sshd\r\n")
+    assert patient.wrong("sshd") == []
+    patient.refusals.clear()
+    (patient.root / "etc/ssh/ssh_host_ed25519_key").unlink()
+    assert patient.wrong("sshd") == []  # sshd -T: HostKey names others
+    patient.refuses("sshd", "sshd: no hostkeys available -- exiting.")  # to whoever cannot read them
+    patient.seen = replace(patient.seen, as_root=False)
+    patient.edit("/etc/ssh/sshd_config", "UsePAM yes\n", "UsePAM yes\nHostKey /etc/ssh/keys/x\n")
+    assert patient.wrong("sshd") == []
+
+
+def test_sshd_without_its_configuration_does_not_start(patient: Patient) -> None:
+    """It is not taken for a machine without sshd."""
+    patient.refuses("sshd", "/etc/ssh/sshd_config: No such file or directory\r\n")
+    (patient.root / "etc/ssh/sshd_config").unlink()
+    (found,) = patient.wrong("sshd")
+    assert found.saw == "sshd -t: /etc/ssh/sshd_config: No such file or directory"
+
+
+def test_what_sshd_says_steers_no_terminal(patient: Patient) -> None:
+    """It quotes what stands in its files."""
+    patient.refuses("sshd", f"line 1: Bad configuration option: \x1b[2J{'x' * 5000}\r\n")
+    (found,) = patient.wrong("sshd")
+    assert "\x1b" not in found.saw and len(found.saw) < 300
