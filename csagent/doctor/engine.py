@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple
 
 from csagent.doctor import finding
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 Check = Callable[[Situation], Iterator[Finding]]
+# Of a tree these are about the machine that it is on, whose network asks.
+OF_THE_MACHINE = ("platform", "network", "leases", "router", "drives", "source", "disk", "clock")
 CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
 
 
@@ -157,7 +159,14 @@ def run(area: str, check: Check, situation: Situation, patience: float = CHECK_S
     except Exception as error:
         # Not the text of the error: it may hold what was being worked on.
         said.append(Finding(area, WARNING, f"this probe failed ({type(error).__name__})", means, advice))
-    return list(said)
+    return [_told(situation, one) for one in list(said)]
+
+
+def _told(situation: Situation, one: Finding) -> Finding:
+    """A finding with its advice for whoever reads it, who is outside of a tree. What hangs is the machine."""
+    if situation.system.recorded or one.advice == HANGS or one.area in OF_THE_MACHINE:
+        return one
+    return replace(one, advice=situation.system.tree.advised(one.advice))
 
 
 def gather(

@@ -82,7 +82,8 @@ def _of_cloud_init(scene: Scene) -> Iterator[Warning_]:
         path = leftover.paths[0]
         if path.startswith("/var/log/") or (path == cloud_init_leftovers.STATE and not builders):
             continue
-        yield Warning_(path, f"left of cloud-init: {leftover.means}: {leftover.remove}")
+        remove = scene.system.tree.advised(leftover.remove)
+        yield Warning_(path, f"left of cloud-init: {leftover.means}: {remove}")
 
 
 def _shut_out(scene: Scene) -> Iterator[Warning_]:

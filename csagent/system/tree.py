@@ -155,6 +155,19 @@ class Tree:
         """The path as an operator finds it on this machine."""
         return path if self.live else self.root + path
 
+    def advised(self, text: str) -> str:
+        """Commands for a shell in it, for whoever reads them on this machine, which they are not for.
+
+        csagent's own are not for a shell in there, where it would judge the machine that the shell is on.
+        """
+        if self.live or not text:
+            return text
+        import shlex
+
+        root = shlex.quote(self.root)
+        but = f" (csagent itself with --root {root})" if "csagent " in text else ""
+        return f"by chroot {root}{but}: {text}"
+
     def resolve(
         self, path: str, *, follow: bool = True, visit: Optional[Callable[[Step], None]] = None
     ) -> Tuple[int, str]:

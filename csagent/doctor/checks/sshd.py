@@ -131,10 +131,10 @@ def _say(situation: Situation, effective: Effective, keyword: str, wanted: str) 
     """How to say something else: where it is said now, since the first value wins, or before all else."""
     where = effective.where(keyword)
     if where.startswith("/"):
-        return f"write {wanted} in {situation.shown(where)}; then: {RELOAD}"
+        return f"write {wanted} in {where}; then: {RELOAD}"
     if INCLUDED.search(situation.read(CONFIGS[0]) or ""):
-        return f"echo '{wanted}' >> {situation.shown(DROP_INS)}/00-local.conf; then: {RELOAD}"
-    return f"write {wanted} at the top of {situation.shown(CONFIGS[0])}; then: {RELOAD}"
+        return f"echo '{wanted}' >> {DROP_INS}/00-local.conf; then: {RELOAD}"
+    return f"write {wanted} at the top of {CONFIGS[0]}; then: {RELOAD}"
 
 
 def _who(situation: Situation, effective: Effective, login: Login) -> Iterator[Finding]:

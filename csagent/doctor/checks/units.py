@@ -117,6 +117,5 @@ def _in_files(situation: Situation) -> Iterator[Finding]:
         yield Finding("units", NOTE, f"not seen: {where}; {OURS} is enabled")
     else:
         means = "it does not run at boot"
-        root = f"--root={tree.root} " if situation.tree else ""
-        advice = f"systemctl {root}enable {OURS}"
-        yield Finding("units", WARNING, f"{OURS} is not enabled ({where})", means, advice)
+        saw = f"{OURS} is not enabled ({where})"
+        yield Finding("units", WARNING, saw, means, f"systemctl enable {OURS}")

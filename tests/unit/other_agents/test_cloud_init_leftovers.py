@@ -211,7 +211,8 @@ def test_seal_names_what_it_leaves(left: System) -> None:
         "/var/lib/cloud",
         "/var/log/cloud-init.log",
     }
-    assert any(warning.text.endswith(": apt-get purge cloud-init; rm -rf /etc/cloud") for warning in warnings)
+    remove = f": by chroot {left.tree.root}: apt-get purge cloud-init; rm -rf /etc/cloud"
+    assert any(warning.text.endswith(remove) for warning in warnings)
     seal(left)
     assert not (Path(left.tree.root) / "var/lib/cloud/data").exists()
 
