@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from csagent.system.seams import System
 
 Check = Callable[[Situation], Iterator[Finding]]
-# Of a tree these are about the machine that it is on, whose network asks.
-OF_THE_MACHINE = ("platform", "network", "leases", "router", "drives", "source", "disk", "clock")
+# Of a tree these are about the machine that it is on, whose network asks; systemctl takes a --root itself.
+OF_THE_MACHINE = ("platform", "network", "leases", "router", "drives", "source", "disk", "clock", "units")
 CHECK_SECONDS = 30.0  # for one check; each of its commands has a deadline of its own
 
 

@@ -63,7 +63,11 @@ def unheard(system: "System", observation: "Observation") -> Mapping[str, str]:
 
     A router or drive of another name counts for one that has gone: it answers for the same channel.
     """
-    came = _read(system, INSTANCE).get("provenance")
+    return _unheard(_read(system, INSTANCE), observation)
+
+
+def _unheard(last: Mapping[str, Any], observation: "Observation") -> Mapping[str, str]:
+    came = last.get("provenance")
     heard = {_channel(place.place) for place in observation.places if place.believed}
     given = came.items() if isinstance(came, dict) else ()
     return {datum: place for datum, place in given if isinstance(place, str) and _channel(place) not in heard}
@@ -76,7 +80,8 @@ def _channel(place: str) -> str:
 def _with_the_unheard(system: "System", report: "Report") -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """What is in instance.json and variables.json: of who was silent, what he said last of this instance."""
     instance, variables = instance_json(report), variables_json(report)
-    silent, before = unheard(system, report.observed.observation), _read(system, INSTANCE)
+    before = _read(system, INSTANCE)
+    silent = _unheard(before, report.observed.observation)
     if not silent or before.get("memory_id") != instance["memory_id"]:
         return instance, variables
     for datum, place in silent.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Dict, Iterator, List
 
 import csagent
@@ -117,5 +118,6 @@ def _in_files(situation: Situation) -> Iterator[Finding]:
         yield Finding("units", NOTE, f"not seen: {where}; {OURS} is enabled")
     else:
         means = "it does not run at boot"
-        saw = f"{OURS} is not enabled ({where})"
-        yield Finding("units", WARNING, saw, means, f"systemctl enable {OURS}")
+        root = f"--root={shlex.quote(tree.root)} " if situation.tree else ""
+        advice = f"systemctl {root}enable {OURS}"
+        yield Finding("units", WARNING, f"{OURS} is not enabled ({where})", means, advice)
