@@ -27,8 +27,8 @@ FINDER_PATIENCE = 20.0  # seconds
 def start_router(request: "PassRequest", seconds: float, until: Optional[float] = None) -> Child:
     """Find the candidates, ask them until one is believed, and read it.
 
-    It says {"found": what was found} before anything is asked; the answer is {"readings", "places"}, and
-    while it goes on, {"so_far": the same} may be said.
+    It says {"found": what was found} before anything is asked, and {"believes": True} when it has found the
+    router; the answer is {"readings", "places"}, and while it goes on, {"so_far": the same} may be said.
 
     Args:
         request: a router named in its options is the only candidate; where it says `once`, each candidate is
@@ -126,7 +126,13 @@ def _read_router(
     search = client.Question(fenced, found.candidates, found.platform, deadline, resolve)
     if request.once:
         return report(client.look(search))
-    return report(client.read(search, progress=lambda answer: say({"so_far": report(answer)})))
+    return report(
+        client.read(
+            search,
+            progress=lambda answer: say({"so_far": report(answer)}),
+            believed=lambda: say({"believes": True}),
+        )
+    )
 
 
 def _note_missing_filter(found: Found, filters: Optional["Filters"]) -> Found:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from csagent.system.slowness import Patience
 
 
+RESTART_AFTER = 1.0  # seconds that a child may go on after what it reads from has changed
+AS_THEY_COME = 4  # changes in one wait for which none waits longer: a NIC, its address, its lease, one more
+
+
 class Running(NamedTuple):
     """A reading child that runs, and how long it is waited for."""
 
@@ -63,6 +67,17 @@ class Source(Protocol):
     def places(self) -> Tuple[Place, ...]:
         """Each place that was looked at, and what came of it; at least one, which says why there is none."""
         ...
+
+
+def restart_pause(restarts: int) -> float:
+    """Seconds that a child is left before another begins, since what it reads from has changed again.
+
+    It grows, so that a NIC or a drive that never rests does not end each child before it has read anything.
+
+    Args:
+        restarts: children of this wait that were begun because of such a change.
+    """
+    return RESTART_AFTER * 2.0 ** max(0, restarts - AS_THEY_COME + 1)
 
 
 def over(running: Sequence[Running], now: float) -> List[Running]:

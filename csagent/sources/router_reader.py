@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Sequence, T
 from csagent.errors import JailError
 from csagent.model import Found, Place, Platform, Reading
 from csagent.sources import jobs
-from csagent.sources.reader import Running, news_of, over, too_late
+from csagent.sources.reader import AS_THEY_COME, Running, news_of, over, restart_pause, too_late
 
 if TYPE_CHECKING:
     from csagent.sandbox.broker import Connected
@@ -21,7 +21,7 @@ LIFE = 30.0  # seconds that one child asks
 LEAST = 2.0  # seconds, however late in the wait it begins
 SLACK = 2.0  # seconds beyond its deadline until it is given up
 FAILED_PAUSE = 2.0  # seconds before another child where one has died
-RESTART_AFTER = 1.0  # seconds that a child may go on after the leases have changed
+NEVER = float("inf")
 LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is ended
 
 
@@ -61,6 +61,8 @@ class RouterReader:
         self._life = LIFE
         self._again_at: Optional[float] = None
         self._stale = False  # the leases have changed since the child began
+        self._restarts = 0  # for that reason
+        self._believes = False  # the child has found the router, and reads it
 
     @property
     def running(self) -> Sequence[Running]:
@@ -68,7 +70,8 @@ class RouterReader:
 
     @property
     def moments(self) -> Iterable[float]:
-        return () if self._again_at is None else (self._again_at,)
+        moments = (self._again_at, self._makes_room_at() if self._stale else None)
+        return [moment for moment in moments if moment is not None]
 
     @property
     def waits(self) -> bool:
@@ -99,31 +102,37 @@ class RouterReader:
         self._running = Running(child, child.time_to_prepare(), "find and read the virtual router")
         self._announced = self._so_far = self._announced_at = None
         self._started = now
-        self._stale = False
+        self._stale = self._believes = False
         self._again_at = None
 
     def changed(self) -> None:
-        if self.readings:
-            return
-        again = self._started + RESTART_AFTER
-        if self._running is not None:
+        if not self.readings:
             self._stale = True
-        elif self._clock.monotonic() >= again:
-            self._start()
-        else:  # the address of a NIC that flaps: one child a second is enough
-            self._again_at = again
+            self._start_what_is_due(self._clock.monotonic())
 
     def tick(self, now: float) -> None:
         for one in over(self.running, now):
             self._fail(one, "timeout", too_late(one))
-        if self._is_stale(now) or (self._again_at is not None and now >= self._again_at):
+        self._start_what_is_due(now)
+
+    def _start_what_is_due(self, now: float) -> None:
+        """Another child; none after the end: what has changed by then is for the next pass."""
+        if self.readings or now >= self._end:
+            return
+        if self._stale and now >= self._makes_room_at():
+            self._restarts += 1
+            self._start()
+        elif self._again_at is not None and now >= self._again_at:
             self._start()
 
-    def _is_stale(self, now: float) -> bool:
-        """Whether the child has had its chance with the leases as they were; a slow one gets a longer one."""
-        if not self._stale or self._announced_at is None:
-            return False
-        return now - self._announced_at >= RESTART_AFTER * self.slowness
+    def _makes_room_at(self) -> float:
+        """When a child has had its chance with the leases as they were; a slow one gets a longer one."""
+        pause = restart_pause(self._restarts)
+        if self._running is None:
+            return self._started + pause
+        if self._announced_at is None or (self._believes and self._restarts >= AS_THEY_COME):
+            return NEVER
+        return self._announced_at + pause * self.slowness
 
     def collect(self, ready: Sequence[Any]) -> None:
         if news_of(self._running, ready):
@@ -146,6 +155,8 @@ class RouterReader:
                     self._announce(document)
                 elif isinstance(document, dict) and set(document) == {"so_far"}:
                     self._so_far = document["so_far"]
+                elif document == {"believes": True}:
+                    self._believes = True
             if one.child.finished:
                 self._running = None
                 self._report(one.child.result())

@@ -57,6 +57,15 @@ def test_a_router_child_that_dies_is_replaced(tree: Path, servers: Any, started:
     assert seen.instance_id == INSTANCE and len(started) == 2
 
 
+def test_a_router_that_is_read_is_told_of_before(tree: Path, servers: Any) -> None:
+    """Whether a NIC that never rests may end the child depends on it."""
+    lab = servers.lab(Cloud(instance_id=INSTANCE))
+    options = Options(router=("127.0.0.1", lab.port), password_port=lab.password_port)
+    observer = observe._Observer(PassRequest(System.at(str(tree)), Settings(), options, 500.0))
+    assert observer.run().observation.instance_id == INSTANCE
+    assert observer.router._believes
+
+
 def test_a_long_wait_is_several_children(
     tree: Path, servers: Any, started: List[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

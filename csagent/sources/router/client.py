@@ -40,25 +40,34 @@ def look(question: Question) -> RouterAnswer:
     return _RouterRead(question).run(repeat=False)
 
 
-def read(question: Question, progress: Optional[Progress] = None) -> RouterAnswer:
+def read(
+    question: Question, progress: Optional[Progress] = None, believed: Callable[[], None] = lambda: None
+) -> RouterAnswer:
     """As `look`, but a candidate that gave nothing is asked again until one is believed.
 
     Args:
         question: who is asked.
         progress: called with what is known so far each time that changes, in the calling thread.
+        believed: called there, too, before the router that is believed is read.
     """
-    return _RouterRead(question, progress).run(repeat=True)
+    return _RouterRead(question, progress, believed).run(repeat=True)
 
 
 class _RouterRead:
     """The threads, probes and deadline of one `look` or `read`."""
 
-    def __init__(self, question: Question, progress: Optional[Progress] = None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        progress: Optional[Progress] = None,
+        believed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = question.system.clock
         self._deadline = question.deadline
         self._search = Search(question)
         self._passwords = PasswordSearch(question, self._search.probes)
         self._progress = progress
+        self._believed = believed
         self._told: Tuple[Tuple[str, str, str], ...] = ()
 
     def run(self, *, repeat: bool) -> RouterAnswer:
@@ -68,6 +77,7 @@ class _RouterRead:
             chosen = self._search.choose(repeat=repeat, beside=self._passwords.ask_beside, tell=self._tell)
             if chosen is None:
                 return self._only_a_password()
+            self._believed()
             return self._read(chosen, repeat=repeat)
         finally:
             self._search.close()

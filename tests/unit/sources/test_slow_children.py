@@ -138,6 +138,72 @@ def test_leases_that_change_do_not_end_a_child_that_is_preparing(monkeypatch: py
     assert len(stage.children) == 2 and stage.children[0].killed
 
 
+def restless(stage: Stage, reader: Any, seconds: float) -> List[float]:
+    """After how many seconds each child begins, where what it reads from changes at each look."""
+    began, begun = stage.clock.time, []
+    while stage.clock.time < began + seconds:
+        stage.clock.time += 0.5
+        before = len(stage.children)
+        reader.tick(stage.clock.time)
+        reader.changed()
+        begun += [stage.clock.time - began] * (len(stage.children) - before)
+    return begun
+
+
+def test_a_nic_that_never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After four changes each child has twice the time; none begins after the end of the wait."""
+    stage = Stage(monkeypatch)
+    monkeypatch.setattr(FakeChild, "slowness", 1.0)
+    start = stage.router
+
+    def announcing(seconds: float) -> RouterReader:
+        reader = start(seconds)
+        begin = reader._start
+        monkeypatch.setattr(reader, "_start", lambda: (begin(), stage.announce(reader)))
+        stage.announce(reader)
+        return reader
+
+    assert restless(stage, announcing(20.0), 40.0) == [1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 18.0]
+    reader = announcing(20.0)
+    assert len(restless(stage, reader, 5.0)) == 4
+    stage.children[-1].says = [{"believes": True}]
+    reader.collect([stage.children[-1]])
+    assert restless(stage, reader, 40.0) == [], "it reads the router"
+
+
+def test_a_nic_that_never_rests_and_has_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ends at once is followed by the next one after as long."""
+    stage = Stage(monkeypatch)
+    reader = stage.router(20.0)
+    monkeypatch.setattr(FakeChild, "result", lambda _self: {"readings": [], "places": []}, raising=False)
+    begin = reader._start
+
+    def ending() -> None:
+        begin()
+        child = stage.children[-1]
+        child.says, child.finished = [{"found": codec.encode(Found())}], True
+        reader.collect([child])
+
+    monkeypatch.setattr(reader, "_start", ending)
+    ending()
+    assert restless(stage, reader, 40.0) == [1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 18.0]
+
+
+def test_a_nic_that_comes_while_a_child_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had looked before, and found nobody to ask: the next one begins though nothing changes any more."""
+    stage = Stage(monkeypatch)
+    monkeypatch.setattr(FakeChild, "result", lambda _self: {"readings": [], "places": []}, raising=False)
+    reader = stage.router(20.0)
+    reader.changed()
+    stage.announce(reader)
+    stage.children[-1].finished = True
+    reader.collect([stage.children[-1]])
+    assert list(reader.moments) == [stage.clock.time + 1.0]
+    stage.clock.time += 1.0
+    reader.tick(stage.clock.time)
+    assert len(stage.children) == 2
+
+
 @pytest.mark.parametrize(("patient", "seconds"), [(True, 10 * PATIENCE), (False, 45.0)])
 def test_the_time_of_a_drive_begins_when_it_is_read(
     monkeypatch: pytest.MonkeyPatch, patient: bool, seconds: float
