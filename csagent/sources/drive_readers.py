@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional,
 from csagent.errors import JailError
 from csagent.model import Drive, Place, Platform, Reading
 from csagent.sources import jobs
-from csagent.sources.reader import Running, over, too_late
+from csagent.sources.reader import AS_THEY_COME, Running, over, restart_pause, too_late
 
 if TYPE_CHECKING:
     from csagent.sandbox.child import Child
@@ -50,6 +50,8 @@ class DriveReaders:
         self._dmi = dmi
         self._starting = starting
         self._began = 0.0
+        self._stale = False  # the drives have changed since the children began
+        self._restarts = 0  # for that reason
         self._running: List[Running] = []
         self._readings: Dict[str, Reading] = {}
         self._places: Dict[str, Place] = {}
@@ -68,6 +70,7 @@ class DriveReaders:
         self._starting()
         self._running, self._readings, self._places = [], {}, {}
         self.read_at = None
+        self._stale = False
         self._began = self._clock.monotonic()
         if self._request.options.drive is not None:
             self._read(self._request.options.drive, "given by --drive", given=True)
@@ -92,11 +95,22 @@ class DriveReaders:
         return patience.at_most(max(self._end, self._clock.monotonic() + AT_LEAST))
 
     def changed(self) -> None:
-        self.begin()
+        self._stale = True
+        self._start_what_is_due(self._clock.monotonic())
 
     def tick(self, now: float) -> None:
         for one in over(self._running, now):
             self._fail(one, "timeout", too_late(one))
+        self._start_what_is_due(now)
+
+    def _start_what_is_due(self, now: float) -> None:
+        """All anew, at once at first; then what is under way has its time. None begins after the end."""
+        if not self._stale or now >= self._end:
+            return
+        waits = self._running or now < self._began + restart_pause(self._restarts)
+        if self._restarts < AS_THEY_COME or not waits:
+            self._restarts += 1
+            self.begin()
 
     def collect(self, ready: Sequence[Any]) -> None:
         for one in [one for one in self._running if one.child in ready]:

@@ -204,6 +204,31 @@ def test_a_nic_that_comes_while_a_child_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert len(stage.children) == 2
 
 
+def test_a_drive_that_never_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After four changes what is under way is let end; none begins after the end of the wait."""
+    stage = Stage(monkeypatch)
+    request = stage.request._replace(options=Options(drive="/dev/sr0"))
+    reader = DriveReaders(request, stage.clock.time + 30.0, Platform, lambda: None)
+    reader.begin()
+    assert restless(stage, reader, 10.0) == [0.5, 1.0, 1.5, 2.0]
+    assert [child.killed for child in stage.children] == [True] * 4 + [False]
+    stage.clock.time = 1012.0
+    reading = codec.encode(Reading("drive", "drive /dev/sr0", instance_id="i-2-3-VM"))
+    place = codec.encode(Place("drive /dev/sr0", "given", "ok", ""))
+    answer = {"reading": reading, "place": place}
+    monkeypatch.setattr(FakeChild, "result", lambda _self: answer, raising=False)
+    child = stage.children[-1]
+    child.finished = True
+    reader.collect([child])
+    assert reader.readings
+    reader.tick(stage.clock.time)
+    assert len(stage.children) == 6 and not reader.readings, "it is read once more"
+    stage.clock.time = 1030.0
+    stage.children[-1].finished = True
+    reader.collect([stage.children[-1]])
+    assert restless(stage, reader, 40.0) == [] and reader.readings
+
+
 @pytest.mark.parametrize(("patient", "seconds"), [(True, 10 * PATIENCE), (False, 45.0)])
 def test_the_time_of_a_drive_begins_when_it_is_read(
     monkeypatch: pytest.MonkeyPatch, patient: bool, seconds: float
