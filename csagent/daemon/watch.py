@@ -26,7 +26,7 @@ CDROM_DRIVE_STATUS = 0x5326  # linux/cdrom.h
 SYS_BLOCK = "/sys/class/block"
 FAILURES_LIMIT = 3  # failures of one source
 MAX_DRIVES = 64
-MAX_FILES = 300
+MAX_FILES = 5000  # beside thousands of veth, which systemd-networkd and NetworkManager have a file each of
 VOLUME_DESCRIPTOR = 16 * 2048  # ECMA-119, 6.2.1
 WANTED = ("watching", "patterns", "network", "labels", "account", "cloud_init")
 

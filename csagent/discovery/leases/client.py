@@ -19,7 +19,7 @@ from csagent.system.files import read_all
 from csagent.system.seams import NoCommands, Runner, System
 from csagent.system.tree import READ_LIMIT
 
-MAX_FILES = 300
+MAX_FILES = 300  # that match one pattern; more than the NICs that are looked at
 TOTAL_LIMIT = 8 << 20  # bytes of all files together; a lease is a few kilobytes
 RETRIES = 3
 RETRY_PAUSE = 0.05  # seconds; dhclient writes its block about 6 ms after the address appears
@@ -108,10 +108,12 @@ def gather(system: System, clients: Sequence[Client]) -> RawLeases:
         for pattern in client.MARKS:
             raw.marks.update(system.tree.glob(pattern))
         for pattern in client.FILES:
-            for path in system.tree.glob(pattern):
-                if path in seen or len(seen) >= MAX_FILES:
-                    continue
-                seen.add(path)
+            paths = sorted({*system.tree.glob(pattern)} - seen, key=_by_number)
+            seen.update(paths)
+            if len(paths) > MAX_FILES:
+                left = f"{len(paths) - MAX_FILES} of {len(paths)} files {pattern}"
+                raw.unread[left] = f"{MAX_FILES} are, those of the lowest numbers"
+            for path in paths[:MAX_FILES]:
                 if _read(system, raw, path, client):
                     unfinished.append((path, client))
     for _ in range(RETRIES):
@@ -120,6 +122,12 @@ def gather(system: System, clients: Sequence[Client]) -> RawLeases:
         system.clock.sleep(RETRY_PAUSE)
         unfinished = [(path, client) for path, client in unfinished if _read(system, raw, path, client)]
     return raw
+
+
+def _by_number(path: str) -> Tuple[int, str]:
+    """Files that are called after the index of a NIC come in the order of the NICs."""
+    name = os.path.basename(path)
+    return int(name) if name.isdecimal() else 0, path
 
 
 def reread(system: System, raw: RawLeases, paths: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from csagent.discovery.finder import MAX_REJECTED, Evidence, look, prepare
 from csagent.discovery.leases.belief import CLIENTS, believe, duration
-from csagent.discovery.leases.client import FRESH, RETRIES, RawLeases, gather, read_lease_file
+from csagent.discovery.leases.client import FRESH, MAX_FILES, RETRIES, RawLeases, gather, read_lease_file
 from csagent.model import Lease
 from csagent.system.seams import Clock, NoCommands, System
 from csagent.system.tree import READ_LIMIT, Tree
@@ -441,6 +441,22 @@ def test_links_and_odd_files_are_not_followed(tmp_path):
     raw = gather(System.at(str(tmp_path)), CLIENTS)
     assert raw.files == {}
     assert set(raw.unread) == {"/run/systemd/netif/leases/2", "/run/systemd/netif/leases/3"}
+
+
+@pytest.mark.parametrize("where", ["/run/NetworkManager/devices", "/run/systemd/netif/links"])
+@pytest.mark.parametrize("client", ["NetworkManager", "dhclient"])
+def test_a_lease_beside_hundreds_of_interfaces(tmp_path, where, client):
+    """Each veth has a file; the first NIC's counts first, and no client takes another's place."""
+    files = {f"{where}/{1000 + number}": "[device]\nmanaged=false\n" for number in range(MAX_FILES + 10)}
+    if client == "dhclient":
+        files["/var/lib/dhcp/dhclient.eth0.leases"] = block("10.1.1.1")
+    else:
+        said = "dhcp4.ip_address=10.1.1.42\ndhcp4.dhcp_server_identifier=10.1.1.1\n"
+        files["/run/NetworkManager/devices/2"] = f"[device]\nmanaged=true\n\n[dhcp4]\n{said}"
+    found = discover(tree(tmp_path, files))
+    assert [lease.server_identifier for lease in found.leases] == ["10.1.1.1"]
+    (note,) = [note for note in found.notes if "could not be read" in note]
+    assert f" files {where}/* could not be read: {MAX_FILES} are" in note
 
 
 def test_unreadable_file_is_reported(tmp_path):
