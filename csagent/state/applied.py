@@ -69,6 +69,7 @@ class Memory(NamedTuple):
     passed_over: Mapping[str, Tuple[str, ...]] = NOTHING
     known_as: Tuple[str, ...] = ()
     moved_from: str = ""  # the id under which its file lies still
+    nameless: Tuple[str, ...] = ()  # of `passwords`, those set under no id; () once they lie under this one
     script_markers: Tuple[str, ...] = ()  # hexadecimal MD5s left by older scripts
     note: str = ""  # why an existing memory could not be used
     damaged: bytes = b""  # what stood in its file; kept beside it
@@ -77,9 +78,12 @@ class Memory(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever applied for this instance, as far as anybody can tell."""
+        """Whether nothing was ever applied for this instance, as far as anybody can tell.
+
+        What was applied under no id may have been for another one: a clone carries that along, too.
+        """
         nothing = (self.hostname, self.ssh_keys, self.user_data) == (None, None, None)
-        return nothing and not self.passwords and not self.withheld
+        return nothing and self.passwords == self.nameless and not self.withheld
 
     @staticmethod
     def as_passed_over(value: Union[str, Sequence[str]]) -> str:
@@ -195,7 +199,13 @@ def load(
     if nameless is not None and nameless.withheld:
         return nameless
     if nameless is not None and nameless.passwords:
-        return fresh._replace(salt=nameless.salt, passwords=nameless.passwords)
+        return fresh._replace(
+            salt=nameless.salt,
+            passwords=nameless.passwords,
+            nameless=nameless.passwords,
+            by_script=nameless.by_script,
+            forgotten_by=nameless.forgotten_by,
+        )
     return fresh
 
 
@@ -282,7 +292,7 @@ def _save(system: "System", memory: Memory) -> Memory:
     except OSError as error:
         raise _cannot(system, memory, error) from None
     instances.prune(system)
-    return memory._replace(moved_from="", damaged=b"")
+    return memory._replace(moved_from="", damaged=b"", nameless=())
 
 
 def _cannot(system: "System", memory: Memory, error: OSError) -> ApplyError:

@@ -299,6 +299,19 @@ def test_a_password_applied_before_the_id_was_known(system: System) -> None:
     assert known.age_of(Secret(b"EXAMPLE-1")) == "newest" and known.hostname is None
 
 
+def test_what_is_carried_over_keeps_its_meaning(system: System) -> None:
+    """A marker's word stays that, a server has forgotten it still, and the instance is new all the same."""
+    word, server = Secret(b"EXAMPLE-1"), Endpoint("10.1.1.1", 8080)
+    nameless = applied.save(system, applied.load(system, None).with_scripts_password(word))
+    known = applied.load(system, INSTANCE)
+    assert known.is_by_script(word) and known.is_new
+    applied.save(system, nameless.with_password(word).with_forgotten_by([server]))
+    known = applied.load(system, INSTANCE)
+    assert known.is_forgotten_by([server]) and not known.is_by_script(word) and known.is_new
+    assert not known.with_password(Secret(b"EXAMPLE-2")).is_new
+    assert not applied.save(system, known).is_new and not applied.load(system, INSTANCE).is_new
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 @pytest.mark.parametrize("where", ["home/alice", "home/alice/.password.md5"])
