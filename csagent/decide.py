@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from csagent.model import Observation, Place, Refusal
+from csagent.model import Observation, PasswordOffer, Place, Refusal
 from csagent.plan import (
     HOSTS,
     Acknowledge,
@@ -271,8 +271,8 @@ def _password(
 ) -> Action:
     if not settings.password:
         return _off("password")
-    offer = observation.password
-    source = observation.provenance.get("password", offer.place)
+    offer = observation.password if force else _offer_that_counts(observation, memory)
+    source = offer.place
     if offer.state != "offered" or offer.value is None:
         if offer.state == "none":
             taken = TAKEN if other.takes_passwords else ""
@@ -281,32 +281,62 @@ def _password(
         if refused is not None:
             return Leave("password", refused.reason, refused.place, state="refused", wrong=True)
         return Leave("password", offer.reason or "no password server answered", state="unknown")
-    value, endpoints, outranked = offer.value, offer.endpoints, observation.outranked
+    value, endpoints = offer.value, offer.endpoints
+    # What is offered beside a password that is set is an older one from then on (field/cloudstack#edge-44).
+    offers = (observation.password, *observation.outranked)
+    others = tuple(one.value for one in offers if one.value is not None and one.value != value)
     if force:
         reason = "set because --force-password says so"
-        return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
-    age = None if endpoints and memory.is_by_script(value) else memory.age_of(value)
+        return SetPassword("password", reason, source, settings.user, value, endpoints, others)
+    age = _age(offer, memory)
     if age == "newest" and memory.is_forgotten_by(endpoints):
         reason = "the newest password is offered again by a server that had forgotten it: a new reset"
-        return SetPassword("password", reason, source, settings.user, value, endpoints, outranked)
+        return SetPassword("password", reason, source, settings.user, value, endpoints, others)
     if age == "newest":
         told = "acknowledge again, do not set" if endpoints else "do not set"
-        return Acknowledge("password", f"already applied: {told}", source, value, endpoints, outranked)
+        return Acknowledge("password", f"already applied: {told}", source, value, endpoints)
     if age == "older":
         reason = f"a stale copy: an older password than the one applied last; not set ({OVERRIDE})"
         return Leave("password", reason, source, state="refused")
-    # A drive offers its password for as long as it is attached; a router's is one that nobody has taken.
-    if not endpoints and not memory.passwords and memory.set_by_script(value):
+    if age == "marked" and not memory.passwords:
         reason = "already applied by an older guest script (its MD5 marker says so): do not set"
-        return Acknowledge("password", reason, source, value, endpoints, outranked, remember=True)
+        return Acknowledge("password", reason, source, value, endpoints, remember=True)
     reason = (
         "a password is offered that was not applied before"
         if memory.passwords
         else "first password offered to this instance"
     )
-    return SetPassword(
-        "password", f"{reason}: set for {settings.user}", source, settings.user, value, endpoints, outranked
-    )
+    if offer is not observation.password:
+        reason = f"{reason}, and that of {observation.password.place} was"
+    reason = f"{reason}: set for {settings.user}"
+    return SetPassword("password", reason, source, settings.user, value, endpoints, others)
+
+
+def _offer_that_counts(observation: Observation, memory: "Memory") -> PasswordOffer:
+    """The best-trusted place's, unless what it offers is known: then another's that is news.
+
+    Beside a stale copy a server may be waiting still to be told of the password that was applied last.
+    """
+    best, others = observation.password, observation.outranked
+    if best.state != "offered" or not others or _age(best, memory) is None:
+        return best
+    new = next((one for one in others if _age(one, memory) is None), None)
+    if new is not None or _age(best, memory) != "older":
+        return new or best
+    waiting = (one for one in others if one.endpoints and not memory.is_forgotten_by(one.endpoints))
+    return next((one for one in waiting if _age(one, memory) == "newest"), best)
+
+
+def _age(offer: PasswordOffer, memory: "Memory") -> Optional[str]:
+    """`newest`, `older` or, of a drive's that was never applied, `marked` by an older script; else None.
+
+    A drive offers its password for as long as it is attached; a router's is one that nobody has taken.
+    """
+    value = offer.value
+    if value is None or (offer.endpoints and memory.is_by_script(value)):
+        return None
+    marked = not offer.endpoints and memory.set_by_script(value)
+    return memory.age_of(value) or ("marked" if marked else None)
 
 
 def _user_data(observation: Observation, memory: "Memory", settings: "Settings", other: OtherOwner) -> Action:

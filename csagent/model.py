@@ -258,7 +258,7 @@ class Observation(NamedTuple):
     provenance: Mapping[str, str] = NOTHING
     places: Tuple[Place, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
-    outranked: Tuple[Secret, ...] = ()  # other passwords, offered by places that are asked later
+    outranked: Tuple[PasswordOffer, ...] = ()  # of other passwords, by places that are trusted less
     # By datum, what the places behind the one in `provenance` say of it; what none of them gave is missing.
     others: Mapping[str, Tuple[Any, ...]] = NOTHING
     drive_ids: Tuple[str, ...] = ()  # every id of this machine that a drive of its own gives

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from csagent import validation
 from csagent.errors import ProbeError
-from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, Secret, UserData
+from csagent.model import Observation, PasswordOffer, Place, Platform, Reading, Refusal, UserData
 from csagent.sources.refusals import OTHER, datum_of
 from csagent.sources.user_data_kind import describe
 
@@ -201,19 +201,20 @@ def _metadata(readings: Sequence[Reading], provenance: Dict[str, str]) -> Mappin
 
 def _password(
     readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
-) -> Tuple[PasswordOffer, Tuple[Secret, ...]]:
-    """The first that offers one, and the others' values; else that there is none; else unknown."""
+) -> Tuple[PasswordOffer, Tuple[PasswordOffer, ...]]:
+    """The first that offers one, and those of other values; else that there is none; else unknown.
+
+    Every server that offers the same one waits to be told, whoever is asked first (field/cloudstack#edge-39).
+    """
     offers = [reading.password for reading in readings if reading.password.state == "offered"]
     if offers:
         chosen = offers[0]
-        outranked: List[Secret] = []
-        for other in offers[1:]:
-            if other.value is not None and other.value != chosen.value:
-                outranked.append(other.value)
-                reason = f"another password than the one of {chosen.place}, which is asked first"
-                refusals.append(Refusal("other_password", other.place, reason))
+        same = [one for offer in offers if offer.value == chosen.value for one in offer.endpoints]
+        outranked = tuple(offer for offer in offers if offer.value not in (None, chosen.value))
+        reason = f"another password than the one of {chosen.place}, which is asked first"
+        refusals.extend(Refusal("other_password", offer.place, reason) for offer in outranked)
         provenance["password"] = chosen.place
-        return chosen, tuple(outranked)
+        return chosen._replace(endpoints=tuple(dict.fromkeys(same))), outranked
     for state in ("none", "unknown"):
         for reading in readings:
             if reading.password.state == state and reading.password.reason:

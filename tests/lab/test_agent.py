@@ -298,6 +298,22 @@ def test_an_outranked_password_stays_outranked(guest: Guest, servers: Any, tmp_p
     assert data(again)["password"] == "refused" and guest.password_is("EXAMPLE-router")
 
 
+def test_a_new_password_on_the_drive_beside_the_routers_old_one(
+    guest: Guest, servers: Any, tmp_path: Path
+) -> None:
+    """A rebuilt router offers again what it had confirmed, and the drive a reset: that is set, once."""
+    router = servers.lab(replace(CLOUD, password="EXAMPLE-router"))
+    assert guest.run("apply", *places(router)).code == 0
+    router._done.clear()
+    both = [*places(router), "--drive", str(make_drive(tmp_path / "d.iso"))]
+    done = guest.run("apply", "--json", *both)
+    assert data(done)["password"] == "applied" and guest.password_is(PASSWORD), done
+    assert done.json["data"]["password"]["acknowledged"] == "not needed" and len(router.acknowledged) == 1
+    (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
+    assert data(guest.run("apply", "--json", *both))["password"] == "refused"
+    assert guest.text("etc/shadow").startswith("root:$6$owner$x")
+
+
 def test_a_stale_drive_does_not_undo_a_slow_router(guest: Guest, router: LabRouter, tmp_path: Path) -> None:
     """What the router outdid on a drive is old news while the router is silent (field/cloudstack#edge-65).
 

@@ -275,6 +275,57 @@ def test_a_stale_copy_is_refused() -> None:
     assert "--force-password" in action.reason
 
 
+NEWER = Secret(b"EXAMPLE-newer")
+ON_DRIVE = PasswordOffer("offered", PASSWORD, "drive /dev/sr1")
+
+
+@pytest.mark.parametrize("what", ["not acknowledged", "replayed", "older"])
+def test_news_of_another_place_beside_what_is_known(what: str) -> None:
+    """What a better-trusted place offers again keeps nobody from a new password; that one is older then."""
+    known = FRESH.with_password(OLD)
+    if what != "not acknowledged":
+        known = known.with_forgotten_by([ENDPOINT]) if what == "replayed" else known.with_password(NEWER)
+    action = one("password", Observation(password=offer(OLD), outranked=(ON_DRIVE,)), known)
+    assert isinstance(action, SetPassword)
+    assert (action.value, action.endpoints, action.source) == (PASSWORD, (), "drive /dev/sr1")
+    assert action.outranked == (OLD,) and "that of password server 10.1.1.1:8080 was" in action.reason
+
+
+def test_of_two_new_passwords_the_better_trusted_ones_counts() -> None:
+    """It alone is set and acknowledged, the other is older with it (field/cloudstack#edge-44)."""
+    seen = Observation(password=offer(NEWER), outranked=(ON_DRIVE,))
+    for known in (FRESH, FRESH.with_password(OLD)):
+        action = one("password", seen, known)
+        assert isinstance(action, SetPassword)
+        assert (action.value, action.endpoints, action.outranked) == (NEWER, (ENDPOINT,), (PASSWORD,))
+
+
+def test_beside_a_marker_a_routers_password_is_news() -> None:
+    """A drive's that an old script has set is older than it, and no news beside what a router offers."""
+    import hashlib
+
+    known = replace(FRESH, script_markers=(hashlib.md5(PASSWORD.reveal() + b"\n").hexdigest(),))
+    action = one("password", Observation(password=ON_DRIVE, outranked=(offer(NEWER),)), known)
+    assert isinstance(action, SetPassword) and (action.value, action.outranked) == (NEWER, (PASSWORD,))
+    seen = Observation(password=offer(NEWER), outranked=(ON_DRIVE,))
+    action = one("password", seen, known.with_password(NEWER))
+    assert isinstance(action, Acknowledge) and (action.value, action.outranked) == (NEWER, ())
+
+
+def test_a_server_is_told_beside_a_stale_copy() -> None:
+    """The newest password's acknowledgement may have been lost; that it was confirmed makes it no news."""
+    known = FRESH.with_password(PASSWORD).with_password(NEWER)
+    seen = Observation(password=ON_DRIVE, outranked=(offer(NEWER),))
+    action = one("password", seen, known)
+    assert isinstance(action, Acknowledge) and (action.value, action.endpoints) == (NEWER, (ENDPOINT,))
+    for observation, memory in (
+        (seen, known.with_forgotten_by([ENDPOINT])),
+        (Observation(password=offer(), outranked=(ON_DRIVE._replace(value=NEWER),)), known),
+    ):
+        stale = one("password", observation, memory)
+        assert isinstance(stale, Leave) and stale.state == "refused" and "stale copy" in stale.reason
+
+
 def test_force_sets_it_all_the_same() -> None:
     """--force-password overrides what memory says."""
     known = FRESH.with_password(OLD).with_password(PASSWORD)
@@ -398,6 +449,7 @@ def test_no_reason_carries_a_secret() -> None:
         password=st.sampled_from(
             [PasswordOffer(), PasswordOffer("none"), PasswordOffer("offered"), offer(), offer(OLD)]
         ),
+        outranked=st.sampled_from([(), (offer(NEWER),), (ON_DRIVE._replace(value=OLD), offer(NEWER))]),
         refusals=st.lists(
             st.builds(Refusal, st.sampled_from(DATA), st.just("p"), st.just("r"), st.booleans()), max_size=3
         ).map(tuple),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import pytest
 from support.replace_fields import replace
 from support.samples import INSTANCE, make_key
 
 from csagent import validation
-from csagent.model import PasswordOffer, Place, Platform, Reading, Refusal, Secret
+from csagent.model import Endpoint, PasswordOffer, Place, Platform, Reading, Refusal, Secret
 from csagent.sources.merge import merge
 
 OTHER = "aaaaaaaa-7c1e-4a55-9f0e-6d1b2c3d4e5f"
 BOTH = ("router", "drive")
+SERVER = Endpoint("10.1.1.1", 8080)
 NO_DMI = Platform()
 DMI = Platform("Apache Software Foundation", "CloudStack KVM Hypervisor", INSTANCE, True)
 
@@ -101,10 +102,18 @@ def test_two_passwords() -> None:
         NO_DMI,
         BOTH,
     )
-    assert seen.password.value == Secret(b"EXAMPLE-r") and seen.outranked == (Secret(b"EXAMPLE-d"),)
+    assert seen.password.value == Secret(b"EXAMPLE-r") and seen.outranked == (offer(b"EXAMPLE-d", "d"),)
     assert "EXAMPLE" not in repr(seen)
     same = merge([router(password=offer(b"EXAMPLE")), drive(password=offer(b"EXAMPLE"))], [], NO_DMI, BOTH)
     assert same.outranked == () and not same.refusals
+
+
+@pytest.mark.parametrize("sources", [BOTH, BOTH[::-1]])
+def test_the_same_password_in_both(sources: Sequence[str]) -> None:
+    """Whichever is asked first, the router's server waits to be told (field/cloudstack#edge-39, #edge-43)."""
+    offered = offer(b"EXAMPLE")._replace(endpoints=(SERVER,))
+    seen = merge([router(password=offered), drive(password=offer(b"EXAMPLE"))], [], NO_DMI, sources)
+    assert seen.password.endpoints == (SERVER,)
 
 
 def test_none_and_unknown() -> None:
