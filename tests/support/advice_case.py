@@ -6,7 +6,7 @@ from typing import NamedTuple, Tuple
 
 OWNER = "/etc/ssh/sshd_config.d/50-owner.conf"  # PermitRootLogin yes
 SETTINGS = "/etc/csagent/csagent.yaml"
-RELOAD = "systemctl reload ssh || systemctl reload sshd"
+RELOAD = "systemctl try-reload-or-restart ssh || systemctl try-reload-or-restart sshd"
 RESTART = "systemctl reset-failed csagent.service; systemctl restart csagent.service"
 PASS, DATA = ("doctor/checks/last_pass.py",), ("doctor/checks/user_data.py",)  # who prints it
 SAID, GREP = "csagent apply || true", (0, 1)  # grep(1), pgrep(1): 1 where there is nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, Tuple
 
-from support.advice_case import CLOUD, DATA, HAND, PASS, RESTART, SAID, SETTINGS, Case, look
+from support.advice_case import CLOUD, DATA, HAND, OWNER, PASS, RELOAD, RESTART, SAID, SETTINGS, Case, look
 
 UNIT = ("doctor/checks/units.py",)
 
@@ -25,7 +25,19 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         ),
         Case(
             *(UNIT, "systemctl stop ssh", "units", "ssh.service is inactive"),
-            "sshd -t; journalctl -b -u ssh.service; systemctl enable --now ssh.service",
+            "mkdir -p /run/sshd; sshd -t; journalctl -b -u ssh.service; systemctl enable --now ssh.service",
+        ),
+    ),
+    "sshd is masked": (
+        Case(
+            *(UNIT, "systemctl disable --now ssh; systemctl mask ssh", "units", "ssh.service is masked"),
+            "systemctl unmask ssh.service && systemctl enable --now ssh.service",
+        ),
+        Case(
+            *(("doctor/checks/sshd.py",), f"sed -i s/yes/no/ {OWNER}", "sshd", "PermitRootLogin no"),
+            f"write PermitRootLogin yes in {OWNER}, line 1; then: {RELOAD}; or name another account in the "
+            "setting user",
+            (HAND + f"sed -i s/no/yes/ {OWNER}; systemctl stop ssh", RELOAD, HAND + "systemctl start ssh"),
         ),
     ),
     "keys that have no room, and a unit that was started too often": (

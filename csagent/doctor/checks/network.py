@@ -44,6 +44,9 @@ def nics(situation: Situation) -> Iterator[Finding]:
     if situation.tree:
         yield Finding("network", NOTE, "not seen: this is a tree, and its NICs are those of another machine")
         return
+    if not found.nics and situation.seen.source_found:
+        yield Finding("network", NOTE, "no network interface", "a config drive has the data, and needs none")
+        return
     if not found.nics:
         advice = "add a NIC to the VM in CloudStack, or see: dmesg | grep -i eth; ip link"
         means = "there is nobody to ask without one; only a config drive could help"

@@ -115,9 +115,10 @@ ONLY_SMALL = (
 OTHERWISE = ("it could not be asked", "csagent -v fetch")
 KEPT_OUT = (
     "root reaches it, and the user that csagent asks as does not: a rule of this VM goes by the user",
-    "see which: ip rule; nft list ruleset; then let that user go there, too, in front of it: "
-    "ip rule add pref 1 uidrange {user}-{user} to {address} lookup main; or: "
-    "nft insert rule inet filter output ip daddr {address} tcp dport {port} meta skuid {user} accept",
+    "see which: ip rule; nft list ruleset; then let that user go there, too, in front of it and in its table "
+    "and chain: ip rule add pref 1 uidrange {user}-{user} to {address} lookup main; or: "
+    "nft insert rule inet filter output ip daddr {address} tcp dport {port} meta skuid {user} accept; or: "
+    "iptables -I OUTPUT -d {address} -p tcp --dport {port} -m owner --uid-owner {user} -j ACCEPT",
 )
 NOT_PERMITTED = (
     "this machine does not let the user that csagent asks as go there",

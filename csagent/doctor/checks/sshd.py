@@ -25,7 +25,8 @@ from csagent.system import accounts
 DROP_INS = "/etc/ssh/sshd_config.d"
 INCLUDED = re.compile(rf"^\s*Include\s+{re.escape(DROP_INS)}/\*\.conf", re.IGNORECASE | re.MULTILINE)
 HOST_KEYS = "/etc/ssh/ssh_host_*_key"
-RELOAD = "systemctl reload ssh || systemctl reload sshd"
+# What ssh.socket starts for each login has read its settings then: nothing to reload, and no failure.
+RELOAD = "systemctl try-reload-or-restart ssh || systemctl try-reload-or-restart sshd"
 RESTART = "systemctl restart ssh || systemctl restart sshd"
 # Without the test sshd would end and not start again; without the directory, which its unit makes, it fails.
 MENDED = f"mkdir -p /run/sshd; sshd -t && {{ {RESTART}; }}"

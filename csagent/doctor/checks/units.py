@@ -17,6 +17,7 @@ PROPERTIES = (
 )
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 WANTED = "/etc/systemd/system/multi-user.target.wants/csagent.service"
+AT_BOOT = ("enabled", "enabled-runtime", "static", "alias", "generated")
 RESTARTS = 3  # more of them since the unit was started by hand are too many
 SETTINGS_WRONG = "2"  # csagent's exit code for them
 
@@ -59,7 +60,7 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
         advice = f"systemctl unmask {OURS} && systemctl enable --now {OURS}"
         yield Finding("units", PROBLEM, f"{OURS} is masked", means, advice)
         return
-    if enabled not in ("enabled", "enabled-runtime", "static", "alias", "generated"):
+    if enabled not in AT_BOOT:
         means = "it does not run at boot"
         yield Finding("units", PROBLEM, f"{OURS} is {enabled}", means, f"systemctl enable --now {OURS}")
     saw = f"{OURS} is {active} ({unit.get('SubState', '?')})"
@@ -72,7 +73,7 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
         yield Finding("units", PROBLEM, saw, means, advice)
     elif active in ("active", "activating", "reloading"):
         yield Finding("units", OK if active == "active" else NOTE, f"{saw}, {enabled}")
-    elif enabled in ("enabled", "enabled-runtime"):
+    elif enabled in AT_BOOT:
         means = "it is not running: a reset password or key is not noticed"
         yield Finding("units", PROBLEM, saw, means, f"systemctl start {OURS}; journalctl -b -u csagent")
     restarts = unit.get("NRestarts", "0")
@@ -103,7 +104,11 @@ def _sshd(found: List[UnitProperties]) -> Iterator[Finding]:
     means = "nobody gets in by SSH, with the right password or key"
     failed = next((unit for unit in there if unit.get("ActiveState") == "failed"), shown)
     name = failed["Id"]
-    advice = f"sshd -t; journalctl -b -u {name}; systemctl enable --now {name}"
+    if failed.get("LoadState") == "masked":
+        advice = f"systemctl unmask {name} && systemctl enable --now {name}"
+        yield Finding("units", PROBLEM, f"{name} is masked", means, advice)
+        return
+    advice = f"mkdir -p /run/sshd; sshd -t; journalctl -b -u {name}; systemctl enable --now {name}"
     yield Finding("units", PROBLEM, f"{name} is {failed.get('ActiveState', '?')}", means, advice)
 
 

@@ -140,7 +140,10 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         *("warning", "platform", "Amazon EC2 t3.nano", "systemctl disable"),
     ),
     "no NIC": (
-        found(nics=(), routes=(), leases=()),
+        lambda patient: (
+            found(nics=(), routes=(), leases=())(patient),
+            setattr(patient, "seen", replace(patient.seen, source_found=False)),
+        ),
         "problem",
         "network",
         "no network interface",
@@ -302,6 +305,20 @@ ILLS: Dict[str, Tuple[Callable[[Patient], None], str, str, str, str]] = {
         ),
         *("problem", "units", "ssh.service is failed", "sshd -t; journalctl -b -u ssh.service"),
     ),
+    "sshd masked": (
+        lambda patient: patient.says(
+            "systemctl show",
+            UNITS[: UNITS.index("Id=ssh.")] + "Id=ssh.service\nLoadState=masked\nActiveState=inactive\n",
+        ),
+        *("problem", "units", "ssh.service is masked", "systemctl unmask ssh.service && systemctl enable"),
+    ),
+    "unit dead, and none that is enabled": (
+        unit(
+            "ActiveState=active\nSubState=running\nUnitFileState=enabled",
+            "ActiveState=inactive\nSubState=dead\nUnitFileState=static",
+        ),
+        *("problem", "units", "csagent.service is inactive (dead)", "systemctl start"),
+    ),
     "disk full": (
         lambda patient: patient.says("df -P -k", SPACE.replace("49000", "0")),
         *("problem", "disk", "/run has 0 KiB left", "du -xh /run"),
@@ -355,7 +372,7 @@ def test_an_illness_is_named_with_advice(patient: Patient, name: str) -> None:
     assert saw in found[0].saw and advice in found[0].advice and found[0].means, found
     beside = {one.area for one in patient.wrong()} - {area}
     allowed = {"leases", "clock"} if name in ("only an expired lease", "no NIC", "no address") else set()
-    assert beside <= allowed, beside
+    assert beside <= (allowed | {"source"} if name == "no NIC" else allowed), beside
 
 
 @pytest.mark.parametrize(
@@ -732,3 +749,11 @@ def test_what_sshd_prints_is_taken_as_it_is() -> None:
     """Lower-case keywords, one a line; those that add up come on several lines."""
     said = parse_effective("permitrootlogin without-password\nallowusers a\nallowusers b\n\n")
     assert said.get("permitrootlogin") == "prohibit-password" and said.values["allowusers"] == ["a", "b"]
+
+
+def test_a_machine_that_lives_from_a_drive_needs_no_nic(patient: Patient) -> None:
+    """It is worth a note."""
+    found(nics=(), routes=(), leases=())(patient)
+    assert patient.wrong("network", "leases") == []
+    (one,) = patient.findings("network")
+    assert (one.state, one.saw, one.advice) == ("note", "no network interface", "")

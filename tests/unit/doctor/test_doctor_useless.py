@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
 import pytest
+from support.advice_case import RELOAD
 from support.healthy_machine import HASH, SSHD, TODAY, Patient, bad
 from support.replace_fields import replace
 from support.samples import make_key
@@ -380,8 +381,7 @@ def test_a_cause_is_in_the_archive_word_for_word(patient: Patient, name: str) ->
         ("!guests ssh-*,x ssh-in wheel", "groupadd ssh-in && usermod --append --groups ssh-in root"),
         (
             "ssh-*",
-            "add a group of root to AllowGroups (sshd -T), then: systemctl reload ssh || systemctl "
-            "reload sshd",
+            f"add a group of root to AllowGroups (sshd -T), then: {RELOAD}",
         ),
     ],
 )

@@ -69,7 +69,8 @@ def test_a_secret_in_a_sentence_is_replaced(words, text, secret):
     [
         "password: set, and the server was told",
         "CloudStack says web01 (router 10.1.1.1)",
-        "add alice to AllowUsers (/etc/ssh/sshd_config.d/50-cloud.conf, line 2), then: systemctl reload ssh",
+        "add alice to AllowUsers (/etc/ssh/sshd_config.d/50-cloud.conf, line 2), then: systemctl "
+        "try-reload-or-restart ssh",
         "router 10.1.1.1:80 (DHCP server of eth0): ok after 0.004 s: 10 metadata keys",
         "2026-11-21 04:04:18 UTC by csagent 0.1.0, this is 0.1.0",
         "chpasswd failed with 1: chpasswd: (user alice) pam_chauthtok() failed, error: "
