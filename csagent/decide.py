@@ -289,6 +289,10 @@ def _password(
         reason = "set because --force-password says so"
         return SetPassword("password", reason, source, settings.user, value, endpoints, others)
     age = _age(offer, memory)
+    if age == "newest" and memory.never_reached(settings.user):
+        users = ", ".join(memory.password_users)
+        reason = f"the account is now {settings.user}, the newest password was set for {users}"
+        return SetPassword("password", reason, source, settings.user, value, endpoints, others)
     if age == "newest" and memory.is_forgotten_by(endpoints):
         reason = "the newest password is offered again by a server that had forgotten it: a new reset"
         return SetPassword("password", reason, source, settings.user, value, endpoints, others)

@@ -177,7 +177,8 @@ class PlanExecutor:
             if not password.is_set(self.system, account, action.value):
                 password.set_password(self.system, account, action.value)
             self.system.tree.sync(accounts.SHADOW)
-            self._remember_password(self.memory.with_password(action.value), action.outranked)
+            changed = self.memory.with_password(action.value, action.user)
+            self._remember_password(changed, action.outranked)
             return self._acknowledged(action, action.value, action.endpoints, "applied")
         elif isinstance(action, Acknowledge):
             if action.remember:

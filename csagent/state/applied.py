@@ -30,6 +30,7 @@ SCHEMA = 1
 PASSWORDS_KEPT = 500
 IDS_KEPT = 8
 SERVERS_KEPT = 32
+USERS_KEPT = 32
 
 # One fingerprint costs 4 MiB for the time of about 10 ms (measured on this project's 2-core machine): six
 # characters of CloudStack's alphabet (field/cloudstack#4.7) then take an attacker who is root a core-decade
@@ -54,6 +55,7 @@ class Memory(NamedTuple):
     instance_id: str = NO_INSTANCE
     salt: bytes = b""
     passwords: Tuple[str, ...] = ()
+    password_users: Tuple[str, ...] = ()  # for whom the newest was set; () where that is not known
     forgotten_by: Mapping[str, str] = NOTHING
     by_script: str = ""  # the fingerprint of the one that only a script's marker says was set
     hostname: Optional[str] = None
@@ -135,11 +137,20 @@ class Memory(NamedTuple):
         # A format of other people's scripts, no protection.
         return hashlib.md5(secret.reveal() + b"\n", usedforsecurity=False).hexdigest() in self.script_markers
 
-    def with_password(self, secret: Secret) -> "Memory":
-        """The memory after this password was applied: it becomes the newest."""
+    def with_password(self, secret: Secret, user: str = "") -> "Memory":
+        """The memory after this password was applied, for an account: it becomes the newest."""
         mark = self.fingerprint(secret)
         others = tuple(known for known in self.passwords if known != mark)
-        return self._replace(passwords=(*others, mark)[-PASSWORDS_KEPT:], by_script="")
+        users = self.password_users if self.passwords[-1:] == (mark,) else ()
+        return self._replace(
+            passwords=(*others, mark)[-PASSWORDS_KEPT:],
+            password_users=tuple(dict.fromkeys((*users, *([user] if user else []))))[-USERS_KEPT:],
+            by_script="",
+        )
+
+    def never_reached(self, user: str) -> bool:
+        """Whether the newest password was set for other accounts alone; the setting `user` has changed since."""
+        return bool(self.password_users) and user not in self.password_users
 
     def with_scripts_password(self, secret: Secret) -> "Memory":
         """The memory after a script's marker has said so: that counts for drives, and for no router."""
@@ -203,6 +214,7 @@ def load(
             salt=nameless.salt,
             passwords=nameless.passwords,
             nameless=nameless.passwords,
+            password_users=nameless.password_users,
             by_script=nameless.by_script,
             forgotten_by=nameless.forgotten_by,
         )
@@ -318,6 +330,7 @@ def _dump(system: "System", memory: Memory) -> bytes:
         "instance_id": memory.instance_id,
         "salt": memory.salt.hex(),
         "passwords": list(memory.passwords),
+        "password_users": list(memory.password_users),
         "forgotten_by": dict(memory.forgotten_by),
         "by_script": memory.by_script,
         "hostname": memory.hostname,
@@ -381,6 +394,7 @@ def _members(document: Dict[str, Any], fresh: Memory) -> Memory:
         script_markers=fresh.script_markers,
         salt=bytes.fromhex(_str(document.pop("salt", ""))) or fresh.salt,
         passwords=_strings(document.pop("passwords", [])),
+        password_users=_strings(document.pop("password_users", [])),
         forgotten_by=_texts(document.pop("forgotten_by", {})),
         by_script=_str(document.pop("by_script", "")),
         hostname_todo=_texts(document.pop("hostname_todo", {})),

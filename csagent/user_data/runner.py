@@ -241,9 +241,10 @@ class Runner:
         if self._source.by_hand:
             return ""
         known = applied.load(self._system, self._source.memory_id)
-        if not known.passwords and not known.withheld:
+        user = self._source.facts.user
+        if not known.withheld and (not known.passwords or known.never_reached(user)):
             return ""
-        return self._source.facts.user
+        return user
 
     def _begin(self, step: Step) -> None:
         self._current = step.id

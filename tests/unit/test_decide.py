@@ -253,6 +253,9 @@ def test_another_account_gets_the_keys() -> None:
     assert isinstance(action, WriteKeys) and action.user == "alice"
 
 
+ON_DRIVE = PasswordOffer("offered", PASSWORD, "drive /dev/sr1")
+
+
 def test_a_new_password_is_set() -> None:
     """One that was never applied is set for the configured account and can be acknowledged."""
     action = one("password", Observation(password=offer()), settings=Settings(user="alice"))
@@ -267,6 +270,22 @@ def test_the_newest_again_is_only_acknowledged() -> None:
     assert isinstance(action, Acknowledge) and not action.changes and action.endpoints == (ENDPOINT,)
 
 
+def test_the_newest_is_set_for_an_account_that_never_had_it() -> None:
+    """Once for each: where the setting user goes to and fro, an owner's later choice stays in both."""
+    known = FRESH.with_password(OLD, "root").with_password(PASSWORD, "root")
+    for places in (offer(), ON_DRIVE):
+        action = one("password", Observation(password=places), known, settings=Settings(user="alice"))
+        assert isinstance(action, SetPassword) and (action.user, action.value) == ("alice", PASSWORD)
+    both = known.with_password(PASSWORD, "alice")
+    for user in ("root", "alice"):
+        action = one("password", Observation(password=ON_DRIVE), both, settings=Settings(user=user))
+        assert isinstance(action, Acknowledge)
+    later = both.with_password(OLD, "alice")
+    assert (later.password_users, later.never_reached("root")) == (("alice",), True)
+    action = one("password", Observation(password=offer(OLD)), FRESH.with_password(OLD))
+    assert isinstance(action, Acknowledge), "an earlier csagent has not said for whom"
+
+
 def test_a_stale_copy_is_refused() -> None:
     """An older one offered again is neither set nor acknowledged (field/cloudstack#edge-37, #edge-38)."""
     known = FRESH.with_password(OLD).with_password(PASSWORD)
@@ -276,7 +295,6 @@ def test_a_stale_copy_is_refused() -> None:
 
 
 NEWER = Secret(b"EXAMPLE-newer")
-ON_DRIVE = PasswordOffer("offered", PASSWORD, "drive /dev/sr1")
 
 
 @pytest.mark.parametrize("what", ["not acknowledged", "replayed", "older"])

@@ -26,9 +26,9 @@ def test_round_trip(system: System, tree: Path) -> None:
     assert known.passwords == () and known.hostname is None and len(known.salt) == 16
     known = replace(known, hostname="web01", ssh_keys=(make_key(1),), ssh_user="root", user_data="ab")
     known = replace(known, passed_over={"hostname": ("stale",), "ssh_keys": ("0f" * 32,)})
-    known = known.with_password(Secret(b"EXAMPLE-1"))
+    known = known.with_password(Secret(b"EXAMPLE-1"), "alice")
     applied.save(system, known)
-    assert applied.load(system, INSTANCE) == known
+    assert applied.load(system, INSTANCE) == known and known.password_users == ("alice",)
     assert stat.S_IMODE((tree / f"var/lib/csagent/instances/{INSTANCE}.json").stat().st_mode) == 0o600
     assert stat.S_IMODE((tree / "var/lib/csagent").stat().st_mode) == 0o700
     assert not list((tree / "var/lib/csagent/instances").glob(".*"))

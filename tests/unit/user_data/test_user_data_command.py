@@ -185,6 +185,16 @@ def test_what_cloud_init_has_run_before_is_not_run(
     assert "cloud-init has run" not in call(capsys, *words)[1]
 
 
+def test_the_password_of_an_account_that_never_had_cloudstacks_is_the_documents(
+    system: System, tree: Path, document: Path, capsys: Any
+) -> None:
+    """The setting user has changed since the newest was set."""
+    keep(system, b"#cloud-config\nchpasswd: {users: [{name: root, password: '$6$EXAMPLE$other'}]}\n")
+    applied.save(system, applied.load(system, INSTANCE).with_password(Secret(b"EXAMPLE-own"), "alice"))
+    assert call(capsys, "--root", str(tree), "user-data", "run")[0] == 0
+    assert "root:$6$EXAMPLE$other:" in (tree / "etc/shadow").read_text()
+
+
 def test_cloudstacks_password_stays(system: System, tree: Path, document: Path, capsys: Any) -> None:
     """Of the account that has one, or may have one: no document locks or replaces it."""
     users = b"#cloud-config\nusers: [{name: root}]\nchpasswd: {list: ['root:EXAMPLE-other']}\n"
