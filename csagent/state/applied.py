@@ -149,7 +149,7 @@ class Memory(NamedTuple):
         )
 
     def never_reached(self, user: str) -> bool:
-        """Whether the newest password was set for other accounts alone; the setting `user` has changed since."""
+        """Whether the newest password was set for other accounts alone: the setting `user` has changed."""
         return bool(self.password_users) and user not in self.password_users
 
     def with_scripts_password(self, secret: Secret) -> "Memory":
