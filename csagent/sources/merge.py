@@ -202,7 +202,7 @@ def _metadata(readings: Sequence[Reading], provenance: Dict[str, str]) -> Mappin
 def _password(
     readings: Sequence[Reading], provenance: Dict[str, str], refusals: List[Refusal]
 ) -> Tuple[PasswordOffer, Tuple[PasswordOffer, ...]]:
-    """The first that offers one, and those of other values; else that there is none; else unknown.
+    """The first that offers one, and those of other values; else what the servers say, else the drive.
 
     Every server that offers the same one waits to be told, whoever is asked first (field/cloudstack#edge-39).
     """
@@ -215,10 +215,11 @@ def _password(
         refusals.extend(Refusal("other_password", offer.place, reason) for offer in outranked)
         provenance["password"] = chosen.place
         return chosen._replace(endpoints=tuple(dict.fromkeys(same))), outranked
-    for state in ("none", "unknown"):
-        for reading in readings:
-            if reading.password.state == state and reading.password.reason:
-                return reading.password, ()
+    # A drive without one says nothing of what waits at a server, and cannot forget.
+    told = sorted(readings, key=lambda one: (one.channel != "router", one.password.state != "none"))
+    for reading in told:
+        if reading.password.reason:
+            return reading.password, ()
     return PasswordOffer(reason="no place that hands out passwords answered"), ()
 
 

@@ -116,12 +116,21 @@ def test_the_same_password_in_both(sources: Sequence[str]) -> None:
     assert seen.password.endpoints == (SERVER,)
 
 
-def test_none_and_unknown() -> None:
-    """A place that says "none" outweighs one that said nothing."""
-    none = PasswordOffer("none", reason="saved_password")
-    seen = merge([router(password=PasswordOffer(reason="refused")), drive(password=none)], [], NO_DMI, BOTH)
-    assert seen.password.state == "none"
-    assert merge([], [], NO_DMI, BOTH).password.state == "unknown"
+@pytest.mark.parametrize("sources", [BOTH, BOTH[::-1]])
+def test_none_and_unknown(sources: Sequence[str]) -> None:
+    """A drive without a password says nothing of the servers': theirs counts, and who has forgotten it."""
+    none = PasswordOffer("none", None, "server", "saved_password", (SERVER,))
+    of_drive = PasswordOffer("none", reason="no vm_password.txt on the drive")
+    silent = PasswordOffer(reason="timed out")
+
+    def seen(*readings: Reading) -> PasswordOffer:
+        return merge(readings, [], NO_DMI, sources).password
+
+    assert seen(router(password=none), drive(password=of_drive)) == none
+    assert seen(router(password=silent), drive(password=of_drive)) == silent
+    assert seen(router(password=none), drive()) == none
+    assert seen(router(), drive(password=of_drive)) == seen(drive(password=of_drive)) == of_drive
+    assert merge([], [], NO_DMI, sources).password.state == "unknown"
 
 
 def test_doubt_is_of_the_place_that_gave_the_value() -> None:
