@@ -3,7 +3,8 @@
 At most three round trips in sequence after the listing, whatever the number of keys: all keys; then what
 the first answers point to (the older path, directories) and, with it, once more what the router may just
 have been writing. It rewrites the files of all its VMs in place at each deployment (field/cloudstack#2.6): an
-empty body, a line that is no key, and a file younger than two seconds count once two answers agree.
+empty body, a line that is no key, and a file younger than two seconds count once two answers agree. So does
+the listing, once what the first one names is there, and that of a directory.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ YOUNG_SECONDS = 2.0
 CONFIRM_PAUSE = 0.3  # seconds until a file that is just being written is asked for again
 CONFIRM_ROUNDS = 8  # more than YOUNG_SECONDS in all
 NEVER_EMPTY = ("hostname", "ssh_keys", "user_data")  # not taken for empty at the first word
+LISTING = "/"  # the listing, among the answers by key; a key has no slash
 
 UNFRAMED = "sent without a length, so that nobody can tell whether it is all"
 PACKET = 1460  # bytes of TCP that fit into one packet of 1,500
@@ -95,19 +97,18 @@ class MetadataReader:
         tree = self._tree
         tree.from_own = bool(own)
         tree.metadata["instance-id"] = instance_id
+        listed_in = own_keys(own) + "meta-data" if own else MODERN
         if isinstance(listing, ServerFault) and beside and not own:
             listing = self._from_own(instance_id, beside, {"meta-data": listing}).get("meta-data", listing)
-        names = self._names(listing, quiet=legacy)
-        known = validation.OLD_KEYS if legacy else WELL_KNOWN
-        wanted = dict.fromkeys((*names.unlisted(known), *names.keys))
-        for name in (*names.directories, "instance-id", USER_DATA):
-            wanted.pop(name, None)
-        base = own_keys(own) if own else LEGACY if legacy else MODERN
-        # The largest body starts first.
-        paths = {USER_DATA: own_path(own, USER_DATA) if own else LEGACY + USER_DATA}
-        paths.update({name: base + quote(name) for name in wanted})
-        paths.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
+            listed_in = own_keys(beside) + "meta-data"
+        paths = _paths(_parsed(listing), legacy=legacy, own=own)
         results = self._fetch(paths)
+        listing = self._settled({LISTING: listing}, {LISTING: listed_in})[LISTING]
+        names = self._names(listing, quiet=legacy)
+        more = {key: path for key, path in _paths(names, legacy=legacy, own=own).items() if key not in paths}
+        if more:
+            paths.update(more)
+            results.update(self._fetch(more))
         if self._loaded:
             results.update(self._fetch({key: paths[key] for key in _temporary(results)}))
         if beside and not own:
@@ -116,7 +117,9 @@ class MetadataReader:
             )
             results.update(instead)
             paths.update({key: own_path(beside, key) for key in instead})
-        more = self._directories(results, names.directories)
+        directories = {key: results[key] for key in paths if key[-1] == "/"}
+        results.update(self._settled(directories, paths))
+        more = self._directories(results, [key[:-1] for key in directories])
         if not (legacy or own):
             modern = any(isinstance(result, Answer) for result in results.values())
             missing = [
@@ -159,12 +162,17 @@ class MetadataReader:
         self._tree.from_own = self._tree.from_own or bool(found)
         return found
 
+    def _settled(self, listings: Dict[str, Result], paths: Dict[str, str]) -> Dict[str, Result]:
+        """The listings, each asked for again where it may be half written."""
+        self._second_look(listings, paths, {})
+        return listings
+
     def _names(self, listing: Result, *, quiet: bool) -> Listing:
         if isinstance(listing, ProbeError):
             if not quiet:
                 self._refusals.fail("listing", listing)
             return Listing()
-        names = parse_listing(listing.body)
+        names = _parsed(listing)
         for problem in names.problems:
             self._refusals.add("metadata", problem)
         return names
@@ -225,9 +233,14 @@ class MetadataReader:
                 steady[key] = _same(before, now)
             unsettled, more = waiting, {}
         for key in unsettled:
-            # An empty file that is written anew all the time is empty; what is no datum holds up none.
-            if not steady.get(key) and datum_of(key) != OTHER:
+            if steady.get(key):
+                continue  # an empty file that is written anew all the time is empty
+            # What is no datum holds up none.
+            if datum_of(key) != OTHER:
                 self._refusals.doubt(datum_of(key), RESTLESS)
+                self._refusals.complete = False
+            elif key == LISTING:
+                self._refusals.add("listing", RESTLESS, answered=False)
                 self._refusals.complete = False
 
     def _directories(self, results: Dict[str, Result], names: Sequence[str]) -> Dict[str, str]:
@@ -306,6 +319,23 @@ class MetadataReader:
             self._refusals.add(key, str(error), datum_of(key))
 
 
+def _parsed(listing: Result) -> Listing:
+    """The names in it; none where it is not there."""
+    return parse_listing(listing.body) if isinstance(listing, Answer) else Listing()
+
+
+def _paths(names: Listing, *, legacy: bool, own: str) -> Dict[str, str]:
+    """By key, where each value is asked for; the largest body, of user-data, starts first."""
+    wanted = dict.fromkeys((*names.unlisted(validation.OLD_KEYS if legacy else WELL_KNOWN), *names.keys))
+    for name in (*names.directories, "instance-id", USER_DATA):
+        wanted.pop(name, None)
+    base = own_keys(own) if own else LEGACY if legacy else MODERN
+    paths = {USER_DATA: own_path(own, USER_DATA) if own else LEGACY + USER_DATA}
+    paths.update({name: base + quote(name) for name in wanted})
+    paths.update({f"{name}/": f"{MODERN}{quote(name)}/" for name in names.directories})
+    return paths
+
+
 def own_keys(address: str) -> str:
     """The directory of the keys of the VM with this address."""
     return f"/metadata/{address}/"
@@ -348,16 +378,20 @@ def _may_be_half(key: str, result: Result) -> bool:
         return False
     if result.age is not None and result.age < YOUNG_SECONDS:
         return True
-    datum = datum_of(key)
-    if datum in NEVER_EMPTY and not result.body.strip():
+    if _is_never_empty(key) and not result.body.strip():
         return True
-    return datum == "ssh_keys" and not key.endswith("/") and bool(validation.ssh_keys(result.body)[1])
+    return datum_of(key) == "ssh_keys" and not key.endswith("/") and bool(validation.ssh_keys(result.body)[1])
+
+
+def _is_never_empty(key: str) -> bool:
+    """Whether an empty answer is not taken at the first word."""
+    return key == LISTING or datum_of(key) in NEVER_EMPTY
 
 
 def _agree(key: str, before: Result, now: Result) -> bool:
     """Whether two answers in a row say the same, and what they say can be meant."""
     if isinstance(before, Answer) and isinstance(now, Answer):
-        empty = not now.body.strip() and datum_of(key) in NEVER_EMPTY
+        empty = not now.body.strip() and _is_never_empty(key)
         return _same(before, now) and (not empty or now.age is None or _is_old(now))
     return type(before) is type(now) and not isinstance(now, CutShort)
 

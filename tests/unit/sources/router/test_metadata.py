@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import pytest
 from support.samples import make_key
@@ -29,9 +29,11 @@ class Still(Clock):
         self.passed += seconds
 
 
-def read(replies: Dict[str, Reply], listing: str = "", **fields: Any) -> MetadataTree:
+def read(replies: Dict[str, Reply], listing: Union[str, Answer] = "", **fields: Any) -> MetadataTree:
     """The tree of a router with these replies; every other path is 404."""
     fields = {"legacy": False, **fields}
+    names = listing if isinstance(listing, Answer) else Answer(listing.encode(), True, 60.0)
+    replies = {MODERN: names, **replies}
 
     def get(path: str, _cap: int) -> Answer:
         reply = replies.get(path, Absent("404"))
@@ -41,7 +43,6 @@ def read(replies: Dict[str, Reply], listing: str = "", **fields: Any) -> Metadat
             raise reply
         return reply if isinstance(reply, Answer) else Answer(reply, True, 60.0)
 
-    names = Answer(listing.encode(), True, 60.0)
     return MetadataReader(get, "router 10.1.1.1", 30.0, Still()).read("i-2-3-VM", names, **fields)
 
 
@@ -82,6 +83,51 @@ def test_restless_values() -> None:
     assert tree.metadata["custom"].startswith("r") and tree.doubts == {} and tree.complete
     tree = read({MODERN + "local-hostname": restless})
     assert tree.doubts == {"hostname": RESTLESS} and not tree.complete
+
+
+def in_turn(*bodies: bytes, age: Optional[float] = 0.0) -> Callable[[], Answer]:
+    """A file that is another one at each request, until it is the last one."""
+    left = list(bodies)
+    return lambda: Answer(left.pop(0) if len(left) > 1 else left[0], True, age)
+
+
+@pytest.mark.parametrize(
+    ("first", "age"), [(b"", 0.0), (b"local-hostname\nro", 0.5), (b"", 60.0), (b"", None)]
+)
+def test_a_listing_that_is_just_being_written(first: bytes, age: Optional[float]) -> None:
+    """Empty or young, it is asked for again, and what only the whole one names is read."""
+    replies: Dict[str, Reply] = {MODERN: b"local-hostname\nrole\n", MODERN + "role": b"web"}
+    replies[MODERN + "local-hostname"] = b"web01"
+    tree = read(replies, Answer(first, True, age))
+    assert tree.metadata["role"] == "web" and tree.refusals == () and tree.complete
+    replies[MODERN] = in_turn(b"", b"local-hostname\n", b"local-hostname\nrole\n", age=0.1)
+    assert read(replies, Answer(first, True, age)).metadata["role"] == "web"
+
+
+def test_a_listing_that_never_settles() -> None:
+    """What it named first is read, it is said, and a later look may find more."""
+    restless = in_turn(*(b"role\n%d\n" % number for number in range(50)))
+    tree = read({MODERN: restless, MODERN + "role": b"web"}, Answer(b"role\n", True, 0.0))
+    assert tree.metadata["role"] == "web" and not tree.complete
+    assert next((one.datum, one.reason) for one in tree.refusals) == ("listing", RESTLESS)
+
+
+@pytest.mark.parametrize("age", [60.0, None])
+def test_a_listing_that_is_not_young_is_asked_for_once(age: Optional[float]) -> None:
+    """A thousand VMs ask one router: no request more than is needed."""
+
+    def never() -> ProbeError:
+        raise AssertionError("asked again")
+
+    tree = read({MODERN: never, MODERN + "role": b"web"}, Answer(b"role\n", True, age))
+    assert tree.metadata["role"] == "web" and tree.complete
+
+
+def test_a_list_of_keys_that_is_just_being_written() -> None:
+    """The second key is not taken for revoked."""
+    replies = keys_directory(make_key(1).encode(), make_key(2).encode())
+    replies[MODERN + "public-keys/"] = in_turn(b"0=key\n", b"0=key\n1=key\n")
+    assert read(replies, listing="public-keys/").ssh_keys == (make_key(1), make_key(2))
 
 
 LATE = TimedOut("no answer in time")
