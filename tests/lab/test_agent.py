@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 import pytest
 from support.command_line import PATIENCE, REPOSITORY, Guest, data, make_drive, places
@@ -139,6 +139,23 @@ def test_a_reset_to_the_same_password_is_a_reset(guest: Guest, router: LabRouter
     # And the owner may change it again: nothing is offered any more.
     (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
     guest.run("apply", *places(router))
+    assert guest.text("etc/shadow").startswith("root:$6$owner$x")
+
+
+def test_a_router_that_confirms_and_does_not_forget(guest: Guest, servers: Any) -> None:
+    """A script whose disk is full offers the password for ever: that is no reset at every pass."""
+
+    class Full(Set[Any]):
+        def add(self, element: object) -> None:
+            """There is no room for it."""
+
+    router = servers.lab(CLOUD, shape="socat")
+    router._done = Full()
+    first = guest.run("apply", "--json", *places(router))
+    assert first.code == 3 and data(first)["password"] == "applied" and guest.password_is(PASSWORD)
+    (guest.root / "etc/shadow").write_text("root:$6$owner$x:1:0:99999:7:::\n")
+    again = guest.run("apply", "--json", *places(router))
+    assert data(again)["password"] == "unchanged" and again.json["data"]["password"]["acknowledged"] == "no"
     assert guest.text("etc/shadow").startswith("root:$6$owner$x")
 
 

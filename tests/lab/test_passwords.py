@@ -785,7 +785,7 @@ def test_an_acknowledgement_to_a_server_that_takes_one_at_a_time(live: System, s
         (place,) = passwords.acknowledge(live, [Endpoint("127.0.0.1", server.port)], Secret(SECRET), soon(20))
         server.ends.set()
         server.thread.join(300)
-        assert (place.outcome, server.requests) == ("ok", [b"send", b"saved"])
+        assert (place.outcome, server.requests) == ("ok", [b"send", b"saved", b"send"])
 
 
 def test_the_question_is_asked_anew_when_its_answer_is_old(
@@ -845,6 +845,35 @@ def test_an_acknowledgement_that_fails_says_so(live: System, servers: Any, soon:
     assert time.monotonic() - began < 300
     assert places[-1].outcome == "timeout"
     assert "marker" not in repr(places)
+
+
+def test_a_script_that_confirms_and_offers_it_still(live: System, servers: Any, soon: Soon) -> None:
+    """It has not forgotten: asked once more, and only once. Who is silent then, or signs, is believed."""
+
+    def keeps(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(PLAIN + (b"saved_password" if b"saved_password" in request else SECRET))
+
+    def resets(connection: socket.socket, request: bytes) -> None:
+        if len(reset.requests) == 3:
+            connection.sendall(PLAIN + b"marker-Pw2EXAMPLE")
+        else:
+            keeps(connection, request)
+
+    def falls_silent(connection: socket.socket, request: bytes) -> None:
+        if len(quiet.requests) == 3:
+            servers.silent(connection)
+        else:
+            keeps(connection, request)
+
+    def signs(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(HEAD + (b"saved_password" if b"saved_password" in request else SECRET))
+
+    kept, reset, quiet, signed = map(servers.peer, (keeps, resets, falls_silent, signs))
+    endpoints = [Endpoint(peer.address, peer.port) for peer in (kept, reset, quiet, signed)]
+    places = passwords.acknowledge(live, endpoints, Secret(SECRET), soon(HOUR))
+    assert [place.outcome for place in places] == ["failed", "ok", "ok", "ok"]
+    assert "offers it all the same" in places[0].detail and "marker" not in repr(places)
+    assert [len(peer.requests) for peer in (kept, reset, quiet, signed)] == [3, 3, 3, 2]
 
 
 # --- secrecy ----------------------------------------------------------------------------------------
