@@ -53,7 +53,9 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
         Case(*(HOME, "chmod g+w /root", "account", "/root is writable by its group"), "chmod go-w /root"),
         Case(
             *(HOME, "chown 4321 /root/.ssh", "account", "/root/.ssh belongs to the user 4321"),
-            "chown root: /root/.ssh",
+            "mend /root first, then: csagent doctor",
+            (HAND + "chmod go-w /root; chown root: /root/.ssh", "csagent doctor"),
+            ends=(0, 1),
         ),
         Case(
             *(SSHD, f"echo PasswordAuthentication no >> {OWNER}", "sshd", "PasswordAuthentication no"),
@@ -257,6 +259,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             ),
             ends=(0, 2),
             shows="root:x:0:0:",
+            before="keys",
         ),
         look(
             ACCOUNT,
@@ -360,6 +363,12 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             *(ACCOUNT, "mv /bin/bash /bin/kept-bash", "account", "the shell /bin/bash of root does not"),
             "usermod --shell /bin/sh root",
             restored="mv /bin/kept-bash /bin/bash; usermod --shell /bin/bash root",
+        ),
+    ),
+    "keys of somebody else's": (
+        Case(
+            *(HOME, "chown 4321 /root/.ssh", "account", "/root/.ssh belongs to the user 4321"),
+            "chown root: /root/.ssh",
         ),
     ),
     "keys that others may write": (

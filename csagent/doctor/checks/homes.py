@@ -129,13 +129,14 @@ def _modes(
     """sshd goes from the file up to the home directory (misc.c, safe_path): owner, and nobody else writes."""
     path = plain(ssh_keys.path(account))
     checked = [one for one in (plain(account.home), path.rsplit("/", 1)[0], path) if one in entries]
-    good = True
+    wrong = ""
     for one in checked:
         entry = entries[one]
+        otherwise = f"mend {shlex.quote(wrong)} first, then: csagent doctor" if wrong else _look(one)
         if entry.uid not in (0, account.uid):
             saw = f"{one} belongs to the user {entry.uid}, not to {account.name} ({account.uid})"
             means = "csagent writes no keys there" + (", and sshd believes none there" if strict else "")
-            advice = f"chown {account.name}: {shlex.quote(one)}" if entry.placed else _look(one)
+            advice = f"chown {account.name}: {shlex.quote(one)}" if entry.placed else otherwise
             bad = True
         elif entry.mode & 0o022:
             who = "everybody" if entry.mode & 0o002 else "its group"
@@ -143,23 +144,23 @@ def _modes(
             means = "sshd with StrictModes believes no key below it"
             if not strict:
                 means = "StrictModes is off, so sshd does not mind: others may put their keys there"
-            advice = _without_others(account, one, entry)
+            advice = _without_others(account, one, entry, otherwise)
             bad = strict
         else:
             continue
-        good = False
+        wrong = wrong or one
         state = PROBLEM if bad and situation.settings.ssh_keys else WARNING
         yield Finding("account", state, saw, means, advice)
-    if good and checked:
+    if checked and not wrong:
         yield Finding("account", OK, f"{account.home} is {account.name}'s, and nobody else writes there")
 
 
-def _without_others(account: Account, path: str, entry: FileStat) -> str:
+def _without_others(account: Account, path: str, entry: FileStat, otherwise: str) -> str:
     """Who may put something else there changes its mode himself: until that is run it may be a link."""
     advice = f"chmod go-w {shlex.quote(path)}"
     if entry.placed:
         return advice
-    return f"runuser -u {account.name} -- {advice}" if entry.uid == account.uid != 0 else _look(path)
+    return f"runuser -u {account.name} -- {advice}" if entry.uid == account.uid != 0 else otherwise
 
 
 def _keys(situation: Situation, account: Account) -> Iterator[Finding]:

@@ -412,6 +412,15 @@ def test_an_account_that_was_not_found_out_about_is_not_made(patient: Patient, u
     assert found.advice.startswith(f"timeout 30 getent passwd {user}; ") and "useradd" not in found.advice
 
 
+def test_below_what_is_to_be_mended_first_nothing_is_to_be_renamed(patient: Patient) -> None:
+    """Where the home is mended, root may change what is in it."""
+    mode("/root", 0o770)(patient)
+    mode("/root/.ssh", 0o777, 1001)(patient)
+    mode("/root/.ssh/authorized_keys", 0o666)(patient)
+    first = "mend /root first, then: csagent doctor"
+    assert [one.advice for one in patient.wrong("sshd")] == ["chmod go-w /root", first, first]
+
+
 def home_is(path: str) -> Callable[[Patient], None]:
     """alice's home, by passwd(5), with nothing there."""
 
