@@ -132,7 +132,6 @@ class Acknowledge(NamedTuple):
     source: str = ""
     value: Secret = Secret(b"")
     endpoints: Tuple[Endpoint, ...] = ()
-    outranked: Tuple[Secret, ...] = ()
     remember: bool = False
     wrong: bool = False
 

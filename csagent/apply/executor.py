@@ -178,13 +178,13 @@ class PlanExecutor:
                 password.set_password(self.system, account, action.value)
             self.system.tree.sync(accounts.SHADOW)
             changed = self.memory.with_password(action.value, action.user)
-            self._remember_password(changed, action.outranked)
+            for other in action.outranked:
+                changed = changed.with_older(other)
+            self._remember(changed)
             return self._acknowledged(action, action.value, action.endpoints, "applied")
         elif isinstance(action, Acknowledge):
             if action.remember:
-                self._remember_password(self.memory.with_scripts_password(action.value), action.outranked)
-            elif action.outranked:
-                self._remember_password(self.memory, action.outranked)
+                self._remember(self.memory.with_scripts_password(action.value))
             elif action.endpoints:
                 self._remember(self.memory)  # as it is, but durably: the next line cannot be taken back
             return self._acknowledged(action, action.value, action.endpoints, "unchanged")
@@ -288,11 +288,6 @@ class PlanExecutor:
             return Outcome(action.datum, state, action.reason, action.source, action.wrong)
         reason = f"{action.reason}; but {'; '.join(problems)}: the next pass tries again"
         return Outcome(action.datum, state, reason, action.source, wrong=True)
-
-    def _remember_password(self, changed: Memory, outranked: Tuple[Secret, ...]) -> None:
-        for other in outranked:
-            changed = changed.with_older(other)
-        self._remember(changed)
 
     def _remember(self, changed: Memory) -> None:
         self.memory = applied.save(self.system, changed)
