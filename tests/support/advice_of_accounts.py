@@ -244,6 +244,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             ),
             ends=(0, 2),
             shows="root:x:0:0:",
+            restored="grep -q ^root: /etc/passwd || cp -p /etc/passwd- /etc/passwd",
         ),
     ),
     "a pass that found no root": (
@@ -259,6 +260,7 @@ ROUNDS: Dict[str, Tuple[Case, ...]] = {
             ),
             ends=(0, 2),
             shows="root:x:0:0:",
+            restored="grep -q ^root: /etc/passwd || cp -p /etc/passwd- /etc/passwd",
             before="keys",
         ),
         look(
