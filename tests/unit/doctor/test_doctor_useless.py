@@ -433,6 +433,8 @@ def home_is(path: str) -> Callable[[Patient], None]:
 
 
 def leads_nowhere(patient: Patient) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes links that are root's")
     home_is("/home/gone")(patient)
     (patient.root / "home/gone").symlink_to("/data/gone")
 
