@@ -36,7 +36,7 @@ ILLS: Dict[str, Tuple[str, str, str, str]] = {
         "systemctl enable --now csagent.service",
         "systemctl enable csagent",
     ),
-    "no sshd": ("systemctl stop ssh", "ssh.service is inactive", "sshd -t", "systemctl start ssh"),
+    "no sshd": ("systemctl stop ssh", "ssh.service is inactive", "mkdir -p", "systemctl start ssh"),
 }
 
 
