@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 CLOUD_INIT = "/usr/bin/cloud-init"
 CLOUD_INIT_ENDS = "/var/lib/cloud/data/result.json"  # it is done for this boot: has it written over our keys?
 NETWORK_RECORDS = ("/var/lib/csagent/network/pending.json", "/var/lib/csagent/network/applied.json")
-MEMORIES = "/var/lib/csagent/instances"
 ROUNDS = 3  # passes in a row, at most, while resets keep arriving; looks, while others remember things
 
 
@@ -40,25 +39,19 @@ def run_pass(request: PassRequest) -> "Report":
 
 def _one_round(request: PassRequest) -> Tuple["Report", bool]:
     """The pass itself, and whether a reset came before the acknowledgement (field/cloudstack#edge-40)."""
+    from csagent.state import instances, lock
+
     system = request.system
     started = system.clock.now()
     looks = ROUNDS
     while True:
         looks -= 1
-        memories = _memories(system)
+        before = instances.mark(system)
         observed = observe(request)
-        from csagent.state import lock
-
         with lock.hold(system, request.cancel, takes=request.takes):
             # What was heard before another pass has set it says nothing of after: it is asked again.
-            if not looks or _memories(system) == memories:
+            if not looks or instances.mark(system) == before:
                 return _carry_out(request, observed, started)
-
-
-def _memories(system: "System") -> Optional[Tuple[int, int]]:
-    """What changes as soon as a pass has remembered anything: a new file takes the place of the old one."""
-    status = system.tree.stat(MEMORIES)
-    return None if status is None else (status.st_ino, status.st_mtime_ns)
 
 
 def _carry_out(request: PassRequest, observed: Observed, started: float) -> Tuple["Report", bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from csagent.model import Observation, PasswordOffer, Place, Refusal
+from csagent.model import Observation, PasswordOffer, Place, Refusal, channel
 from csagent.plan import (
     HOSTS,
     Acknowledge,
@@ -133,9 +133,9 @@ def _is_old_news(
     a drive: what it said must not be undone for as long as it is on its way, nor while it is away. A *new*
     value is taken.
     """
-    channel = observation.provenance.get(datum, "").split(" ", 1)[0]
+    by = channel(observation.provenance.get(datum, ""))
     outdone = memory.passed_over.get(datum, ())
-    return channel != settings.sources[0] and bool(outdone) and memory.as_passed_over(value) in outdone
+    return by != settings.sources[0] and bool(outdone) and memory.as_passed_over(value) in outdone
 
 
 def _refusal(observation: Observation, datum: str) -> Optional[Refusal]:

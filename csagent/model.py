@@ -194,6 +194,11 @@ class Place(NamedTuple):
         return self.outcome in ("ok", "partial")
 
 
+def channel(place: str) -> str:
+    """What kind of place its name says it is: router, drive, or the password server's."""
+    return place.split(" ", 1)[0]
+
+
 class PasswordOffer(NamedTuple):
     """What the password servers and the drive say: offered, none (nothing is waiting) or unknown."""
 

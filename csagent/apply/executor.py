@@ -267,12 +267,11 @@ class PlanExecutor:
                 except ApplyError:
                     continue  # the account is gone, and its access with it
                 try:
-                    account = accounts.find(self.system, self.memory.ssh_user or "")
-                    if not ssh_keys.current(self.system, former):
-                        continue
-                    # Two names of root's, say: what is in that file is the new account's.
-                    if not ssh_keys.shares_home(self.system, former, account):
-                        ssh_keys.write_keys(self.system, former, (), keys, adopt)
+                    if ssh_keys.current(self.system, former):
+                        account = accounts.find(self.system, self.memory.ssh_user or "")
+                        # Two names of root's, say: what is in that file is the new account's.
+                        if not ssh_keys.shares_home(self.system, former, account):
+                            ssh_keys.write_keys(self.system, former, (), keys, adopt)
                 except ApplyError as error:
                     left.append(user)
                     problems.append(f"the keys stay with {user}: {error}")

@@ -181,11 +181,12 @@ def _one_pass(request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
 
 
 def _summary(report: Report, request: PassRequest, log: Log, *, quiet: bool) -> Dict[str, Any]:
+    from csagent.model import channel
     from csagent.state.status_files import OF_THE_ACCOUNT
 
     settings = request.settings
     observation = report.observed.observation
-    channels = {place.split(" ", 1)[0] for place in observation.provenance.values()}
+    channels = {channel(place) for place in observation.provenance.values()}
     untold = any(outcome.acknowledged == "no" for outcome in report.outcomes)
     unnamed = settings.hostname and not observation.hostname
     missing = "router" in channels and (unnamed or (settings.ssh_keys and not observation.ssh_keys))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Hashable, List, Optional, Sequence,
 from csagent.errors import Interrupted
 from csagent.model import Found, Observed, Platform, Reading
 from csagent.sources.drive_readers import DriveReaders
+from csagent.sources.reader import NEVER
 from csagent.sources.request import GRACE
 from csagent.sources.router_reader import RouterReader
 from csagent.system.changes import ChangeDetector
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from csagent.sources.request import PassRequest
 
 SHORTEST = 5.0  # seconds for one look where the wait is shorter than any look can be
-NEVER = float("inf")
 LOOK_PAUSE = 0.5  # seconds between looks for a new lease or drive
 SOON = 0.05  # seconds after the kernel's word: the client writes its lease when it has set the address
 NETWORK, DRIVES = "network", "drive"

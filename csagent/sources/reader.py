@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from csagent.system.slowness import Patience
 
 
+NEVER = float("inf")  # of a moment that does not come by itself
 RESTART_AFTER = 1.0  # seconds that a child may go on after what it reads from has changed
 AS_THEY_COME = 4  # changes in one wait for which none waits longer: a NIC, its address, its lease, one more
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Sequence, T
 from csagent.errors import JailError
 from csagent.model import Found, Place, Platform, Reading
 from csagent.sources import jobs
-from csagent.sources.reader import AS_THEY_COME, Running, news_of, over, restart_pause, too_late
+from csagent.sources.reader import AS_THEY_COME, NEVER, Running, news_of, over, restart_pause, too_late
 
 if TYPE_CHECKING:
     from csagent.sandbox.broker import Connected
@@ -21,7 +21,6 @@ LIFE = 30.0  # seconds that one child asks
 LEAST = 2.0  # seconds, however late in the wait it begins
 SLACK = 2.0  # seconds beyond its deadline until it is given up
 FAILED_PAUSE = 2.0  # seconds before another child where one has died
-NEVER = float("inf")
 LAST_WORDS = 0.7  # seconds that a child has to say what it found before it is ended
 
 

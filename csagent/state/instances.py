@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from csagent.errors import Distrusted
 from csagent.system import json_limits, trusted_path
@@ -44,6 +44,12 @@ def prepare(system: "System") -> None:
     """Make the state directories, private to root."""
     system.tree.mkdir(STATE, 0o700)
     system.tree.mkdir(INSTANCES, 0o700)
+
+
+def mark(system: "System") -> Optional[Tuple[int, int]]:
+    """What changes as soon as a pass has remembered anything: a new file takes the place of the old one."""
+    status = system.tree.stat(INSTANCES)
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
 
 
 def known(system: "System") -> Tuple[str, ...]:

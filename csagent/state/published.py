@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 from csagent import __version__
 from csagent.console import one_line
 from csagent.errors import EXIT_NO_SOURCE
+from csagent.model import channel
 from csagent.state import metrics
 from csagent.state.status_files import INSTANCE, STATUS, VARIABLES
 from csagent.system import json_limits
@@ -48,9 +49,8 @@ def write(system: "System", report: "Report", before: Optional[Dict[str, Any]] =
             system.tree.write(VARIABLES, _dump(variables), 0o600, durable=False)
             system.tree.write(INSTANCE, _dump(instance), 0o644, durable=False)
         system.tree.write(METRICS, metrics.as_text(status), 0o644, durable=False)
-        system.tree.write(
-            STATUS, _dump(status), 0o644, durable=False
-        )  # last: who waits for it asks the others
+        # Last: who waits for it asks the others then.
+        system.tree.write(STATUS, _dump(status), 0o644, durable=False)
     except OSError as error:
         note = f"the record of this pass could not be written to {system.tree.shown(RUN)}: {error.strerror}"
         _forget(system)
@@ -68,13 +68,9 @@ def unheard(system: "System", observation: "Observation") -> Mapping[str, str]:
 
 def _unheard(last: Mapping[str, Any], observation: "Observation") -> Mapping[str, str]:
     came = last.get("provenance")
-    heard = {_channel(place.place) for place in observation.places if place.believed}
+    heard = {channel(place.place) for place in observation.places if place.believed}
     given = came.items() if isinstance(came, dict) else ()
-    return {datum: place for datum, place in given if isinstance(place, str) and _channel(place) not in heard}
-
-
-def _channel(place: str) -> str:
-    return place.split(" ", 1)[0]  # router, drive, or the password server's, which `query` does not answer
+    return {datum: place for datum, place in given if isinstance(place, str) and channel(place) not in heard}
 
 
 def _with_the_unheard(system: "System", report: "Report") -> Tuple[Dict[str, Any], Dict[str, Any]]:

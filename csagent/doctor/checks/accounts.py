@@ -102,6 +102,7 @@ def _shadow(situation: Situation) -> Iterator[Finding]:
 
 def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
     user = situation.user
+    anew = f"{RESET_PASSWORD}; or here: passwd {user}"
     if entry.password == "":
         means = "anybody who reaches a console is let in; sshd lets nobody in without a password by default"
         yield Finding("account", WARNING, f"{user} has an empty password", means, f"passwd {user}")
@@ -113,12 +114,11 @@ def _password(situation: Situation, entry: Shadow) -> Iterator[Finding]:
         lock = entry.password[: entry.password.index("$")]
         # usermod takes one "!" away, and no "*"; passwd -l puts two in front on EL.
         unlock = " && ".join([f"usermod --unlock {user}"] * len(lock))
-        advice = unlock if lock in ("!", "!!") else f"{RESET_PASSWORD}; or here: passwd {user}"
+        advice = unlock if lock in ("!", "!!") else anew
         yield Finding("account", state, f"the password of {user} is locked ({lock})", means, advice)
     elif situation.password_matters and situation.seen.password != "offered":
         means = "CloudStack's password was set here before, and somebody has removed or locked it since"
-        advice = f"{RESET_PASSWORD}; or here: passwd {user}"
-        yield Finding("account", PROBLEM, f"{user} has no password ({entry.password[:1]})", means, advice)
+        yield Finding("account", PROBLEM, f"{user} has no password ({entry.password[:1]})", means, anew)
     else:
         waits = (
             "the next pass sets the one that CloudStack offers"

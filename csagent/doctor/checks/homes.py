@@ -61,8 +61,8 @@ def home(situation: Situation, strict: bool) -> Iterator[Finding]:
         saw = f"the home {home} is not a directory"
         if other != home:
             saw = f"{other}, where the home {home} is to be, is not a directory"
-        advice = f"namei -l {shlex.quote(other)}; give what stands there another name; then: "
-        yield Finding("account", state, saw, means, advice + _make(account, home, entries))
+        advice = _look(other, _make(account, home, entries))
+        yield Finding("account", state, saw, means, advice)
         return
     if home not in entries:
         if not wanted:
@@ -118,9 +118,9 @@ def _link(situation: Situation, path: str, target: str, uid: int) -> Finding:
     return Finding("account", PROBLEM, saw, means, _look(path))
 
 
-def _look(path: str) -> str:
-    """For what somebody else than root may have put there."""
-    return f"namei -l {shlex.quote(path)}; give what stands there another name; then: csagent apply"
+def _look(path: str, then: str = "csagent apply") -> str:
+    """For what is in the way, and somebody else than root may have put there."""
+    return f"namei -l {shlex.quote(path)}; give what stands there another name; then: {then}"
 
 
 def _modes(

@@ -57,8 +57,7 @@ def _ours(unit: UnitProperties) -> Iterator[Finding]:
         return
     if load == "masked" or enabled == "masked":
         means = "it cannot be started: somebody has turned it off for good"
-        advice = f"systemctl unmask {OURS} && systemctl enable --now {OURS}"
-        yield Finding("units", PROBLEM, f"{OURS} is masked", means, advice)
+        yield _masked(OURS, means)
         return
     if enabled not in AT_BOOT:
         means = "it does not run at boot"
@@ -105,11 +104,15 @@ def _sshd(found: List[UnitProperties]) -> Iterator[Finding]:
     failed = next((unit for unit in there if unit.get("ActiveState") == "failed"), shown)
     name = failed["Id"]
     if failed.get("LoadState") == "masked":
-        advice = f"systemctl unmask {name} && systemctl enable --now {name}"
-        yield Finding("units", PROBLEM, f"{name} is masked", means, advice)
+        yield _masked(name, means)
         return
     advice = f"mkdir -p /run/sshd; sshd -t; journalctl -b -u {name}; systemctl enable --now {name}"
     yield Finding("units", PROBLEM, f"{name} is {failed.get('ActiveState', '?')}", means, advice)
+
+
+def _masked(unit: str, means: str) -> Finding:
+    advice = f"systemctl unmask {unit} && systemctl enable --now {unit}"
+    return Finding("units", PROBLEM, f"{unit} is masked", means, advice)
 
 
 def _in_files(situation: Situation) -> Iterator[Finding]:
